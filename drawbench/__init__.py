@@ -1,0 +1,1 @@
+"""The pairwise human study: prompt suites, assignment, votes and their statistics."""

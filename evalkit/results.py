@@ -1,0 +1,147 @@
+"""Result records: the only form in which a number leaves a stage.
+
+A record carries its interval, its direction and a fingerprint of everything that could change the
+number. A score that could not be computed is a record too, with a state and a reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.errors import DataError
+
+SCHEMA_VERSION = 1
+
+Direction = Literal["higher", "lower", "none"]
+State = Literal["ok", "not_applicable", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval and how it was made."""
+
+    low: float
+    """Lower end, in the unit of the value."""
+    high: float
+    """Upper end, in the unit of the value."""
+    level: float = 0.95
+    """Share of repetitions in which the interval is meant to cover the truth, in (0, 1)."""
+    method: str
+    """How it was made, in words that a methods section could quote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRecord:
+    """One number, or the reason why there is none."""
+
+    metric: str
+    """What was measured, such as `fid` or `clip-score`."""
+    value: float | None
+    """The number; None exactly when the state is not `ok`."""
+    n: int
+    """How many units the number rests on (images for image metrics, votes for win rates)."""
+    direction: Direction
+    """Which way is better."""
+    unit: str = ""
+    """Unit of the value, empty for a pure number."""
+    interval: Interval | None = None
+    """The interval; without one, `reason` says why."""
+    standard_error: float | None = None
+    """Standard error of `value`, in its unit."""
+    state: State = "ok"
+    """`ok`, `not_applicable` (the question makes no sense here) or `failed` (it could not be answered)."""
+    reason: str = ""
+    """Why there is no value, or no interval."""
+    subject: str = ""
+    """What was measured: a model or a pair of models."""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that could change the number: data, preparation, extractor, sampler, versions."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further figures of the same computation, such as shares by category."""
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.state != "ok"):
+            raise ValueError(f"{self.metric}: state {self.state!r} does not go with {self.value!r}")
+        if self.state != "ok" and not self.reason:
+            raise ValueError(f"{self.metric}: a record in state {self.state!r} needs a reason")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"{self.metric}: {self.value!r} is no result; record a state and reason")
+
+    def with_context(self, *, subject: str, fingerprint: Mapping[str, Any]) -> ResultRecord:
+        """The same record, with its subject and more of its fingerprint filled in."""
+        merged = {**self.fingerprint, **fingerprint}
+        return dataclasses.replace(self, subject=subject, fingerprint=merged)
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return dataclasses.asdict(self)
+
+
+def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
+    """Rebuild a record from its JSON form.
+
+    Raises:
+        DataError: A key is missing or unknown, or the values contradict each other.
+    """
+    fields = dict(raw)
+    try:
+        if fields.get("interval") is not None:
+            fields["interval"] = Interval(**fields["interval"])
+        return ResultRecord(**fields)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"not a result record: {error}") from error
+
+
+def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
+    """Write records as `results.json`, whole or not at all."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "records": [record.as_dict() for record in records],
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_records(path: Path) -> list[ResultRecord]:
+    """Read the records of one file.
+
+    Raises:
+        DataError: The file is not JSON, of another schema, or holds something else.
+    """
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: can't read the results: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path}: schema_version is {version!r}, this evalkit reads {SCHEMA_VERSION}")
+    try:
+        return [record_from_dict(raw) for raw in document["records"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected a list under 'records'") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, flush it to the disk, rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
