@@ -1,0 +1,6 @@
+"""The subcommands of `evalkit drawbench`: one module each, with `register(app)`.
+
+A module imports what it needs inside its command, so that `--help` stays quick.
+"""
+
+COMMAND_MODULES = ("results", "plan", "simulate", "convert")
