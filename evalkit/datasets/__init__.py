@@ -1,0 +1,1 @@
+"""Captioned images: COCO, the drawn `shapes`, and plain folders."""
