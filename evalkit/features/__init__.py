@@ -1,0 +1,1 @@
+"""Features of images: extractors, their resizing, and the store that remembers them."""

@@ -1,0 +1,130 @@
+"""What an extractor offers.
+
+Work is split so that the two halves run in different places: `prepare` turns one decoded image into
+the network's input (in a worker thread, no torch), `encode` runs the network on a batch of those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from evalkit.errors import ConfigError, DataError
+from jaxtyping import Float32, UInt8
+
+PRECISIONS = ("float32", "bf16")
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Images in, features out."""
+
+    @property
+    def name(self) -> str:
+        """Short name, such as `inception` or `clip:ViT-B-32-quickgelu:openai`."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that could change a feature: network, hash of the weights, resizing, precision."""
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """Dimensions of each layer that `encode` returns; the first is the main one."""
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the main layer."""
+
+    @property
+    def metric_label(self) -> str:
+        """What a Fréchet distance on these features may be called."""
+
+    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
+        """The network's input for one image; all have one shape."""
+
+    def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
+        """Features of a batch of prepared images, by layer."""
+
+    def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
+        """Features of the main layer for a batch of uint8 NHWC images."""
+
+
+class PreparedExtractor:
+    """Shares `extract`, `dim` and the label among extractors that have `prepare` and `encode`."""
+
+    name: str
+    identity: Mapping[str, Any]
+    layers: Mapping[str, int]
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the main layer."""
+        return next(iter(self.layers.values()))
+
+    @property
+    def metric_label(self) -> str:
+        """Only the Inception network makes an FID."""
+        return f"FD ({self.name})"
+
+    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
+        """The network's input for one image."""
+        raise NotImplementedError
+
+    def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
+        """Features of a batch of prepared images, by layer."""
+        raise NotImplementedError
+
+    def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
+        """Features of the main layer for a batch of images.
+
+        Args:
+            images: uint8, images x height x width x 3, RGB, 0-255; an array, a CPU tensor, or a
+                list of images of different sizes.
+
+        Raises:
+            DataError: Another type or shape; floats are refused, since whether they mean 0 to 1 or
+                0 to 255 can't be told.
+        """
+        prepared = np.stack([self.prepare(image) for image in as_images(images)])
+        return self.encode(prepared)[next(iter(self.layers))]
+
+
+def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
+    """A batch as uint8 arrays of height x width x 3.
+
+    Raises:
+        DataError: Not uint8, not three channels last, or no image at all.
+    """
+    batch = [np.asarray(image) for image in images]
+    if not batch:
+        raise DataError("an empty batch has no features; pass at least one image")
+    for image in batch:
+        if image.dtype != np.uint8:
+            raise DataError(
+                f"images are {image.dtype}, expected uint8 (0 to 255): a float image could mean 0 "
+                "to 1 or 0 to 255, and the wrong guess gives near-black features"
+            )
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(
+                f"an image has shape {image.shape}, expected (height, width, 3); move channels last"
+            )
+    return batch
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that stand for an identity."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_precision(precision: str) -> None:
+    """Stop at an unknown precision.
+
+    Raises:
+        ConfigError: Neither float32 nor bf16.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r} is unknown; choose {' or '.join(PRECISIONS)}")

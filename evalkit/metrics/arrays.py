@@ -1,0 +1,65 @@
+"""What every metric asks of its feature arrays, checked in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from evalkit.errors import DataError, NotEnoughImagesError
+from jaxtyping import Float64
+
+
+def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarray, "n d"]:
+    """The values as float64 features, one row per image.
+
+    Args:
+        values: Anything that numpy can turn into an array; a tensor must be on the CPU.
+        name: What to call the set in an error.
+        minimum: The fewest images that the metric is defined for.
+
+    Raises:
+        DataError: Not two-dimensional, no columns, or a value that is not finite.
+        NotEnoughImagesError: Fewer than `minimum` rows.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise DataError(
+            f"{name}: features have shape {array.shape}, expected (images, dimensions); "
+            "flatten each image's features to one row"
+        )
+    if len(array) < minimum:
+        raise NotEnoughImagesError(
+            f"{name}: {len(array)} {'image' if len(array) == 1 else 'images'}, the metric needs "
+            f"at least {minimum}; add images"
+        )
+    refuse_non_finite(array, name=name)
+    return array
+
+
+def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
+    """Stop at the first row that holds NaN or infinity.
+
+    Raises:
+        DataError: Names the row.
+    """
+    finite = np.isfinite(array).all(axis=1)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise DataError(
+            f"{name}: the features of image {bad} (counted from 0) hold NaN or infinity, as do "
+            f"{int((~finite).sum()) - 1} others; expected finite numbers; check that image and "
+            "the extractor's precision"
+        )
+
+
+def refuse_mismatch(first: int, second: int) -> None:
+    """Stop unless both sets have as many dimensions.
+
+    Raises:
+        DataError: They come from different extractors or layers.
+    """
+    if first != second:
+        raise DataError(
+            f"the sets have {first} and {second} dimensions; both must come from the same "
+            "extractor and layer"
+        )
