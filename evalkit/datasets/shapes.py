@@ -15,12 +15,13 @@ from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from evalkit.datasets.shapes_captions import CAPTIONS_PER_IMAGE, write_captions
 from evalkit.datasets.shapes_draw import draw_scene
 from evalkit.datasets.shapes_scene import IMAGE_SIZE_PX, Dice, Scene, Split, sample_scene
 from evalkit.errors import ConfigError
+from evalkit.images import encode_png
+from evalkit.results import write_atomically
 
 VERSION = 1
 _FIRST_ID = {"train": 1, "val": 10_000_001}
@@ -112,7 +113,7 @@ def _write_images(
         pixels, scene, captions = render(seed, split, index)
         if not path.exists():
             partial = path.with_suffix(".tmp")
-            Image.fromarray(pixels).save(partial, format="PNG")
+            partial.write_bytes(encode_png(pixels))
             partial.replace(path)
         yield path.name, scene, captions
 
@@ -144,7 +145,4 @@ def _coco(seed: int, split: Split, entries: list[tuple[str, Scene, list[str]]]) 
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(json.dumps(data), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, json.dumps(data).encode())

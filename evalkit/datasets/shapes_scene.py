@@ -220,7 +220,7 @@ def _is_reserved(item: SceneObject, relation: str) -> bool:
 
 
 def split_of(scene: Scene) -> Split:
-    """The one split a scene may appear in: held-out ones, and an eighth of the others, are "val"."""
+    """The one split a scene may appear in: "val" if held out, and for an eighth of the others."""
     if scene.held_out:
         return "val"
     digest = hashlib.sha256(json.dumps(scene.to_json(), sort_keys=True).encode()).digest()

@@ -1,0 +1,198 @@
+"""Pixels on this side of the house: decode, crop, resize. Images are `uint8`, height x width x RGB.
+
+What decoding decides, for all callers alike:
+
+- EXIF orientation is applied; an EXIF block that can't be read counts as upright.
+- Gray, palette, CMYK (also the inverted kind that Adobe writes), YCbCr, Lab and HSV become RGB by
+  Pillow's plain conversion; embedded colour profiles are ignored, as FID tools ignore them.
+- 16 bits a channel are scaled to 8 (value / 257, rounded; Pillow itself keeps the upper byte of
+  16-bit colour). Float and 32-bit integer images have no agreed range and are refused.
+- Transparency is composited on white, as a web page shows it.
+- Of an animation, the first frame counts.
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from evalkit.errors import ConfigError, DataError
+
+RGBImage = UInt8[np.ndarray, "height width 3"]
+Crop = Literal["center", "squash", "none"]
+Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused: a few kilobytes can declare gigabytes of pixels."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "box": Image.Resampling.BOX,
+}
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+def read_rgb(source: Path | str | bytes) -> RGBImage:
+    """Decode an image file, or its bytes, whatever its mode.
+
+    Raises:
+        DataError: No such file, empty, truncated, corrupt, no image, too large, or of a pixel type
+            without an agreed range. The message names the file.
+    """
+    name = "image" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    if not data:
+        raise DataError(f"{name}: empty file (0 bytes), expected an image. Fetch or make it again.")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(image, name)
+            image.load()
+            is_png = image.format == "PNG"
+            return _to_rgb(_upright(image), name, is_png=is_png)
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            why = "no known image format"
+        raise DataError(
+            f"{name}: can't be decoded ({why}), expected a whole image. Fetch or make it again."
+        ) from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: can't read the image ({error.strerror}).") from error
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{name}: {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded. "
+            "Scale it down first."
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except _UNREADABLE:
+        return image
+
+
+def _to_rgb(image: Image.Image, name: str, *, is_png: bool) -> RGBImage:
+    # Older Pillow opens 16-bit gray PNG as "I", newer as "I;16".
+    if image.mode.startswith("I;16") or (image.mode == "I" and is_png):
+        gray = np.asarray(image).astype(np.uint32)
+        return np.repeat(((gray + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{name}: pixels of mode {image.mode!r} (32 bits a channel) have no agreed range, "
+            "expected 8 or 16 bits. Convert it first."
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def encode_png(image: RGBImage) -> bytes:
+    """The image as a PNG file: lossless, so `read_rgb` gives the same pixels back."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def center_crop(image: RGBImage) -> RGBImage:
+    """The largest centred square; an odd remainder leaves one row or column more at the far side.
+
+    >>> center_crop(np.zeros((3, 6, 3), np.uint8)).shape
+    (3, 3, 3)
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def resize(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImage:  # noqa: A002
+    """Scale so that the shorter side is `size_px`, keeping the aspect ratio.
+
+    Pillow's filters widen when they shrink (antialiasing), and their result is rounded to 8 bits.
+    """
+    height, width = image.shape[:2]
+    scale = size_px / min(height, width)
+    return _resize_to(image, round(height * scale), round(width * scale), filter)
+
+
+def squash(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImage:  # noqa: A002
+    """Scale to a square of `size_px`, whatever that does to the aspect ratio."""
+    return _resize_to(image, size_px, size_px, filter)
+
+
+def _resize_to(image: RGBImage, height: int, width: int, name: Filter) -> RGBImage:
+    if name not in _RESAMPLING:
+        raise ConfigError(f"Unknown filter {name!r}; choose one of {', '.join(_RESAMPLING)}.")
+    if min(height, width) < 1:
+        raise ConfigError(f"Image size must be at least 1 px, got {height} x {width}.")
+    if image.shape[:2] == (height, width):
+        return image
+    return np.array(Image.fromarray(image).resize((width, height), _RESAMPLING[name]))
+
+
+def prepare(
+    source: Path | str | bytes,
+    *,
+    crop: Crop = "center",
+    size_px: int = 256,
+    filter: Filter = "bicubic",  # noqa: A002
+) -> RGBImage:
+    """Decode and bring to a square of `size_px`, as published COCO numbers do before the features.
+
+    Args:
+        source: A file or its bytes.
+        crop: "center" cuts the largest centred square (GLIDE and most since), "squash" distorts
+            (older work), "none" demands a square image.
+        size_px: Side of the result.
+        filter: Antialiased resampling filter.
+
+    Raises:
+        DataError: The image can't be decoded, or isn't square with `crop="none"`.
+    """
+    if crop not in get_args(Crop):
+        raise ConfigError(f"Unknown crop {crop!r}; choose one of {', '.join(get_args(Crop))}.")
+    image = read_rgb(source)
+    height, width = image.shape[:2]
+    if crop == "center":
+        image = center_crop(image)
+    elif crop == "none" and height != width:
+        name = "image" if isinstance(source, bytes) else source
+        raise DataError(
+            f"{name}: {width} x {height} px is not square, and crop is 'none'. "
+            "Choose crop 'center' or 'squash'."
+        )
+    return squash(image, size_px, filter)
