@@ -3,4 +3,4 @@
 A module imports what it needs inside its command, so that `--help` stays quick.
 """
 
-COMMAND_MODULES = ("results", "plan", "simulate", "convert")
+COMMAND_MODULES = ()
