@@ -1,0 +1,1 @@
+"""The diffusion process, its losses and its samplers; they know no network."""

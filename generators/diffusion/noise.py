@@ -1,0 +1,32 @@
+"""Noise of one image comes from that image's own generator, on the CPU.
+
+So what is drawn depends on neither batch size, order, device nor the other images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+
+def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One seeded generator an image."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def draw_noise(
+    generators: Sequence[torch.Generator],
+    shape: Sequence[int],
+    device: torch.device | str = "cpu",
+) -> Float32[Tensor, "batch ..."]:
+    """Standard normal noise of `shape`, one image from each generator.
+
+    >>> a, b = draw_noise(image_generators([1, 2]), (3, 8, 8))
+    >>> bool((a == draw_noise(image_generators([1]), (3, 8, 8))[0]).all())
+    True
+    """
+    images = [torch.randn(tuple(shape), generator=generator) for generator in generators]
+    return torch.stack(images).to(device)

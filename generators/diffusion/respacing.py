@@ -1,0 +1,80 @@
+"""Which of the trained timesteps a sampler visits (Nichol & Dhariwal 2021, section 4; DDIM).
+
+A spec is a text: `"250"` spreads 250 steps evenly over all; `"10,15,20"` splits the timesteps into
+as many equal sections and spreads that many steps in each; `"ddim25"` strides by a whole number;
+`"fast27"` is GLIDE's choice for its upsampler.
+"""
+
+from __future__ import annotations
+
+from evalkit.errors import ConfigError
+
+FAST27_SECTIONS = "10,10,3,2,2"
+
+
+def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
+    """The timesteps to keep, ascending.
+
+    Args:
+        num_steps: Number of timesteps T of the trained process.
+        spec: See the module's first lines.
+
+    Raises:
+        ConfigError: The spec can't be read, or asks for more steps than there are.
+
+    >>> spaced_timesteps(1000, "4")
+    (0, 333, 666, 999)
+    >>> spaced_timesteps(1000, "ddim4")
+    (0, 250, 500, 750)
+    """
+    if spec == "fast27":
+        return _fast27(num_steps)
+    if spec.startswith("ddim"):
+        return _strided(num_steps, _count(spec.removeprefix("ddim"), spec), spec)
+    counts = [_count(part, spec) for part in spec.split(",")]
+    return _sections(num_steps, counts, spec)
+
+
+def _fast27(num_steps: int) -> tuple[int, ...]:
+    """The last step is taken a little early: at T - 1 nothing of the image is left."""
+    steps = set(spaced_timesteps(num_steps, FAST27_SECTIONS))
+    steps.remove(num_steps - 1)
+    steps.add(num_steps - 3)
+    return tuple(sorted(steps))
+
+
+def _strided(num_steps: int, count: int, spec: str) -> tuple[int, ...]:
+    for stride in range(1, num_steps):
+        steps = tuple(range(0, num_steps, stride))
+        if len(steps) == count:
+            return steps
+    raise ConfigError(
+        f"respacing {spec!r}: no whole stride makes {count} of {num_steps} steps; "
+        f"use {str(count)!r} for uneven ones"
+    )
+
+
+def _sections(num_steps: int, counts: list[int], spec: str) -> tuple[int, ...]:
+    size, extra = divmod(num_steps, len(counts))
+    steps: list[int] = []
+    start = 0
+    for index, count in enumerate(counts):
+        length = size + (index < extra)
+        if count > length:
+            raise ConfigError(
+                f"respacing {spec!r}: {count} steps asked of a section of {length} "
+                f"({num_steps} timesteps in {len(counts)} sections)"
+            )
+        stride = (length - 1) / (count - 1) if count > 1 else 1.0
+        position = 0.0  # summed up, not multiplied: rounds as the released code does
+        for _ in range(count):
+            steps.append(start + round(position))
+            position += stride
+        start += length
+    return tuple(steps)
+
+
+def _count(text: str, spec: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ConfigError(f"respacing {spec!r}: expected '250', '10,15,20', 'ddim25' or 'fast27'")
+    return int(text)

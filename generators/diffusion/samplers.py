@@ -1,0 +1,181 @@
+"""Samplers: from noise x_T to an image x_0, each a function of a model and a process.
+
+Every sampler takes a `Denoiser` (condition and guidance already in it), the noise to start from and
+a process, respaced to the steps that are to be made. Noise of an image comes from that image's own
+generator. `threshold` keeps the predicted x_0 in range; `gradient` is a classifier's or CLIP's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from generators.diffusion.guidance import Denoiser, Gradient
+from generators.diffusion.noise import draw_noise
+from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.thresholding import Threshold, static_threshold
+
+Generators = Sequence[torch.Generator]
+Progress = Callable[[int, int], None]
+"""Called after each step with the steps made and the steps to make."""
+
+
+@torch.no_grad()
+def sample_ancestral(
+    model: Denoiser,
+    x_T: Float[Tensor, batch *chw],
+    process: DiffusionProcess,
+    generators: Generators,
+    *,
+    threshold: Threshold | None = static_threshold,
+    gradient: Gradient | None = None,
+    progress: Progress | None = None,
+) -> Float[Tensor, batch *chw]:
+    """Draws from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
+
+    A gradient g shifts the mean by the variance times g (Dhariwal & Nichol 2021, algorithm 1).
+    """
+    x = x_T
+    for index in reversed(range(process.num_steps)):
+        t = _indices(x, index)
+        network_t = process.network_timesteps(t)
+        reverse = process.p_mean_variance(model(x, network_t).float(), x, t, threshold=threshold)
+        mean = reverse.mean
+        if gradient is not None:
+            mean = mean + reverse.log_variance.exp() * gradient(x, network_t).float()
+        x = mean
+        if index:
+            noise = draw_noise(generators, x.shape[1:], x.device)
+            x = mean + torch.exp(0.5 * reverse.log_variance) * noise
+        _report(progress, process.num_steps - index, process.num_steps)
+    return x
+
+
+@torch.no_grad()
+def sample_ddim(
+    model: Denoiser,
+    x_T: Float[Tensor, batch *chw],
+    process: DiffusionProcess,
+    generators: Generators = (),
+    *,
+    eta: float = 0.0,
+    threshold: Threshold | None = static_threshold,
+    gradient: Gradient | None = None,
+    progress: Progress | None = None,
+) -> Float[Tensor, batch *chw]:
+    """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 draws no noise, eta 1 is DDPM's.
+
+    A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
+    """
+    x = x_T
+    for index in reversed(range(process.num_steps)):
+        t = _indices(x, index)
+        x_0, eps = _x_0_and_eps(model, x, t, process, threshold, gradient)
+        alpha_bar, previous = process.alpha_bar[index], process.alpha_bar_prev[index]
+        sigma = eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
+        x = float(np.sqrt(previous)) * x_0 + float(np.sqrt(1 - previous - sigma**2)) * eps
+        if index and eta:
+            x = x + float(sigma) * draw_noise(generators, x.shape[1:], x.device)
+        _report(progress, process.num_steps - index, process.num_steps)
+    return x
+
+
+@torch.no_grad()
+def sample_dpm_solver_pp_2m(
+    model: Denoiser,
+    x_T: Float[Tensor, batch *chw],
+    process: DiffusionProcess,
+    *,
+    threshold: Threshold | None = static_threshold,
+    gradient: Gradient | None = None,
+    progress: Progress | None = None,
+) -> Float[Tensor, batch *chw]:
+    """DPM-Solver++(2M), multistep, of second order in x_0 (Lu et al. 2022, algorithm 2).
+
+    With lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) and h the step in lambda. The first
+    step is of first order, and so is the last, whose h is infinite: it goes to x_0.
+    """
+    alpha_bar = np.append(1.0, process.alpha_bar)  # index i + 1 is timestep i; 0 is the clean image
+    signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+    lambdas = np.log(signal[1:] / sigma[1:])
+    x, last_x_0 = x_T, None
+    for index in reversed(range(process.num_steps)):
+        t = _indices(x, index)
+        x_0, _ = _x_0_and_eps(model, x, t, process, threshold, gradient)
+        direction = x_0
+        if last_x_0 is not None and index:
+            h, last_h = lambdas[index - 1] - lambdas[index], lambdas[index] - lambdas[index + 1]
+            direction = x_0 + float(h / last_h / 2) * (x_0 - last_x_0)
+        ratio = sigma[index] / sigma[index + 1]  # 0 in the last step
+        weight = signal[index] - ratio * signal[index + 1]  # = -signal (exp(-h) - 1)
+        x = float(ratio) * x + float(weight) * direction
+        last_x_0 = x_0
+        _report(progress, process.num_steps - index, process.num_steps)
+    return x
+
+
+@torch.no_grad()
+def sample_heun(
+    model: Denoiser,
+    x_T: Float[Tensor, batch *chw],
+    process: DiffusionProcess,
+    *,
+    threshold: Threshold | None = static_threshold,
+    gradient: Gradient | None = None,
+    progress: Progress | None = None,
+) -> Float[Tensor, batch *chw]:
+    """Heun's method on the probability-flow equation (Karras et al. 2022, algorithm 1).
+
+    In the variable z = x_t / sqrt(alpha_bar) with noise sigma = sqrt(1 / alpha_bar - 1), where
+    dz / dsigma = eps. Two evaluations a step, the last step has one.
+    """
+    alpha_bar = np.append(1.0, process.alpha_bar)
+    sigmas = np.sqrt(1 / alpha_bar - 1)
+    z = x_T * float(1 / np.sqrt(alpha_bar[-1]))
+
+    def slope(z: Tensor, index: int) -> Tensor:
+        x_t = z * float(np.sqrt(process.alpha_bar[index]))
+        return _x_0_and_eps(model, x_t, _indices(z, index), process, threshold, gradient)[1]
+
+    for index in reversed(range(process.num_steps)):
+        step = float(sigmas[index] - sigmas[index + 1])
+        eps = slope(z, index)
+        euler = z + step * eps
+        z = z + step * 0.5 * (eps + slope(euler, index - 1)) if index else euler
+        _report(progress, process.num_steps - index, process.num_steps)
+    return z
+
+
+def _x_0_and_eps(
+    model: Denoiser,
+    x_t: Tensor,
+    t: Tensor,
+    process: DiffusionProcess,
+    threshold: Threshold | None,
+    gradient: Gradient | None,
+) -> tuple[Tensor, Tensor]:
+    """The predicted image in range, shifted by the gradient, and the eps that agrees with it."""
+    network_t = process.network_timesteps(t)
+    prediction, _ = process.split_output(model(x_t, network_t).float())
+    x_0 = process.predicted_x_0(prediction, x_t, t)
+    if threshold is not None:
+        x_0 = threshold(x_0)
+    eps = process.eps_from_x_0(x_t, t, x_0)
+    if gradient is None:
+        return x_0, eps
+    sigma = float(np.sqrt(1 - process.alpha_bar[int(t[0])]))
+    eps = eps - sigma * gradient(x_t, network_t).float()
+    return process.x_0_from_eps(x_t, t, eps), eps
+
+
+def _indices(x: Tensor, index: int) -> Tensor:
+    return torch.full((len(x),), index, dtype=torch.long, device=x.device)
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)

@@ -1,0 +1,38 @@
+"""Keeping a predicted x_0 in the range of images while sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Threshold = Callable[[Tensor], Tensor]
+"""Takes a predicted x_0 (B, C, H, W), gives it back in range."""
+
+
+def static_threshold(x_0: Float[Tensor, batch *chw]) -> Float[Tensor, batch *chw]:
+    """Clips to [-1, 1]."""
+    return x_0.clamp(-1, 1)
+
+
+def dynamic_threshold(
+    x_0: Float[Tensor, batch *chw], *, percentile: float = 0.995, max_scale: float | None = None
+) -> Float[Tensor, batch *chw]:
+    """Clips each image to [-s, s] and divides by s, s the percentile of |x_0|, at least 1.
+
+    Saharia et al. 2022 (Imagen), section 2.3: high guidance then doesn't saturate the image.
+
+    Args:
+        x_0: Predicted images.
+        percentile: In [0, 1].
+        max_scale: The most that s may be (DeepFloyd IF: 1.5).
+
+    >>> dynamic_threshold(torch.tensor([[0.5, -2.0, 4.0]]), percentile=0.5).tolist()
+    [[0.25, -1.0, 1.0]]
+    """
+    flat = x_0.flatten(1).abs().float()
+    scale = torch.quantile(flat, percentile, dim=1).clamp(min=1.0, max=max_scale)
+    scale = scale.to(x_0.dtype).view(-1, *[1] * (x_0.ndim - 1))
+    return x_0.clamp(-scale, scale) / scale

@@ -1,0 +1,15 @@
+"""What can be wrong with a request to a generator, beyond the faults every package knows."""
+
+from evalkit.errors import ConfigError, WeightsError
+
+
+class UnsupportedRequestError(ConfigError):
+    """A request that the generator can't serve, such as a prompt for an unconditional model."""
+
+
+class ArchitectureError(ConfigError):
+    """A network configuration that can't be built."""
+
+
+class UnsafeWeightsError(WeightsError):
+    """A weights file that would run code if it were loaded."""

@@ -1,0 +1,1 @@
+"""GLIDE: text-guided diffusion (Nichol et al. 2021)."""

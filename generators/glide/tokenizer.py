@@ -1,0 +1,178 @@
+"""Byte-level byte-pair encoding (GPT-2's), as GLIDE uses it: lower case, fixed length, a mask.
+
+A text is cut into words, each word into bytes, each byte written as one printable character; then
+pairs are merged in the order of their rank. Nothing is unknown, so decoding is exact up to case.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import regex
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from evalkit.errors import WeightsError
+
+END_OF_TEXT = "<|endoftext|>"
+WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of captions as the text encoder takes them."""
+
+    ids: Int64[Tensor, "batch length"]
+    mask: Bool[Tensor, "batch length"]
+    """False on padding."""
+    truncated: tuple[bool, ...]
+    """Which captions were longer than the context and lost their end."""
+
+
+class BytePairTokenizer:
+    """Text to ids and back.
+
+    Args:
+        encoder: Id of each token; holds `<|endoftext|>`, which pads.
+        merges: Pairs of tokens, the first to be merged first.
+    """
+
+    def __init__(self, encoder: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+        if END_OF_TEXT not in encoder:
+            raise WeightsError(f"the vocabulary has no {END_OF_TEXT}: is it a GPT-2 style one?")
+        self.encoder = dict(encoder)
+        self.decoder = {token_id: token for token, token_id in self.encoder.items()}
+        self.merges = tuple(merges)
+        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+        self.end_id = self.encoder[END_OF_TEXT]
+        self._merge_word = functools.lru_cache(maxsize=50_000)(self._merge_word_uncached)
+
+    @classmethod
+    def from_files(cls, encoder_path: Path, merges_path: Path) -> BytePairTokenizer:
+        """Reads `encoder.json` and `vocab.bpe`, plain or `.gz`.
+
+        Raises:
+            WeightsError: A file is not what its name says.
+        """
+        try:
+            encoder = json.loads(_read_text(encoder_path))
+            lines = _read_text(merges_path).split("\n")
+            merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
+        except (ValueError, EOFError, gzip.BadGzipFile) as error:
+            raise WeightsError(
+                f"can't read a byte-pair vocabulary from {encoder_path} and {merges_path}: {error}"
+            ) from None
+        return cls(encoder, merges)
+
+    @property
+    def num_tokens(self) -> int:
+        """Size of the vocabulary, the end token included."""
+        return len(self.encoder)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, lowercased, without padding."""
+        ids: list[int] = []
+        for word in WORDS.findall(text.lower()):
+            ids += self._merge_word(word)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The (lowercased) text of ids; broken UTF-8 shows as replacement characters."""
+        characters = "".join(self.decoder[int(i)] for i in ids if int(i) != self.end_id)
+        return bytes(_BYTES[c] for c in characters).decode("utf-8", errors="replace")
+
+    def pad(self, captions: Sequence[str], length: int) -> Tokens:
+        """Encodes captions to one length; longer ones are cut and marked as truncated."""
+        encoded = [self.encode(caption) for caption in captions]
+        ids = torch.full((len(captions), length), self.end_id, dtype=torch.long)
+        mask = torch.zeros((len(captions), length), dtype=torch.bool)
+        for row, tokens in enumerate(encoded):
+            kept = tokens[:length]
+            ids[row, : len(kept)] = torch.tensor(kept, dtype=torch.long)
+            mask[row, : len(kept)] = True
+        return Tokens(ids, mask, tuple(len(tokens) > length for tokens in encoded))
+
+    def _merge_word_uncached(self, word: str) -> tuple[int, ...]:
+        parts = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
+        while len(parts) > 1:
+            pairs = list(zip(parts, parts[1:], strict=False))
+            best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
+            if best not in self.ranks:
+                break
+            parts = _merge(parts, best)
+        return tuple(self.encoder[part] for part in parts)
+
+
+def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]:
+    """Learns merges from texts: the most frequent pair first, ties by the alphabet.
+
+    For a small vocabulary of our own; `vocabulary` turns the merges into ids.
+    """
+    counts: dict[str, int] = {}
+    for text in texts:
+        for word in WORDS.findall(text.lower()):
+            counts[word] = counts.get(word, 0) + 1
+    words = [([_CHARACTERS[b] for b in word.encode("utf-8")], n) for word, n in counts.items()]
+    merges: list[tuple[str, str]] = []
+    for _ in range(num_merges):
+        pairs: dict[tuple[str, str], int] = {}
+        for parts, n in words:
+            for pair in zip(parts, parts[1:], strict=False):
+                pairs[pair] = pairs.get(pair, 0) + n
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        words = [(_merge(parts, best), n) for parts, n in words]
+    return merges
+
+
+def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Ids: the 256 bytes, the merged tokens, the end token (GPT-2's order)."""
+    tokens = [*_CHARACTERS.values(), *(left + right for left, right in merges), END_OF_TEXT]
+    return {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+
+
+def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    index = 0
+    while index < len(parts):
+        if tuple(parts[index : index + 2]) == pair:
+            merged.append(pair[0] + pair[1])
+            index += 2
+        else:
+            merged.append(parts[index])
+            index += 1
+    return merged
+
+
+def _pair(line: str) -> tuple[str, str]:
+    left, right = line.split()
+    return left, right
+
+
+def _read_text(path: Path) -> str:
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+
+
+def _byte_characters() -> dict[int, str]:
+    """A printable character for each byte: itself where it is one, else one from 256 on."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), 256),
+    ]
+    others = [byte for byte in range(256) if byte not in printable]
+    characters = {byte: chr(byte) for byte in printable}
+    return characters | {byte: chr(256 + index) for index, byte in enumerate(others)}
+
+
+_CHARACTERS = _byte_characters()
+_BYTES = {character: byte for byte, character in _CHARACTERS.items()}

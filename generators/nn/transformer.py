@@ -1,0 +1,92 @@
+"""The bidirectional text transformer of GLIDE: pre-norm blocks, no causal mask.
+
+Every position is in the softmax, padding too: GLIDE gives padded positions learned embeddings
+instead of masking them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from generators.nn.attention import merge_heads, split_heads
+from generators.nn.normalization import LayerNorm
+
+INIT_SCALE = 0.25
+"""Initial weights are normal with deviation 0.25 / sqrt(fan in), as in GLIDE's code."""
+
+
+class MultiheadAttention(nn.Module):
+    """Self-attention over tokens, q, k and v laid out head by head."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.c_qkv = _linear(width, 3 * width)
+        self.c_proj = _linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, W) to (B, L, W)."""
+        q, k, v = split_heads(self.c_qkv(x), self.heads, parts=3, new_order=False)
+        return self.c_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = _linear(width, 4 * width)
+        self.c_proj = _linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, W) to (B, L, W)."""
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+class ResidualAttentionBlock(nn.Module):
+    """Attention, then the MLP, each behind a layer norm and beside a skip."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(width)
+        self.attn = MultiheadAttention(width, heads)
+        self.ln_2 = LayerNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, W) to (B, L, W)."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks.
+
+    Args:
+        width: Width of a token.
+        layers: Number of blocks.
+        heads: Heads a block; divides the width.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
+
+    def forward(
+        self, x: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
+        """Same shape as `x`."""
+        for block in self.resblocks:
+            x = block(x)
+        return x
+
+
+def _linear(fan_in: int, fan_out: int) -> nn.Linear:
+    linear = nn.Linear(fan_in, fan_out)
+    nn.init.normal_(linear.weight, std=INIT_SCALE / math.sqrt(fan_in))
+    nn.init.zeros_(linear.bias)
+    return linear

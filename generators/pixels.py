@@ -1,0 +1,49 @@
+"""The one conversion between what networks compute with and what leaves this package.
+
+Inside: float, batch x channels x height x width, in [-1, 1]. Outside: uint8, batch x height x
+width x channels, 0-255.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def to_uint8(
+    images: Float[Tensor, "batch channels height width"],
+) -> UInt8[Tensor, "batch height width channels"]:
+    """Rounds to the nearest of 256 levels, so that `to_uint8(from_uint8(u))` is `u`.
+
+    ADM's code truncates instead, GLIDE's and Imagen's round; rounding is used for every model.
+
+    Args:
+        images: In [-1, 1]; values outside are clipped.
+
+    Returns:
+        Contiguous, 0-255.
+
+    >>> to_uint8(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)).flatten().tolist()
+    [0, 128, 255]
+    """
+    levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous()
+
+
+def from_uint8(
+    images: UInt8[Tensor, "batch height width channels"],
+) -> Float[Tensor, "batch channels height width"]:
+    """The inverse of `to_uint8` on its range.
+
+    >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 2, 1)).flatten().tolist()
+    [-1.0, 1.0]
+    """
+    return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
+
+
+def requantise(
+    images: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch channels height width"]:
+    """Images in [-1, 1] moved to the nearest of 256 levels: what an upsampler saw in training."""
+    return ((images + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
