@@ -1,15 +1,15 @@
 """Read the objects of a `shapes` image off its pixels: no network, only colour and outline.
 
-Objects are saturated, backgrounds are not. In the plane of colour differences (gray is the origin) a
-pixel at an object's edge lies on the line from the background to the object's colour, so its distance
-along that line is the share of the pixel that the object covers. That share survives blur, resizing
-and the wrong brightness. Coverage above one half gives the regions; each region is then compared with
-every shape, drawn with the same area, centre and aspect ratio, sharp and blurred. The shape that
-overlaps best wins, and its overlap is the confidence.
+Objects are saturated, backgrounds are not. In the plane of colour differences (gray is the origin)
+a pixel at an object's edge lies on the line from the background to the object's colour, so its
+distance along that line is the share of the pixel that the object covers. That share survives blur,
+resizing and the wrong brightness. Coverage above one half gives the regions; each region is then
+compared with every shape, drawn with the same area, centre and aspect ratio, sharp and blurred. The
+shape that overlaps best wins, and its overlap is the confidence.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -40,12 +40,18 @@ _BLURS_PX = (0.0, 0.8, 1.6, 2.4)
 _ASPECT_LIMIT = 1.25
 _STRENGTH_RANGE = (0.7, 1.2)
 _SECOND_COLOUR_SHARE = 0.25
-_SPLIT_BELOW = 0.85
+_GOOD_FIT = 0.85
 _SPLIT_COVERAGES = (0.6, 0.7, 0.8, 0.9)
+_SPLIT_GAIN = 0.03
+_SMALLEST_SIDE_PX = 13.5
+_TOO_SMALL_PENALTY = 0.03
 _TEMPLATE_PX = 96
 
 Plane = Float[np.ndarray, "height width"]
 Mask = Bool[np.ndarray, "height width"]
+Labels = Int[np.ndarray, "height width"]
+Chroma = Float[np.ndarray, "height width 2"]
+Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -96,55 +102,74 @@ _STRENGTHS = np.linalg.norm(_PALETTE, axis=1)
 _DIRECTIONS = _PALETTE / _STRENGTHS[:, None]
 
 
-def _background_chroma(chroma: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "2"]:
+def _background_chroma(chroma: Chroma) -> Float[np.ndarray, "2"]:
     """Tint of the background: the median of what is nearly gray."""
     neutral = chroma[np.linalg.norm(chroma, axis=-1) < _NEUTRAL_CHROMA]
     if len(neutral) < chroma[..., 0].size / 10:
         return np.zeros(2, dtype=chroma.dtype)
-    return np.median(neutral, axis=0)
+    return np.asarray(np.median(neutral, axis=0))
 
 
 @dataclass(frozen=True)
 class _Region:
-    """Pixels of one colour that hang together, and how much of each pixel they cover."""
+    """Pixels of one colour that hang together."""
 
     colour: int
     inside: Mask
-    coverage: Plane
+    along: Plane
+    """How far each pixel within reach goes from gray towards the region's own colour."""
+    strengths: tuple[float, float]
+    """What counts as full cover: as strong as the region itself gets, and as the palette's colour.
+
+    The first suits pale objects; the second small, blurred ones that nowhere reach full strength.
+    """
 
 
-def _regions(chroma: Float[np.ndarray, "h w 2"]) -> Iterator[_Region]:
+def _regions(chroma: Chroma) -> Iterator[_Region]:
     projections = chroma @ _DIRECTIONS.T
-    coverage = (projections / _STRENGTHS).max(axis=-1)
-    hue = projections.argmax(axis=-1)
-    labels = _label(coverage >= _COVERAGE)
-    labels = _split_colours(labels, projections, hue)
-    numbers = [n for n in range(1, labels.max() + 1) if (labels == n).sum() >= MIN_AREA_PX / 2]
-    if not numbers:
-        return
-    labels = np.where(np.isin(labels, numbers), labels, 0)
-    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    owner = np.where(distance <= _REACH_PX, labels[nearest[0], nearest[1]], 0)
+    labels = _label((projections / _STRENGTHS).max(axis=-1) >= _COVERAGE)
+    labels = _split_colours(labels, projections)
+    areas = np.bincount(labels.ravel())
+    numbers = [n for n in range(1, len(areas)) if areas[n] >= MIN_AREA_PX / 2]
+    owner = _nearest_label(np.where(np.isin(labels, numbers), labels, 0), _REACH_PX)
     for number in numbers:
-        inside = labels == number
-        colour = int((_DIRECTIONS @ chroma[inside].sum(axis=0)).argmax())
-        yield _Region(colour, inside, _own_coverage(chroma, inside, owner == number, colour))
+        yield _make_region(chroma, labels == number, owner == number)
 
 
-def _label(mask: Mask) -> Int[np.ndarray, "height width"]:
+def _make_region(chroma: Chroma, inside: Mask, reach: Mask) -> _Region:
+    mean = chroma[inside].sum(axis=0)
+    colour = int((_DIRECTIONS @ mean).argmax())
+    along = chroma @ (mean / np.linalg.norm(mean))
+    full = float(_STRENGTHS[colour])
+    low, high = _STRENGTH_RANGE
+    own = float(np.clip(np.percentile(along[inside], 90), low * full, high * full))
+    return _Region(colour, inside, np.where(reach, along, 0), (own, full))
+
+
+def _label(mask: Mask) -> Labels:
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    return labels
+    return np.asarray(labels)
 
 
-def _split_colours(labels, projections, hue):
-    """Give touching regions of different colours labels of their own."""
+def _nearest_label(labels: Labels, reach_px: float) -> Labels:
+    """Each pixel's nearest label, 0 where that is further away than `reach_px`."""
+    if not labels.any():
+        return labels
+    distance, (rows, columns) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    return np.where(distance <= reach_px, labels[rows, columns], 0)
+
+
+def _split_colours(labels: Labels, projections: Float[np.ndarray, "height width 8"]) -> Labels:
+    """Give touching regions of different colours labels of their own.
+
+    A second colour counts when it is no speck and no mere fringe of the first.
+    """
+    hue = projections.argmax(axis=-1)
     for number in range(1, labels.max() + 1):
         inside = labels == number
-        area = inside.sum()
-        if area < 2 * MIN_AREA_PX:
-            continue
         counts = np.bincount(hue[inside], minlength=len(COLOURS))
-        strong = np.flatnonzero(counts >= max(MIN_AREA_PX, _SECOND_COLOUR_SHARE * area))
+        least = max(MIN_AREA_PX, _SECOND_COLOUR_SHARE * counts.sum())
+        strong = np.flatnonzero(counts >= least)
         if len(strong) < 2:
             continue
         choice = strong[projections[..., strong].argmax(axis=-1)]
@@ -155,39 +180,94 @@ def _split_colours(labels, projections, hue):
     return labels
 
 
-def _own_coverage(chroma, inside, reach, colour):
-    mean = chroma[inside].sum(axis=0)
-    along = chroma @ (mean / np.linalg.norm(mean))
-    low, high = (share * _STRENGTHS[colour] for share in _STRENGTH_RANGE)
-    strength = np.clip(np.percentile(along[inside], 90), low, high)
-    coverage = np.where(reach, np.clip(along / strength, 0, 1), 0)
-    return np.where(coverage < _NOISE_FLOOR, 0, coverage)
-
-
 def _fit_or_split(region: _Region) -> list[Detection]:
-    """Fit one shape; where it fits badly, see whether the region falls into several that fit well."""
-    whole = _fit(region.colour, region.coverage)
-    if whole is None or whole.confidence >= _SPLIT_BELOW:
+    """Fit one shape; where it fits badly, see whether it falls into parts that fit better."""
+    whole = _fit(region)
+    if whole is None or whole.confidence >= _GOOD_FIT:
         return [whole] if whole else []
     for threshold in _SPLIT_COVERAGES:
-        labels = _label(region.inside & (region.coverage >= threshold))
-        sizes = np.bincount(labels.ravel())[1:]
-        strong = np.flatnonzero(sizes >= MIN_AREA_PX / 3) + 1
-        if len(strong) < 2:
-            continue
-        cores = np.where(np.isin(labels, strong), labels, 0)
-        nearest = ndimage.distance_transform_edt(cores == 0, return_distances=False, return_indices=True)
-        owner = cores[nearest[0], nearest[1]]
-        parts = [_fit(region.colour, np.where(owner == n, region.coverage, 0)) for n in strong]
-        parts = [part for part in parts if part]
-        if len(parts) >= 2 and np.mean([p.confidence for p in parts]) > whole.confidence + 0.03:
+        parts = [part for piece in _pieces(region, threshold) if (part := _fit(piece))]
+        mean = sum(part.confidence for part in parts) / max(len(parts), 1)
+        if len(parts) >= 2 and mean > whole.confidence + _SPLIT_GAIN:
             return parts
     return [whole]
 
 
+def _pieces(region: _Region, threshold: float) -> list[_Region]:
+    """What the region falls into when only better covered pixels count."""
+    labels = _label(region.inside & (region.along >= threshold * region.strengths[0]))
+    areas = np.bincount(labels.ravel())
+    numbers = [n for n in range(1, len(areas)) if areas[n] >= MIN_AREA_PX / 3]
+    if len(numbers) < 2:
+        return []
+    owner = _nearest_label(np.where(np.isin(labels, numbers), labels, 0), np.inf)
+    return [
+        replace(region, inside=labels == n, along=np.where(owner == n, region.along, 0))
+        for n in numbers
+    ]
+
+
+def _fit(region: _Region) -> Detection | None:
+    """The shape that overlaps the region best, or None for a speck."""
+    own, full = region.strengths
+    fit = _fit_coverage(region.colour, region.along / own)
+    if fit is not None and fit.confidence < _GOOD_FIT:
+        other = _fit_coverage(region.colour, region.along / full)
+        if other is not None and other.confidence > fit.confidence:
+            return other
+    return fit
+
+
+def _fit_coverage(colour: int, coverage: Plane) -> Detection | None:
+    seen = np.where(coverage < _NOISE_FLOOR, 0, np.minimum(coverage, 1))
+    if seen.sum() < MIN_AREA_PX:
+        return None
+    moments = _moments(seen)
+    boxes = [_matching_box(_template(shape), moments) for shape in SHAPES]
+    window = _window_around(boxes)
+    drawn = np.stack(
+        [_draw(_template(s).picture, b, window) for s, b in zip(SHAPES, boxes, strict=True)]
+    )
+    left, top, right, bottom = window
+    overlap = _overlap(drawn, seen[top:bottom, left:right])
+    sides = np.array([((b[2] - b[0]) * (b[3] - b[1])) ** 0.5 for b in boxes])
+    # Blurred, a small star looks like an even smaller disc; but so small no object is.
+    best = int((overlap - _TOO_SMALL_PENALTY * np.maximum(0, _SMALLEST_SIDE_PX - sides)).argmax())
+    size = min(SIZES_PX, key=lambda name: abs(SIZES_PX[name] - sides[best]))
+    return Detection(
+        shape=SHAPES[best],
+        colour=COLOUR_NAMES[colour],
+        size=size,
+        box=boxes[best],
+        area=moments.mass,
+        confidence=float(overlap[best]),
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Mass, centre and standard deviations (x, y) of a plane whose pixel k spans k to k + 1."""
+
+    mass: float
+    centre: tuple[float, float]
+    spread: tuple[float, float]
+
+
+def _moments(plane: Plane) -> _Moments:
+    x, x_spread = _profile_moments(plane.sum(axis=0))
+    y, y_spread = _profile_moments(plane.sum(axis=1))
+    return _Moments(float(plane.sum()), (x, y), (x_spread, y_spread))
+
+
+def _profile_moments(profile: Float[np.ndarray, " length"]) -> tuple[float, float]:
+    position = np.arange(len(profile)) + 0.5
+    mean = float(profile @ position / profile.sum())
+    return mean, float(np.sqrt(profile @ (position - mean) ** 2 / profile.sum()))
+
+
 @dataclass(frozen=True)
 class _Template:
-    """A shape in the unit square: its picture with a margin of one side all round, and its moments."""
+    """A shape drawn large with a margin of one side all round; moments in units of its side."""
 
     picture: Image.Image
     fill: float
@@ -197,85 +277,59 @@ class _Template:
 
 @cache
 def _template(shape: str) -> _Template:
-    side = _TEMPLATE_PX
-    picture = Image.new("L", (4 * 3 * side, 4 * 3 * side), 0)
-    draw_outline(ImageDraw.Draw(picture), shape, (4 * side, 4 * side), 4 * side)
-    picture = picture.reduce(4)
-    unit = np.asarray(picture, dtype=np.float64)[side:-side, side:-side] / 255
-    mass, centre, spread = _moments(unit)
+    side, scale = _TEMPLATE_PX, 4
+    picture = Image.new("L", (3 * side * scale, 3 * side * scale), 0)
+    draw_outline(ImageDraw.Draw(picture), shape, (side * scale, side * scale), side * scale)
+    picture = picture.reduce(scale)
+    found = _moments(np.asarray(picture, dtype=np.float64)[side:-side, side:-side] / 255)
     return _Template(
         picture,
-        mass / side**2,
-        (centre[0] / side, centre[1] / side),
-        (spread[0] / side, spread[1] / side),
+        fill=found.mass / side**2,
+        centre=(found.centre[0] / side, found.centre[1] / side),
+        spread=(found.spread[0] / side, found.spread[1] / side),
     )
 
 
-def _moments(plane: Plane):
-    """Mass, centre (x, y) and standard deviations (x, y), pixel k spanning k to k + 1."""
-    mass = float(plane.sum())
-    moments = []
-    for axis in (0, 1):
-        profile = plane.sum(axis=axis)
-        position = np.arange(len(profile)) + 0.5
-        mean = float(profile @ position) / mass
-        moments.append((mean, float(np.sqrt(profile @ (position - mean) ** 2 / mass))))
-    (x, x_spread), (y, y_spread) = moments
-    return mass, (x, y), (x_spread, y_spread)
-
-
-def _fit(colour: int, coverage: Plane) -> Detection | None:
-    mass, centre, spread = _moments(coverage) if coverage.sum() > 0 else (0.0, (0, 0), (0, 0))
-    if mass < MIN_AREA_PX:
-        return None
-    boxes = [_matching_box(_template(shape), mass, centre, spread) for shape in SHAPES]
-    window = _window(boxes)
-    drawn = np.stack([_draw_template(_template(s).picture, b, window) for s, b in zip(SHAPES, boxes, strict=True)])
-    left, top, right, bottom = window
-    seen = coverage[top:bottom, left:right]
-    overlaps = np.stack([_overlap(ndimage.gaussian_filter(drawn, (0, b, b)), seen) for b in _BLURS_PX])
-    overlap = overlaps.max(axis=0)
-    best = int(overlap.argmax())
-    box = boxes[best]
-    side = ((box[2] - box[0]) * (box[3] - box[1])) ** 0.5
-    size = min(SIZES_PX, key=lambda name: abs(SIZES_PX[name] - side))
-    return Detection(SHAPES[best], COLOUR_NAMES[colour], size, box, mass, float(overlap[best]))
-
-
-def _matching_box(template, mass, centre, spread) -> Box:
+def _matching_box(template: _Template, seen: _Moments) -> Box:
     """Where the template has the region's area, centre and (within limits) aspect ratio."""
-    aspect = (spread[1] / template.spread[1]) / (spread[0] / template.spread[0])
+    aspect = (seen.spread[1] / template.spread[1]) / (seen.spread[0] / template.spread[0])
     aspect = min(max(aspect, 1 / _ASPECT_LIMIT), _ASPECT_LIMIT)
-    side = (mass / template.fill) ** 0.5
+    side = (seen.mass / template.fill) ** 0.5
     width, height = side / aspect**0.5, side * aspect**0.5
-    left = centre[0] - width * template.centre[0]
-    top = centre[1] - height * template.centre[1]
+    left = seen.centre[0] - width * template.centre[0]
+    top = seen.centre[1] - height * template.centre[1]
     return (left, top, left + width, top + height)
 
 
-def _window(boxes: Sequence[Box]) -> tuple[int, int, int, int]:
-    """Whole pixels, inside the image, around all boxes and their blur."""
+def _window_around(boxes: Sequence[Box]) -> Window:
+    """Whole pixels of the image around all boxes and their blur: left, top, right, bottom."""
     corners = np.array(boxes)
-    low = np.floor(corners[:, :2].min(axis=0)).astype(int) - _REACH_PX
+    low = np.maximum(np.floor(corners[:, :2].min(axis=0)).astype(int) - _REACH_PX, 0)
     high = np.ceil(corners[:, 2:].max(axis=0)).astype(int) + _REACH_PX
-    low, high = np.maximum(low, 0), np.minimum(high, IMAGE_SIZE_PX)
+    high = np.minimum(high, IMAGE_SIZE_PX)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _draw_template(picture: Image.Image, box: Box, window) -> Plane:
+def _draw(picture: Image.Image, box: Box, window: Window) -> Plane:
+    """The template's cover of each pixel of the window when its unit square is put on the box."""
+    x_scale, y_scale = _TEMPLATE_PX / (box[2] - box[0]), _TEMPLATE_PX / (box[3] - box[1])
     left, top, right, bottom = window
-    x_scale = _TEMPLATE_PX / (box[2] - box[0])
-    y_scale = _TEMPLATE_PX / (box[3] - box[1])
+    limit = 3.0 * _TEMPLATE_PX
     source = (
         max(0.0, (left - box[0]) * x_scale + _TEMPLATE_PX),
         max(0.0, (top - box[1]) * y_scale + _TEMPLATE_PX),
-        min(3.0 * _TEMPLATE_PX, (right - box[0]) * x_scale + _TEMPLATE_PX),
-        min(3.0 * _TEMPLATE_PX, (bottom - box[1]) * y_scale + _TEMPLATE_PX),
+        min(limit, (right - box[0]) * x_scale + _TEMPLATE_PX),
+        min(limit, (bottom - box[1]) * y_scale + _TEMPLATE_PX),
     )
     small = picture.resize((right - left, bottom - top), Image.Resampling.BOX, box=source)
     return np.asarray(small, dtype=np.float32) / 255
 
 
-def _overlap(drawn: Float[np.ndarray, "shapes h w"], seen: Float[np.ndarray, "h w"]):
-    """Soft intersection over union of each drawn shape with the coverage."""
-    return np.minimum(drawn, seen).sum(axis=(1, 2)) / np.maximum(drawn, seen).sum(axis=(1, 2))
+def _overlap(drawn: Float[np.ndarray, "shapes h w"], seen: Plane) -> Float[np.ndarray, " shapes"]:
+    """Soft intersection over union of each drawn shape with what is seen, at its best blur."""
+    overlaps = []
+    for blur in _BLURS_PX:
+        soft = ndimage.gaussian_filter(drawn, (0, blur, blur))
+        both, either = np.minimum(soft, seen), np.maximum(soft, seen)
+        overlaps.append(both.sum(axis=(1, 2)) / either.sum(axis=(1, 2)))
+    return np.asarray(np.max(overlaps, axis=0))
