@@ -30,7 +30,7 @@ from evalkit.images import squash
 
 MIN_AREA_PX = 30.0
 """Smaller regions are specks: the smallest object drawn covers about 60 px."""
-MIN_CONFIDENCE = 0.6
+MIN_CONFIDENCE = 0.75
 """Regions that overlap no shape by this much are blobs, not objects."""
 _COVERAGE = 0.5
 _NOISE_FLOOR = 0.12

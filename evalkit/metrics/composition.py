@@ -1,0 +1,390 @@
+"""Composition: does the image show what its caption asks for? Ground truth, for `shapes` only.
+
+A detector without a network (`shape_detector`) reads the objects off the image; `compare` holds
+them against the scene behind the caption. Per image that gives plain counts, which
+`composition_records` turns into shares with intervals, each beside its chance level: the same images
+held against other images' captions.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import norm
+
+from evalkit.datasets.shapes_captions import mentions
+from evalkit.datasets.shapes_scene import Scene
+from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.images import RGBImage, read_rgb
+from evalkit.metrics.shape_detector import MIN_CONFIDENCE, Detection, detect
+from evalkit.results import Interval, ResultRecord
+
+DETECTOR_VERSION = 1
+MIN_DISTANCE_PX = 4.0
+"""Centres closer than this along both axes stand in no relation."""
+_NUM_SHUFFLES = 3
+_CHUNK = 200
+
+Source = RGBImage | Path | str | bytes | None
+SceneLike = Scene | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SceneCheck:
+    """What one caption asked for and how much of it the image shows; all are counts."""
+
+    objects: int
+    """Objects asked for."""
+    objects_found: int
+    """Of these, found with the right shape and colour; each object in the image counts once."""
+    attributes: int
+    """Shapes, colours and (where the caption names them) sizes asked for."""
+    attributes_found: int
+    """Of these, found on the objects that match best."""
+    relations: int
+    """Relations asked for."""
+    relations_found: int
+    """Of these, true of objects with the right shape and colour."""
+    pairs_found: int
+    """1 if every (shape, colour) asked for is there at least once, else 0."""
+    exact: int
+    """1 if the image shows the objects asked for, no other ones, and every relation, else 0."""
+
+
+def check(image: RGBImage, scene: Scene, *, caption: str | None = None) -> SceneCheck:
+    """Hold one image against the scene its caption describes.
+
+    Args:
+        image: RGB 0-255 of any size.
+        scene: The scene behind the caption.
+        caption: The caption used; sizes are asked for only if it names them. None asks for none.
+    """
+    return compare(detect(image), scene, caption=caption)
+
+
+def compare(
+    detections: Sequence[Detection], scene: Scene, *, caption: str | None = None
+) -> SceneCheck:
+    """The same for objects that were detected already."""
+    with_sizes = caption is not None and "size" in mentions(caption)
+    wanted = Counter((item.shape, item.colour) for item in scene.objects)
+    found = Counter((item.shape, item.colour) for item in detections)
+    relations_found = _count_true_relations(detections, scene)
+    return SceneCheck(
+        objects=len(scene.objects),
+        objects_found=(wanted & found).total(),
+        attributes=len(scene.objects) * (3 if with_sizes else 2),
+        attributes_found=_count_attributes(detections, scene, with_sizes=with_sizes),
+        relations=len(scene.relations),
+        relations_found=relations_found,
+        pairs_found=int(set(wanted) <= set(found)),
+        exact=int(wanted == found and relations_found == len(scene.relations)),
+    )
+
+
+def read_relation(one: tuple[float, float], other: tuple[float, float]) -> str | None:
+    """How a centre (x, y) lies to another one: by the axis along which they are further apart.
+
+    >>> read_relation((10, 30), (40, 35))
+    'left of'
+    >>> read_relation((30, 50), (32, 10))
+    'below'
+    """
+    dx, dy = one[0] - other[0], one[1] - other[1]
+    if max(abs(dx), abs(dy)) < MIN_DISTANCE_PX:
+        return None
+    if abs(dx) > abs(dy):
+        return "left of" if dx < 0 else "right of"
+    return "above" if dy < 0 else "below"
+
+
+def _count_true_relations(detections: Sequence[Detection], scene: Scene) -> int:
+    def matching(number: int) -> list[Detection]:
+        item = scene.objects[number]
+        return [d for d in detections if (d.shape, d.colour) == (item.shape, item.colour)]
+
+    return sum(
+        any(
+            read_relation(one.centre, other.centre) == relation.relation
+            for one in matching(relation.subject)
+            for other in matching(relation.object)
+        )
+        for relation in scene.relations
+    )
+
+
+def _count_attributes(detections: Sequence[Detection], scene: Scene, *, with_sizes: bool) -> int:
+    """Attributes that agree under the best one-to-one matching of wanted and found objects."""
+    if not detections:
+        return 0
+    agree = np.array(
+        [
+            [
+                (item.shape == found.shape)
+                + (item.colour == found.colour)
+                + (with_sizes and item.size == found.size)
+                for found in detections
+            ]
+            for item in scene.objects
+        ]
+    )
+    rows, columns = linear_sum_assignment(agree, maximize=True)
+    return int(agree[rows, columns].sum())
+
+
+def check_images(
+    images: Sequence[Source], scenes: Sequence[SceneLike], captions: Sequence[str] | None = None
+) -> dict[str, Int[np.ndarray, " images"]]:
+    """The counts of `SceneCheck`, one array each, in the order of the images.
+
+    Args:
+        images: Pixels, files or file contents; None (nothing was generated) shows nothing.
+        scenes: The scene behind each image's caption, as an object or as kept in an annotation.
+        captions: The captions used, if sizes are to be asked for where named.
+    """
+    _check_lengths(images, scenes, captions)
+    return _as_arrays([_detect_source(image) for image in images], _as_scenes(scenes), captions)
+
+
+def composition_records(
+    images: Sequence[Source],
+    scenes: Sequence[SceneLike],
+    *,
+    captions: Sequence[str] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[ResultRecord]:
+    """Composition of a set of images, with intervals and chance levels.
+
+    Shares (`composition-objects`, `-attributes`, `-relations`) are what was found over what was
+    asked for, summed over images, with a percentile bootstrap over images. Rates
+    (`composition-pairs`, `composition-exact`) are of images, with a Wilson interval.
+    `composition-pairs-shuffled` is the rate of the same images against other images' captions: the
+    chance level of `composition-pairs`.
+
+    Args:
+        images: Pixels, files or file contents; None (nothing was generated) shows nothing.
+        scenes: The scene behind each image's caption, as an object or as kept in an annotation.
+        captions: The captions used; sizes are asked for only where they name them.
+        level: Level of the intervals.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap and of the shuffled captions.
+
+    Raises:
+        NotEnoughImagesError: There is no image.
+        DataError: The numbers of images, scenes and captions differ, or a file is no image.
+    """
+    _check_lengths(images, scenes, captions)
+    detections = [_detect_source(image) for image in images]
+    drawn = _as_scenes(scenes)
+    counts = _as_arrays(detections, drawn, captions)
+    shuffled = _shuffled_counts(detections, drawn, captions, seed)
+    summary = _Summary(counts, shuffled, drawn, level, resamples, seed)
+    fingerprint = {
+        "checker": f"evalkit shape detector {DETECTOR_VERSION}",
+        "min_confidence": MIN_CONFIDENCE,
+        "sizes_asked": captions is not None,
+        "bootstrap_seed": seed,
+    }
+    records = [
+        summary.rate("pairs_found", "composition-pairs"),
+        summary.shuffled_rate("pairs_found", "composition-pairs-shuffled"),
+        summary.rate("exact", "composition-exact"),
+        summary.share("objects", "composition-objects"),
+        summary.share("attributes", "composition-attributes"),
+        summary.share("relations", "composition-relations"),
+    ]
+    missing = sum(image is None for image in images)
+    details = {"missing_images": missing} if missing else {}
+    return [
+        replace(record, fingerprint=fingerprint, details={**record.details, **details})
+        for record in records
+    ]
+
+
+def _as_scenes(scenes: Sequence[SceneLike]) -> list[Scene]:
+    return [scene if isinstance(scene, Scene) else Scene.from_json(scene) for scene in scenes]
+
+
+def _check_lengths(
+    images: Sequence[Source], scenes: Sequence[SceneLike], captions: Sequence[str] | None
+) -> None:
+    if len(images) == 0:
+        raise NotEnoughImagesError(
+            "Composition needs at least 1 image, got 0. Generate some first."
+        )
+    for name, others in (("scenes", scenes), ("captions", captions)):
+        if others is not None and len(others) != len(images):
+            raise DataError(f"Composition got {len(images)} images but {len(others)} {name}.")
+
+
+def _detect_source(image: Source) -> list[Detection]:
+    if image is None:
+        return []
+    return detect(image if isinstance(image, np.ndarray) else read_rgb(image))
+
+
+def _as_arrays(
+    detections: Sequence[Sequence[Detection]],
+    scenes: Sequence[Scene],
+    captions: Sequence[str] | None,
+) -> dict[str, Int[np.ndarray, " images"]]:
+    texts: Sequence[str | None] = [None] * len(scenes) if captions is None else captions
+    checks = [
+        compare(found, scene, caption=text)
+        for found, scene, text in zip(detections, scenes, texts, strict=True)
+    ]
+    return {
+        field.name: np.array([getattr(one, field.name) for one in checks], dtype=np.int64)
+        for field in fields(SceneCheck)
+    }
+
+
+def _shuffled_counts(
+    detections: Sequence[Sequence[Detection]],
+    scenes: Sequence[Scene],
+    captions: Sequence[str] | None,
+    seed: int,
+) -> dict[str, Int[np.ndarray, " images"]] | None:
+    """Counts of each image against other images' scenes; None if there is no other image."""
+    count = len(scenes)
+    if count < 2:
+        return None
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
+    rounds = []
+    for shift in range(1, min(_NUM_SHUFFLES, count - 1) + 1):
+        # Image order[k] gets the scene of order[k + shift]: never its own.
+        other = np.empty(count, dtype=np.int64)
+        other[order] = np.roll(order, -shift)
+        texts = None if captions is None else [captions[k] for k in other.tolist()]
+        rounds.append(_as_arrays(detections, [scenes[k] for k in other.tolist()], texts))
+    return {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """Turns per-image counts into records."""
+
+    counts: Mapping[str, Int[np.ndarray, " images"]]
+    shuffled: Mapping[str, Int[np.ndarray, " rounds*images"]] | None
+    scenes: Sequence[Scene]
+    level: float
+    resamples: int
+    seed: int
+
+    def rate(self, name: str, metric: str) -> ResultRecord:
+        """Share of images of which something is true."""
+        hits = self.counts[name]
+        details: dict[str, Any] = {"by_group": self._by_group(hits)}
+        if self.shuffled is not None:
+            details["chance"] = float(self.shuffled[name].mean())
+        return ResultRecord(
+            metric=metric,
+            value=float(hits.mean()),
+            n=len(hits),
+            direction="higher",
+            unit="share of images",
+            interval=wilson_interval(int(hits.sum()), len(hits), level=self.level),
+            details=details,
+        )
+
+    def shuffled_rate(self, name: str, metric: str) -> ResultRecord:
+        """The same of the same images with other images' captions."""
+        n = len(self.scenes)
+        record = partial(ResultRecord, metric=metric, n=n, direction="none", unit="share of images")
+        if self.shuffled is None:
+            reason = "shuffled captions need at least 2 images"
+            return record(value=None, state="not_applicable", reason=reason)
+        value = float(self.shuffled[name].mean())
+        # The rounds share their images, so they count as n observations, not as rounds times n.
+        interval = wilson_interval(round(value * n), n, level=self.level)
+        return record(value=value, interval=interval)
+
+    def share(self, name: str, metric: str) -> ResultRecord:
+        """Found over asked for, summed over images."""
+        found, asked = self.counts[f"{name}_found"], self.counts[name]
+        record = partial(
+            ResultRecord, metric=metric, n=len(asked), direction="higher", unit="share"
+        )
+        if asked.sum() == 0:
+            reason = f"no caption asks for {name}"
+            return record(value=None, state="not_applicable", reason=reason)
+        details: dict[str, float] = {"asked": int(asked.sum()), "found": int(found.sum())}
+        if self.shuffled is not None and self.shuffled[name].sum() > 0:
+            chance = self.shuffled[f"{name}_found"].sum() / self.shuffled[name].sum()
+            details["chance"] = float(chance)
+        interval = share_interval(
+            found, asked, level=self.level, resamples=self.resamples, seed=self.seed
+        )
+        value = float(found.sum() / asked.sum())
+        return record(value=value, interval=interval, details=details)
+
+    def _by_group(self, hits: Int[np.ndarray, " images"]) -> dict[str, dict[str, float]]:
+        """The rate by kind of scene, and for combinations seen in training or held out."""
+        groups: dict[str, list[int]] = {}
+        for hit, scene in zip(hits.tolist(), self.scenes, strict=True):
+            groups.setdefault(scene.kind, []).append(hit)
+            groups.setdefault("held out" if scene.held_out else "seen", []).append(hit)
+        return {
+            name: {"value": sum(group) / len(group), "n": len(group)}
+            for name, group in sorted(groups.items())
+        }
+
+
+def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> Interval:
+    """Wilson's score interval for a share of independent images (Wilson 1927).
+
+    >>> interval = wilson_interval(8, 10)
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (0.49, 0.943)
+    """
+    z = float(norm.ppf(0.5 + level / 2))
+    share = hits / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    low = 0.0 if hits == 0 else middle - half
+    high = 1.0 if hits == n else middle + half
+    return Interval(low=low, high=high, level=level, method="Wilson score over images")
+
+
+def share_interval(
+    found: Int[np.ndarray, " images"],
+    asked: Int[np.ndarray, " images"],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over images of `sum(found) / sum(asked)`.
+
+    Where all or nothing was found, resampling sees no spread and would claim certainty; then the
+    interval is Wilson's, with an image as the unit.
+    """
+    if found.sum() in (0, asked.sum()):
+        asking = int((asked > 0).sum())
+        return wilson_interval(asking if found.sum() else 0, asking, level=level)
+    shares = _resample_shares(found, asked, resamples, seed)
+    low, high = np.quantile(shares, [0.5 - level / 2, 0.5 + level / 2])
+    method = f"percentile bootstrap over images, {resamples} resamples"
+    return Interval(low=float(low), high=float(high), level=level, method=method)
+
+
+def _resample_shares(
+    found: Int[np.ndarray, " images"], asked: Int[np.ndarray, " images"], resamples: int, seed: int
+) -> Float[np.ndarray, " resamples"]:
+    """Shares of resampled sets of images; a set that asks for nothing has none and is left out."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    shares = []
+    for start in range(0, resamples, _CHUNK):
+        rows = min(_CHUNK, resamples - start)
+        chosen = generator.integers(0, len(asked), size=(rows, len(asked)))
+        sums = asked[chosen].sum(axis=1)
+        shares.append(found[chosen].sum(axis=1)[sums > 0] / sums[sums > 0])
+    return np.concatenate(shares)
