@@ -62,7 +62,7 @@ class ClipConfig:
 
 
 class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x), which OpenAI's weights were trained with; not interchangeable with GELU."""
+    """x sigmoid(1.702 x), as OpenAI's weights were trained; not interchangeable with GELU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as `x`."""
@@ -125,9 +125,10 @@ class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, *, causal: bool) -> None:
         super().__init__()
         self.causal = causal
-        self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
-        for block in self.resblocks:
+        blocks = [ResidualAttentionBlock(width, heads) for _ in range(layers)]
+        for block in blocks:
             _initialise(block, width, layers)
+        self.resblocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) to (B, L, W)."""

@@ -1,1 +1,1 @@
-"""DDPM (Ho et al. 2020), its improved form (Nichol & Dhariwal 2021) and ADM (Dhariwal & Nichol 2021)."""
+"""DDPM (Ho et al. 2020), Improved DDPM (Nichol & Dhariwal 2021), ADM (Dhariwal & Nichol 2021)."""

@@ -19,9 +19,9 @@ HALF_LEVEL = 1 / 255
 def simple_loss(
     process: DiffusionProcess,
     output: Float[Tensor, "batch out_channels ..."],
-    x_0: Float[Tensor, batch *chw],
+    x_0: Float[Tensor, " batch *chw"],
     t: Int[Tensor, " batch"],
-    noise: Float[Tensor, batch *chw],
+    noise: Float[Tensor, " batch *chw"],
 ) -> Float[Tensor, " batch"]:
     """Mean squared error of the prediction (Ho et al. 2020, eq. 14)."""
     prediction, _ = process.split_output(output)
@@ -31,10 +31,10 @@ def simple_loss(
 def hybrid_loss(
     process: DiffusionProcess,
     output: Float[Tensor, "batch out_channels ..."],
-    x_0: Float[Tensor, batch *chw],
-    x_t: Float[Tensor, batch *chw],
+    x_0: Float[Tensor, " batch *chw"],
+    x_t: Float[Tensor, " batch *chw"],
     t: Int[Tensor, " batch"],
-    noise: Float[Tensor, batch *chw],
+    noise: Float[Tensor, " batch *chw"],
 ) -> Float[Tensor, " batch"]:
     """Simple loss plus the bound as far as the variance moves it (Nichol & Dhariwal 2021, eq. 16).
 
@@ -51,8 +51,8 @@ def hybrid_loss(
 def bound_term(
     process: DiffusionProcess,
     output: Float[Tensor, "batch out_channels ..."],
-    x_0: Float[Tensor, batch *chw],
-    x_t: Float[Tensor, batch *chw],
+    x_0: Float[Tensor, " batch *chw"],
+    x_t: Float[Tensor, " batch *chw"],
     t: Int[Tensor, " batch"],
     *,
     threshold: Threshold | None = None,
@@ -72,7 +72,7 @@ def bound_term(
 
 
 def prior_term(
-    process: DiffusionProcess, x_0: Float[Tensor, batch *chw]
+    process: DiffusionProcess, x_0: Float[Tensor, " batch *chw"]
 ) -> Float[Tensor, " batch"]:
     """Bits per dimension that q(x_T | x_0) differs from standard normal noise."""
     last = float(process.alpha_bar[-1])
@@ -85,7 +85,7 @@ def prior_term(
 def bits_per_dim(
     model: Callable[[Tensor, Tensor], Tensor],
     process: DiffusionProcess,
-    x_0: Float[Tensor, batch *chw],
+    x_0: Float[Tensor, " batch *chw"],
     noise_at: Callable[[int], Tensor],
     *,
     threshold: Threshold | None = static_threshold,

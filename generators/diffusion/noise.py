@@ -5,6 +5,7 @@ So what is drawn depends on neither batch size, order, device nor the other imag
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,22 @@ from jaxtyping import Float32
 from torch import Tensor
 
 
-def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One seeded generator an image."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def image_generators(seeds: Sequence[int], stage: str = "") -> list[torch.Generator]:
+    """One seeded generator an image.
+
+    torch seeds its CPU generator with the low 32 bits alone, so they are hashed from the whole
+    seed and the stage.
+
+    Args:
+        seeds: Any non-negative integers.
+        stage: Each stage of a cascade draws its own noise, whatever the stages before it drew.
+    """
+    return [torch.Generator().manual_seed(_stage_seed(seed, stage)) for seed in seeds]
+
+
+def _stage_seed(seed: int, stage: str) -> int:
+    digest = hashlib.sha256(f"{seed}/{stage}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def draw_noise(

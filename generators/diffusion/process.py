@@ -135,20 +135,20 @@ class DiffusionProcess:
 
     def q_sample(
         self,
-        x_0: Float[Tensor, batch *chw],
+        x_0: Float[Tensor, " batch *chw"],
         t: Int[Tensor, " batch"],
-        noise: Float[Tensor, batch *chw],
-    ) -> Float[Tensor, batch *chw]:
+        noise: Float[Tensor, " batch *chw"],
+    ) -> Float[Tensor, " batch *chw"]:
         """x_t given x_0 and the noise (Ho et al. 2020, eq. 4)."""
         signal, sigma = self._signal_and_sigma(t, x_0)
         return signal * x_0 + sigma * noise
 
     def q_posterior(
         self,
-        x_0: Float[Tensor, batch *chw],
-        x_t: Float[Tensor, batch *chw],
+        x_0: Float[Tensor, " batch *chw"],
+        x_t: Float[Tensor, " batch *chw"],
         t: Int[Tensor, " batch"],
-    ) -> tuple[Float[Tensor, batch *chw], Float[Tensor, batch *chw]]:
+    ) -> tuple[Float[Tensor, " batch *chw"], Float[Tensor, " batch *chw"]]:
         """Mean and log variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eqs. 6 and 7)."""
         from_x_0 = self.betas * np.sqrt(self.alpha_bar_prev) / (1 - self.alpha_bar)
         from_x_t = (1 - self.alpha_bar_prev) * np.sqrt(1 - self.betas) / (1 - self.alpha_bar)
@@ -201,7 +201,7 @@ class DiffusionProcess:
     def p_mean_variance(
         self,
         output: Float[Tensor, "batch out_channels ..."],
-        x_t: Float[Tensor, batch *chw],
+        x_t: Float[Tensor, " batch *chw"],
         t: Int[Tensor, " batch"],
         *,
         threshold: Threshold | None = None,

@@ -8,12 +8,14 @@ generator. `threshold` keeps the predicted x_0 in range; `gradient` is a classif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from evalkit.errors import ConfigError
 from generators.diffusion.guidance import Denoiser, Gradient
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
@@ -24,17 +26,84 @@ Progress = Callable[[int, int], None]
 """Called after each step with the steps made and the steps to make."""
 
 
+SamplerName = Literal["ancestral", "ddim", "dpm++2m", "heun"]
+SAMPLER_NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+
+
+def process_for(
+    process: DiffusionProcess, sampler: SamplerName, steps: int | str
+) -> DiffusionProcess:
+    """The timesteps a sampler visits.
+
+    Args:
+        process: All timesteps.
+        sampler: Heun evaluates the network twice a step, and the last step once.
+        steps: Number of evaluations of the network, or a respacing as text.
+    """
+    if isinstance(steps, str):
+        return process.respaced(steps)
+    return process.respaced(str((steps + 1) // 2 if sampler == "heun" else steps))
+
+
+def sample(
+    sampler: SamplerName,
+    model: Denoiser,
+    x_T: Float[Tensor, " batch *chw"],
+    process: DiffusionProcess,
+    generators: Generators,
+    *,
+    eta: float = 0.0,
+    threshold: Threshold | None = static_threshold,
+    gradient: Gradient | None = None,
+    progress: Progress | None = None,
+) -> Float[Tensor, " batch *chw"]:
+    """Samples by a sampler's name; only `ddim` has an eta.
+
+    Raises:
+        ConfigError: Unknown sampler, or an eta for one that has none.
+    """
+    if eta and sampler != "ddim":
+        raise ConfigError(f"eta is a setting of the sampler ddim, not of {sampler}")
+    if sampler == "ancestral":
+        return sample_ancestral(
+            model,
+            x_T,
+            process,
+            generators,
+            threshold=threshold,
+            gradient=gradient,
+            progress=progress,
+        )
+    if sampler == "ddim":
+        return sample_ddim(
+            model,
+            x_T,
+            process,
+            generators,
+            eta=eta,
+            threshold=threshold,
+            gradient=gradient,
+            progress=progress,
+        )
+    if sampler not in SAMPLER_NAMES:
+        raise ConfigError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLER_NAMES)}")
+    deterministic = sample_heun if sampler == "heun" else sample_dpm_solver_pp_2m
+    return deterministic(
+        model, x_T, process, threshold=threshold, gradient=gradient, progress=progress
+    )
+
+
 @torch.no_grad()
 def sample_ancestral(
     model: Denoiser,
-    x_T: Float[Tensor, batch *chw],
+    x_T: Float[Tensor, " batch *chw"],
     process: DiffusionProcess,
     generators: Generators,
     *,
     threshold: Threshold | None = static_threshold,
     gradient: Gradient | None = None,
     progress: Progress | None = None,
-) -> Float[Tensor, batch *chw]:
+) -> Float[Tensor, " batch *chw"]:
     """Draws from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
 
     A gradient g shifts the mean by the variance times g (Dhariwal & Nichol 2021, algorithm 1).
@@ -58,7 +127,7 @@ def sample_ancestral(
 @torch.no_grad()
 def sample_ddim(
     model: Denoiser,
-    x_T: Float[Tensor, batch *chw],
+    x_T: Float[Tensor, " batch *chw"],
     process: DiffusionProcess,
     generators: Generators = (),
     *,
@@ -66,8 +135,8 @@ def sample_ddim(
     threshold: Threshold | None = static_threshold,
     gradient: Gradient | None = None,
     progress: Progress | None = None,
-) -> Float[Tensor, batch *chw]:
-    """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 draws no noise, eta 1 is DDPM's.
+) -> Float[Tensor, " batch *chw"]:
+    """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
 
     A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
     """
@@ -87,13 +156,13 @@ def sample_ddim(
 @torch.no_grad()
 def sample_dpm_solver_pp_2m(
     model: Denoiser,
-    x_T: Float[Tensor, batch *chw],
+    x_T: Float[Tensor, " batch *chw"],
     process: DiffusionProcess,
     *,
     threshold: Threshold | None = static_threshold,
     gradient: Gradient | None = None,
     progress: Progress | None = None,
-) -> Float[Tensor, batch *chw]:
+) -> Float[Tensor, " batch *chw"]:
     """DPM-Solver++(2M), multistep, of second order in x_0 (Lu et al. 2022, algorithm 2).
 
     With lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) and h the step in lambda. The first
@@ -121,13 +190,13 @@ def sample_dpm_solver_pp_2m(
 @torch.no_grad()
 def sample_heun(
     model: Denoiser,
-    x_T: Float[Tensor, batch *chw],
+    x_T: Float[Tensor, " batch *chw"],
     process: DiffusionProcess,
     *,
     threshold: Threshold | None = static_threshold,
     gradient: Gradient | None = None,
     progress: Progress | None = None,
-) -> Float[Tensor, batch *chw]:
+) -> Float[Tensor, " batch *chw"]:
     """Heun's method on the probability-flow equation (Karras et al. 2022, algorithm 1).
 
     In the variable z = x_t / sqrt(alpha_bar) with noise sigma = sqrt(1 / alpha_bar - 1), where

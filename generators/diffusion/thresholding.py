@@ -12,14 +12,14 @@ Threshold = Callable[[Tensor], Tensor]
 """Takes a predicted x_0 (B, C, H, W), gives it back in range."""
 
 
-def static_threshold(x_0: Float[Tensor, batch *chw]) -> Float[Tensor, batch *chw]:
+def static_threshold(x_0: Float[Tensor, " batch *chw"]) -> Float[Tensor, " batch *chw"]:
     """Clips to [-1, 1]."""
     return x_0.clamp(-1, 1)
 
 
 def dynamic_threshold(
-    x_0: Float[Tensor, batch *chw], *, percentile: float = 0.995, max_scale: float | None = None
-) -> Float[Tensor, batch *chw]:
+    x_0: Float[Tensor, " batch *chw"], *, percentile: float = 0.995, max_scale: float | None = None
+) -> Float[Tensor, " batch *chw"]:
     """Clips each image to [-s, s] and divides by s, s the percentile of |x_0|, at least 1.
 
     Saharia et al. 2022 (Imagen), section 2.3: high guidance then doesn't saturate the image.

@@ -9,7 +9,7 @@ between its bounds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -63,17 +63,15 @@ class GlideConfig:
         Raises:
             ArchitectureError: A setting is unknown or missing.
         """
-        text_names = {field.name for field in fields(TextConfig)}
-        text_settings = {k: v for k, v in settings.items() if k in text_names}
-        unet_settings = {k: v for k, v in settings.items() if k not in text_names}
-        for name in ("channel_mult", "attention_downsamples"):
-            if name in unet_settings:
-                unet_settings[name] = tuple(unet_settings[name])
-        try:
-            text = TextConfig(**text_settings) if text_settings.get("xf_width") else None
-            return cls(unet=UNetConfig(**unet_settings), text=text)
-        except TypeError as error:
-            raise ArchitectureError(f"can't build a GLIDE network: {error}") from None
+        names = {field.name for field in fields(TextConfig)}
+        text_settings = {k: v for k, v in settings.items() if k in names}
+        unet = UNetConfig.from_flat({k: v for k, v in settings.items() if k not in names})
+        if not text_settings.get("xf_width"):
+            return cls(unet=unet, text=None)
+        needed = {field.name for field in fields(TextConfig) if field.default is MISSING}
+        if missing := sorted(needed - set(text_settings)):
+            raise ArchitectureError(f"missing settings of a text encoder: {', '.join(missing)}")
+        return cls(unet=unet, text=TextConfig(**text_settings))
 
 
 @dataclass(frozen=True)

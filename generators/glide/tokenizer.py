@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class BytePairTokenizer:
     def _merge_word_uncached(self, word: str) -> tuple[int, ...]:
         parts = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
         while len(parts) > 1:
-            pairs = list(zip(parts, parts[1:], strict=False))
+            pairs = list(itertools.pairwise(parts))
             best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
             if best not in self.ranks:
                 break
@@ -123,7 +124,7 @@ def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]
     for _ in range(num_merges):
         pairs: dict[tuple[str, str], int] = {}
         for parts, n in words:
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] = pairs.get(pair, 0) + n
         if not pairs:
             break

@@ -10,7 +10,9 @@ Feature maps are (B, C, H, W); `emb` is the embedded timestep (B, 4 * model_chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +59,24 @@ class UNetConfig:
     use_new_attention_order: bool = False
     context_channels: int | None = None
     """Width of the text states; None: attention sees the image alone."""
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> UNetConfig:
+        """Reads settings as JSON or TOML have them.
+
+        Raises:
+            ArchitectureError: A setting is unknown or missing.
+        """
+        listed: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
+        }
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(listed) - known):
+            raise ArchitectureError(f"unknown settings of a U-Net: {', '.join(unknown)}")
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        if missing := sorted(needed - set(listed)):
+            raise ArchitectureError(f"missing settings of a U-Net: {', '.join(missing)}")
+        return cls(**listed)
 
     def __post_init__(self) -> None:
         widths = [self.width(mult) for mult in self.channel_mult]
@@ -173,7 +193,9 @@ class ResBlock(nn.Module):
 class Stage(nn.Sequential):
     """Layers in a row, each handed what it takes besides the feature map."""
 
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, emb: Tensor, context: Tensor | None
+    ) -> Tensor:
         """(B, C, H, W) to (B, C', H', W')."""
         for layer in self:
             if isinstance(layer, ResBlock):
@@ -221,7 +243,7 @@ class UNetEncoder(nn.Module):
     def embed_timestep(self, t: Tensor) -> Tensor:
         """(B,) to (B, 4 * model_channels)."""
         sinusoids = cos_sin_embedding(t, self.config.model_channels)
-        return self.time_embed(sinusoids.to(self.time_embed[0].weight.dtype))
+        return self.time_embed(sinusoids.to(next(self.time_embed.parameters()).dtype))
 
     def encode(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """The feature map behind each input block, finest first."""
