@@ -1,0 +1,1 @@
+"""Where the work items of a run are executed."""

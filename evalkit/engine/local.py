@@ -1,0 +1,52 @@
+"""Generation on this machine: batch by batch, resumable at any point."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from evalkit.registry import load
+from evalkit.run import Outcome, RunFolder, WorkItem
+
+
+def generate(
+    run: RunFolder,
+    generator: Any,
+    settings: Any,
+    items: Sequence[WorkItem],
+    *,
+    batch_size: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Make the images of a run that are not there yet.
+
+    Args:
+        run: The folder that receives them.
+        generator: A `generators.base.Generator`.
+        settings: Its settings, stage by stage.
+        items: All items of the run, in the order of their indices.
+        batch_size: Items per batch; part of the run's identity, since it decides rounding.
+        report: Called with (images there, images wanted) at the start and after each batch.
+    """
+    request = load("generators.base:Request")
+    with run.locked():
+        batches = run.pending(items, batch_size)
+        done = len(items) - sum(len(batch) for batch in batches)
+        report(done, len(items))
+        for batch in batches:
+            started = time.perf_counter()
+            samples = generator.generate(
+                [request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch], settings
+            )
+            elapsed_s = time.perf_counter() - started
+            run.add_batch(
+                batch,
+                [
+                    Outcome(pixels=s.image, status=s.status, reason=s.reason, notes=s.notes)
+                    for s in samples
+                ],
+            )
+            run.add_timing(first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s)
+            done += len(batch)
+            report(done, len(items))

@@ -1,0 +1,318 @@
+"""The run folder: images, their manifest, and what made them.
+
+    run.json         the resolved configuration and its hash
+    manifest.jsonl   one row per image, appended batch by batch
+    timings.jsonl    seconds per batch
+    images/000/      PNG files, a thousand to a folder
+
+A run is a fixed grid of batches over the index space. A batch's images are written first, each to a
+temporary name that is flushed and renamed; then all its rows are appended at once. Whatever a kill
+leaves behind of an unfinished batch is dropped when the folder is opened again and the batch is
+redone whole, so that the folder ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from evalkit.errors import RunFolderError
+from evalkit.results import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """One image that a run wants."""
+
+    index: int
+    """Place in the run, from 0 without gaps."""
+    caption_id: str
+    sample_index: int
+    """0 for the first sample of a caption."""
+    seed: int
+    prompt: str | None = None
+    label: int | None = None
+    image_id: str | None = None
+    """The reference image that the caption describes, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestRow:
+    """What became of a work item."""
+
+    index: int
+    caption_id: str
+    sample_index: int
+    seed: int
+    prompt: str | None
+    label: int | None
+    image_id: str | None
+    file: str | None
+    """Path of the image relative to the run folder; None where there is no image."""
+    sha256: str | None
+    """Hash of the image file."""
+    status: str
+    """`ok`, or `refused`, `filtered`, `failed`."""
+    reason: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a generator returned for one item: uint8 pixels, or none and why."""
+
+    pixels: np.ndarray | None
+    status: str = "ok"
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration, whatever the order of its keys."""
+    text = json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunFolder:
+    """A folder of generated images. Make one with `create_or_resume`, read one with `read`."""
+
+    def __init__(
+        self, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.made_with = dict(made_with or {})
+        self.fingerprint = config_hash(config)
+
+    @property
+    def manifest_path(self) -> Path:
+        """The append-only list of what was made."""
+        return self.path / "manifest.jsonl"
+
+    @classmethod
+    def create_or_resume(
+        cls, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
+    ) -> RunFolder:
+        """Open `path` for generation; an existing folder must have been made with this configuration.
+
+        Args:
+            path: The folder, which need not exist.
+            config: All that decides the images; its hash identifies the run.
+            made_with: Library versions, kept for the record and no part of the identity.
+
+        Raises:
+            RunFolderError: The folder holds another run, or something that is no run.
+        """
+        path = Path(path)
+        config = json.loads(json.dumps(config))
+        if (path / "run.json").exists():
+            run = cls.read(path)
+            if run.fingerprint != config_hash(config):
+                raise RunFolderError(
+                    f"{path} holds another run ({_difference(run.config, config)}); "
+                    "choose another --out, or repeat its options to resume it"
+                )
+            return run
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"{path} is a file; --out wants a folder")
+        if path.exists() and any(path.iterdir()):
+            raise RunFolderError(
+                f"{path} is neither empty nor a run folder; choose another --out or empty it"
+            )
+        run = cls(path, config, made_with)
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "hash": run.fingerprint,
+            "config": config,
+            "made_with": run.made_with,
+        }
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(path / "run.json", text.encode())
+        return run
+
+    @classmethod
+    def read(cls, path: Path) -> RunFolder:
+        """Open an existing run.
+
+        Raises:
+            RunFolderError: There is no run, or its `run.json` is damaged.
+        """
+        file = Path(path) / "run.json"
+        if not file.is_file():
+            raise RunFolderError(f"{path} is no run folder: it has no run.json")
+        try:
+            document = json.loads(file.read_text("utf-8"))
+            run = cls(Path(path), document["config"], document["made_with"])
+            intact = document["hash"] == run.fingerprint
+            version = document["schema_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{file} is damaged ({error}); make the run anew") from error
+        if version != SCHEMA_VERSION:
+            raise RunFolderError(f"{file}: schema_version {version}, this evalkit reads 1")
+        if not intact:
+            raise RunFolderError(f"{file} was edited: its hash does not match its configuration")
+        return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing into the folder.
+
+        Raises:
+            RunFolderError: Another process has it.
+        """
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunFolderError(f"{self.path} is being written by another process") from None
+            yield
+
+    def rows(self) -> list[ManifestRow]:
+        """The rows of the manifest, sorted by index. An unfinished last line is passed over.
+
+        Raises:
+            RunFolderError: A complete line is damaged, or an index stands there twice.
+        """
+        rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
+        rows.sort(key=lambda row: row.index)
+        for before, after in zip(rows, rows[1:], strict=False):
+            if before.index == after.index:
+                raise RunFolderError(f"{self.manifest_path}: index {after.index} stands there twice")
+        return rows
+
+    def pending(self, items: Sequence[WorkItem], batch_size: int) -> list[Sequence[WorkItem]]:
+        """The batches of the grid that still have to be made.
+
+        Rows of unfinished batches, and of images that are missing or altered, are dropped from the
+        manifest first. Call it inside `locked`.
+        """
+        grid = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
+        rows = {row.index: row for row in self.rows()}
+        unfinished = [batch for batch in grid if not all(self._done(rows, i) for i in batch)]
+        redo = {item.index for batch in unfinished for item in batch}
+        if redo & rows.keys() or self._has_partial_line():
+            self._rewrite([row for row in rows.values() if row.index not in redo])
+        self._remove_temporary_files()
+        return unfinished
+
+    def add_batch(self, items: Sequence[WorkItem], outcomes: Sequence[Outcome]) -> None:
+        """Store a whole batch: images first, then all rows in one append."""
+        rows = [self._store(item, out) for item, out in zip(items, outcomes, strict=True)]
+        with self.manifest_path.open("ab") as handle:
+            _append(handle, "".join(_dump(asdict(row)) for row in rows).encode())
+
+    def add_timing(self, **figures: float) -> None:
+        """Append a row of seconds and counts to `timings.jsonl`."""
+        with (self.path / "timings.jsonl").open("ab") as handle:
+            _append(handle, _dump(figures).encode())
+
+    def image_path(self, row: ManifestRow) -> Path:
+        """Where the image of a row lies; it can't point out of the folder.
+
+        Raises:
+            RunFolderError: The row's path leaves the run folder.
+        """
+        target = (self.path / str(row.file)).resolve()
+        if not target.is_relative_to(self.path.resolve()):
+            raise RunFolderError(f"{self.manifest_path}: {row.file!r} points out of the run folder")
+        return target
+
+    def _store(self, item: WorkItem, outcome: Outcome) -> ManifestRow:
+        file = digest = None
+        if outcome.pixels is not None:
+            content = encode_png(outcome.pixels)
+            file = f"images/{item.index // 1000:03d}/{item.index:06d}.png"
+            digest = hashlib.sha256(content).hexdigest()
+            write_atomically(self.path / file, content)
+        return ManifestRow(
+            **asdict(item),
+            file=file,
+            sha256=digest,
+            status=outcome.status,
+            reason=outcome.reason,
+            notes=tuple(outcome.notes),
+        )
+
+    def _done(self, rows: Mapping[int, ManifestRow], item: WorkItem) -> bool:
+        row = rows.get(item.index)
+        if row is None or (row.caption_id, row.seed) != (item.caption_id, item.seed):
+            return False
+        if row.file is None:
+            return True
+        path = self.image_path(row)
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
+
+    def _lines(self) -> list[bytes]:
+        if not self.manifest_path.exists():
+            return []
+        return self.manifest_path.read_bytes().split(b"\n")[:-1]
+
+    def _has_partial_line(self) -> bool:
+        return self.manifest_path.exists() and not (
+            self.manifest_path.read_bytes().endswith(b"\n") or not self.manifest_path.stat().st_size
+        )
+
+    def _row(self, number: int, line: bytes) -> ManifestRow:
+        try:
+            raw = json.loads(line)
+            return ManifestRow(**{**raw, "notes": tuple(raw["notes"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(
+                f"{self.manifest_path}, line {number}: not a manifest row ({error}); "
+                "delete the line, and its batch is made again"
+            ) from error
+
+    def _rewrite(self, rows: Sequence[ManifestRow]) -> None:
+        ordered = sorted(rows, key=lambda row: row.index)
+        text = "".join(_dump(asdict(row)) for row in ordered)
+        write_atomically(self.manifest_path, text.encode())
+
+    def _remove_temporary_files(self) -> None:
+        for file in self.path.glob("images/*/.*.tmp"):
+            file.unlink()
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """The bytes of a PNG file; equal pixels give equal bytes on one version of Pillow."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _append(handle: BinaryIO, content: bytes) -> None:
+    handle.write(content)
+    handle.flush()
+    os.fsync(handle.fileno())
+
+
+def _dump(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    """The first keys in which two configurations differ, in words."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found.append(_difference(before, after, f"{prefix}{key}."))
+        else:
+            found.append(f"{prefix}{key}: there {before!r}, now {after!r}")
+    return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")

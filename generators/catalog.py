@@ -1,0 +1,86 @@
+"""The literal table of models and presets; importing it imports no torch.
+
+A name is `MODEL:PRESET`. A bare `MODEL` means the best weights that the public can get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from evalkit.registry import load, third_party, unknown
+
+if TYPE_CHECKING:
+    from generators.base import Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """One model that can be asked for by name."""
+
+    target: str
+    """`module:function`; the function takes (name, device, weights) and returns a Generator."""
+    summary: str
+    conditioning: Literal["none", "class", "text"]
+    size_px: int
+    weights: Literal["embedded", "released", "none"]
+    """`embedded` works now, `released` has to be fetched, `none` is the architecture only."""
+
+
+MODELS: dict[str, ModelRow] = {
+    "glide:tiny": ModelRow(
+        target="generators.glide.generator:load_tiny",
+        summary="GLIDE at tiny size, trained on shapes",
+        conditioning="text",
+        size_px=64,
+        weights="embedded",
+    ),
+    "glide:tiny-untrained": ModelRow(
+        target="generators.glide.generator:load_tiny",
+        summary="the networks of glide:tiny with random weights: the ceiling of its FD",
+        conditioning="text",
+        size_px=64,
+        weights="none",
+    ),
+    "glide:released": ModelRow(
+        target="generators.glide.generator:load_released",
+        summary="GLIDE as OpenAI released it (filtered data, 385 M + 398 M parameters)",
+        conditioning="text",
+        size_px=256,
+        weights="released",
+    ),
+}
+
+ALIASES = {"glide": "glide:released"}
+"""What a bare name means."""
+
+CLIP_MODELS: dict[str, str] = {
+    "clip:tiny": "generators.clip.tiny:load",
+    "clip:tiny-judge": "generators.clip.tiny:load",
+}
+"""Contrastive models for re-ranking and scoring; the judge only ever scores."""
+
+
+def load_generator(
+    name: str, *, device: str = "cpu", weights: Mapping[str, Path] | None = None
+) -> Generator:
+    """Build the generator behind a name.
+
+    Args:
+        name: Such as `glide:tiny`, or `package/name` of an entry point.
+        device: A torch device.
+        weights: Local files that take the place of downloads, by the name of the weights.
+
+    Raises:
+        UnknownNameError: No such model.
+        MissingWeightsError: The weights are neither embedded, cached nor downloadable.
+    """
+    full = ALIASES.get(name, name)
+    if full in MODELS:
+        return load(MODELS[full].target)(full, device, dict(weights or {}))
+    others = third_party("generators")
+    if full in others:
+        return load(others[full])(full, device, dict(weights or {}))
+    raise unknown(name, [*MODELS, *ALIASES, *others], kind="models")

@@ -1,0 +1,1 @@
+"""Training of the tiny models: recipes in, a checkpoint in safetensors out."""

@@ -1,0 +1,91 @@
+"""Checkpoints of a training run: weights as safetensors, the rest as plain tensors.
+
+Each is written to a temporary name and renamed, so a kill leaves the former one whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from evalkit.errors import WeightsError
+from evalkit.results import write_atomically
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from generators.training.ema import MovingAverage
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    step: int,
+    recipe_hash: str,
+    network: nn.Module,
+    ema: MovingAverage,
+    optimizer: torch.optim.Optimizer,
+    seconds: float,
+) -> None:
+    """Store all that is needed to go on as if nothing had happened."""
+    tensors: dict[str, Tensor] = {}
+    tensors |= {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.network.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    meta = {"step": step, "recipe": recipe_hash, "seconds": seconds, "ema": ema.num_updates}
+    write_atomically(path, save(tensors, {"training": json.dumps(meta)}))
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    recipe_hash: str,
+    network: nn.Module,
+    ema: MovingAverage,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, float]:
+    """Restore a run.
+
+    Returns:
+        The number of steps done and the seconds they took.
+
+    Raises:
+        WeightsError: The checkpoint is damaged or belongs to another recipe.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            meta = json.loads(handle.metadata()["training"])
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors has no public exception of its own
+        raise WeightsError(f"{path}: not a training checkpoint ({error})") from error
+    if meta["recipe"] != recipe_hash:
+        raise WeightsError(f"{path} belongs to another recipe; choose another --out or delete it")
+    network.load_state_dict(_under(tensors, "network."))
+    ema.network.load_state_dict(_under(tensors, "ema."))
+    ema.num_updates = meta["ema"]
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in _under(tensors, "optimizer.").items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    full = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})
+    return meta["step"], meta["seconds"]
+
+
+def export_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:
+    """Write a network as fp16 safetensors: what the zoo ships."""
+    half = {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    write_atomically(path, save(half, metadata))
+    os.chmod(path, 0o644)  # noqa: PTH101
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,192 @@
+"""The training loop: one for all networks, on one process or several (through accelerate).
+
+A run folder of training holds `recipe.json`, `checkpoint.safetensors`, `log.jsonl` and, when it is
+done, `weights.safetensors` (the moving average, fp16).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from evalkit.errors import ConfigError
+from evalkit.registry import require, resolve
+from evalkit.results import write_atomically
+from evalkit.run import config_hash
+from torch import Tensor, nn
+
+from generators.training.checkpoint import export_weights, load_checkpoint, save_checkpoint
+from generators.training.data import Batch, TrainingSet, draw_batch
+from generators.training.ema import MovingAverage
+from generators.training.networks import NETWORKS
+from generators.training.recipe import Recipe
+
+CHECKPOINT_EVERY_S = 120.0
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows after a step."""
+
+    step: int
+    steps: int
+    loss: float
+    steps_per_s: float
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingSet,
+    out: Path,
+    *,
+    cpu: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Train a network to the end of its recipe, going on from the last checkpoint in `out`.
+
+    Args:
+        recipe: What to train and how.
+        data: Captioned images.
+        out: Folder of the checkpoint, the log and the finished weights.
+        cpu: Train on the CPU even where there is a GPU.
+        report: Called after each step.
+
+    Returns:
+        The file of the finished weights.
+
+    Raises:
+        ConfigError: The batch can't be shared out among the processes.
+        WeightsError: `out` holds a checkpoint of another recipe.
+    """
+    accelerate = require("accelerate", extra="train", what="training")
+    gpu = torch.cuda.is_available() and not cpu
+    settings = recipe.optimizer
+    precision = settings.precision_gpu if gpu else settings.precision
+    accelerator = accelerate.Accelerator(mixed_precision=precision, cpu=not gpu)
+    if settings.batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"a batch of {settings.batch_size} can't be shared by {accelerator.num_processes} "
+            "processes; change optimizer.batch_size"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    recipe_dict = recipe.model_dump()
+    write_atomically(out / "recipe.json", json.dumps(recipe_dict, indent=2).encode())
+
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(recipe.seed)
+        build = resolve(recipe.network, NETWORKS, kind="networks")
+        trainee: nn.Module = build(recipe.model, recipe.objective)
+    trainee.to(accelerator.device, memory_format=torch.channels_last)
+    network = trainee.network
+    ema = MovingAverage(network, settings.ema_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
+    )
+    checkpoint = out / "checkpoint.safetensors"
+    state = {"recipe_hash": config_hash(recipe_dict), "network": network, "ema": ema}
+    done, seconds = 0, 0.0
+    if checkpoint.exists():
+        done, seconds = load_checkpoint(checkpoint, optimizer=optimizer, **state)
+    wrapped, optimizer = accelerator.prepare(trainee, optimizer)
+
+    def keep(step: int) -> None:
+        if accelerator.is_main_process:
+            save_checkpoint(
+                checkpoint, step=step, optimizer=optimizer, seconds=seconds + clock(), **state
+            )
+
+    started = last_kept = time.monotonic()
+
+    def clock() -> float:
+        return time.monotonic() - started
+
+    with _deferred_interrupt() as interrupted:
+        for step in range(done, settings.steps):
+            batch = draw_batch(
+                data,
+                seed=recipe.seed,
+                step=step,
+                batch_size=settings.batch_size,
+                rank=accelerator.process_index,
+                world_size=accelerator.num_processes,
+            )
+            loss = _step(accelerator, wrapped, optimizer, batch, recipe, step)
+            ema.update(network)
+            rate = (step + 1 - done) / max(clock(), 1e-9)
+            report(Progress(step + 1, settings.steps, loss, rate))
+            if accelerator.is_main_process and (step + 1) % LOG_EVERY == 0:
+                _log(out / "log.jsonl", step=step + 1, loss=loss, seconds=seconds + clock())
+            if interrupted() or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
+                keep(step + 1)
+                last_kept = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
+    keep(settings.steps)
+    weights = out / "weights.safetensors"
+    if accelerator.is_main_process:
+        export_weights(weights, ema.network, {"recipe": json.dumps(recipe_dict)})
+    return weights
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then half a cosine down to zero at the last step."""
+    settings = recipe.optimizer
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _step(
+    accelerator: Any,
+    wrapped: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    recipe: Recipe,
+    step: int,
+) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+    wrapped.train()
+    with accelerator.autocast():
+        loss: Tensor = wrapped(batch.to(accelerator.device))
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(wrapped.parameters(), recipe.optimizer.gradient_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise FloatingPointError(f"{recipe.name}: the loss became {value} at step {step}")
+    return value
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C finish the step that runs, so that the checkpoint is of a whole step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    caught: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield lambda: bool(caught)
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _log(path: Path, **row: float) -> None:
+    with path.open("a") as handle:
+        handle.write(json.dumps(row) + "\n")

@@ -1,0 +1,160 @@
+"""What a recipe can train: each row builds a network and its loss.
+
+Randomness comes from the batch's generator on the CPU, so a step is a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generators.clip.model import Clip, ClipConfig, clip_loss
+from generators.diffusion.losses import hybrid_loss
+from generators.diffusion.process import DiffusionProcess
+from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
+from generators.glide.tokenizer import BytePairTokenizer, Tokens
+from generators.pixels import requantise
+from generators.training.data import Batch
+from generators.zoo import tiny_tokenizer
+
+NETWORKS: dict[str, str] = {
+    "glide-base": "generators.training.networks:GlideBaseTraining",
+    "glide-upsampler": "generators.training.networks:GlideUpsamplerTraining",
+    "clip": "generators.training.networks:ClipTraining",
+}
+NUM_TIMESTEPS = 1000
+
+
+class GlideBaseTraining(nn.Module):
+    """GLIDE's base network on its hybrid loss, with captions dropped for guidance.
+
+    Args:
+        model: Settings of `GlideConfig.from_flat`.
+        objective: `schedule` and `caption_dropout`, the share of captions that are replaced by an
+            empty one (GLIDE section 3.3: 20 %).
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        config = GlideConfig.from_flat(model)
+        assert config.text is not None
+        self.network = Text2ImUNet(config)
+        self.tokenizer = tiny_tokenizer()
+        self.length = config.text.text_ctx
+        self.size_px = config.unet.image_size
+        self.caption_dropout = float(objective["caption_dropout"])
+        self.process = DiffusionProcess.from_schedule(
+            objective["schedule"], NUM_TIMESTEPS, variance="learned_range"
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch."""
+        x_0 = shrink(batch.images, self.size_px)
+        captions = drop_captions(batch, self.caption_dropout)
+        tokens = on_device(self.tokenizer, captions, self.length, x_0.device)
+        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        output = self.network(x_t, t, tokens.ids, tokens.mask)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+
+
+class GlideUpsamplerTraining(nn.Module):
+    """GLIDE's upsampler on crops, conditioned on the image shrunk by an area mean.
+
+    Args:
+        model: Settings of `GlideConfig.from_flat`.
+        objective: `schedule`; `low_res_px`, the edge of the whole low-resolution image;
+            `crop_px`, the edge of the crops it is trained on (a network without attention works at
+            any size); `low_res_noise`, deviation of the noise on the low-resolution image in
+            [-1, 1], which makes up for a base model's faults.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        config = GlideConfig.from_flat(model)
+        self.network = SuperResText2ImUNet(config)
+        self.factor = config.unet.image_size // int(objective["low_res_px"])
+        self.crop_px = int(objective["crop_px"])
+        self.low_res_noise = float(objective["low_res_noise"])
+        self.process = DiffusionProcess.from_schedule(
+            objective["schedule"], NUM_TIMESTEPS, variance="learned_range"
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch."""
+        x_0 = random_crops(batch.images, self.crop_px, self.factor, batch.generator)
+        low_res = requantise(shrink(x_0, self.crop_px // self.factor))
+        disturbance = torch.randn(low_res.shape, generator=batch.generator).to(low_res)
+        low_res = low_res + self.low_res_noise * disturbance
+        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        output = self.network(x_t, t, low_res)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+
+
+class ClipTraining(nn.Module):
+    """CLIP on its symmetric loss; equal captions in a batch are not each other's wrong answer.
+
+    Args:
+        model: Settings of `ClipConfig`.
+        objective: None.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = Clip(ClipConfig(**{**model, **objective}))
+        self.tokenizer = tiny_tokenizer()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch, in nats."""
+        length = self.network.config.context_length
+        tokens = on_device(self.tokenizer, batch.captions, length, batch.images.device)
+        seen: dict[str, int] = {}
+        groups = [seen.setdefault(caption.lower(), len(seen)) for caption in batch.captions]
+        return clip_loss(
+            self.network.encode_image(batch.images),
+            self.network.encode_text(tokens.ids, tokens.mask),
+            self.network.logit_scale,
+            groups,
+        )
+
+
+def shrink(images: Tensor, size_px: int) -> Tensor:
+    """The area mean, exact for whole factors."""
+    return F.interpolate(images, (size_px, size_px), mode="area")
+
+
+def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Generator) -> Tensor:
+    """One crop an image, its corner on a grid so that low-resolution pixels stay whole."""
+    places = (images.shape[-1] - crop_px) // grid_px + 1
+    corners = torch.randint(places, (len(images), 2), generator=generator) * grid_px
+    crops = [
+        image[:, y : y + crop_px, x : x + crop_px]
+        for image, (y, x) in zip(images, corners.tolist(), strict=True)
+    ]
+    return torch.stack(crops)
+
+
+def drop_captions(batch: Batch, share: float) -> Sequence[str]:
+    """Replaces a share of the captions by an empty one."""
+    dropped = torch.rand(len(batch.captions), generator=batch.generator) < share
+    return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
+
+
+def noised(
+    process: DiffusionProcess, x_0: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A timestep drawn evenly for each image, its noise, and x_t."""
+    t = torch.randint(process.num_steps, (len(x_0),), generator=generator).to(x_0.device)
+    noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    return process.q_sample(x_0, t, noise), t, noise
+
+
+def on_device(
+    tokenizer: BytePairTokenizer, captions: Sequence[str], length: int, device: torch.device
+) -> Tokens:
+    """Padded tokens on the network's device."""
+    tokens = tokenizer.pad(captions, length)
+    return Tokens(tokens.ids.to(device), tokens.mask.to(device), tokens.truncated)

@@ -1,0 +1,95 @@
+"""A recipe: everything that decides what a training run makes, as a TOML file read strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from evalkit.errors import ConfigError
+from evalkit.registry import unknown
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Strict):
+    """Which images, and how many."""
+
+    dataset: Literal["shapes"] = "shapes"
+    split: Literal["train"] = "train"
+    """The validation split is never trained on, so there is no other choice."""
+    num_images: int = Field(gt=0)
+    seed: int = Field(ge=0)
+
+
+class OptimizerRecipe(_Strict):
+    """AdamW with linear warm-up and cosine decay, and an exponential moving average."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    beta2: float = Field(default=0.99, gt=0, lt=1)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision on every device; `precision_gpu` overrides it where there is a GPU."""
+    precision_gpu: Literal["no", "bf16", "fp16"] = "bf16"
+
+
+class Recipe(_Strict):
+    """One network: its data, size, objective and optimisation."""
+
+    name: str
+    network: str
+    """A row of `generators.training.networks.NETWORKS`."""
+    seed: int = Field(ge=0)
+    data: DataRecipe
+    optimizer: OptimizerRecipe
+    model: dict[str, Any]
+    """Keywords of the network's configuration."""
+    objective: dict[str, Any] = Field(default_factory=dict)
+    """Keywords of the network's training loss."""
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that ship."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name_or_path: str, *, steps: int | None = None) -> Recipe:
+    """Read a shipped recipe by name, or any by its path.
+
+    Args:
+        name_or_path: Such as `glide-tiny-base`, or `my/recipe.toml`.
+        steps: Replaces the recipe's number of steps.
+
+    Raises:
+        UnknownNameError: No such recipe.
+        ConfigError: The file is not a recipe.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise unknown(name_or_path, list_recipes(), kind="recipes")
+    try:
+        recipe = Recipe(**tomllib.loads(path.read_text("utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+    if steps is None:
+        return recipe
+    if steps < 1:
+        raise ConfigError(f"--steps wants at least 1, got {steps}")
+    optimizer = recipe.optimizer.model_copy(update={"steps": steps})
+    return recipe.model_copy(update={"optimizer": optimizer})
