@@ -1,0 +1,313 @@
+"""Planning: how large a difference a study can see, and what looking early costs.
+
+The variance of a win rate over raters and prompts, for votes whose scores (1, 1/2, 0) correlate by
+rho_r within a rater and rho_p within a prompt, each rater rating all P prompts of one category of R raters:
+
+    V = sigma^2 ( rho_r / R  +  rho_p / P  +  (1 - rho_r - rho_p) / (R P) )
+
+summed over categories with the squares of their weights. More raters shrink the first and the last
+term only: where prompts differ, a study is bounded by its prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from drawbench.errors import StudyError
+from drawbench.stats.clustered import LEVEL, Floats, make_layout
+from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
+from drawbench.votes import orient_pairs
+
+Boundary = Literal["none", "pocock", "obrien-fleming"]
+
+POWER = 0.8
+NODES = 400  # of the quadrature over one look; false-positive rates are then right to five digits
+MAX_RATERS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """What a study is to look like, and how its votes are expected to vary."""
+
+    category_sizes: tuple[int, ...]
+    """Prompts by category. One entry stands for raters who rate every prompt."""
+    raters_per_category: int
+    rater_correlation: float = 0.05
+    """Of the scores of two votes of one rater, in [0, 1]."""
+    prompt_correlation: float = 0.1
+    """Of the scores of two votes on one prompt, in [0, 1]."""
+    tie_share: float = 0.2
+    """Share of answers "indifferent", in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not self.category_sizes or min(self.category_sizes) < 1:
+            raise StudyError(f"category sizes {self.category_sizes}: at least one prompt in each.")
+        if self.raters_per_category < 2:
+            raise StudyError(
+                f"{self.raters_per_category} rater per category, at least 2 are needed."
+            )
+        rho = (self.rater_correlation, self.prompt_correlation)
+        if min(rho) < 0 or sum(rho) > 1:
+            raise StudyError(
+                f"correlations {rho}: each must be 0 or more, both together at most 1."
+            )
+        if not 0 <= self.tie_share < 1:
+            raise StudyError(f"tie share {self.tie_share}: must be in [0, 1).")
+        if min(self.num_clusters) < 2:
+            raise StudyError("one prompt: nothing can be said of other prompts. Add prompts.")
+
+    @property
+    def num_clusters(self) -> tuple[int, int]:
+        """Raters and prompts in all."""
+        raters = self.raters_per_category * len(self.category_sizes)
+        return raters, sum(self.category_sizes)
+
+    @property
+    def num_votes(self) -> int:
+        return self.raters_per_category * sum(self.category_sizes)
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        return min(self.num_clusters) - 1
+
+    def standard_error(
+        self, win_rate: float = 0.5, *, raters_per_category: int | None = None
+    ) -> float:
+        """Of the win rate pooled over votes; for a look on the way, with fewer raters, whole or not."""
+        raters = raters_per_category or self.raters_per_category
+        prompts = np.array(self.category_sizes, dtype=float)
+        weights = prompts / prompts.sum()
+        rest = 1 - self.rater_correlation - self.prompt_correlation
+        shape = (
+            self.rater_correlation / raters
+            + self.prompt_correlation / prompts
+            + rest / (raters * prompts)
+        )
+        return float(np.sqrt(self.vote_variance(win_rate) * (weights**2 @ shape)))
+
+    def vote_variance(self, win_rate: float = 0.5) -> float:
+        """Of one score; ties, worth 1/2, make it smaller.
+
+        Ties grow rarer as one model wins more; they can be at most what neither side wins.
+        """
+        ties = min(self.tie_share, 2 * min(win_rate, 1 - win_rate))
+        return win_rate * (1 - win_rate) - ties / 4
+
+    def half_width(self, *, level: float = LEVEL) -> float:
+        """Half the expected width of the interval of a win rate near 1/2."""
+        return _critical(self.degrees_of_freedom, level) * self.standard_error()
+
+    def power(self, difference: float, *, level: float = LEVEL) -> float:
+        """Chance that the interval leaves 1/2 out if the true win rate is 1/2 + `difference`."""
+        shift = abs(difference) / self.standard_error(0.5 + abs(difference))
+        return _noncentral_power(shift, self.degrees_of_freedom, level)
+
+    def detectable_difference(self, *, power: float = POWER, level: float = LEVEL) -> float | None:
+        """The smallest difference from 1/2 that is found with this power; None if there is none."""
+        from scipy.optimize import brentq
+
+        largest = 0.5 - 1e-6
+        if self.power(largest, level=level) < power:
+            return None
+        return float(
+            brentq(lambda gap: self.power(gap, level=level) - power, 1e-9, largest, xtol=1e-6)
+        )
+
+    def with_raters(self, raters_per_category: int) -> StudyPlan:
+        """The same study with other numbers of raters."""
+        return replace(self, raters_per_category=raters_per_category)
+
+
+def raters_needed(
+    plan: StudyPlan, difference: float, *, power: float = POWER, level: float = LEVEL
+) -> int | None:
+    """Raters per category that find this difference; None where no number of raters does.
+
+    Then only more prompts help: the prompts of the suite differ too much.
+    """
+    if plan.with_raters(MAX_RATERS).power(difference, level=level) < power:
+        return None
+    low, high = 1, 2
+    while plan.with_raters(high).power(difference, level=level) < power:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = plan.with_raters(middle).power(difference, level=level) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def estimate_correlations(votes: pd.DataFrame) -> tuple[float, float, float]:
+    """Correlations within raters and within prompts, and the share of ties, of a pilot's votes.
+
+    Method of moments: products of deviations from the category mean, averaged over pairs of votes that
+    share a rater (not the prompt), a prompt (not the rater), or neither but the category.
+
+    Args:
+        votes: Votes on one question and one pair of models.
+
+    Returns:
+        rho_r, rho_p (each in [0, 1]; a negative estimate is 0) and the share of ties.
+    """
+    oriented = orient_pairs(votes)
+    scores = answer_scores(oriented["answer"].to_numpy(dtype=object))
+    score = win_terms(scores, "half")[0]
+    layout = make_layout(*(oriented[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
+    category = layout.category
+    deviation = score - (np.bincount(category, score) / np.bincount(category))[category]
+    sums = {
+        name: _pair_products(deviation, getattr(layout, name))
+        for name in ("rater", "prompt", "cell", "category")
+    }
+    raters, prompts, cells, all_pairs = (np.array(sums[name]) for name in sums)
+    neither = _mean_product(all_pairs - raters - prompts + cells)
+    within_rater = _mean_product(raters - cells) - neither
+    within_prompt = _mean_product(prompts - cells) - neither
+    variance = float((deviation**2).mean()) - neither
+    if variance <= 0:
+        raise StudyError("the pilot's votes do not vary, so nothing can be planned from them.")
+    rho = [
+        min(1.0, max(0.0, float(product / variance))) for product in (within_rater, within_prompt)
+    ]
+    return rho[0], rho[1], float(scores.tie.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialPlan:
+    """What it costs to look at the results before all raters are in."""
+
+    boundary: Boundary
+    looks: int
+    information: tuple[float, ...]
+    """At each look, as a share of the last; less than the share of raters where prompts differ."""
+    critical_values: tuple[float, ...]
+    """|z| beyond which the study may stop, at each look."""
+    false_positive_rate: float
+    """Chance to call equal models different."""
+    detectable_ratio: float
+    """How much larger the detectable difference is than with one look."""
+
+
+def plan_looks(
+    plan: StudyPlan,
+    looks: int,
+    *,
+    boundary: Boundary = "none",
+    level: float = LEVEL,
+    power: float = POWER,
+) -> SequentialPlan:
+    """Look after equal shares of raters, stopping as soon as |z| passes the boundary.
+
+    "none" uses the ordinary 1.96 at every look, which finds differences that are not there; Pocock (1977)
+    raises it by a constant, O'Brien and Fleming (1979) most at the early looks.
+    """
+    if looks < 1 or looks > plan.raters_per_category:
+        raise StudyError(f"{looks} looks: expected 1 to {plan.raters_per_category}, the raters.")
+    raters = [plan.raters_per_category * look / looks for look in range(1, looks + 1)]
+    errors = np.array([plan.standard_error(raters_per_category=share) for share in raters])
+    information = errors[-1] ** 2 / errors**2
+    critical = critical_values(information, boundary=boundary, level=level)
+    rate = crossing_probability(information, critical)
+    ratio = _drift_for_power(information, critical, power) / _drift_for_power(
+        np.ones(1), critical_values(np.ones(1), level=level), power
+    )
+    return SequentialPlan(
+        boundary=boundary,
+        looks=looks,
+        information=tuple(map(float, information)),
+        critical_values=tuple(map(float, critical)),
+        false_positive_rate=rate,
+        detectable_ratio=ratio,
+    )
+
+
+def critical_values(
+    information: Sequence[float] | Floats, *, boundary: Boundary = "none", level: float = LEVEL
+) -> Floats:
+    """|z| at each look so that equal models are called different in a share 1 - `level` of studies."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
+    times = np.asarray(information, dtype=float)
+    shape = np.sqrt(times[-1] / times) if boundary == "obrien-fleming" else np.ones_like(times)
+    single = float(ndtri(0.5 + level / 2))
+    if boundary == "none" or len(times) == 1:
+        return single * shape
+    excess = lambda c: crossing_probability(times, c * shape) - (1 - level)  # noqa: E731
+    return float(brentq(excess, single / 2, 2 * single + 2, xtol=1e-7)) * shape
+
+
+def crossing_probability(
+    information: Sequence[float] | Floats, critical: Sequence[float] | Floats, *, drift: float = 0.0
+) -> float:
+    """Chance that |z| passes its critical value at some look (Armitage, McPherson and Rowe 1969).
+
+    The score of a study moves like a Brownian motion in its information; the density of those still
+    inside is carried from look to look by Gauss-Legendre quadrature.
+
+    Args:
+        information: Increasing, any unit.
+        critical: |z| at each look.
+        drift: Expected z at the last look.
+
+    >>> round(crossing_probability([0.2, 0.4, 0.6, 0.8, 1.0], [1.96] * 5), 3)
+    0.142
+    """
+    from scipy.special import ndtr
+
+    times = np.asarray(information, dtype=float) / float(information[-1])
+    bounds = np.asarray(critical, dtype=float) * np.sqrt(times)
+    base, base_weights = np.polynomial.legendre.leggauss(NODES)
+    points, mass, before, crossed = np.zeros(1), np.ones(1), 0.0, 0.0
+    for time, bound in zip(times, bounds, strict=True):
+        step = np.sqrt(time - before)
+        mean = points + drift * (time - before)
+        outside = ndtr((mean - bound) / step) + ndtr((-mean - bound) / step)
+        crossed += float(mass @ outside)
+        nodes = bound * base
+        kernel = np.exp(-(((nodes[:, None] - mean) / step) ** 2) / 2) / (step * np.sqrt(2 * np.pi))
+        points, mass, before = nodes, bound * base_weights * (kernel @ mass), time
+    return crossed
+
+
+def _drift_for_power(information: Floats, critical: Floats, power: float) -> float:
+    from scipy.optimize import brentq
+
+    gap = lambda drift: crossing_probability(information, critical, drift=drift) - power  # noqa: E731
+    return float(brentq(gap, 0.0, 20.0, xtol=1e-6))
+
+
+def _noncentral_power(shift: float, df: int, level: float) -> float:
+    """Chance that |t| passes its critical value, averaged over the estimate of the standard error.
+
+    scipy's noncentral t is NaN for shifts beyond 38, so the average is taken here.
+    """
+    from scipy.special import chdtri, ndtr
+
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    errors = np.sqrt(chdtri(df, (1 - nodes) / 2) / df)
+    bounds = _critical(df, level) * errors
+    return float(weights / 2 @ (ndtr(shift - bounds) + ndtr(-shift - bounds)))
+
+
+def _critical(df: int, level: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 0.5 + level / 2))
+
+
+def _pair_products(values: Floats, groups: np.ndarray) -> tuple[float, float]:
+    """Sum and number of products of two different votes of one group."""
+    totals, squares = np.bincount(groups, values), np.bincount(groups, values**2)
+    sizes = np.bincount(groups)
+    return float((totals**2 - squares).sum()), float((sizes * (sizes - 1)).sum())
+
+
+def _mean_product(sum_and_count: np.ndarray) -> float:
+    total, count = sum_and_count
+    return float(total / count) if count > 0 else 0.0
