@@ -185,8 +185,7 @@ def rows_sha256(rows: Iterable[Row]) -> str:
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[str] | None]:
-    """Read (prompt, category) rows, and ids where the file has them, from CSV, TSV or lines of
-    text.
+    """Read (prompt, category) rows, and ids if there are any, from CSV, TSV or lines of text.
 
     Raises:
         MissingDataError: There is no such file.

@@ -1,0 +1,1 @@
+"""The embedded sample study: two made-up painters, drawn by this program when they are needed."""

@@ -1,0 +1,769 @@
+"""The votes of a study: who rates what, what was answered, what is left to do.
+
+A `Store` ties a `Study` to a `Database`. Each method is one transaction: when it returns, its
+effect is on the disk; when it raises, nothing happened. A vote is unique per rater, item and
+question; sending it again changes nothing, sending another answer is a change of mind, which is
+kept as history.
+
+Items are handed out as *cells* (one wanted rating of one item). A rater's cells are leased: as long
+as the rater is heard of they are theirs, and once the lease has run out whoever joins next may be
+given those that are not done. So every item ends with exactly as many complete ratings as the
+study wants, and what drop-outs did answer is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from drawbench.assignment import (
+    OpenSlot,
+    choose_slots,
+    dice,
+    image_order,
+    insert_checks,
+    presentation_order,
+    side_table,
+)
+from drawbench.database import Database, open_database
+from drawbench.errors import RefusedError, StoreError, StudyError
+from drawbench.study import DOCUMENT, Item, Study
+from drawbench.tables import (
+    CellRow,
+    HistoryRow,
+    ItemRow,
+    RaterRow,
+    ReportRow,
+    StudyRow,
+    VoteRow,
+)
+from evalkit.errors import MissingDataError
+
+TOKEN_BYTES = 16
+MAX_EXTERNAL_ID = 200
+MAX_REASON = 1000
+INSERT_BATCH = 2000
+
+Outcome = Literal["recorded", "changed", "unchanged"]
+RaterState = Literal["invited", "active", "finished", "lapsed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rater:
+    """A rater as the rest of the program sees them; the token is not part of it."""
+
+    id: int
+    name: str
+    number: int
+    block: str | None
+    state: RaterState
+    """`lapsed` raters were silent for too long; `invited` ones have not agreed yet."""
+    num_assigned: int
+    completion_code: str
+    simulated: bool
+    external_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """A new rater and the token of their personal link, which is not kept."""
+
+    rater: Rater
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One page of a rater's hand."""
+
+    cell_id: int
+    item: Item
+    position: int
+    a_first: bool
+    first: tuple[str, ...]
+    """Blind names of the images of set A as shown, in order."""
+    second: tuple[str, ...]
+    """The same for set B; empty for a single set."""
+    answers: Mapping[str, str]
+    """What was clicked, by question."""
+    done: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What became of a vote."""
+
+    outcome: Outcome
+    item_done: bool
+    hand_done: bool
+
+
+class Store:
+    """The votes of one study. Open one with `open_store`.
+
+    Args:
+        study: The study.
+        database: Its database.
+        clock: Seconds since 1970; tests put their own.
+    """
+
+    def __init__(
+        self, study: Study, database: Database, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.study = study
+        self.database = database
+        self.clock = clock
+        with database.reading() as session:
+            row = session.scalar(select(StudyRow).where(StudyRow.uid == study.document.uid))
+            if row is None:
+                raise MissingDataError(
+                    f"{database.name} holds nothing of the study in {study.path}. Give the "
+                    "database it was made with, or register it with: evalkit drawbench upgrade "
+                    "STUDY"
+                )
+            if row.document_sha256 != document_sha256(study):
+                raise StudyError(
+                    f"{study.path / DOCUMENT} was changed after raters were assigned. Restore it, "
+                    "or make a new study."
+                )
+            self.study_id = row.id
+            items = session.execute(
+                select(ItemRow.id, ItemRow.name).where(ItemRow.study_id == row.id)
+            ).all()
+        self._item_ids = {name: number for number, name in items}
+        self._items = {number: study.items[name] for number, name in items}
+
+    # Joining and coming back
+
+    def join(
+        self, *, external_id: str = "", block: str | None = None, simulated: bool = False
+    ) -> Joined:
+        """Take in a rater who gave consent, and give them a hand of items.
+
+        Args:
+            external_id: Their number on a crowd platform; one person joins once.
+            block: The block to work on; None takes the one that is furthest behind.
+            simulated: No person stands behind this rater.
+
+        Raises:
+            RefusedError: Everything is taken, or this external id has joined before.
+        """
+        self._refuse_strange_block(block)
+        token = secrets.token_hex(TOKEN_BYTES)
+        try:
+            with self.database.writing() as session:
+                rater = self._add_rater(session, token, external_id, block, simulated)
+                self._hand_out(session, rater)
+                return Joined(rater=self._view(rater), token=token)
+        except IntegrityError as error:
+            raise RefusedError(
+                "you have joined this study before: open the personal link that you were given then"
+            ) from error
+
+    def invite(self, *, external_id: str = "", block: str | None = None) -> Joined:
+        """Make a personal link for somebody; their items are chosen when they agree.
+
+        Raises:
+            RefusedError: There is a rater of this external id.
+        """
+        self._refuse_strange_block(block)
+        token = secrets.token_hex(TOKEN_BYTES)
+        try:
+            with self.database.writing() as session:
+                rater = self._add_rater(session, token, external_id, block, simulated=False)
+                return Joined(rater=self._view(rater), token=token)
+        except IntegrityError as error:
+            raise RefusedError(f"{external_id!r} was invited before") from error
+
+    def accept(self, rater_id: int) -> Rater:
+        """Note the consent of an invited rater and hand out their items. Repeating is harmless.
+
+        Raises:
+            RefusedError: Everything is taken.
+        """
+        with self.database.writing() as session:
+            self._lock_study(session)
+            rater = self._rater(session, rater_id)
+            if rater.consented_at is None:
+                self._hand_out(session, rater)
+            return self._view(rater)
+
+    def find_rater(self, token: str) -> Rater | None:
+        """The rater of a personal link, or None."""
+        with self.database.reading() as session:
+            row = session.scalar(
+                select(RaterRow).where(
+                    RaterRow.study_id == self.study_id, RaterRow.token_sha256 == hash_token(token)
+                )
+            )
+            return None if row is None else self._view(row)
+
+    def resume(self, rater_id: int) -> Rater:
+        """Renew a rater's lease, and give back what was taken away and is still free."""
+        with self.database.writing() as session:
+            self._lock_study(session)
+            rater = self._rater(session, rater_id)
+            if rater.consented_at is not None and rater.finished_at is None:
+                rater.lease_until = self.clock() + self._lease_s
+                self._regain(session, rater)
+            return self._view(rater)
+
+    # Rating
+
+    def hand(self, rater_id: int) -> list[Place]:
+        """A rater's pages in order: practice first, then items and checks."""
+        with self.database.reading() as session:
+            cells = session.scalars(
+                select(CellRow).where(CellRow.rater_id == rater_id).order_by(CellRow.position)
+            ).all()
+            votes = session.execute(
+                select(VoteRow.item_id, VoteRow.question, VoteRow.shown).where(
+                    VoteRow.rater_id == rater_id
+                )
+            ).all()
+        answers: dict[int, dict[str, str]] = {}
+        for item_id, question, shown in votes:
+            answers.setdefault(item_id, {})[question] = shown
+        return [self._place(cell, answers.get(cell.item_id, {})) for cell in cells]
+
+    def submit(
+        self,
+        rater_id: int,
+        cell_id: int,
+        question_id: str,
+        shown: str,
+        *,
+        response_s: float | None = None,
+    ) -> Submission:
+        """Store one answer.
+
+        Args:
+            rater_id: Who answers.
+            cell_id: The page it is given on; it must be theirs.
+            question_id: Which question.
+            shown: The answer as it was offered: `first`, `tie`, `second`, or that of a single set.
+            response_s: Seconds since the page was shown.
+
+        Returns:
+            `recorded`, `changed` (another answer stood there, it is kept as history) or `unchanged`
+            (this very answer stood there); and whether item and hand are done now.
+
+        Raises:
+            RefusedError: The page is not theirs (any more), or the answer was not offered.
+        """
+        with self.database.writing() as session:
+            cell = self._own_cell(session, rater_id, cell_id)
+            item = self._items[cell.item_id]
+            self._refuse_strange_answer(item, question_id, shown)
+            rater = self._rater(session, rater_id)
+            outcome = self._record(session, cell, question_id, shown, response_s)
+            rater.lease_until = self.clock() + self._lease_s
+            item_done = self._is_done(session, cell)
+            if item_done and cell.done_at is None:
+                cell.done_at = self.clock()
+            hand_done = self._finish_if_done(session, rater)
+            return Submission(outcome=outcome, item_done=item_done, hand_done=hand_done)
+
+    def undo(self, rater_id: int) -> int | None:
+        """Take back the rater's last vote.
+
+        Returns:
+            The cell that is open again, or None when there is nothing to take back.
+        """
+        with self.database.writing() as session:
+            vote = session.scalar(
+                select(VoteRow)
+                .join(CellRow, CellRow.id == VoteRow.cell_id)
+                .where(VoteRow.rater_id == rater_id, CellRow.rater_id == rater_id)
+                .order_by(VoteRow.answered_at.desc(), VoteRow.id.desc())
+                .limit(1)
+            )
+            if vote is None:
+                return None
+            cell = self._own_cell(session, rater_id, vote.cell_id)
+            rater = self._rater(session, rater_id)
+            self._log(session, vote, "undo", self.clock())
+            session.delete(vote)
+            cell.done_at = None
+            rater.finished_at = None
+            rater.lease_until = self.clock() + self._lease_s
+            return cell.id
+
+    def report(self, rater_id: int, cell_id: int, image_key: str, reason: str = "") -> None:
+        """Note that a rater reported an image of a page of theirs.
+
+        Raises:
+            RefusedError: The page is not theirs or does not show this image.
+        """
+        with self.database.writing() as session:
+            cell = self._own_cell(session, rater_id, cell_id)
+            place = self._place(cell, {})
+            if image_key not in (*place.first, *place.second):
+                raise RefusedError("this image is not on the page it was reported on")
+            session.add(
+                ReportRow(
+                    rater_id=rater_id,
+                    item_id=cell.item_id,
+                    image_key=image_key,
+                    reason=reason[:MAX_REASON],
+                    at=self.clock(),
+                )
+            )
+
+    def withdraw(self, rater_id: int) -> None:
+        """Delete a rater and all they left; their items go to others.
+
+        Raises:
+            RefusedError: There is no such rater.
+        """
+        with self.database.writing() as session:
+            study = self._lock_study(session)
+            self._rater(session, rater_id)
+            for table in (VoteRow, HistoryRow, ReportRow):
+                session.execute(delete(table).where(table.rater_id == rater_id))
+            session.execute(
+                delete(CellRow).where(CellRow.rater_id == rater_id, CellRow.slot.is_(None))
+            )
+            session.execute(
+                update(CellRow)
+                .where(CellRow.rater_id == rater_id)
+                .values(rater_id=None, position=None, done_at=None)
+            )
+            session.execute(delete(RaterRow).where(RaterRow.id == rater_id))
+            study.num_withdrawn += 1
+
+    def rater_named(self, name: str) -> Rater:
+        """The rater of a name that stands in exports, or of an external id.
+
+        Raises:
+            RefusedError: There is no such rater.
+        """
+        with self.database.reading() as session:
+            row = session.scalar(
+                select(RaterRow).where(
+                    RaterRow.study_id == self.study_id,
+                    or_(RaterRow.name == name, RaterRow.external_id == name),
+                )
+            )
+            if row is None:
+                raise RefusedError(
+                    f"no rater {name!r} in this study. See: drawbench export --raters"
+                )
+            return self._view(row)
+
+    # Inside
+
+    @property
+    def _lease_s(self) -> float:
+        return self.study.config.lease_minutes * 60.0
+
+    def _lock_study(self, session: Session) -> StudyRow:
+        """Let one transaction at a time hand out cells (SQLite has locked everything already)."""
+        return session.execute(
+            select(StudyRow).where(StudyRow.id == self.study_id).with_for_update()
+        ).scalar_one()
+
+    def _rater(self, session: Session, rater_id: int) -> RaterRow:
+        row = session.get(RaterRow, rater_id)
+        if row is None or row.study_id != self.study_id:
+            raise RefusedError("this rater is not part of the study (any more)")
+        return row
+
+    def _view(self, row: RaterRow) -> Rater:
+        state: RaterState = "active" if row.lease_until >= self.clock() else "lapsed"
+        if row.consented_at is None:
+            state = "invited"
+        elif row.finished_at is not None:
+            state = "finished"
+        return Rater(
+            id=row.id,
+            name=row.name,
+            number=row.number,
+            block=row.block,
+            state=state,
+            num_assigned=row.num_assigned,
+            completion_code=row.completion_code,
+            simulated=row.simulated,
+            external_id=row.external_id,
+        )
+
+    def _refuse_strange_block(self, block: str | None) -> None:
+        if block is not None and block not in self.study.blocks:
+            raise RefusedError(
+                f"the study has no block {block!r}. Known: {', '.join(self.study.blocks)}"
+            )
+
+    def _add_rater(
+        self, session: Session, token: str, external_id: str, block: str | None, simulated: bool
+    ) -> RaterRow:
+        study = self._lock_study(session)
+        study.num_joined += 1
+        rater = RaterRow(
+            study_id=self.study_id,
+            name=f"r-{secrets.token_hex(6)}",
+            token_sha256=hash_token(token),
+            external_id=external_id[:MAX_EXTERNAL_ID] or None,
+            number=study.num_joined,
+            block=block,
+            num_assigned=0,
+            created_at=self.clock(),
+            consented_at=None,
+            lease_until=0.0,
+            finished_at=None,
+            completion_code=self.study.config.completion_code or secrets.token_hex(4).upper(),
+            simulated=simulated,
+        )
+        session.add(rater)
+        session.flush()
+        return rater
+
+    def _hand_out(self, session: Session, rater: RaterRow) -> None:
+        """Choose cells for a rater, lease them and lay out practice and checks around them."""
+        self._release_lapsed(session)
+        config = self.study.config
+        choice = choose_slots(
+            self._open_slots(session),
+            {block: len(items) for block, items in self.study.blocks.items()},
+            num_slots=config.raters_per_item,
+            seed=config.seed,
+            rater=rater.number,
+            only_block=rater.block,
+        )
+        if choice is None:
+            raise RefusedError("all places of this study are taken at the moment; thank you")
+        rater.block, slots = choice
+        cells = self._open_cells(session, rater, slots)
+        rated = presentation_order(config.seed, rater.number, sorted(cells))
+        extras = {item.id: self._extra_cell(session, rater, item) for item in self._extra_items()}
+        practice = [item.id for item in self.study.extras("practice")]
+        checks = [item.id for item in self.study.extras("check")]
+        order = [*practice, *insert_checks(config.seed, rater.number, rated, checks)]
+        for position, name in enumerate(order):
+            cell = extras.get(name) or cells[name]
+            cell.rater_id = rater.id
+            cell.position = position
+        rater.num_assigned = len(rated)
+        rater.consented_at = self.clock()
+        rater.lease_until = self.clock() + self._lease_s
+
+    def _extra_items(self) -> list[Item]:
+        return [*self.study.extras("practice"), *self.study.extras("check")]
+
+    def _release_lapsed(self, session: Session) -> None:
+        """Free the undone cells of raters whose lease has run out."""
+        lapsed = select(RaterRow.id).where(
+            RaterRow.study_id == self.study_id,
+            RaterRow.finished_at.is_(None),
+            RaterRow.lease_until < self.clock(),
+        )
+        session.execute(
+            update(CellRow)
+            .where(
+                CellRow.study_id == self.study_id,
+                CellRow.slot.is_not(None),
+                CellRow.done_at.is_(None),
+                CellRow.rater_id.in_(lapsed),
+            )
+            .values(rater_id=None, position=None)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _open_slots(self, session: Session) -> list[OpenSlot]:
+        rows = session.execute(
+            select(ItemRow.block, CellRow.slot, func.count())
+            .join(ItemRow, ItemRow.id == CellRow.item_id)
+            .where(CellRow.study_id == self.study_id, *_OPEN)
+            .group_by(ItemRow.block, CellRow.slot)
+        )
+        return [OpenSlot(block=block, slot=slot, num_open=count) for block, slot, count in rows]
+
+    def _open_cells(
+        self, session: Session, rater: RaterRow, slots: Sequence[int]
+    ) -> dict[str, CellRow]:
+        """One open cell of each item of the rater's block, by item name.""" taken =
+        select(CellRow.item_id).where(CellRow.rater_id == rater.id) rows = session.execute(
+            select(ItemRow.name, CellRow)
+            .join(ItemRow, ItemRow.id == CellRow.item_id)
+            .where(
+                CellRow.study_id == self.study_id,
+                ItemRow.block == rater.block,
+                CellRow.slot.in_(slots),
+                CellRow.item_id.not_in(taken),
+                *_OPEN,
+            )
+            .order_by(CellRow.slot)
+        )
+        cells: dict[str, CellRow] = {}
+        for name, cell in rows:
+            cells.setdefault(name, cell)
+        return cells
+
+    def _extra_cell(self, session: Session, rater: RaterRow, item: Item) -> CellRow:
+        """A practice item or check for one rater; the sides are tossed for each."""
+        config = self.study.config
+        toss = dice(config.seed, "side", rater.number, item.id)
+        cell = CellRow(
+            study_id=self.study_id,
+            item_id=self._item_ids[item.id],
+            slot=None,
+            a_first=toss.random() < 0.5,
+            order_a=_order(config.seed, item, rater.number, "a", config.images_per_side),
+            order_b=_order(config.seed, item, rater.number, "b", config.images_per_side),
+            rater_id=rater.id,
+            position=None,
+            done_at=None,
+        )
+        session.add(cell)
+        return cell
+
+    def _regain(self, session: Session, rater: RaterRow) -> None:
+        """Give a rater who was away open cells for the items of their block that they lack."""
+        held = session.scalar(
+            select(func.count()).where(CellRow.rater_id == rater.id, CellRow.slot.is_not(None))
+        )
+        missing = rater.num_assigned - (held or 0)
+        if missing <= 0:
+            return
+        cells = self._open_cells(session, rater, range(self.study.config.raters_per_item))
+        last = session.scalar(
+            select(func.max(CellRow.position)).where(CellRow.rater_id == rater.id)
+        )
+        order = presentation_order(self.study.config.seed, rater.number, sorted(cells))
+        for offset, name in enumerate(order[:missing], start=1):
+            cells[name].rater_id = rater.id
+            cells[name].position = (last or 0) + offset
+        session.flush()
+        for cell in cells.values():
+            # A vote from before may already answer one of the questions, or all after an undo.
+            if cell.rater_id == rater.id and self._is_done(session, cell):
+                cell.done_at = self.clock()
+        self._finish_if_done(session, rater)
+
+    def _own_cell(self, session: Session, rater_id: int, cell_id: int) -> CellRow:
+        cell = session.execute(
+            select(CellRow)
+            .where(CellRow.id == cell_id, CellRow.study_id == self.study_id)
+            .with_for_update()
+        ).scalar_one_or_none()
+        if cell is None or cell.rater_id != rater_id:
+            raise RefusedError("this page is not yours any more: you were away for too long")
+        return cell
+
+    def _refuse_strange_answer(self, item: Item, question_id: str, shown: str) -> None:
+        for question in self.study.questions(item):
+            if question.id == question_id:
+                if shown in [answer.value for answer in question.answers]:
+                    return
+                raise RefusedError(f"question {question_id!r} does not offer {shown!r}")
+        raise RefusedError(f"question {question_id!r} is not asked about this item")
+
+    def _record(
+        self,
+        session: Session,
+        cell: CellRow,
+        question_id: str,
+        shown: str,
+        response_s: float | None,
+    ) -> Outcome:
+        assert cell.rater_id is not None
+        vote = session.scalar(
+            select(VoteRow).where(
+                VoteRow.rater_id == cell.rater_id,
+                VoteRow.item_id == cell.item_id,
+                VoteRow.question == question_id,
+            )
+        )
+        if vote is not None and (vote.shown, vote.a_first) == (shown, cell.a_first):
+            return "unchanged"
+        outcome: Outcome = "recorded" if vote is None else "changed"
+        if vote is None:
+            vote = VoteRow(
+                rater_id=cell.rater_id,
+                item_id=cell.item_id,
+                question=question_id,
+                num_changes=0,
+            )
+            session.add(vote)
+        else:
+            vote.num_changes += 1
+        vote.cell_id = cell.id
+        vote.shown = shown
+        vote.answer = _canonical(self._items[cell.item_id], shown, cell.a_first)
+        vote.a_first = cell.a_first
+        vote.position = cell.position or 0
+        vote.response_s = response_s
+        vote.answered_at = self.clock()
+        session.flush()
+        self._log(session, vote, "vote" if outcome == "recorded" else "change", vote.answered_at)
+        return outcome
+
+    def _log(self, session: Session, vote: VoteRow, event: str, at: float) -> None:
+        session.add(
+            HistoryRow(
+                rater_id=vote.rater_id,
+                item_id=vote.item_id,
+                question=vote.question,
+                event=event,
+                shown=vote.shown,
+                response_s=vote.response_s,
+                at=at,
+            )
+        )
+
+    def _is_done(self, session: Session, cell: CellRow) -> bool:
+        answered = session.scalar(
+            select(func.count()).where(
+                VoteRow.rater_id == cell.rater_id, VoteRow.item_id == cell.item_id
+            )
+        )
+        return answered == len(self.study.questions(self._items[cell.item_id]))
+
+    def _finish_if_done(self, session: Session, rater: RaterRow) -> bool:
+        session.flush()
+        left = session.scalar(
+            select(func.count()).where(CellRow.rater_id == rater.id, CellRow.done_at.is_(None))
+        )
+        if left == 0 and rater.finished_at is None:
+            rater.finished_at = self.clock()
+        return left == 0
+
+    def _place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
+        item = self._items[cell.item_id]
+        first = _ordered(self.study, item.model_a, item, cell.order_a)
+        second = _ordered(self.study, item.model_b, item, cell.order_b) if item.model_b else ()
+        if item.model_b and not cell.a_first:
+            first, second = second, first
+        return Place(
+            cell_id=cell.id,
+            item=item,
+            position=cell.position or 0,
+            a_first=cell.a_first,
+            first=first,
+            second=second,
+            answers=answers,
+            done=cell.done_at is not None,
+        )
+
+
+_OPEN: tuple[ColumnElement[bool], ...] = (CellRow.rater_id.is_(None), CellRow.slot.is_not(None))
+
+
+def open_store(
+    study: Study,
+    url: str = "",
+    *,
+    create: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> Store:
+    """Open the votes of a study.
+
+    Args:
+        study: The study.
+        url: Its database; empty takes the SQLite file in the study's folder.
+        create: Make database, tables and the study's cells where they are missing.
+        clock: Seconds since 1970.
+
+    Raises:
+        StoreError, NewerSchemaError, MissingDataError: See `open_database`.
+        StudyError: The study was changed after its cells were made.
+    """
+    url = url or study.default_database
+    database = open_database(url, create=create)
+    if create:
+        _register(study, database, clock())
+    return Store(study, database, clock=clock)
+
+
+def hash_token(token: str) -> str:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def document_sha256(study: Study) -> str:
+    """Hash of what the cells of a study depend on."""
+    return hashlib.sha256(study.document.model_dump_json().encode()).hexdigest()
+
+
+def _register(study: Study, database: Database, now: float) -> None:
+    """Write a study's items and cells, unless they are there."""
+    with database.writing() as session:
+        if session.scalar(select(StudyRow.id).where(StudyRow.uid == study.document.uid)):
+            return
+        row = StudyRow(
+            uid=study.document.uid,
+            document_sha256=document_sha256(study),
+            created_at=now,
+            num_joined=0,
+            num_withdrawn=0,
+        )
+        session.add(row)
+        session.flush()
+        items = [
+            {"study_id": row.id, "name": item.id, "block": item.block}
+            for item in study.items.values()
+        ]
+        _insert(session, ItemRow, items)
+        ids = dict(
+            session.execute(
+                select(ItemRow.name, ItemRow.id).where(ItemRow.study_id == row.id)
+            ).all()
+        )
+        cells = [{**cell, "study_id": row.id} for cell in plan_cells(study, ids)]
+        _insert(session, CellRow, cells)
+
+
+def plan_cells(study: Study, item_ids: Mapping[str, int]) -> list[dict[str, object]]:
+    """All ratings that a study wants, with sides and orders, as rows of the table `cell`."""
+    config = study.config
+    cells: list[dict[str, object]] = []
+    for block, items in study.blocks.items():
+        sides = side_table(
+            config.seed, block, num_items=len(items), num_slots=config.raters_per_item
+        )
+        for slot in range(config.raters_per_item):
+            cells += [
+                {
+                    "item_id": item_ids[item.id],
+                    "slot": slot,
+                    "a_first": sides[slot][index],
+                    "order_a": _order(config.seed, item, slot, "a", config.images_per_side),
+                    "order_b": _order(config.seed, item, slot, "b", config.images_per_side),
+                }
+                for index, item in enumerate(items)
+            ]
+    return cells
+
+
+def _insert(
+    session: Session, table: type[ItemRow | CellRow], rows: Sequence[Mapping[str, object]]
+) -> None:
+    for start in range(0, len(rows), INSERT_BATCH):
+        session.execute(insert(table), list(rows[start : start + INSERT_BATCH]))
+
+
+def _order(seed: int, item: Item, slot: int, side: str, num_images: int) -> str:
+    order = image_order(seed, item.id, slot=slot, side=side, num_images=num_images)
+    return " ".join(map(str, order))
+
+
+def _ordered(study: Study, model: str, item: Item, order: str) -> tuple[str, ...]:
+    keys = study.image_keys(model, item.prompt_id)
+    try:
+        return tuple(keys[int(index)] for index in order.split())
+    except IndexError as error:
+        raise StoreError(f"the images of {study.path} do not fit its votes; restore it") from error
+
+
+def _canonical(item: Item, shown: str, a_first: bool) -> str:
+    """The answer by model rather than by place."""
+    if item.kind == "single" or shown == "tie":
+        return shown
+    return "a" if (shown == "first") == a_first else "b"
