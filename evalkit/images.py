@@ -53,14 +53,19 @@ _UNREADABLE = (
 )
 
 
-def read_rgb(source: Path | str | bytes) -> RGBImage:
+def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage:
     """Decode an image file, or its bytes, whatever its mode.
+
+    Args:
+        source: A file or its bytes.
+        name: How errors call it; the path, unless given.
 
     Raises:
         DataError: No such file, empty, truncated, corrupt, no image, too large, or of a pixel type
             without an agreed range. The message names the file.
     """
-    name = "image" if isinstance(source, bytes) else str(source)
+    if name is None:
+        name = "image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read_bytes(Path(source))
     if not data:
         raise DataError(f"{name}: empty file (0 bytes), expected an image. Fetch or make it again.")

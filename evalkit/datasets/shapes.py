@@ -16,10 +16,13 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import UInt8
 
+from evalkit.datasets.base import CaptionedFiles
+from evalkit.datasets.coco import annotation_file, load_coco
 from evalkit.datasets.shapes_captions import CAPTIONS_PER_IMAGE, write_captions
 from evalkit.datasets.shapes_draw import draw_scene
 from evalkit.datasets.shapes_scene import IMAGE_SIZE_PX, Dice, Scene, Split, sample_scene
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, DataError
+from evalkit.features.weights import cache_root
 from evalkit.images import encode_png
 from evalkit.results import write_atomically
 
@@ -40,9 +43,45 @@ def render(
     Returns:
         RGB pixels 0-255, the scene, and five distinct captions.
     """
-    scene = sample_scene(seed, split, index)
-    captions = write_captions(scene, Dice("captions", seed, split, index))
+    scene, captions = describe(seed, split, index)
     return draw_scene(scene), scene, captions
+
+
+def describe(seed: int, split: Split, index: int) -> tuple[Scene, list[str]]:
+    """The scene and captions of `render`, without the pixels."""
+    scene = sample_scene(seed, split, index)
+    return scene, write_captions(scene, Dice("captions", seed, split, index))
+
+
+def load_shapes(
+    root: Path | str | None = None,
+    split: Split = "val",
+    *,
+    num_images: int = 5_000,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CaptionedFiles:
+    """A split of `shapes`, drawn first where it isn't there yet.
+
+    Args:
+        root: Folder of the data set; in the cache, unless given.
+        split: "train" or "val".
+        num_images: Least number of images wanted; a folder that holds more is used as it is.
+        seed: Seed of the data set.
+        on_progress: Called with (images done, images in all) while drawing.
+
+    Raises:
+        ConfigError: The folder holds a `shapes` of another seed or version.
+    """
+    root = Path(root) if root else cache_root() / f"shapes-v{VERSION}-seed{seed}"
+    held = _read_spec(root)
+    counts = {name: int(held.get(name, 0)) for name in get_args(Split)}
+    wanted = {**counts, split: max(num_images, counts.get(split, 0))}
+    if wanted != counts or not annotation_file(root, split).is_file():
+        write_shapes(root, wanted["train"], wanted["val"], seed, on_progress=on_progress)
+    elif held.get("seed") != seed or held.get("version") != VERSION:
+        raise _other_data(root, held, {"version": VERSION, "seed": seed, **wanted})
+    return load_coco(root, split, name="shapes")
 
 
 def write_shapes(
@@ -66,8 +105,8 @@ def write_shapes(
         `out_dir`.
 
     Raises:
-        ConfigError: A count is negative, or the folder holds a `shapes` of another seed or version,
-            or a larger one.
+        ConfigError: A count is negative, or the folder holds a `shapes` of another seed or
+            version, or a larger one.
     """
     out_dir = Path(out_dir)
     counts = {"train": n_train, "val": n_val}
@@ -90,18 +129,38 @@ def _claim_folder(out_dir: Path, seed: int, counts: dict[str, int]) -> None:
         if count < 0:
             raise ConfigError(f"Number of {split} images must be at least 0, got {count}.")
     spec = {"dataset": "shapes", "version": VERSION, "seed": seed, **counts}
-    path = out_dir / "shapes.json"
-    if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
+    old = _read_spec(out_dir)
+    if old:
         fixed = ("dataset", "version", "seed")
-        if [old.get(k) for k in fixed] != [spec[k] for k in fixed] or any(
-            old.get(split, 0) > count for split, count in counts.items()
-        ):
-            raise ConfigError(
-                f"{out_dir} already holds another shapes data set ({json.dumps(old)}), "
-                f"wanted {json.dumps(spec)}. Choose an empty folder."
-            )
-    _write_json(path, spec)
+        shrunk = any(old.get(split, 0) > count for split, count in counts.items())
+        if shrunk or [old.get(key) for key in fixed] != [spec[key] for key in fixed]:
+            raise _other_data(out_dir, old, spec)
+    for split, count in counts.items():
+        if old.get(split, count) != count:
+            # A folder is complete when its captions are there, so they go while it grows.
+            annotation_file(out_dir, split).unlink(missing_ok=True)
+    _write_json(out_dir / "shapes.json", spec)
+
+
+def _read_spec(folder: Path) -> dict[str, Any]:
+    """What `shapes.json` says is in the folder; empty if there is none."""
+    path = folder / "shapes.json"
+    if not path.is_file():
+        return {}
+    try:
+        spec = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}). Choose an empty folder.") from error
+    if not isinstance(spec, dict):
+        raise DataError(f"{path}: expected an object. Choose an empty folder.")
+    return spec
+
+
+def _other_data(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> ConfigError:
+    return ConfigError(
+        f"{folder} already holds another shapes data set ({json.dumps(held)}), "
+        f"wanted {json.dumps(wanted)}. Choose an empty folder."
+    )
 
 
 def _write_images(
@@ -110,10 +169,11 @@ def _write_images(
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         path = folder / f"{index:08d}.png"
-        pixels, scene, captions = render(seed, split, index)
+        scene, captions = describe(seed, split, index)
         if not path.exists():
+            # What has the final name is whole; flushing each to the disk would take too long.
             partial = path.with_suffix(".tmp")
-            partial.write_bytes(encode_png(pixels))
+            partial.write_bytes(encode_png(draw_scene(scene)))
             partial.replace(path)
         yield path.name, scene, captions
 
@@ -129,6 +189,7 @@ def _coco(seed: int, split: Split, entries: list[tuple[str, Scene, list[str]]]) 
                 "width": IMAGE_SIZE_PX,
                 "height": IMAGE_SIZE_PX,
                 "license": 1,
+                "label": scene.label,
                 "scene": scene.to_json(),
             }
         )

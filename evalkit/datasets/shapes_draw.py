@@ -130,7 +130,7 @@ def draw_background(background: Background) -> UInt8[np.ndarray, "64 64 3"]:
     """A named tone, brightened and darkened by its texture; hue and (low) saturation stay."""
     tone = np.array(TONES[background.tone], dtype=np.float32)
     shade = _shade(background)
-    return np.rint(np.clip(tone + shade[..., None], 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(tone + shade[..., None], 0, 255)), dtype=np.uint8)
 
 
 def _shade(background: Background) -> Float[np.ndarray, "64 64"]:
@@ -141,26 +141,26 @@ def _shade(background: Background) -> Float[np.ndarray, "64 64"]:
     row = np.arange(IMAGE_SIZE_PX, dtype=np.float32) + 0.5
     x, y = np.meshgrid(row, row)
     if background.texture == "checks":
-        return _TEXTURE_AMPLITUDE * np.clip(
-            _EDGE_STEEPNESS * _wave(x, background.seed) * _wave(y, background.seed), -1, 1
-        )
+        return _two_tone(_wave(x, background.seed) * _wave(y, background.seed))
     along = {"horizontal": x, "vertical": y, "diagonal": (x + y) / 2}[background.direction]
     if background.texture == "gradient":
         sign = 1 if background.seed % 2 else -1
-        return sign * _GRADIENT_AMPLITUDE * (2 * along / IMAGE_SIZE_PX - 1)
-    return _TEXTURE_AMPLITUDE * np.clip(_EDGE_STEEPNESS * _wave(along, background.seed), -1, 1)
+        return np.asarray(sign * _GRADIENT_AMPLITUDE * (2 * along / IMAGE_SIZE_PX - 1))
+    return _two_tone(_wave(along, background.seed))
+
+
+def _two_tone(wave: Float[np.ndarray, "64 64"]) -> Float[np.ndarray, "64 64"]:
+    """Nearly flat tones with soft edges, as an anti-aliased pattern has."""
+    return np.asarray(_TEXTURE_AMPLITUDE * np.clip(_EDGE_STEEPNESS * wave, -1, 1))
 
 
 def _wave(along: Float[np.ndarray, "64 64"], seed: int) -> Float[np.ndarray, "64 64"]:
-    return np.sin(2 * np.pi * (along / _PERIOD_PX + (seed % 8) / 8))
+    return np.asarray(np.sin(2 * np.pi * (along / _PERIOD_PX + (seed % 8) / 8)))
 
 
 def _mottle(seed: int) -> Float[np.ndarray, "64 64"]:
     """Smooth noise: 16 x 16 uniform values, enlarged."""
     coarse = np.random.Generator(np.random.PCG64(seed)).random((16, 16)).astype(np.float32) - 0.5
     size = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
-    return (
-        2
-        * _TEXTURE_AMPLITUDE
-        * np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR))
-    )
+    smooth = Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(2 * _TEXTURE_AMPLITUDE * np.asarray(smooth))

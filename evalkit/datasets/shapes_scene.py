@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 T = TypeVar("T")
@@ -141,9 +141,9 @@ class Scene:
         return {
             "kind": self.kind,
             "held_out": self.held_out,
-            "objects": [{**asdict(item), "box": list(item.box)} for item in self.objects],
-            "relations": [asdict(relation) for relation in self.relations],
-            "background": asdict(self.background),
+            "objects": [{**vars(item), "box": list(item.box)} for item in self.objects],
+            "relations": [dict(vars(relation)) for relation in self.relations],
+            "background": dict(vars(self.background)),
         }
 
     @classmethod

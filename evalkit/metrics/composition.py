@@ -2,8 +2,8 @@
 
 A detector without a network (`shape_detector`) reads the objects off the image; `compare` holds
 them against the scene behind the caption. Per image that gives plain counts, which
-`composition_records` turns into shares with intervals, each beside its chance level: the same images
-held against other images' captions.
+`composition_records` turns into shares with intervals, each beside its chance level: the same
+images held against other images' captions.
 """
 
 from collections import Counter

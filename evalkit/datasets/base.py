@@ -1,0 +1,145 @@
+"""What every captioned data set offers, and how captions are drawn from it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Protocol, runtime_checkable
+
+from evalkit.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One text that a model is asked to draw."""
+
+    id: str
+    """Unique within the data set; seeds are derived from it."""
+    image_id: str
+    """The reference image that it describes."""
+    text: str
+    label: int | None = None
+    """Class for class-conditional models, where there is one."""
+    scene: Mapping[str, Any] | None = None
+    """Ground truth for `composition`, where there is one (`shapes_scene.Scene.to_json`)."""
+
+
+@runtime_checkable
+class CaptionedImages(Protocol):
+    """Captions and the images they describe."""
+
+    @property
+    def name(self) -> str:
+        """Name for reports, such as `coco`."""
+
+    @property
+    def captions(self) -> Sequence[Caption]:
+        """All captions, ordered by id."""
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """All images, also those without a caption, ordered by id."""
+
+    @property
+    def captions_sha256(self) -> str:
+        """Hash of all captions: their ids, images and texts."""
+
+    def image_path(self, image_id: str) -> Path:
+        """The file of an image."""
+
+
+@dataclass(frozen=True)
+class CaptionedFiles:
+    """Captions and image files: the one implementation of `CaptionedImages` here."""
+
+    name: str
+    root: Path
+    """Folder that the images lie in."""
+    captions: Sequence[Caption]
+    image_files: Mapping[str, str]
+    """Path below `root` for each image id."""
+
+    @cached_property
+    def image_ids(self) -> Sequence[str]:
+        """All images, ordered by id."""
+        return tuple(sorted(self.image_files, key=id_order))
+
+    @cached_property
+    def captions_sha256(self) -> str:
+        """Hash of all captions, in order of their ids."""
+        return hash_captions(self.captions)
+
+    def image_path(self, image_id: str) -> Path:
+        """The file of an image.
+
+        Raises:
+            DataError: No image has this id.
+        """
+        try:
+            return self.root / self.image_files[image_id]
+        except KeyError:
+            raise DataError(f"{self.root}: no image has the id {image_id!r}.") from None
+
+
+def id_order(identifier: str) -> tuple[int, int, str]:
+    """Sorting key of ids: numbers by value and first, then other texts.
+
+    >>> sorted(["10", "9", "b", "a10"], key=id_order)
+    ['9', '10', 'a10', 'b']
+    """
+    if identifier.isascii() and identifier.isdigit():
+        return (0, int(identifier), identifier)
+    return (1, 0, identifier)
+
+
+def hash_captions(captions: Iterable[Caption]) -> str:
+    """SHA-256 over id, image id and text of each caption, in order of their ids."""
+    digest = hashlib.sha256()
+    for caption in sorted(captions, key=lambda c: id_order(c.id)):
+        line = json.dumps([caption.id, caption.image_id, caption.text], ensure_ascii=False)
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+SELECTION_RULE = "n smallest sha256(seed/caption id)"
+
+
+def select_captions(dataset: CaptionedImages, n: int, seed: int) -> list[Caption]:
+    """Draw `n` captions without replacement, each caption of the data set being equally likely.
+
+    Captions are ranked by the hash of (seed, caption id) and the first `n` taken, in that order.
+    So the draw is the same on every machine and library version, does not depend on the order in
+    the file, and a smaller `n` gives the beginning of a larger one. Several captions of one image
+    may be drawn, as in the zero-shot COCO protocol: 30,000 of all captions of val2014.
+
+    Raises:
+        ConfigError: `n` is less than 1 or more than there are captions.
+    """
+    available = len(dataset.captions)
+    if not 1 <= n <= available:
+        raise ConfigError(
+            f"Can't draw {n} captions from {dataset.name}, which has {available}. "
+            f"Choose n from 1 to {available}."
+        )
+
+    def rank(caption: Caption) -> bytes:
+        return hashlib.sha256(f"{seed}/{caption.id}".encode()).digest()
+
+    return sorted(dataset.captions, key=rank)[:n]
+
+
+def check_inside(file_name: str, *, where: str) -> str:
+    """The relative path, if following it from a folder can't leave that folder.
+
+    Raises:
+        DataError: It is empty, absolute, has a drive or a `..`.
+    """
+    windows, posix = PureWindowsPath(file_name), PurePosixPath(file_name)
+    inside = not (windows.anchor or posix.anchor) and ".." not in windows.parts
+    if not inside or not windows.parts or "\0" in file_name:
+        raise DataError(
+            f"{where}: file name {file_name!r} must be a relative path that stays in its folder."
+        )
+    return file_name

@@ -1,0 +1,218 @@
+"""COCO captions from a folder: MS-COCO itself, and everything in its format.
+
+    ROOT/annotations/captions_SPLIT.json
+    ROOT/SPLIT/*.jpg   or   ROOT/images/SPLIT/*.png
+
+The file is checked as a whole before anything is generated from it: each id once, each caption's
+image listed, each listed image there, each path inside its folder.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
+from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
+from evalkit.errors import DataError, MissingDataError
+from evalkit.features.weights import cache_root
+
+COCO_SPLIT = "val2014"
+
+
+def find_coco(
+    coco_root: Path | str | None = None,
+    *,
+    split: str = COCO_SPLIT,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CaptionedFiles:
+    """MS-COCO captions, wherever they are: `coco_root`, `$EVALKIT_COCO`, the cache, or the hub.
+
+    The first of these that is set or there is used; a folder that was named but does not hold the
+    data is an error, never passed over. From the hub, val2014 is written to the cache once
+    (6.6 GB), in the layout of the original, but with caption ids of its own: the hub's copy does
+    not carry COCO's.
+
+    Args:
+        coco_root: Folder that holds `val2014/` and `annotations/captions_val2014.json`.
+        split: The split; the hub has val2014 only.
+        on_progress: Called with (images done, images in all) while fetching.
+
+    Raises:
+        MissingDataError: Found nowhere; the message says the three ways to get it.
+        DataError: The annotations are broken.
+    """
+    named = coco_root or os.environ.get("EVALKIT_COCO")
+    if named:
+        return load_coco(Path(named), split=split)
+    cached = cache_root() / "coco"
+    if annotation_file(cached, split).is_file():
+        return load_coco(cached, split=split)
+    reason = why_no_hub() if split == COCO_SPLIT else f"it has only {COCO_SPLIT}"
+    if reason:
+        raise MissingDataError(
+            f"COCO {split} is not in {cached}, and not taken from the hub ({reason}). Three ways: "
+            f"--coco-root DIR with DIR/{split}/ and DIR/annotations/captions_{split}.json; "
+            "EVALKIT_COCO=DIR; or `evalkit data coco` on a machine with a network."
+        )
+    fetch_from_hub(cached, on_progress=on_progress)
+    return load_coco(cached, split=split)
+
+
+def annotation_file(root: Path, split: str) -> Path:
+    """Where the captions of a split are."""
+    return root / "annotations" / f"captions_{split}.json"
+
+
+def load_coco(root: Path | str, split: str = COCO_SPLIT, *, name: str = "coco") -> CaptionedFiles:
+    """A split of a folder in COCO's caption format.
+
+    Args:
+        root: The folder.
+        split: Such as `val2014`, or `val` for `shapes`.
+        name: What reports call the data set.
+
+    Raises:
+        MissingDataError: There is no such folder, annotation file or image folder.
+        DataError: Something in the annotation file is wrong, or an image it lists is missing.
+    """
+    root = Path(root)
+    path = annotation_file(root, split)
+    if not path.is_file():
+        raise MissingDataError(
+            f"{path} not found; expected {root} to hold annotations/captions_{split}.json and "
+            f"{split}/ with the images."
+        )
+    data = _read_json(path)
+    images = _read_images(_entries(data, "images", path), path)
+    captions = _read_captions(_entries(data, "annotations", path), images, path)
+    folder = _image_folder(root, split)
+    _check_files({key: image["file_name"] for key, image in images.items()}, folder, path)
+    files = {key: str(image["file_name"]) for key, image in images.items()}
+    return CaptionedFiles(name, folder, captions, files)
+
+
+def _image_folder(root: Path, split: str) -> Path:
+    for folder in (root / split, root / "images" / split):
+        if folder.is_dir():
+            return folder
+    raise MissingDataError(
+        f"No folder of images for {split}: expected {root / split} or {root / 'images' / split}."
+    )
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}).") from error
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror}).") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected an object at the top, got {_kind(data)}.")
+    return data
+
+
+def _entries(data: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    entries = data.get(key)
+    if not isinstance(entries, list) or not entries:
+        seen = "nothing" if entries is None else f"{_kind(entries)} of length {_length(entries)}"
+        raise DataError(f"{path}: expected a non-empty list under {key!r}, got {seen}.")
+    return entries
+
+
+def _read_images(entries: list[Any], path: Path) -> dict[str, Mapping[str, Any]]:
+    images: dict[str, Mapping[str, Any]] = {}
+    file_names: set[str] = set()
+    for number, entry in enumerate(entries):
+        where = f"{path}: images[{number}]"
+        image_id = _identifier(entry, "id", where)
+        file_name = check_inside(_text(entry, "file_name", where), where=where)
+        if image_id in images:
+            raise DataError(f"{where}: image id {image_id} occurs twice.")
+        if file_name in file_names:
+            raise DataError(f"{where}: image {image_id} has the file {file_name} of another image.")
+        images[image_id] = entry
+        file_names.add(file_name)
+    return images
+
+
+def _read_captions(
+    entries: list[Any], images: Mapping[str, Mapping[str, Any]], path: Path
+) -> tuple[Caption, ...]:
+    captions: dict[str, Caption] = {}
+    for number, entry in enumerate(entries):
+        where = f"{path}: annotations[{number}]"
+        caption_id = _identifier(entry, "id", where)
+        image_id = _identifier(entry, "image_id", where)
+        text = _text(entry, "caption", where).strip()
+        if caption_id in captions:
+            raise DataError(f"{where}: caption id {caption_id} occurs twice.")
+        if image_id not in images:
+            raise DataError(
+                f"{where}: caption {caption_id} names image {image_id}, not in 'images'."
+            )
+        label, scene = _ground_truth(images[image_id], where)
+        captions[caption_id] = Caption(caption_id, image_id, text, label, scene)
+    return tuple(sorted(captions.values(), key=lambda caption: id_order(caption.id)))
+
+
+def _ground_truth(
+    image: Mapping[str, Any], where: str
+) -> tuple[int | None, Mapping[str, Any] | None]:
+    """What `shapes` adds to an image's entry: a class and the scene."""
+    label, scene = image.get("label"), image.get("scene")
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
+        raise DataError(f"{where}: the image's 'label' must be an integer, got {label!r}.")
+    if scene is not None and not isinstance(scene, dict):
+        raise DataError(f"{where}: the image's 'scene' must be an object, got {_kind(scene)}.")
+    return label, scene
+
+
+def _check_files(files: Mapping[str, str], folder: Path, path: Path) -> None:
+    present = set(os.listdir(folder))  # noqa: PTH208 names only, for 40,504 files
+    missing = [
+        image_id
+        for image_id, name in files.items()
+        if name not in present and not (folder / name).is_file()
+    ]
+    if missing:
+        first = missing[0]
+        raise DataError(
+            f"{folder / files[first]}: image {first} of {path.name} is missing"
+            f"{f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''}. "
+            "Unpack the images again."
+        )
+
+
+def _identifier(entry: Any, key: str, where: str) -> str:
+    """An id as text; COCO's are integers, other makers' often texts."""
+    value = _field(entry, key, where)
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise DataError(f"{where}: {key!r} must be an integer or a text, got {value!r}.")
+    return str(value)
+
+
+def _text(entry: Any, key: str, where: str) -> str:
+    value = _field(entry, key, where)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: {key!r} must be a non-empty text, got {value!r}.")
+    return value
+
+
+def _field(entry: Any, key: str, where: str) -> Any:
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: expected an object, got {_kind(entry)}.")
+    if key not in entry:
+        raise DataError(f"{where}: {key!r} is missing.")
+    return entry[key]
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    return names.get(type(value), "null" if value is None else "a number")
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list | dict | str) else 0

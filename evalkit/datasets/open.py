@@ -1,0 +1,71 @@
+"""Open a data set by name or path, as `--data` takes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from evalkit.catalog import DATASETS
+from evalkit.datasets.base import CaptionedImages
+from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco
+from evalkit.datasets.image_folder import load_image_folder
+from evalkit.datasets.shapes import load_shapes
+from evalkit.errors import ConfigError
+from evalkit.registry import load, third_party, unknown
+
+Report = Callable[[int, int], None]
+_CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
+
+
+def open_dataset(
+    name: str,
+    *,
+    split: str | None = None,
+    coco_root: Path | None = None,
+    on_progress: Report | None = None,
+) -> CaptionedImages:
+    """The data set behind a name of the catalog, of an entry point, or a folder.
+
+    A folder with `annotations/captions_*.json` is read as COCO captions; any other as plain images,
+    with the captions of a `captions.jsonl`, `captions.csv`, `metadata.jsonl` or `metadata.csv`.
+
+    Args:
+        name: `coco`, `shapes`, `package/name`, or a folder.
+        split: Split of a folder in COCO's format; needed only if it has several.
+        coco_root: Where COCO is, for `coco`.
+        on_progress: Called with (images done, images in all) while data is drawn or fetched.
+
+    Raises:
+        UnknownNameError: No data set has this name, and it is no folder.
+        MissingDataError: Found nowhere.
+        DataError: Found, but broken.
+    """
+    if name == "coco":
+        return find_coco(coco_root, split=split or COCO_SPLIT, on_progress=on_progress)
+    if name == "shapes":
+        return load_shapes(split="train" if split == "train" else "val", on_progress=on_progress)
+    if name in third_party("datasets"):
+        opened: CaptionedImages = load(third_party("datasets")[name])(on_progress=on_progress)
+        return opened
+    folder = Path(name)
+    if not folder.is_dir():
+        raise unknown(name, [*DATASETS, *third_party("datasets")], kind="datasets")
+    return _open_folder(folder, split)
+
+
+def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
+    found = sorted((folder / "annotations").glob("captions_*.json"))
+    splits = [path.stem.removeprefix("captions_") for path in found]
+    if not splits:
+        tables = [folder / name for name in _CAPTION_FILES if (folder / name).is_file()]
+        if len(tables) > 1:
+            names = " and ".join(path.name for path in tables[:2])
+            raise ConfigError(f"{folder}: has {names}; keep one file of captions.")
+        return load_image_folder(folder, captions=tables[0] if tables else None)
+    chosen = split or (splits[0] if len(splits) == 1 else _preferred(splits, folder))
+    return load_coco(folder, chosen, name=folder.resolve().name)
+
+
+def _preferred(splits: list[str], folder: Path) -> str:
+    for name in (COCO_SPLIT, "val"):
+        if name in splits:
+            return name
+    raise ConfigError(f"{folder}: has the splits {', '.join(splits)}; choose one.")
