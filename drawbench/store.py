@@ -162,7 +162,7 @@ class Store:
             with self.database.writing() as session:
                 rater = self._add_rater(session, token, external_id, block, simulated)
                 self._hand_out(session, rater)
-                return Joined(rater=self._view(rater), token=token)
+                return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
             raise RefusedError(
                 "you have joined this study before: open the personal link that you were given then"
@@ -179,7 +179,7 @@ class Store:
         try:
             with self.database.writing() as session:
                 rater = self._add_rater(session, token, external_id, block, simulated=False)
-                return Joined(rater=self._view(rater), token=token)
+                return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
             raise RefusedError(f"{external_id!r} was invited before") from error
 
@@ -194,7 +194,7 @@ class Store:
             rater = self._rater(session, rater_id)
             if rater.consented_at is None:
                 self._hand_out(session, rater)
-            return self._view(rater)
+            return self.view(rater)
 
     def find_rater(self, token: str) -> Rater | None:
         """The rater of a personal link, or None."""
@@ -204,7 +204,7 @@ class Store:
                     RaterRow.study_id == self.study_id, RaterRow.token_sha256 == hash_token(token)
                 )
             )
-            return None if row is None else self._view(row)
+            return None if row is None else self.view(row)
 
     def resume(self, rater_id: int) -> Rater:
         """Renew a rater's lease, and give back what was taken away and is still free."""
@@ -214,7 +214,7 @@ class Store:
             if rater.consented_at is not None and rater.finished_at is None:
                 rater.lease_until = self.clock() + self._lease_s
                 self._regain(session, rater)
-            return self._view(rater)
+            return self.view(rater)
 
     # Rating
 
@@ -357,7 +357,7 @@ class Store:
                 raise RefusedError(
                     f"no rater {name!r} in this study. See: drawbench export --raters"
                 )
-            return self._view(row)
+            return self.view(row)
 
     # Inside
 
@@ -377,7 +377,8 @@ class Store:
             raise RefusedError("this rater is not part of the study (any more)")
         return row
 
-    def _view(self, row: RaterRow) -> Rater:
+    def view(self, row: RaterRow) -> Rater:
+        """What the rest of the program sees of a row."""
         state: RaterState = "active" if row.lease_until >= self.clock() else "lapsed"
         if row.consented_at is None:
             state = "invited"
@@ -483,13 +484,18 @@ class Store:
             .where(CellRow.study_id == self.study_id, *_OPEN)
             .group_by(ItemRow.block, CellRow.slot)
         )
-        return [OpenSlot(block=block, slot=slot, num_open=count) for block, slot, count in rows]
+        return [
+            OpenSlot(block=block, slot=slot, num_open=count)
+            for block, slot, count in rows
+            if slot is not None
+        ]
 
     def _open_cells(
         self, session: Session, rater: RaterRow, slots: Sequence[int]
     ) -> dict[str, CellRow]:
-        """One open cell of each item of the rater's block, by item name.""" taken =
-        select(CellRow.item_id).where(CellRow.rater_id == rater.id) rows = session.execute(
+        """One open cell of each item of the rater's block, by item name."""
+        taken = select(CellRow.item_id).where(CellRow.rater_id == rater.id)
+        rows = session.execute(
             select(ItemRow.name, CellRow)
             .join(ItemRow, ItemRow.id == CellRow.item_id)
             .where(

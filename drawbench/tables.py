@@ -65,6 +65,9 @@ class RaterRow(Base):
     __table_args__ = (
         UniqueConstraint("study_id", "name"),
         UniqueConstraint("study_id", "external_id", name="uq_rater_external_id"),
+        # Numbers of withdrawn raters must not come back: a forgotten tab could vote for the next
+        # one.
+        {"sqlite_autoincrement": True},
     )
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))

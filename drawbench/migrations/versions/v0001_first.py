@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("study_id", "external_id", name="uq_rater_external_id"),
         sa.UniqueConstraint("study_id", "name", name=op.f("uq_rater_study_id")),
         sa.UniqueConstraint("token_sha256", name=op.f("uq_rater_token_sha256")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "cell",
