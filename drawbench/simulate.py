@@ -1,12 +1,14 @@
-"""Simulated raters of known preference, for tests and for planning. Nothing here stands for a person.
+"""Simulated raters of known preference, for tests and for planning. None stands for a person.
 
 A rater looks at two sets of images and feels a lead u of model A over model B:
 
-    u  =  strength(A) - strength(B)  +  taste of the rater  +  effect of the prompt  +  side  +  noise
+    u  =  strength(A) - strength(B)  +  taste of the rater  +  effect of the prompt  +  side  +
+    noise
 
-and answers A above a threshold, B below minus the threshold, and a tie between. Taste and effect are
-drawn per model, so that swapping A and B swaps the answer. All of it is a pure function of the panel and
-the item: a simulated rater who is asked twice, by the page or by the store, answers the same.
+and answers A above a threshold, B below minus the threshold, and a tie between. Taste and effect
+are drawn per model, so that swapping A and B swaps the answer. All of it is a pure function of the
+panel and the item: a simulated rater who is asked twice, by the page or by the store, answers the
+same.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class Shares:
 
     @property
     def win_rate(self) -> float:
+        """Of A, ties as half a win."""
         return self.a + self.tie / 2
 
 
@@ -164,7 +167,7 @@ class SimulatedPanel:
     def shares(
         self, model_a: str, model_b: str, *, category: str = "", question: str = ""
     ) -> Shares:
-        """How often each answer is given, over all raters and prompts there could be; sides balanced.
+        """How often each answer is given, over all raters and prompts there are; sides balanced.
 
         >>> panel = SimulatedPanel(strengths={"x": 0.0, "y": 0.0})
         >>> panel.shares("x", "y").win_rate
@@ -247,8 +250,8 @@ def tie_threshold_for(tie_share: float, *, spread: float) -> float:
 def vote_correlations(panel: SimulatedPanel, lead: float = 0.0) -> tuple[float, float]:
     """Correlation of two votes (1, 1/2 and 0) of one rater, and of two votes on one prompt.
 
-    Exact, for a panel without laziness and side bias: two votes that share an effect have felt leads
-    from a bivariate normal distribution.
+    Exact, for a panel without laziness and side bias: two votes that share an effect have felt
+    leads from a bivariate normal distribution.
     """
     total = panel.spread**2
     return (
@@ -265,14 +268,15 @@ def simulate_votes(
     questions: Sequence[str] = ("fidelity", "alignment"),
     pairs: Iterable[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
-    """A table of votes as the paper's study would give it, each rater on all prompts of one category.
+    """A table of votes as the paper's study would give it: raters rate all of one category.
 
     Args:
         panel: The raters.
         sizes: Prompts by category.
         raters_per_category: Each rates every prompt of the category.
         questions: Asked of every item.
-        pairs: Of models; by default the first two of the panel. Of several, each item shows the next.
+        pairs: Of models; by default the first two of the panel. Of several, each item shows the
+            next.
 
     Returns:
         Votes as `drawbench.votes` describes them, with `simulated` true throughout.
@@ -317,7 +321,7 @@ def _simulated_frame(
 
 
 def _score_correlation(panel: SimulatedPanel, lead: float, shared: float) -> float:
-    """A score is half the number of thresholds that the lead exceeds; their products have known means."""
+    """A score is half the number of thresholds exceeded; their products have known means."""
     from scipy.stats import multivariate_normal
 
     cuts = [(lead - cut) / panel.spread for cut in (panel.tie_threshold, -panel.tie_threshold)]

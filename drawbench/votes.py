@@ -1,6 +1,7 @@
 """A table of votes: what it holds, how it is read and written, and what makes it unusable.
 
-One row is one answer of one rater to one question on one comparison. A table is read whole or not at
+One row is one answer of one rater to one question on one comparison. A table is read whole or not
+at
 all: every row is checked before the first is used, and the message names the row and the remedy.
 """
 
@@ -37,11 +38,14 @@ OPTIONAL_COLUMNS = {
     "answered_at": "time of the answer, ISO 8601; the order of rows where it is missing",
     "prompt": "text of the prompt, for the report",
     "partial": "true where the rater did not finish",
+    "checks_shown": "attention checks that this rater was shown",
     "checks_failed": "attention checks that this rater failed",
     "rater_status": "what a crowd platform says of the rater, such as approved or returned",
     "simulated": "true where no person stands behind the answer",
 }
 MAY_BE_BLANK = {"category", *OPTIONAL_COLUMNS} - {"left_model"}
+COUNTS = ("checks_shown", "checks_failed")
+FLAGS = ("partial", "simulated")
 MAX_CELL = 1_000_000  # characters; a longer cell is a broken quote, not a prompt
 
 # A spreadsheet takes a cell that starts so for a formula. The quote before it is doubled when it is
@@ -53,8 +57,8 @@ _NEUTRALISED = re.compile(r"^'+[=+\-@\t\r\n]")
 def read_votes(path: Path) -> pd.DataFrame:
     """Read a CSV of votes.
 
-    Columns: `rater_id, prompt_id, category, model_a, model_b, question, answer` (`a`, `tie`, `b`), and
-    those of `OPTIONAL_COLUMNS` that the file has. Other columns are left out.
+    Columns: `rater_id, prompt_id, category, model_a, model_b, question, answer` (`a`, `tie`, `b`),
+    and those of `OPTIONAL_COLUMNS` that the file has. Other columns are left out.
 
     Raises:
         VotesError: Not a CSV, a column is missing, or a cell holds what it can't.
@@ -121,8 +125,9 @@ def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFram
         source: What the messages call the table.
 
     Returns:
-        The required columns and the optional ones that are there: text, but `response_s` is float (NaN
-        where unknown), `checks_failed` is an integer, `partial` and `simulated` are booleans.
+        The required columns and the optional ones that are there: text, but `response_s` is float
+        (NaN where unknown), `checks_shown` and `checks_failed` are integers, `partial` and
+        `simulated` are booleans.
 
     Raises:
         VotesError, DuplicateVoteError, NoVotesError: See `read_votes`.
@@ -138,7 +143,7 @@ def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFram
     names = [*REQUIRED_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in frame.columns)]
     votes = frame[names].reset_index(drop=True).copy()
     for name in names:
-        if name in ("response_s", "checks_failed", "partial", "simulated"):
+        if name in ("response_s", *COUNTS, *FLAGS):
             continue
         votes[name] = votes[name].fillna("").astype(str).str.strip()
         if name not in MAY_BE_BLANK:
@@ -154,8 +159,8 @@ def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFram
 def orient_pairs(votes: pd.DataFrame) -> pd.DataFrame:
     """Flip rows so that each pair of models has one A and one B throughout.
 
-    A pair that comes in one order only keeps it; one that comes in both is put in alphabetical order.
-    The outcome does not depend on the order of rows.
+    A pair that comes in one order only keeps it; one that comes in both is put in alphabetical
+    order. The outcome does not depend on the order of rows.
     """
     first = np.minimum(*_model_arrays(votes))
     pair = first + "\0" + np.maximum(*_model_arrays(votes))
@@ -189,7 +194,7 @@ def write_votes(path: Path, votes: pd.DataFrame) -> None:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV with text that a spreadsheet would take for a formula neutralised, and numbers as they are."""
+    """CSV whose text no spreadsheet takes for a formula; numbers stay as they are."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([neutralise(name) for name in header])
@@ -261,20 +266,15 @@ def _convert_optional(votes: pd.DataFrame, source: str) -> None:
             bad, votes["response_s"], source, "response_s is no time", "Give seconds, 0 or more."
         )
         votes["response_s"] = seconds.astype(float)
-    if "checks_failed" in votes:
-        text = votes["checks_failed"].fillna("").astype(str).str.strip().replace("", "0")
-        _refuse(
-            ~text.str.fullmatch(r"\d+"), text, source, "checks_failed is no count", "Give 0, 1, ..."
-        )
-        votes["checks_failed"] = text.astype(int)
-    for name in ("partial", "simulated"):
-        if name in votes:
-            text = votes[name].fillna("").astype(str).str.strip().str.lower()
-            known = text.isin(["true", "false", "1", "0", ""])
-            _refuse(
-                ~known, text, source, f"{name} is neither true nor false", "Write true or false."
-            )
-            votes[name] = text.isin(["true", "1"])
+    for name in (name for name in COUNTS if name in votes):
+        text = votes[name].fillna("").astype(str).str.strip().replace("", "0")
+        _refuse(~text.str.fullmatch(r"\d+"), text, source, f"{name} is no count", "Give 0, 1, ...")
+        votes[name] = text.astype(int)
+    for name in (name for name in FLAGS if name in votes):
+        text = votes[name].fillna("").astype(str).str.strip().str.lower()
+        unknown = ~text.isin(["true", "false", "1", "0", ""])
+        _refuse(unknown, text, source, f"{name} is neither true nor false", "Write true or false.")
+        votes[name] = text.isin(["true", "1"])
 
 
 def _check_categories(votes: pd.DataFrame, source: str) -> None:
@@ -304,7 +304,8 @@ def _check_duplicates(votes: pd.DataFrame, source: str) -> None:
     more = f" ({int(again.sum())} duplicates in all)" if again.sum() > 1 else ""
     vote = votes.iloc[row]
     raise DuplicateVoteError(
-        f"{source}: rows {earlier + 1} and {row + 1} are both the vote of rater {vote['rater_id']!r} on "
-        f"prompt {vote['prompt_id']!r}, question {vote['question']!r}{more}. Keep one of them, or tell "
-        "repeated comparisons apart by a column item_id."
+        f"{source}: rows {earlier + 1} and {row + 1} are both the vote of rater "
+        f"{vote['rater_id']!r} on prompt {vote['prompt_id']!r}, question "
+        f"{vote['question']!r}{more}. Keep one of them, or tell repeated "
+        "comparisons apart by a column item_id."
     )

@@ -1,7 +1,8 @@
 """Do raters agree with each other, and does an automatic score agree with them?
 
-An item is one comparison of one prompt; its ratings are the answers a, tie, b. An item with a single
-rating says nothing on agreement and is left out, which is reported: counting it would inflate agreement.
+An item is one comparison of one prompt; its ratings are the answers a, tie, b. An item with a
+single rating says nothing on agreement and is left out, which is reported: counting it would
+inflate agreement.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Agreement:
     question: str
     category: str | None
     alpha: float | None
-    """Krippendorff's, with a, tie, b in order; 1 is perfect, 0 is chance, below 0 is worse than chance."""
+    """Krippendorff's, with a, tie, b in order; 1 is perfect, 0 chance, less is worse."""
     alpha_interval: Interval | None
     alpha_nominal: float | None
     """The same with a, tie, b as mere names."""
@@ -66,7 +67,7 @@ class MetricAgreement:
     """Spearman's, between the difference of scores and the win rate of A."""
     interval: Interval | None
     same_side: float | None
-    """Of the prompts on which both decide, the share on which they name the same model, in [0, 1]."""
+    """Of the prompts that both decide, the share on which they name the same model."""
     num_prompts: int
     reason: str = ""
 
@@ -105,7 +106,8 @@ def krippendorff_alpha(counts: ArrayLike, *, measurement: Measurement = "ordinal
     """Krippendorff's alpha (2004) of a table of items by answers, the answers in order.
 
     Args:
-        counts: How often each item got each answer; items with one rating are left out by the formula.
+        counts: How often each item got each answer; items with one rating are left out by the
+            formula.
         measurement: "nominal" takes answers for names, "ordinal" for ranks.
 
     Raises:
@@ -172,7 +174,7 @@ def answer_counts(votes: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.obj
 
 
 def alpha_from_pairs(coincidences: Floats) -> Floats:
-    """Ordinal alpha of coincidence matrices, (..., answers, answers); NaN where all ratings are alike.
+    """Ordinal alpha of coincidence matrices (..., answers, answers); NaN if all ratings are alike.
 
     Krippendorff 2004, chapter 11: one minus observed by expected disagreement, where the distance
     of two ranks counts the ratings between them.
@@ -195,7 +197,8 @@ def metric_agreement(
 
     Args:
         votes: Votes on any questions and pairs.
-        scores: One row per prompt and model: `prompt_id`, `model`, `score`; higher should be better.
+        scores: One row per prompt and model: `prompt_id`, `model`, `score`; higher should be
+            better.
         metric: Its name.
         level: Of the intervals, which speak of further prompts.
         seed: Of their bootstrap.
@@ -231,7 +234,8 @@ def read_scores(path: object) -> dict[str, pd.DataFrame]:
     """Read a CSV of scores: `prompt_id, model, score` and, for several, `metric`.
 
     Raises:
-        VotesError: A column is missing, a score is no number, or a prompt and model stand there twice.
+        VotesError: A column is missing, a score is no number, or a prompt and model stand there
+            twice.
     """
     from pathlib import Path
 

@@ -70,10 +70,12 @@ class Analysis:
 
     @property
     def simulated(self) -> bool:
+        """True if any vote is."""
         return self.num_simulated > 0
 
     @property
     def num_flagged(self) -> int:
+        """Raters with a flag."""
         return int((self.quality["flags"].map(len) > 0).sum())
 
 
@@ -107,9 +109,10 @@ def analyse(
 def prompt_results(votes: pd.DataFrame) -> pd.DataFrame:
     """Answers by pair, question and prompt.
 
-    Columns: `model_a`, `model_b`, `question`, `category`, `prompt_id`, `prompt`, `num_votes`, `share_a`, `share_tie`,
-    `share_b`, `win_rate`, `one_sided` (distance of the win rate from 1/2, doubled, in [0, 1]), `disputed` (four
-    times the product of both shares: 1 where half prefer each, 0 where nobody contradicts).
+    Columns: `model_a`, `model_b`, `question`, `category`, `prompt_id`, `prompt`, `num_votes`,
+    `share_a`, `share_tie`, `share_b`, `win_rate`, `one_sided` (distance of the win rate from 1/2,
+    doubled, in [0, 1]), `disputed` (four times the product of both shares: 1 where half prefer
+    each, 0 where nobody contradicts).
     """
     oriented = orient_pairs(votes)
     keys = ["model_a", "model_b", "question", "category", "prompt_id"]
@@ -128,9 +131,14 @@ def prompt_results(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def records(analysis: Analysis) -> list[ResultRecord]:
-    """All numbers as result records; those of unflagged raters follow and say so in the fingerprint."""
-    own = [*_win_rates(analysis), *_rankings(analysis), *_agreements(analysis),
-           _side_bias(analysis), *_metrics(analysis)]  # fmt: skip
+    """All numbers as result records; those of unflagged raters follow and say so."""
+    own = [
+        *_win_rates(analysis),
+        *_rankings(analysis),
+        *_agreements(analysis),
+        _side_bias(analysis),
+        *_metrics(analysis),
+    ]
     return own + (records(analysis.filtered) if analysis.filtered else [])
 
 
@@ -143,8 +151,13 @@ def _analyse(
     filtered: Analysis | None = None,
 ) -> Analysis:
     simulated = votes["simulated"] if "simulated" in votes else pd.Series(False, index=votes.index)
-    pairs = preferences(votes, ties=options.ties, level=options.level,
-                        resamples=options.resamples, seed=options.seed)  # fmt: skip
+    pairs = preferences(
+        votes,
+        ties=options.ties,
+        level=options.level,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
     metrics = [
         item
         for name, table in scores.items()
@@ -276,9 +289,16 @@ def _rankings(analysis: Analysis) -> Iterator[ResultRecord]:
         fingerprint = _fingerprint(analysis, question=ranking.question, seed=analysis.options.seed)
         fingerprint["ties"] = "modelled" if ranking.kind == "davidson" else "half"
         if not ranking.models:
-            yield ResultRecord(metric=metric, value=None, n=0, direction="higher", unit="Elo points",
-                               state="not_applicable", reason=ranking.reason,
-                               fingerprint=fingerprint)  # fmt: skip
+            yield ResultRecord(
+                metric=metric,
+                value=None,
+                n=0,
+                direction="higher",
+                unit="Elo points",
+                state="not_applicable",
+                reason=ranking.reason,
+                fingerprint=fingerprint,
+            )
         for place in ranking.models:
             yield ResultRecord(
                 metric=metric,

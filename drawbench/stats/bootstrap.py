@@ -1,7 +1,7 @@
 """The two-way bootstrap: raters and prompts drawn again, with replacement, together (Owen 2007).
 
-It counts the noise of single votes more than once, so its intervals are somewhat too wide. It stands
-beside the cluster-robust ones as a check that needs no formula.
+It counts the noise of single votes more than once, so its intervals are somewhat too wide. It
+stands beside the cluster-robust ones as a check that needs no formula.
 """
 
 from __future__ import annotations

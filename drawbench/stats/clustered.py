@@ -5,10 +5,10 @@ therefore taken over both at once (Cameron, Gelbach and Miller 2011, equation 2.
 
     V = V_raters + V_prompts - V_cells,    at least V_cells
 
-where a cell is what one rater said of one prompt. Categories are strata: they are fixed, chosen by the
-suite and not drawn, so each vote is compared with the mean of its category, the terms are summed
-over categories, and the floor is applied once, to the sums. Flooring each category by itself would
-widen the interval of the whole.
+where a cell is what one rater said of one prompt. Categories are strata: they are fixed, chosen by
+the suite and not drawn, so each vote is compared with the mean of its category, the terms are
+summed over categories, and the floor is applied once, to the sums. Flooring each category by
+itself would widen the interval of the whole.
 
 Nothing here knows of models or of tables; it works on arrays, one element per vote.
 """
@@ -47,14 +47,17 @@ class Layout:
 
     @property
     def num_raters(self) -> int:
+        """Raters with a vote."""
         return _count(self.rater)
 
     @property
     def num_prompts(self) -> int:
+        """Prompts with a vote."""
         return _count(self.prompt)
 
     @property
     def num_categories(self) -> int:
+        """Categories with a vote."""
         return _count(self.category)
 
     def subset(self, keep: NDArray[np.bool_]) -> Layout:
@@ -69,10 +72,10 @@ class Layout:
 
     @cached_property
     def strata(self) -> Codes:
-        """Categories, the too small ones merged with the smallest other until each has two clusters.
+        """Categories, too small ones merged with the smallest other until each has two clusters.
 
-        A category of one prompt says nothing about how prompts vary; merging it with another is what
-        survey statistics calls collapsing strata, and errs towards a wider interval.
+        A category of one prompt says nothing about how prompts vary; merging it with another is
+        what survey statistics calls collapsing strata, and errs towards a wider interval.
         """
         strata = self.category.copy()
         while True:
@@ -87,7 +90,7 @@ class Layout:
 
     @cached_property
     def corrections(self) -> dict[str, Floats]:
-        """Per vote, the root of G / (G - 1), G the clusters of its stratum; for each kind of cluster."""
+        """Per vote and kind of cluster, the root of G / (G - 1), G the clusters of its stratum."""
         out = {}
         for name in (*self.sampled, "cell"):
             counts = _distinct_per(self.strata, getattr(self, name))
@@ -131,8 +134,8 @@ def estimate_mean(
 ) -> Estimate:
     """Estimate `sum(numerator) / sum(denominator)` with a two-way cluster-robust interval.
 
-    With one rater the interval speaks of prompts only, with one prompt of raters only; with one of each
-    there is none. Where no two votes differ the variance is zero, which would be an interval
+    With one rater the interval speaks of prompts only, with one prompt of raters only; with one of
+    each there is none. Where no two votes differ the variance is zero, which would be an interval
     of no width; there Wilson's interval stands in, on the smaller number of clusters.
 
     Args:
@@ -158,8 +161,14 @@ def estimate_mean(
     value, influence = linearise(y, d, sample, pooling=pooling)
     if not sample.sampled:
         reason = "no interval: one rater and one prompt, so nothing was sampled"
-        return Estimate(value=value, standard_error=None, degrees_of_freedom=None, interval=None,
-                        generalises_to=(), reason=reason)  # fmt: skip
+        return Estimate(
+            value=value,
+            standard_error=None,
+            degrees_of_freedom=None,
+            interval=None,
+            generalises_to=(),
+            reason=reason,
+        )
     variance = clustered_variance(influence, sample)
     num_clusters = min(_count(getattr(sample, name)) for name in sample.sampled)
     return _with_interval(value, variance, num_clusters, _plural(sample.sampled), level)
@@ -231,8 +240,14 @@ def _with_interval(
         method = METHOD_UNANIMOUS.format(" or ".join(sampled))
         p_value = 1.0 if value == 0.5 else float(2 * 0.5**num_clusters)
         interval = Interval(low=low, high=high, level=level, method=method)
-        return Estimate(value=value, standard_error=0.0, degrees_of_freedom=df, interval=interval,
-                        generalises_to=sampled, p_value=p_value)  # fmt: skip
+        return Estimate(
+            value=value,
+            standard_error=0.0,
+            degrees_of_freedom=df,
+            interval=interval,
+            generalises_to=sampled,
+            p_value=p_value,
+        )
     error = float(np.sqrt(variance))
     half = float(stdtrit(df, 0.5 + level / 2)) * error
     method = METHOD_BOTH if len(sampled) > 1 else METHOD_ONE.format(sampled[0])
@@ -240,8 +255,14 @@ def _with_interval(
         low=max(0.0, value - half), high=min(1.0, value + half), level=level, method=method
     )
     p_value = float(2 * stdtr(df, -abs(value - 0.5) / error))
-    return Estimate(value=value, standard_error=error, degrees_of_freedom=df, interval=interval,
-                    generalises_to=sampled, p_value=p_value)  # fmt: skip
+    return Estimate(
+        value=value,
+        standard_error=error,
+        degrees_of_freedom=df,
+        interval=interval,
+        generalises_to=sampled,
+        p_value=p_value,
+    )
 
 
 def _plural(sampled: tuple[str, ...]) -> tuple[str, ...]:
@@ -250,7 +271,8 @@ def _plural(sampled: tuple[str, ...]) -> tuple[str, ...]:
 
 def _distinct_per(strata: Codes, clusters: Codes) -> Codes:
     pairs = np.unique(strata * _count(clusters) + clusters)
-    return np.bincount(pairs // _count(clusters))
+    counts: Codes = np.bincount(pairs // _count(clusters))
+    return counts
 
 
 def _term(influence: Floats, layout: Layout, name: str) -> float:
@@ -260,11 +282,13 @@ def _term(influence: Floats, layout: Layout, name: str) -> float:
 
 
 def _means(values: Floats, groups: Codes) -> Floats:
-    return np.bincount(groups, values) / np.bincount(groups)
+    means: Floats = np.bincount(groups, values) / np.bincount(groups)
+    return means
 
 
 def _codes(labels: NDArray[np.generic]) -> Codes:
-    return np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.intp)
+    codes: Codes = np.unique(labels, return_inverse=True)[1].reshape(-1).astype(np.intp)
+    return codes
 
 
 def _count(codes: Codes) -> int:

@@ -1,7 +1,8 @@
 """Planning: how large a difference a study can see, and what looking early costs.
 
 The variance of a win rate over raters and prompts, for votes whose scores (1, 1/2, 0) correlate by
-rho_r within a rater and rho_p within a prompt, each rater rating all P prompts of one category of R raters:
+rho_r within a rater and rho_p within a prompt, each rater rating all P prompts of one category of
+R raters:
 
     V = sigma^2 ( rho_r / R  +  rho_p / P  +  (1 - rho_r - rho_p) / (R P) )
 
@@ -69,16 +70,18 @@ class StudyPlan:
 
     @property
     def num_votes(self) -> int:
+        """On one question."""
         return self.raters_per_category * sum(self.category_sizes)
 
     @property
     def degrees_of_freedom(self) -> int:
+        """Of the t reference."""
         return min(self.num_clusters) - 1
 
     def standard_error(
-        self, win_rate: float = 0.5, *, raters_per_category: int | None = None
+        self, win_rate: float = 0.5, *, raters_per_category: float | None = None
     ) -> float:
-        """Of the win rate pooled over votes; for a look on the way, with fewer raters, whole or not."""
+        """Of the pooled win rate; at a look on the way, with fewer raters, whole or not."""
         raters = raters_per_category or self.raters_per_category
         prompts = np.array(self.category_sizes, dtype=float)
         weights = prompts / prompts.sum()
@@ -145,8 +148,8 @@ def raters_needed(
 def estimate_correlations(votes: pd.DataFrame) -> tuple[float, float, float]:
     """Correlations within raters and within prompts, and the share of ties, of a pilot's votes.
 
-    Method of moments: products of deviations from the category mean, averaged over pairs of votes that
-    share a rater (not the prompt), a prompt (not the rater), or neither but the category.
+    Method of moments: products of deviations from the category mean, averaged over pairs of votes
+    that share a rater (not the prompt), a prompt (not the rater), or neither but the category.
 
     Args:
         votes: Votes on one question and one pair of models.
@@ -203,8 +206,8 @@ def plan_looks(
 ) -> SequentialPlan:
     """Look after equal shares of raters, stopping as soon as |z| passes the boundary.
 
-    "none" uses the ordinary 1.96 at every look, which finds differences that are not there; Pocock (1977)
-    raises it by a constant, O'Brien and Fleming (1979) most at the early looks.
+    "none" uses the ordinary 1.96 at every look, which finds differences that are not there; Pocock
+    (1977) raises it by a constant, O'Brien and Fleming (1979) most at the early looks.
     """
     if looks < 1 or looks > plan.raters_per_category:
         raise StudyError(f"{looks} looks: expected 1 to {plan.raters_per_category}, the raters.")
@@ -229,7 +232,7 @@ def plan_looks(
 def critical_values(
     information: Sequence[float] | Floats, *, boundary: Boundary = "none", level: float = LEVEL
 ) -> Floats:
-    """|z| at each look so that equal models are called different in a share 1 - `level` of studies."""
+    """|z| at each look so that equal models are called different in 1 - `level` of studies."""
     from scipy.optimize import brentq
     from scipy.special import ndtri
 

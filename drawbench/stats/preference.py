@@ -1,15 +1,15 @@
 """Which of two models people prefer: shares, win rates, verdicts, as DrawBench reports them.
 
-Saharia et al. 2022 (section 4.3, appendix C) print the shares of votes for A, for neither and for B, with
-95 % intervals whose making they do not state. Here every interval generalises over raters and prompts,
-and the one that pooled votes would give stands beside it.
+Saharia et al. 2022 (section 4.3, appendix C) print the shares of votes for A, for neither and for
+B, with 95 % intervals whose making they do not state. Here every interval generalises over raters
+and prompts, and the one that pooled votes would give stands beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -123,10 +123,10 @@ def preference(
     resamples: int = 0,
     seed: int = 0,
 ) -> Preference:
-    """Share of votes that prefer model A, as DrawBench reports it (Saharia et al. 2022, appendix C).
+    """Share of votes that prefer model A, as DrawBench reports it (Saharia et al. 2022, app. C).
 
-    Votes of one rater, and votes on one prompt, resemble each other, so the interval is cluster-robust
-    over both; a binomial interval on pooled votes is too narrow.
+    Votes of one rater, and votes on one prompt, resemble each other, so the interval is
+    cluster-robust over both; a binomial interval on pooled votes is too narrow.
 
     Args:
         votes: Votes on one question and one pair of models; see `drawbench.votes`.
@@ -137,7 +137,8 @@ def preference(
         seed: Of the bootstrap.
 
     Returns:
-        Shares in [0, 1] that sum to 1, each with an interval; a higher win rate is better for model A.
+        Shares in [0, 1] that sum to 1, each with an interval; a higher win rate is better for
+        model A.
 
     Raises:
         NoVotesError: `votes` is empty, or holds only ties and `ties="drop"`.
@@ -201,7 +202,7 @@ def preferences(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[PairResult, ...]:
-    """Every pair of models on every question, overall and by category, with a conclusion for each pair.
+    """Every pair of models on every question, overall and by category, and what follows.
 
     Arguments and errors are those of `preference`.
     """
@@ -300,7 +301,7 @@ def _with_adjusted(item: Preference, p_value: float | None, level: float) -> Pre
     return replace(item, adjusted_p_value=p_value, adjusted_verdict=verdict)
 
 
-def _question(votes: pd.DataFrame, options: dict) -> QuestionResult:
+def _question(votes: pd.DataFrame, options: dict[str, Any]) -> QuestionResult:
     overall = replace(preference(votes, **options), category=None)
     if votes["category"].nunique() < 2:
         return QuestionResult(overall=overall, category_mean=None, categories=())
@@ -316,7 +317,7 @@ def _question(votes: pd.DataFrame, options: dict) -> QuestionResult:
     )
 
 
-def _category_mean(votes: pd.DataFrame, options: dict) -> Preference | None:
+def _category_mean(votes: pd.DataFrame, options: dict[str, Any]) -> Preference | None:
     """None where a category holds only ties and they are dropped: its win rate does not exist."""
     only_ties = (votes["answer"] == "tie").groupby(votes["category"]).all()
     if options["ties"] == "drop" and only_ties.any():

@@ -1,13 +1,13 @@
-"""Several models in one order: Bradley-Terry, Davidson and Elo, with intervals over raters and prompts.
+"""Several models in one order: Bradley-Terry, Davidson and Elo, with clustered intervals.
 
-Bradley-Terry (1952) gives each model a strength s so that P(i beats j) = 1 / (1 + exp(s_j - s_i)); a tie
-counts as half a win each way. Davidson (1970) models ties as an outcome of their own:
+Bradley-Terry (1952) gives each model a strength s so that P(i beats j) = 1 / (1 + exp(s_j - s_i));
+a tie counts as half a win each way. Davidson (1970) models ties as an outcome of their own:
 
     P(i) : P(j) : P(tie)  =  p_i : p_j : nu sqrt(p_i p_j),    s = log p
 
 Elo is an update rule for players who change; models don't, so it is reported for comparison only,
-averaged over orders of the votes. All are printed on Elo's scale, 400 points to a factor of ten, with
-mean zero: an anchor model of no uncertainty would lend its own to all the others.
+averaged over orders of the votes. All are printed on Elo's scale, 400 points to a factor of ten,
+with mean zero: an anchor model of no uncertainty would lend its own to all the others.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ POINTS = 400 / np.log(10)
 """Elo points per unit of log strength."""
 TOLERANCE = 1e-10
 MAX_ITERATIONS = 10_000
+MAX_NEWTON_STEPS = 100
 ELO_SHUFFLES = 50
 ELO_RESAMPLES = 200
 METHOD = "two-way cluster-robust sandwich over raters and prompts, t reference"
@@ -134,15 +135,29 @@ def rank(
     reason = _why_not(table)
     question = str(votes["question"].iloc[0])
     if reason:
-        return Ranking(kind=kind, question=question, models=(), differences=(), tie_parameter=None,
-                       iterations=0, converged=False, reason=reason)  # fmt: skip
+        return Ranking(
+            kind=kind,
+            question=question,
+            models=(),
+            differences=(),
+            tie_parameter=None,
+            iterations=0,
+            converged=False,
+            reason=reason,
+        )
     if kind == "elo":
         return _elo(table, question, level, seed)
     fit = _fit_davidson(table) if kind == "davidson" else _fit_bradley_terry(table)
     models, differences = _with_uncertainty(table, fit, level)
-    return Ranking(kind=kind, question=question, models=models, differences=differences,
-                   tie_parameter=fit.tie_parameter, iterations=fit.iterations,
-                   converged=fit.converged)  # fmt: skip
+    return Ranking(
+        kind=kind,
+        question=question,
+        models=models,
+        differences=differences,
+        tie_parameter=fit.tie_parameter,
+        iterations=fit.iterations,
+        converged=fit.converged,
+    )
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,7 @@ class _Sandwich:
 def _table(votes: pd.DataFrame) -> _Table:
     names = sorted({*votes["model_a"], *votes["model_b"]})
     index = {name: number for number, name in enumerate(names)}
-    score = votes["answer"].map({"a": 1.0, "tie": 0.5, "b": 0.0}).to_numpy(dtype=float)
+    score = votes["answer"].map({"a": 1.0, "tie": 0.5, "b": 0.0}).to_numpy(dtype=np.float64)
     layout = make_layout(*(votes[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
     first, second = (
         votes[name].map(index).to_numpy(dtype=np.intp) for name in ("model_a", "model_b")
@@ -181,7 +196,7 @@ def _table(votes: pd.DataFrame) -> _Table:
 
 
 def _why_not(table: _Table) -> str:
-    """Empty where strengths exist: each model beats, or ties with, some model of every other group."""
+    """Empty where strengths exist: every model is linked to every other in both directions."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -198,8 +213,8 @@ def _why_not(table: _Table) -> str:
     apart = [name for name, number in zip(table.names, group, strict=True) if number == group[0]]
     others = [name for name in table.names if name not in apart]
     return (
-        f"no finite strengths: between {', '.join(apart)} and {', '.join(others)} one side won every "
-        "vote, or they were never compared"
+        f"no finite strengths: between {', '.join(apart)} and {', '.join(others)} one side won "
+        "every vote, or they were never compared"
     )
 
 
@@ -216,7 +231,7 @@ def _fit_bradley_terry(table: _Table) -> _Fit:
         tolerance=TOLERANCE,
         limit=MAX_ITERATIONS,
     )
-    strengths = np.log(fitted.scores.reindex(table.names).to_numpy(dtype=float))
+    strengths = np.log(fitted.scores.reindex(table.names).to_numpy(dtype=np.float64))
     strengths -= strengths.mean()
     expected = 1 / (1 + np.exp(strengths[table.second] - strengths[table.first]))
     scores = (table.score - expected)[:, None] * table.difference
@@ -234,16 +249,18 @@ def _fit_davidson(table: _Table) -> _Fit:
         fit = _fit_bradley_terry(table)
         return _Fit(fit.strengths, fit.covariance_of, 0.0, fit.iterations, fit.converged)
     parameters = np.zeros(size + 1)
-    for iteration in range(1, 101):
+    step, iterations = np.full(size + 1, np.inf), 0
+    while np.abs(step).max() >= TOLERANCE and iterations < MAX_NEWTON_STEPS:
         scores, information = _davidson_scores(table, parameters)
         step = scores.sum(axis=0) @ _inverse(information)
         parameters += step / max(1.0, np.abs(step).max())
         parameters[:size] -= parameters[:size].mean()
-        if np.abs(step).max() < TOLERANCE:
-            break
+        iterations += 1
     influence = scores @ _inverse(information)
-    return _Fit(parameters[:size], _Sandwich(influence, table.layout), float(np.exp(parameters[size])),
-                iteration, bool(np.abs(step).max() < TOLERANCE))  # fmt: skip
+    converged = bool(np.abs(step).max() < TOLERANCE)
+    tie_parameter = float(np.exp(parameters[size]))
+    sandwich = _Sandwich(influence, table.layout)
+    return _Fit(parameters[:size], sandwich, tie_parameter, iterations, converged)
 
 
 def _inverse(information: Floats) -> Floats:
@@ -294,10 +311,16 @@ def _with_uncertainty(
         points = float(POINTS * fit.strengths[number])
         better, worse = _beyond_doubt(name, differences)
         models.append(
-            RankedModel(model=name, points=points, standard_error=error,
-                        interval=_t_interval(points, error, df, level), best_rank=1 + better,
-                        worst_rank=size - worse, num_votes=int(appearances[number]))
-        )  # fmt: skip
+            RankedModel(
+                model=name,
+                points=points,
+                standard_error=error,
+                interval=_t_interval(points, error, df, level),
+                best_rank=1 + better,
+                worst_rank=size - worse,
+                num_votes=int(appearances[number]),
+            )
+        )
     return tuple(models), differences
 
 
@@ -317,11 +340,17 @@ def _all_differences(table: _Table, fit: _Fit, df: int, level: float) -> tuple[P
             rows.append((i, j, points, error, p_value))
     adjusted = multipletests([row[-1] for row in rows], method="holm")[1]
     return tuple(
-        PairDifference(model_a=table.names[i], model_b=table.names[j], points=points,
-                       standard_error=error, interval=_t_interval(points, error, df, level),
-                       p_value=p_value, adjusted_p_value=float(corrected))
+        PairDifference(
+            model_a=table.names[i],
+            model_b=table.names[j],
+            points=points,
+            standard_error=error,
+            interval=_t_interval(points, error, df, level),
+            p_value=p_value,
+            adjusted_p_value=float(corrected),
+        )
         for (i, j, points, error, p_value), corrected in zip(rows, adjusted, strict=True)
-    )  # fmt: skip
+    )
 
 
 def _beyond_doubt(name: str, differences: tuple[PairDifference, ...]) -> tuple[int, int]:
@@ -344,7 +373,7 @@ def _t_interval(value: float, error: float, df: int, level: float) -> Interval:
 
 
 def _elo(table: _Table, question: str, level: float, seed: int) -> Ranking:
-    """Elo, averaged over orders of the votes; its interval by the two-way bootstrap, one order each."""
+    """Elo, averaged over orders of votes; intervals by the two-way bootstrap, one order each."""
     rng = np.random.default_rng(seed)
     votes = np.arange(len(table.first))
     orders = [_elo_points(table, rng.permutation(votes)) for _ in range(ELO_SHUFFLES)]
@@ -368,12 +397,25 @@ def _elo(table: _Table, question: str, level: float, seed: int) -> Ranking:
         better = sum(gap is not None and gap.high < 0 for gap in gaps)
         worse = sum(gap is not None and gap.low > 0 for gap in gaps)
         models.append(
-            RankedModel(model=table.names[number], points=float(points[number]), standard_error=None,
-                        interval=intervals[number], best_rank=1 + better,
-                        worst_rank=len(points) - worse, num_votes=int(appearances[number]))
-        )  # fmt: skip
-    return Ranking(kind="elo", question=question, models=tuple(models), differences=(),
-                   tie_parameter=None, iterations=ELO_SHUFFLES, converged=True)  # fmt: skip
+            RankedModel(
+                model=table.names[number],
+                points=float(points[number]),
+                standard_error=None,
+                interval=intervals[number],
+                best_rank=1 + better,
+                worst_rank=len(points) - worse,
+                num_votes=int(appearances[number]),
+            )
+        )
+    return Ranking(
+        kind="elo",
+        question=question,
+        models=tuple(models),
+        differences=(),
+        tie_parameter=None,
+        iterations=ELO_SHUFFLES,
+        converged=True,
+    )
 
 
 def _elo_points(table: _Table, order: NDArray[np.intp]) -> Floats:
@@ -387,6 +429,6 @@ def _elo_points(table: _Table, order: NDArray[np.intp]) -> Floats:
         list(names[table.second[order]]),
         [outcome[score] for score in table.score[order].tolist()],
     )
-    points = fitted.scores.reindex(table.names).to_numpy(dtype=float)
+    points = fitted.scores.reindex(table.names).to_numpy(dtype=np.float64)
     centred: Floats = points - np.nanmean(points)
     return centred

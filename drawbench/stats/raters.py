@@ -1,11 +1,12 @@
-"""How each rater went about it: pace, straight-lining, agreement with the others, and a bias to a side.
+"""How each rater went about it: pace, straight-lining, agreement, and a bias to a side.
 
-A flag is a reason to look, not a reason to drop: results of all raters and of the unflagged ones stand
-side by side, and the paper that made DrawBench filtered nobody.
+A flag is a reason to look, not a reason to drop: results of all raters and of the unflagged ones
+stand side by side, and the paper that made DrawBench filtered nobody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,8 @@ class QualityRules:
     """A larger share of answers on one side of the screen (or in the middle) is straight-lining."""
     min_votes: int = 10
     """Raters with fewer answers to a question are not judged by pace or straight-lining."""
-    max_checks_failed: int = 0
-    """More failed attention checks than this are flagged."""
+    min_checks_right: float = 0.8
+    """A smaller share of right attention checks is flagged; Imagen's COCO study asked for 0.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,11 @@ class SideBias:
 def rater_quality(votes: pd.DataFrame, rules: QualityRules | None = None) -> pd.DataFrame:
     """One row per rater: counts, pace, sides, agreement, and the flags that the rules raise.
 
-    Columns: `rater_id`, `num_votes`, `num_prompts`, `median_response_s`, `same_side` (largest share of one
-    place on the screen, of the most uniform question), `longest_run`, `agreement` (share of the
-    others' ratings of the same items that are equal, in [0, 1]), `checks_failed`, `partial`,
-    `rater_status`, `simulated`, `flags` (a tuple of words). What the votes don't hold is missing.
+    Columns: `rater_id`, `num_votes`, `num_prompts`, `median_response_s`, `same_side` (largest
+    share of one place on the screen, of the most uniform question), `longest_run`, `agreement`
+    (share of the others' ratings of the same items that are equal, in [0, 1]), `checks_shown`,
+    `checks_failed`, `partial`, `rater_status`, `simulated`, `flags` (a tuple of words). What the
+    votes don't hold is missing.
 
     Raises:
         NoVotesError: `votes` is empty.
@@ -71,7 +73,8 @@ def rater_quality(votes: pd.DataFrame, rules: QualityRules | None = None) -> pd.
     table["median_response_s"] = _per_rater(votes, "response_s", "median", table)
     table["same_side"], table["longest_run"] = _straight_lining(votes, rules, table)
     table["agreement"] = _agreement_with_others(votes).reindex(table.index)
-    table["checks_failed"] = _per_rater(votes, "checks_failed", "max", table)
+    for name in ("checks_shown", "checks_failed"):
+        table[name] = _per_rater(votes, name, "max", table)
     for name in ("partial", "simulated"):
         table[name] = _per_rater(votes, name, "max", table).fillna(False).astype(bool)
     table["rater_status"] = _per_rater(votes, "rater_status", "first", table).fillna("").astype(str)
@@ -100,7 +103,7 @@ def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
         return SideBias(left_rate=None, a_on_left=None, num_votes=len(votes), reason=reason)
     oriented = orient_pairs(votes)
     side = _displayed(oriented)
-    left_score = side.map({"left": 1.0, "middle": 0.5, "right": 0.0}).to_numpy(dtype=float)
+    left_score = side.map({"left": 1.0, "middle": 0.5, "right": 0.0}).to_numpy(dtype=np.float64)
     layout = make_layout(*(oriented[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
     rate = estimate_mean(left_score, np.ones(len(oriented)), layout, level=level)
     a_left = float((oriented["left_model"] == oriented["model_a"]).mean())
@@ -108,10 +111,10 @@ def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
 
 
 def response_times(votes: pd.DataFrame) -> dict[str, float]:
-    """The 5th, 50th and 95th percentile of seconds per answer; empty where they were not recorded."""
+    """The 5th, 50th and 95th percentile of seconds per answer; empty if they were not recorded."""
     if "response_s" not in votes or votes["response_s"].notna().sum() == 0:
         return {}
-    seconds = votes["response_s"].dropna().to_numpy(dtype=float)
+    seconds = votes["response_s"].dropna().to_numpy(dtype=np.float64)
     return {
         name: float(np.percentile(seconds, q)) for name, q in (("p5", 5), ("p50", 50), ("p95", 95))
     }
@@ -166,6 +169,12 @@ def _agreement_with_others(votes: pd.DataFrame) -> pd.Series:
     return share.groupby(oriented.loc[share.index, "rater_id"]).mean()
 
 
+def _checks_right(value: Callable[[str], float]) -> float:
+    """Share of right attention checks; if their number is unknown, one failure counts as all."""
+    failed, shown = value("checks_failed"), value("checks_shown")
+    return 1 - failed / max(shown, failed, 1) if shown > 0 else float(not failed > 0)
+
+
 def _flags(row: object, rules: QualityRules) -> tuple[str, ...]:
     def value(name: str) -> float:
         number = getattr(row, name)
@@ -175,7 +184,7 @@ def _flags(row: object, rules: QualityRules) -> tuple[str, ...]:
     checks = {
         "too fast": judged and value("median_response_s") < rules.min_median_response_s,
         "straight-lining": value("same_side") > rules.max_same_side,
-        "failed checks": value("checks_failed") > rules.max_checks_failed,
+        "failed checks": _checks_right(value) < rules.min_checks_right,
         "refused by the platform": str(getattr(row, "rater_status", "")).lower() in FAILED_STATUSES,
     }
     return tuple(name for name, raised in checks.items() if raised)
