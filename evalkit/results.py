@@ -56,7 +56,7 @@ class ResultRecord:
     standard_error: float | None = None
     """Standard error of `value`, in its unit."""
     state: State = "ok"
-    """`ok`, `not_applicable` (the question makes no sense here) or `failed` (it could not be answered)."""
+    """`ok`, `not_applicable` (the question makes no sense here) or `failed` (no answer was had)."""
     reason: str = ""
     """Why there is no value, or no interval."""
     subject: str = ""
@@ -72,7 +72,9 @@ class ResultRecord:
         if self.state != "ok" and not self.reason:
             raise ValueError(f"{self.metric}: a record in state {self.state!r} needs a reason")
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"{self.metric}: {self.value!r} is no result; record a state and reason")
+            raise ValueError(
+                f"{self.metric}: {self.value!r} is no result; record a state and reason"
+            )
 
     def with_context(self, *, subject: str, fingerprint: Mapping[str, Any]) -> ResultRecord:
         """The same record, with its subject and more of its fingerprint filled in."""
@@ -123,7 +125,9 @@ def read_records(path: Path) -> list[ResultRecord]:
         raise DataError(f"{path}: not JSON ({error})") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
-        raise DataError(f"{path}: schema_version is {version!r}, this evalkit reads {SCHEMA_VERSION}")
+        raise DataError(
+            f"{path}: schema_version is {version!r}, this evalkit reads {SCHEMA_VERSION}"
+        )
     try:
         return [record_from_dict(raw) for raw in document["records"]]
     except (KeyError, TypeError) as error:

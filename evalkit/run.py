@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ class RunFolder:
     def create_or_resume(
         cls, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
     ) -> RunFolder:
-        """Open `path` for generation; an existing folder must have been made with this configuration.
+        """Open `path` for generation; an existing folder must hold this very configuration.
 
         Args:
             path: The folder, which need not exist.
@@ -188,9 +189,11 @@ class RunFolder:
         """
         rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
         rows.sort(key=lambda row: row.index)
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in itertools.pairwise(rows):
             if before.index == after.index:
-                raise RunFolderError(f"{self.manifest_path}: index {after.index} stands there twice")
+                raise RunFolderError(
+                    f"{self.manifest_path}: index {after.index} stands there twice"
+                )
         return rows
 
     def pending(self, items: Sequence[WorkItem], batch_size: int) -> list[Sequence[WorkItem]]:

@@ -7,14 +7,52 @@ beside them say on which data, for how long and with which scores.
 from __future__ import annotations
 
 import functools
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import safe_open
+from torch import Tensor
+
+from evalkit.errors import MissingWeightsError
 from generators.glide.tokenizer import BytePairTokenizer
+from generators.training.recipe import Recipe
+from generators.weights_io import file_sha256, load_state_dict
 
 ZOO = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class ZooWeights:
+    """A trained network's weights and how it was made."""
+
+    state_dict: dict[str, Tensor]
+    """float32."""
+    recipe: Recipe
+    sha256: str
 
 
 @functools.cache
 def tiny_tokenizer() -> BytePairTokenizer:
     """The byte-pair vocabulary learned from captions of shapes."""
     return BytePairTokenizer.from_files(ZOO / "vocabulary.json", ZOO / "vocabulary.bpe")
+
+
+def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
+    """Weights by the name of their recipe.
+
+    Args:
+        name: Such as `glide-tiny-base`.
+        path: A file of `evalkit train` that takes the place of the shipped one.
+
+    Raises:
+        MissingWeightsError: There is no such file, or it says nothing of its recipe.
+        WeightsError: The file is damaged.
+    """
+    file = path or ZOO / f"{name}.safetensors"
+    state = {key: tensor.float() for key, tensor in load_state_dict(file).items()}
+    with safe_open(file, framework="pt") as handle:
+        metadata = handle.metadata() or {}
+    if "recipe" not in metadata:
+        raise MissingWeightsError(f"{file} holds no recipe; give a file that evalkit train wrote")
+    return ZooWeights(state, Recipe(**json.loads(metadata["recipe"])), file_sha256(file))

@@ -1,0 +1,341 @@
+"""The command line. A command parses, calls one function, prints and exits.
+
+Nothing heavy is imported here: each command imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalkit.errors import ConfigError, EvalkitError
+
+if TYPE_CHECKING:
+    from evalkit.generation import GenerationOptions
+
+app = typer.Typer(
+    name="evalkit",
+    help="Which text-to-image model is better, by how much, and how sure are we?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Make or find a data set.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="MODEL[:PRESET], see `evalkit list models`.")
+]
+Coco = Annotated[bool, typer.Option("--coco", help="The zero-shot COCO protocol.")]
+Data = Annotated[str | None, typer.Option("--data", help="Name or folder of a captioned data set.")]
+CocoRoot = Annotated[Path | None, typer.Option(help="Folder with val2014/ and annotations/.")]
+Number = Annotated[int | None, typer.Option("--n", min=1, help="Captions to draw.")]
+Guidance = Annotated[str | None, typer.Option(help="Scale, such as 3 or base=1.35,sr1=8.")]
+Steps = Annotated[
+    str | None, typer.Option(help="Sampling steps, such as 50 or base=50,upsampler=10.")
+]
+Sampler = Annotated[str | None, typer.Option(help="Sampler, such as ddim or base=ancestral.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the captions' draw and of the noise.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images sampled at once.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; runs/... unless given.")]
+Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH of local weights; repeatable.")]
+Features = Annotated[
+    str, typer.Option(help="inception (FID), shapes-clip or an open_clip model (FD).")
+]
+InceptionWeights = Annotated[Path | None, typer.Option(help="File of Inception weights.")]
+ClipModel = Annotated[
+    str | None,
+    typer.Option(help="Scores image and caption; shapes-clip for shapes, else ViT-B/32."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the records here as well.")]
+
+
+class Kind(StrEnum):
+    """What `evalkit list` can list."""
+
+    models = "models"
+    datasets = "datasets"
+    metrics = "metrics"
+    recipes = "recipes"
+
+
+@app.command()
+def fid(
+    model: Model,
+    coco: Coco = False,
+    data: Data = None,
+    coco_root: CocoRoot = None,
+    n: Number = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+    features: Features = "inception",
+    inception_weights: InceptionWeights = None,
+    clip_model: ClipModel = None,
+    weights: Weights = None,
+    out: Out = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Generate (or resume), measure and report: FID, CLIP score and their kin."""
+    from evalkit.commands.fid import fid as run
+    from evalkit.measurement import MeasureOptions
+
+    options = _generation(
+        model, coco, data, coco_root, n, guidance, steps, sampler, seed, batch_size, device,
+        weights, out,
+    )  # fmt: skip
+    measure = MeasureOptions(
+        features=features,
+        inception_weights=inception_weights,
+        clip_model=clip_model,
+        device=options.device,
+    )
+    run(options, measure, json_file=json_file, command=_command_line())
+
+
+@app.command()
+def generate(
+    model: Model,
+    coco: Coco = False,
+    data: Data = None,
+    coco_root: CocoRoot = None,
+    n: Number = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+    weights: Weights = None,
+    out: Out = None,
+) -> None:
+    """Generate images into a run folder, or resume one."""
+    from evalkit.commands.fid import generate as run
+
+    run(
+        _generation(
+            model, coco, data, coco_root, n, guidance, steps, sampler, seed, batch_size, device,
+            weights, out,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def score(
+    samples: Annotated[str, typer.Argument(help="Run folder, folder of images, zip, tar or npz.")],
+    against: Annotated[
+        str, typer.Option("--against", help="Data set, folder of images or statistics file.")
+    ],
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated, see `evalkit list metrics`.")
+    ] = None,
+    features: Features = "inception",
+    inception_weights: InceptionWeights = None,
+    clip_model: ClipModel = None,
+    resize: Annotated[
+        str, typer.Option(help="tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics.")
+    ] = "tf1",
+    crop: Annotated[
+        str | None, typer.Option(help="Of the reference: none, center or squash.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Of the reference, in px.")] = None,
+    coco_root: CocoRoot = None,
+    batch_size: BatchSize = 32,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode.")] = None,
+    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
+    device: Device = "auto",
+    seed: Seed = 0,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out images that can't be read.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure images that are there, against a reference."""
+    from evalkit.commands.score import score as run
+    from evalkit.measurement import MeasureOptions
+
+    options = MeasureOptions(
+        metrics=tuple(metrics.split(",")) if metrics else None,
+        features=features,
+        inception_weights=inception_weights,
+        clip_model=clip_model,
+        resize=resize,
+        crop=crop,
+        size_px=size,
+        batch_size=batch_size,
+        workers=workers,
+        precision=precision,
+        device=_device(device),
+        seed=seed,
+        skip_bad=skip_bad,
+    )
+    run(samples, against, options, coco_root=coco_root, json_file=json_file)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(help="A run folder that was measured.")],
+) -> None:
+    """Write the report of a measured run anew."""
+    from evalkit.commands.report import report as run
+
+    run(run_folder)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
+    out: Out = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Even where there is a GPU.")] = False,
+) -> None:
+    """Train a network by a recipe, or resume it. Several processes: `accelerate launch`."""
+    from evalkit.commands.train import train as run
+
+    run(recipe, out=out, steps=steps, cpu=cpu)
+
+
+@data_app.command("shapes")
+def data_shapes(
+    out: Annotated[Path, typer.Option(help="Folder to fill, in COCO's format.")],
+    train: Annotated[int, typer.Option(min=0, help="Training images.")] = 0,
+    val: Annotated[int, typer.Option(min=0, help="Validation images.")] = 1_000,
+    seed: Seed = 0,
+) -> None:
+    """Draw the captioned data set `shapes`."""
+    from evalkit.commands.data import shapes
+
+    shapes(out, train, val, seed)
+
+
+@data_app.command("coco")
+def data_coco(coco_root: CocoRoot = None) -> None:
+    """Find MS-COCO val2014, or fetch it from the hub."""
+    from evalkit.commands.data import coco
+
+    coco(coco_root)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.models,
+) -> None:
+    """List what there is."""
+    from evalkit.commands.listing import show
+
+    show(kind.value)
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what is installed, cached and reachable, and which device would be used."""
+    from evalkit.commands.doctor import doctor as run
+
+    run()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    n: Annotated[int, typer.Option(min=2, help="Images.")] = 300,
+) -> None:
+    """Sample the embedded GLIDE, measure it and report, offline in a few minutes."""
+    from evalkit.commands.demo import demo as run
+
+    run(out, n)
+
+
+def main() -> None:
+    """Run the command line; an expected fault is one line and exit code 2."""
+    try:
+        _mount_drawbench()
+        app()
+    except EvalkitError as error:
+        typer.echo(f"evalkit: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("evalkit: stopped; the same command goes on from here", err=True)
+        raise SystemExit(130) from None
+
+
+def _generation(
+    model: str,
+    coco: bool,
+    data: str | None,
+    coco_root: Path | None,
+    n: int | None,
+    guidance: str | None,
+    steps: str | None,
+    sampler: str | None,
+    seed: int,
+    batch_size: int,
+    device: str,
+    weights: list[str] | None,
+    out: Path | None,
+) -> GenerationOptions:
+    from evalkit.generation import GenerationOptions
+
+    if coco == (data is not None):
+        raise ConfigError("say which data set: either --coco or --data NAME|PATH")
+    return GenerationOptions(
+        model=model,
+        data="coco" if coco else str(data),
+        coco_root=coco_root,
+        n=n,
+        seed=seed,
+        guidance=guidance,
+        steps=steps,
+        sampler=sampler,
+        batch_size=batch_size,
+        device=_device(device),
+        out=out,
+        weights=_pairs(weights or []),
+    )
+
+
+def _pairs(texts: list[str]) -> dict[str, Path]:
+    pairs: dict[str, Path] = {}
+    for text in texts:
+        name, eq, path = text.partition("=")
+        if not (name and eq and path):
+            raise ConfigError(f"--weights wants NAME=PATH, got {text!r}")
+        pairs[name] = Path(path)
+    return pairs
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"--device {name}: this machine has no usable GPU; use cpu")
+    return name
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["evalkit", *sys.argv[1:]])
+
+
+def _mount_drawbench() -> None:
+    """Add `evalkit drawbench`, which is an application of its own."""
+    from drawbench.cli import app as drawbench_app
+
+    app.add_typer(drawbench_app, name="drawbench")
+
+
+if __name__ == "__main__":
+    main()

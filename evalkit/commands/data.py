@@ -1,0 +1,26 @@
+"""`evalkit data`: draw `shapes`, find or fetch COCO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evalkit.datasets.coco import find_coco
+from evalkit.datasets.shapes import write_shapes
+from evalkit.progress import console, progress_bar
+
+
+def shapes(out: Path, train: int, val: int, seed: int) -> None:
+    """Draw a `shapes` data set into a folder."""
+    with progress_bar(f"Drawing {train + val:,} images") as report:
+        write_shapes(out, train, val, seed, on_progress=report)
+    console.print(f"{out}: {train:,} training and {val:,} validation images, in COCO's format")
+
+
+def coco(coco_root: Path | None) -> None:
+    """Say where COCO is, after fetching it where needed and possible."""
+    with progress_bar("Fetching COCO") as report:
+        found = find_coco(coco_root, on_progress=report)
+    console.print(
+        f"{found.root}: {len(found.image_ids):,} images, {len(found.captions):,} captions, "
+        f"captions hash {found.captions_sha256[:12]}"
+    )

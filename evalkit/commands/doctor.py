@@ -1,0 +1,102 @@
+"""`evalkit doctor`: what is installed, cached, reachable, and which device would be used."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from evalkit import __version__
+from evalkit.downloads import cache_root, require_network
+from evalkit.errors import NetworkError
+
+LIBRARIES = {
+    "torch": "",
+    "torchvision": "",
+    "open_clip_torch": "",
+    "transformers": "",
+    "accelerate": "train",
+    "streamlit": "app",
+    "SQLAlchemy": "app",
+    "evalica": "study",
+    "psycopg": "postgresql",
+}
+"""What is looked for, and the extra that brings it."""
+HOSTS = {
+    "the hub of models and data sets": "https://huggingface.co",
+    "GLIDE's weights": "https://openaipublic.blob.core.windows.net",
+    "Inception's weights": "https://github.com",
+}
+
+
+def doctor() -> None:
+    """Print the findings; nothing is changed and nothing is fetched."""
+    table = Table(
+        "what", "finding", title="evalkit doctor", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    for what, finding in _findings():
+        table.add_row(what, finding)
+    Console().print(table)
+
+
+def _findings() -> list[tuple[str, str]]:
+    return [
+        ("evalkit", __version__),
+        ("Python", platform.python_version()),
+        ("device", _device()),
+        ("cores", str(os.cpu_count())),
+        *[(name, _installed(name, extra)) for name, extra in LIBRARIES.items()],
+        ("cache", _cache()),
+        ("Inception weights", _cached("weights", "*inception*")),
+        ("GLIDE weights", _cached("weights", "glide-*")),
+        ("COCO", _coco()),
+        *[(what, _reachable(url)) for what, url in HOSTS.items()],
+    ]
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name(0)})"
+    return f"cpu, {torch.get_num_threads()} threads (torch sees no GPU)"
+
+
+def _installed(name: str, extra: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return f"not installed: pip install 'evalkit[{extra}]'" if extra else "not installed"
+
+
+def _cache() -> str:
+    root = cache_root()
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    return f"{root} ({free_gb:.0f} GB free)"
+
+
+def _cached(folder: str, pattern: str) -> str:
+    found = sorted(path.name for path in (cache_root() / folder).glob(pattern))
+    return ", ".join(found) if found else "not cached"
+
+
+def _coco() -> str:
+    named = os.environ.get("EVALKIT_COCO")
+    root = Path(named) if named else cache_root() / "coco"
+    there = (root / "annotations" / "captions_val2014.json").is_file()
+    return f"{root}" if there else f"not in {root}"
+
+
+def _reachable(url: str) -> str:
+    try:
+        require_network(url)
+    except NetworkError as error:
+        return str(error)
+    return "reachable"

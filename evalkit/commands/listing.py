@@ -1,0 +1,72 @@
+"""`evalkit list`: what there is; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from evalkit.catalog import DATASETS, METRICS
+from evalkit.registry import load, third_party
+
+
+def show(kind: str) -> None:
+    """Print one table."""
+    title, header, rows = _TABLES[kind]()
+    table = Table(*header, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    models: Mapping[str, Any] = load("generators.catalog:MODELS")
+    aliases: Mapping[str, str] = load("generators.catalog:ALIASES")
+    bare = {full: name for name, full in aliases.items()}
+    rows = [
+        (
+            name,
+            row.conditioning,
+            f"{row.size_px} px",
+            row.weights,
+            _also(bare.get(name), row.summary),
+        )
+        for name, row in models.items()
+    ]
+    rows += [(name, "", "", "", target) for name, target in third_party("generators").items()]
+    return "Models", ("name", "asked with", "size", "weights", "what it is"), rows
+
+
+def _datasets() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    rows = [
+        (name, f"{row.default_n:,}", f"{row.size_px} px", row.summary, row.source)
+        for name, row in DATASETS.items()
+    ]
+    return "Data sets", ("name", "default n", "size", "what it is", "where it comes from"), rows
+
+
+def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    rows = [
+        (name, f"{row.direction} is better", str(row.min_n), row.summary, row.reference)
+        for name, row in METRICS.items()
+    ]
+    return "Metrics", ("name", "direction", "least n", "what it is", "reference"), rows
+
+
+def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    import generators
+
+    folder = Path(generators.__file__).parent / "training" / "recipes"
+    rows = [(path.stem, str(path.name)) for path in sorted(folder.glob("*.toml"))]
+    return "Recipes for `evalkit train`", ("name", "file"), rows
+
+
+def _also(bare: str | None, summary: str) -> str:
+    return f"{summary}; a bare `{bare}` means this" if bare else summary
+
+
+_TABLES = {"models": _models, "datasets": _datasets, "metrics": _metrics, "recipes": _recipes}

@@ -1,0 +1,58 @@
+"""The tiny CLIPs: `clip:tiny` for the models' own use, `clip:tiny-judge`, which only ever scores.
+
+They differ in seed, width and training images, so that no model is judged by what re-ranked it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from generators.clip.model import Clip, ClipConfig
+from generators.pixels import from_uint8
+from generators.released import check_state_dict
+from generators.zoo import tiny_tokenizer, zoo_weights
+
+RECIPES = {"clip:tiny": "clip-tiny", "clip:tiny-judge": "clip-tiny-judge"}
+
+
+class TinyClip:
+    """Embeddings of 64 px images and captions of shapes, each of length 1."""
+
+    def __init__(self, name: str, network: Clip, weights_sha256: str, device: str) -> None:
+        self.name = name
+        self.weights_sha256 = weights_sha256
+        self.size_px = network.config.image_size
+        self.dim = network.config.embed_dim
+        self.device = device
+        self._network = network.to(device).eval()
+        self._tokenizer = tiny_tokenizer()
+
+    @torch.inference_mode()
+    def embed_images(
+        self, images: UInt8[np.ndarray, "batch size size 3"]
+    ) -> Float32[np.ndarray, "batch dim"]:
+        """Embeddings of uint8 images of `size_px`."""
+        pixels = from_uint8(torch.from_numpy(np.ascontiguousarray(images))).to(self.device)
+        return self._network.encode_image(pixels).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_texts(self, captions: Sequence[str]) -> Float32[np.ndarray, "batch dim"]:
+        """Embeddings of captions; longer ones than the context are cut."""
+        tokens = self._tokenizer.pad(captions, self._network.config.context_length)
+        ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
+        return self._network.encode_text(ids, mask).float().cpu().numpy()
+
+
+def load(name: str, device: str = "cpu", path: Path | None = None) -> TinyClip:
+    """One of `RECIPES`, from the zoo or from a file of `evalkit train`."""
+    part = RECIPES[name]
+    weights = zoo_weights(part, path)
+    network = Clip(ClipConfig(**weights.recipe.model))
+    check_state_dict(network.state_dict(), weights.state_dict, part)
+    network.load_state_dict(weights.state_dict)
+    return TinyClip(name, network, weights.sha256, device)

@@ -1,0 +1,36 @@
+"""Fixtures that all tests share. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference values and data kept beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside this checkout: its reference values are not part of it")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep tests away from the user's cache, and one run from another's."""
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("EVALKIT_COCO", raising=False)

@@ -1,0 +1,83 @@
+"""Result records: no number without its context, no failure in disguise."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalkit.errors import DataError
+from evalkit.results import Interval, ResultRecord, read_records, write_records
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def record(**changes: object) -> ResultRecord:
+    fields: dict[str, object] = {
+        "metric": "fid",
+        "value": 12.24,
+        "n": 30_000,
+        "direction": "lower",
+        "interval": Interval(low=11.9, high=12.6, method="influence"),
+        "fingerprint": {"seed": 0, "extractor": {"name": "inception"}},
+    }
+    return ResultRecord(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@given(value=FINITE, low=FINITE, reason=st.text(), n=st.integers(0, 10**9))
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, value: float, low: float, reason: str, n: int
+) -> None:
+    path = tmp_path_factory.mktemp("records") / "results.json"
+    interval = Interval(low=low, high=low, method=reason)
+    written = [record(value=value, n=n, reason=reason, interval=interval), record(interval=None)]
+    write_records(path, written)
+    assert read_records(path) == written
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": math.nan},
+        {"value": math.inf},
+        {"value": None},
+        {"state": "failed", "value": 0.0, "reason": "no weights"},
+        {"state": "failed", "value": None, "reason": ""},
+    ],
+)
+def test_a_record_can_not_lie(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        record(**changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[]", "schema_version"),
+        ('{"schema_version": 2, "records": []}', "schema_version"),
+        ('{"schema_version": 1}', "records"),
+        ('{"schema_version": 1, "records": [{"metric": "fid"}]}', "not a result record"),
+        ('{"schema_version": 1, "records": [{"metric": "fid", "surprise": 1}]}', "surprise"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=complaint):
+        read_records(path)
+
+
+def test_a_failed_write_leaves_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_records(path, [record()])
+    before = path.read_text()
+    with pytest.raises(TypeError):
+        write_records(path, [record(details={"bad": object()})])
+    assert path.read_text() == before
+    assert json.loads(before)["schema_version"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
