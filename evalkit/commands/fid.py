@@ -1,0 +1,64 @@
+"""`evalkit fid` and `evalkit generate`: from a model's name to a report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from evalkit.commands.report import keep_measurement, write_report
+from evalkit.features.base import ProgressFactory
+from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
+from evalkit.measurement import MeasureOptions, check_extractors, failures, measure_run
+from evalkit.progress import console, progress_bar
+from evalkit.reports.tables import terminal_table, write_csv
+from evalkit.results import ResultRecord, write_records
+
+
+def fid(
+    generation: GenerationOptions,
+    measure: MeasureOptions,
+    *,
+    json_file: Path | None,
+    command: str,
+    progress: ProgressFactory = progress_bar,
+) -> list[ResultRecord]:
+    """Generate or resume, measure, report."""
+    check_extractors(measure)
+    prepared = prepare_run(generation, progress)
+    started = time.perf_counter()
+    prepared.generate(progress)
+    sampled = time.perf_counter()
+    check_complete(prepared.run)
+    measured = measure_run(prepared, measure, progress)
+    timings = {"sampling": sampled - started, "measuring": time.perf_counter() - sampled}
+    keep_measurement(prepared.run, measured.clip_scores, measured.clip_name, timings)
+    records = [
+        replace(record, fingerprint={**record.fingerprint, "command": command})
+        for record in measured.records
+    ]
+    store(prepared, records, json_file)
+    return records
+
+
+def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | None) -> None:
+    """Write results.json, results.csv and report.html, and print what matters."""
+    folder = prepared.run.path
+    write_records(folder / "results.json", records)
+    write_csv(folder / "results.csv", records)
+    if json_file is not None:
+        write_records(json_file, records)
+    page = write_report(prepared.run, records)
+    console.print(terminal_table(records, title=prepared.run.config["display_name"]))
+    for status, count in failures(prepared.run.rows()).items():
+        console.print(f"{count} samples {status}: they have no image and are left out of the scores")
+    console.print(f"Report: {page}", soft_wrap=True)
+
+
+def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> Path:
+    """Generate or resume, and say where the images are."""
+    prepared = prepare_run(options, progress)
+    prepared.generate(progress)
+    check_complete(prepared.run)
+    console.print(f"{len(prepared.items):,} images: {prepared.run.path}", soft_wrap=True)
+    return prepared.run.path

@@ -1,0 +1,126 @@
+"""`evalkit report`: the page of a measured run, from what lies in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evalkit.errors import RunFolderError
+from evalkit.generation import run_fingerprint
+from evalkit.measurement import failures
+from evalkit.progress import console
+from evalkit.reports.html import Gallery, Report, ReportSample, write_html
+from evalkit.results import ResultRecord, read_records, write_atomically
+from evalkit.run import ManifestRow, RunFolder
+
+GRID = 24
+"""Images of the sample grid: the first ones, not picked."""
+EXTREMES = 12
+"""Images shown as best and as worst."""
+
+
+def report(path: Path) -> None:
+    """Write `report.html` from `results.json`, `scores.json` and the images."""
+    run = RunFolder.read(path)
+    if not (path / "results.json").is_file():
+        raise RunFolderError(f"{path} was not measured: it has no results.json; run `evalkit fid`")
+    records = read_records(path / "results.json")
+    console.print(f"Report: {write_report(run, records)}", soft_wrap=True)
+
+
+def keep_measurement(
+    run: RunFolder, scores: Mapping[int, float], score_name: str, timings: Mapping[str, float]
+) -> None:
+    """Store what the page needs besides the records: scores of single images, and seconds."""
+    document = {
+        "score_name": score_name,
+        "scores": {str(index): score for index, score in scores.items()},
+        "timings": dict(timings),
+    }
+    write_atomically(run.path / "scores.json", json.dumps(document).encode())
+
+
+def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
+    """Render the page of a run."""
+    rows = run.rows()
+    kept = _kept(run)
+    command = next((r.fingerprint["command"] for r in records if "command" in r.fingerprint), None)
+    config = run.config
+    page = Report(
+        title=f"{config['display_name']} on {config['dataset']['name']}",
+        question=(
+            f"How good are the images that {config['display_name']} makes for "
+            f"{config['dataset']['n']:,} captions of {config['dataset']['name']}?"
+        ),
+        records=records,
+        galleries=_galleries(run, rows, kept.get("scores", {}), kept.get("score_name", "")),
+        fingerprint={**run_fingerprint(run), **({"command": command} if command else {})},
+        warnings=_warnings(rows),
+        timings=kept.get("timings", {}),
+        made_with=run.made_with,
+    )
+    target = run.path / "report.html"
+    write_html(target, page)
+    return target
+
+
+def _kept(run: RunFolder) -> dict[str, dict[str, float]]:
+    path = run.path / "scores.json"
+    if not path.is_file():
+        return {}
+    try:
+        kept: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error}); run `evalkit fid` again") from error
+    return kept
+
+
+def _galleries(
+    run: RunFolder, rows: Sequence[ManifestRow], scores: Mapping[str, float], name: str
+) -> list[Gallery]:
+    def sample(row: ManifestRow) -> ReportSample:
+        return ReportSample(
+            image=run.image_path(row) if row.file else run.path,
+            caption=row.prompt or (f"class {row.label}" if row.label is not None else ""),
+            caption_id=row.caption_id,
+            score=scores.get(str(row.index)),
+            score_name=name,
+            status=row.status,
+            notes=(*row.notes, *([row.reason] if row.reason else [])),
+        )
+
+    galleries = [
+        Gallery(
+            title="Samples",
+            explanation=f"The first {min(GRID, len(rows))} of {len(rows):,} images, not picked.",
+            samples=[sample(row) for row in rows[:GRID]],
+        )
+    ]
+    ranked = sorted((r for r in rows if str(r.index) in scores), key=lambda r: scores[str(r.index)])
+    if len(ranked) > 2 * EXTREMES:
+        galleries += [
+            Gallery(
+                title="Best by CLIP score",
+                explanation="Where image and caption agree most, in the eyes of the judge.",
+                samples=[sample(row) for row in reversed(ranked[-EXTREMES:])],
+            ),
+            Gallery(
+                title="Worst by CLIP score",
+                explanation="Where they agree least: read these before you trust the mean.",
+                samples=[sample(row) for row in ranked[:EXTREMES]],
+            ),
+        ]
+    return galleries
+
+
+def _warnings(rows: Sequence[ManifestRow]) -> list[str]:
+    said = [
+        f"{count:,} of {len(rows):,} samples were {status} and have no image; "
+        "scores of images leave them out."
+        for status, count in failures(rows).items()
+    ]
+    cut = sum("caption truncated" in row.notes for row in rows)
+    if cut:
+        said.append(f"{cut:,} captions were longer than the model reads and were cut.")
+    return said

@@ -1,0 +1,152 @@
+"""From images and a reference to result records.
+
+Two protocols decide what happens to the reference's images: `shapes` is measured at its native 64 px;
+everything else is centre-cropped and resized to 256 px with an antialiased bicubic filter, as the
+zero-shot COCO protocol of this version says. Samples are taken as the model made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.datasets.base import Caption, CaptionedImages
+from evalkit.features.base import ProgressFactory, silent
+from evalkit.features.clip import SHAPES_CLIP
+from evalkit.features.sources import ImageItem, Preparation
+from evalkit.generation import PreparedRun, run_fingerprint
+from evalkit.metrics.composition import composition_records
+from evalkit.metrics.score import ScoreOptions, score_sets
+from evalkit.results import ResultRecord
+from evalkit.run import ManifestRow, RunFolder
+
+DEFAULT_CLIP = "ViT-B/32"
+NATIVE = ("shapes",)
+"""Data sets whose images are measured as they are."""
+PROTOCOL_SIZE_PX = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """What a user can choose about a measurement."""
+
+    metrics: tuple[str, ...] | None = None
+    """Names of `evalkit list metrics`; None: the Fréchet distance, and CLIP score with captions."""
+    features: str = "inception"
+    inception_weights: Path | None = None
+    clip_model: str | None = None
+    resize: str = "tf1"
+    crop: str | None = None
+    size_px: int | None = None
+    batch_size: int = 32
+    workers: int | None = None
+    precision: str = "float32"
+    device: str = "cpu"
+    seed: int = 0
+    skip_bad: bool = False
+
+
+def run_items(run: RunFolder, rows: Sequence[ManifestRow]) -> list[ImageItem]:
+    """The images of a run that came out, with what they were made from."""
+    return [
+        ImageItem(
+            path=run.image_path(row),
+            sha256=row.sha256,
+            caption=row.prompt,
+            caption_id=row.caption_id,
+            image_id=row.image_id,
+        )
+        for row in rows
+        if row.file is not None
+    ]
+
+
+def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
+    """All images of a data set."""
+    return [ImageItem(path=dataset.image_path(i), image_id=i) for i in dataset.image_ids]
+
+
+def score_options(options: MeasureOptions, dataset: str, store: Path | None = None) -> ScoreOptions:
+    """Options of the metrics, with the reference prepared as the data set's protocol says."""
+    return ScoreOptions(
+        features=options.features,
+        inception_weights=options.inception_weights,
+        resize=options.resize,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        device=options.device,
+        precision=options.precision,
+        clip_model=options.clip_model or default_clip(dataset),
+        seed=options.seed,
+        store=store,
+        reference_preparation=reference_preparation(dataset, options),
+        skip_bad=options.skip_bad,
+    )
+
+
+def default_clip(dataset: str) -> str:
+    """The CLIP that scores captions of a data set unless told."""
+    return SHAPES_CLIP if dataset in NATIVE else DEFAULT_CLIP
+
+
+def reference_preparation(dataset: str, options: MeasureOptions) -> Preparation:
+    """What happens to a reference image before the extractor's own resizing."""
+    if options.crop is None and options.size_px is None and dataset in NATIVE:
+        return Preparation()
+    return Preparation(
+        crop=options.crop or "center",  # type: ignore[arg-type]
+        size_px=options.size_px or PROTOCOL_SIZE_PX,
+    )
+
+
+def measure_run(
+    prepared: PreparedRun, options: MeasureOptions, progress: ProgressFactory = silent
+) -> list[ResultRecord]:
+    """Measure a finished run against its data set.
+
+    Raises:
+        MissingWeightsError: The extractor's weights are not to be had.
+        NotEnoughImagesError: Fewer images than the metric needs.
+    """
+    run, dataset = prepared.run, prepared.dataset
+    rows = run.rows()
+    records = score_sets(
+        run_items(run, rows),
+        reference_items(dataset),
+        options.metrics or default_metrics(options),
+        score_options(options, dataset.name),
+        progress,
+    )
+    if dataset.name in NATIVE and run.config["conditioning"] == "text":
+        records += _composition(run, rows, prepared.captions)
+    context = {**run_fingerprint(run), "reference": f"all images of {dataset.name}"}
+    return [
+        record.with_context(subject=run.config["display_name"], fingerprint=context)
+        for record in records
+    ]
+
+
+def default_metrics(options: MeasureOptions) -> tuple[str, ...]:
+    """The Fréchet distance of the features asked for, and the CLIP score."""
+    return ("fid" if options.features == "inception" else "fd", "clip-score")
+
+
+def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:
+    """How many samples have no image, by status."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.status != "ok":
+            counts[row.status] = counts.get(row.status, 0) + 1
+    return counts
+
+
+def _composition(
+    run: RunFolder, rows: Sequence[ManifestRow], captions: Sequence[Caption]
+) -> list[ResultRecord]:
+    by_id = {caption.id: caption for caption in captions}
+    asked = [by_id[row.caption_id] for row in rows]
+    images: list[Any] = [run.image_path(row) if row.file else None for row in rows]
+    scenes: list[Any] = [caption.scene for caption in asked]
+    return composition_records(images, scenes, captions=[caption.text for caption in asked])
