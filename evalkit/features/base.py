@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from evalkit.errors import ConfigError, DataError
 from jaxtyping import Float32, UInt8
 
+from evalkit.errors import ConfigError, DataError
+
 PRECISIONS = ("float32", "bf16")
+
+Report = Callable[[int, int], None]
+"""Called with (done, total)."""
+ProgressFactory = Callable[[str], AbstractContextManager[Report]]
+"""Called with what is being done; `evalkit.progress.progress_bar` is one."""
+
+
+@contextmanager
+def silent(description: str) -> Iterator[Report]:
+    """The progress of callers that want none."""
+    del description
+    yield lambda done, total: None
 
 
 @runtime_checkable

@@ -4,8 +4,8 @@ The blocks are torch-fidelity's port of the TensorFlow graph. Each batch-norm is
 convolution and the memory layout is channels last, which is 1.5 times faster on a CPU and moves the
 features by about 1e-6. A shallow layer returns early.
 
-`spatial` is what sFID uses (Nash et al. 2021; ADM's evaluator): the first 7 channels of the 1x1 branch
-of `mixed_6`, 17 x 17, flattened to 2,023 dimensions.
+`spatial` is what sFID uses (Nash et al. 2021; ADM's evaluator): the first 7 channels of the 1x1
+branch of `mixed_6`, 17 x 17, flattened to 2,023 dimensions.
 """
 
 from __future__ import annotations
@@ -17,16 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from evalkit.errors import ConfigError, MissingWeightsError, NetworkError, WeightsError
-from evalkit.features.base import PreparedExtractor, check_precision
-from evalkit.features.resize import check_mode, resize_for_inception
-from evalkit.features.weights import (
-    FetchProgress,
-    cache_root,
-    existing_file,
-    fetch,
-    sha256_of,
-)
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -38,6 +28,21 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     InceptionD,
     InceptionE_1,
     InceptionE_2,
+)
+
+from evalkit.errors import ConfigError, MissingWeightsError, NetworkError, WeightsError
+from evalkit.features.base import (
+    PreparedExtractor,
+    ProgressFactory,
+    check_precision,
+    silent,
+)
+from evalkit.features.resize import check_mode, resize_for_inception
+from evalkit.downloads import (
+    cache_root,
+    existing_file,
+    fetch,
+    sha256_of,
 )
 
 WEIGHTS_SHA256_PREFIX = "6726825d"
@@ -162,7 +167,7 @@ class InceptionExtractor(PreparedExtractor):
         device: str = "cpu",
         precision: str = "float32",
         compile: bool = False,  # noqa: A002 (the field's word)
-        progress: FetchProgress | None = None,
+        progress: ProgressFactory = silent,
     ) -> None:
         check_layers(layers)
         check_mode(resize)
@@ -236,9 +241,10 @@ def load_network(path: Path) -> InceptionNetwork:
     try:
         network.load_state_dict(_read_state(path))
     except (RuntimeError, AttributeError, TypeError) as error:
-        first = str(error).strip().splitlines()
+        lines = [line.strip() for line in str(error).strip().splitlines()]
+        reason = (lines[1:2] or lines)[0][:160]
         raise WeightsError(
-            f"{path}: not Inception-2015 weights ({' '.join(first[1:2] or first[:1]).strip()[:160]}); "
+            f"{path}: not Inception-2015 weights ({reason}); "
             f"expected a state dict like that of {WEIGHTS_FILE}"
         ) from error
     return network
@@ -266,7 +272,7 @@ def _read_state(path: Path) -> Any:
 
 
 def find_inception_weights(
-    path: Path | str | None = None, *, progress: FetchProgress | None = None
+    path: Path | str | None = None, *, progress: ProgressFactory = silent
 ) -> Path:
     """The weights file: the one given, else from the cache or torch's hub folder, else downloaded.
 
@@ -281,7 +287,8 @@ def find_inception_weights(
         if candidate.is_file():
             return _checked(candidate)
     try:
-        return fetch(WEIGHTS_URL, cached, sha256_prefix=WEIGHTS_SHA256_PREFIX, progress=progress)
+        with progress(f"downloading {WEIGHTS_FILE}") as report:
+            return fetch(WEIGHTS_URL, cached, sha256_prefix=WEIGHTS_SHA256_PREFIX, report=report)
     except NetworkError as error:
         raise MissingWeightsError(
             f"the Inception weights {WEIGHTS_FILE} (sha256 {WEIGHTS_SHA256_PREFIX}...) are not "

@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
-from evalkit.errors import ConfigError
 from jaxtyping import Float32, UInt8
 from PIL import Image
+
+from evalkit.errors import ConfigError
 
 ResizeMode = Literal["tf1", "pytorch-fid", "clean", "legacy_pytorch", "torchmetrics"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from evalkit.errors import DataError, NotEnoughImagesError
 from jaxtyping import Float64
+
+from evalkit.errors import DataError, NotEnoughImagesError
 
 
 def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarray, "n d"]:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float64
+
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.moments import Moments
-from jaxtyping import Float64
 
 MIN_IMAGES = 2
 """Fewest images that have a covariance."""
@@ -105,7 +106,7 @@ def _symmetric_root(
 
 
 def _factor(features: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "r d"]:
-    """A factor F with F'F = the covariance: the centred features, or where that is smaller a root."""
+    """A factor F with F'F = the covariance: the centred features, or a root if that is smaller."""
     n, d = features.shape
     if n > d:
         return _root(Moments.from_features(features))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
+
 from evalkit.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.arrays import refuse_mismatch, refuse_non_finite
-from jaxtyping import Float64
 
 # Rows that are converted to float64 at once: 64 MB at 2,048 dimensions.
 _CHUNK_ROWS = 4096

@@ -1,0 +1,295 @@
+"""CLIP image and text embeddings: open_clip's models by name, and the embedded `shapes-clip`.
+
+A name is `MODEL:TAG` as open_clip lists them, or `MODEL:PATH` of a weights file, such as
+`ViT-L-14-quickgelu:openai`. OpenAI's own names (`ViT-B/32`) mean OpenAI's weights with the
+activation they were trained with; plain `ViT-B-32:openai` gets that activation too.
+
+Embeddings are returned as the network gives them, not normalised.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from evalkit.errors import (
+    ConfigError,
+    MissingWeightsError,
+    NetworkError,
+    WeightsError,
+)
+from evalkit.features.base import Extractor, PreparedExtractor, check_precision
+from evalkit.downloads import require_network, sha256_of
+from evalkit.registry import unknown
+
+OPENAI_NAMES = {
+    "ViT-B/32": "ViT-B-32-quickgelu:openai",
+    "ViT-B/16": "ViT-B-16-quickgelu:openai",
+    "ViT-L/14": "ViT-L-14-quickgelu:openai",
+    "ViT-L/14@336px": "ViT-L-14-336-quickgelu:openai",
+}
+"""The names of the papers."""
+SHAPES_CLIP = "shapes-clip"
+_WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@runtime_checkable
+class TextImageExtractor(Extractor, Protocol):
+    """An extractor that puts captions into the space of the images."""
+
+    def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Embeddings of captions."""
+
+
+def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> TextImageExtractor:
+    """The extractor behind a name: `shapes-clip`, one of OpenAI's names, or `MODEL:TAG_OR_PATH`.
+
+    Raises:
+        UnknownNameError: open_clip knows no such model or tag.
+        MissingWeightsError: The weights are neither cached nor reachable.
+    """
+    check_precision(precision)
+    if name == SHAPES_CLIP:
+        from evalkit.features.shapes_clip import ShapesClipExtractor
+
+        return ShapesClipExtractor(device=device, precision=precision)
+    return OpenClipExtractor.from_name(name, device=device, precision=precision)
+
+
+@dataclass(frozen=True)
+class ClipPreprocessing:
+    """How an image comes to the network's size, and how its values are scaled."""
+
+    size_px: int
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    """`shortest` resizes the shorter side and crops the centre, `squash` changes the ratio."""
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, "size size 3"]:
+        """One image, resized with antialiasing, cropped, scaled by mean and deviation."""
+        resampling = Image.Resampling[self.interpolation.upper()]
+        resized = Image.fromarray(image).resize(self._resized(*image.shape[:2]), resampling)
+        pixels = np.asarray(resized)
+        top = round((pixels.shape[0] - self.size_px) / 2.0)
+        left = round((pixels.shape[1] - self.size_px) / 2.0)
+        cropped = pixels[top : top + self.size_px, left : left + self.size_px]
+        unit = cropped.astype(np.float32) / np.float32(255)
+        return (unit - np.float32(self.mean)) / np.float32(self.std)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Width and height after resizing."""
+        if self.resize_mode == "squash":
+            return self.size_px, self.size_px
+        if self.resize_mode != "shortest":
+            raise ConfigError(f"CLIP resize mode {self.resize_mode!r} is not supported")
+        if width <= height:
+            return self.size_px, int(self.size_px * height / width)
+        return int(self.size_px * width / height), self.size_px
+
+
+class OpenClipExtractor(PreparedExtractor):
+    """An open_clip model as an extractor of images and captions.
+
+    Args:
+        name: What the metric is named after.
+        model: The network, with `encode_image` and `encode_text`.
+        preprocessing: What `prepare` does.
+        tokenize: Captions to a tensor of token ids.
+        weights_sha256: Hash of the weights file.
+        device: Where the network runs.
+        precision: `float32` or `bf16`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        model: torch.nn.Module,
+        preprocessing: ClipPreprocessing,
+        tokenize: Callable[[list[str]], torch.Tensor],
+        weights_sha256: str,
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        check_precision(precision)
+        self.name = f"clip:{name}"
+        self.device = torch.device(device)
+        self.precision = precision
+        self.preprocessing = preprocessing
+        self.weights_sha256 = weights_sha256
+        self._tokenize = tokenize
+        self._model: Any = model.to(self.device).eval().requires_grad_(False)
+        probe = np.zeros((1, preprocessing.size_px, preprocessing.size_px, 3), np.float32)
+        self.layers: Mapping[str, int] = {"image": self._images(probe).shape[1]}
+
+    @classmethod
+    def from_name(
+        cls, name: str, *, device: str = "cpu", precision: str = "float32"
+    ) -> OpenClipExtractor:
+        """Build the model and load its weights from the cache, the hub or a file.
+
+        Raises:
+            UnknownNameError: open_clip knows no such model or tag.
+            MissingWeightsError: The weights are neither cached nor reachable.
+            WeightsError: The file holds another network.
+        """
+        import open_clip
+
+        full = OPENAI_NAMES.get(name, name)
+        model_name, tag = _parse(full)
+        config = open_clip.get_pretrained_cfg(model_name, tag)
+        path = _weights_path(full, tag, config)
+        model = _build(model_name, path, quick_gelu=bool(config.get("quick_gelu")), name=full)
+        return cls(
+            full if config else f"{model_name}:{path.name}",
+            model=model,
+            preprocessing=_preprocessing(model, config),
+            tokenize=open_clip.get_tokenizer(model_name),
+            weights_sha256=sha256_of(path),
+            device=device,
+            precision=precision,
+        )
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Model, weights, preprocessing and precision."""
+        return {
+            "extractor": self.name,
+            "weights_sha256": self.weights_sha256,
+            "resize": f"{self.preprocessing.resize_mode} {self.preprocessing.interpolation} "
+            f"{self.preprocessing.size_px}",
+            "precision": self.precision,
+        }
+
+    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
+        """The model's own preprocessing of one image."""
+        return self.preprocessing(image)
+
+    def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
+        """Image embeddings, not normalised."""
+        return {"image": self._images(prepared)}
+
+    def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Caption embeddings, not normalised; captions beyond the context length are cut."""
+        tokens = self._tokenize(list(captions)).to(self.device)
+        with self._inference():
+            return _to_numpy(self._model.encode_text(tokens))
+
+    def _images(self, prepared: np.ndarray) -> Float32[np.ndarray, "n d"]:
+        batch = torch.from_numpy(prepared).permute(0, 3, 1, 2).contiguous().to(self.device)
+        with self._inference():
+            return _to_numpy(self._model.encode_image(batch))
+
+    def _inference(self) -> Any:
+        return inference(self.device, self.precision)
+
+
+class inference:  # noqa: N801 (used like a function)
+    """No gradients, no TF32, and bfloat16 where asked."""
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        self._contexts = [
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(allow_tf32=False),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+        ]
+
+    def __enter__(self) -> None:
+        for context in self._contexts:
+            context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for context in reversed(self._contexts):
+            context.__exit__(*error)
+
+
+def _to_numpy(embeddings: torch.Tensor) -> Float32[np.ndarray, "n d"]:
+    return embeddings.float().cpu().numpy()
+
+
+def _parse(name: str) -> tuple[str, str]:
+    import open_clip
+
+    model_name, _, tag = name.partition(":")
+    if model_name not in open_clip.list_models():
+        known = [*OPENAI_NAMES, SHAPES_CLIP, *open_clip.list_models()]
+        raise unknown(model_name, known, kind="CLIP models")
+    return model_name, tag
+
+
+def _weights_path(name: str, tag: str, config: Mapping[str, Any]) -> Path:
+    import open_clip
+
+    model_name = name.partition(":")[0]
+    if not config:
+        if tag and Path(tag).is_file():
+            return Path(tag)
+        if tag and Path(tag).suffix:
+            raise MissingWeightsError(
+                f"CLIP weights: no file {tag}; give an existing path or a tag"
+            )
+        tags = open_clip.list_pretrained_tags_by_model(model_name)
+        raise unknown(tag, tags, kind=f"weights of {model_name}s")
+    cached = _cached(config)
+    return cached or _downloaded(name, config)
+
+
+def _cached(config: Mapping[str, Any]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = str(config.get("hf_hub", "")).rstrip("/")
+    for file in _WEIGHT_FILES if repository else ():
+        found = try_to_load_from_cache(repository, file)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _downloaded(name: str, config: Mapping[str, Any]) -> Path:
+    import open_clip
+
+    try:
+        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+            raise NetworkError("HF_HUB_OFFLINE is set")
+        # The hub's own client needs 23 to 46 s to give up.
+        require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+        return Path(open_clip.download_pretrained(dict(config)))
+    except (NetworkError, OSError) as error:
+        raise MissingWeightsError(
+            f"CLIP weights {name} ({config.get('hf_hub') or config.get('url')}) are not cached and "
+            f"can't be fetched ({error}); go online once, pass MODEL:PATH of a file, or use "
+            f"{SHAPES_CLIP}"
+        ) from error
+
+
+def _build(model_name: str, path: Path, *, quick_gelu: bool, name: str) -> torch.nn.Module:
+    import open_clip
+
+    try:
+        model: torch.nn.Module = open_clip.create_model(
+            model_name, pretrained=str(path), force_quick_gelu=quick_gelu, weights_only=True
+        )
+    except (RuntimeError, KeyError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["empty"])[0][:160]
+        raise WeightsError(f"{path}: not weights of {name} ({reason})") from error
+    return model
+
+
+def _preprocessing(model: Any, config: Mapping[str, Any]) -> ClipPreprocessing:
+    size = model.visual.image_size
+    chosen = {
+        key: config[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in config
+    }
+    return ClipPreprocessing(size_px=size if isinstance(size, int) else size[0], **chosen)

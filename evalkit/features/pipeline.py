@@ -1,0 +1,306 @@
+"""One pass over a set of images for any number of extractors, through the feature store.
+
+Worker threads decode and resize (Pillow and numpy let go of the interpreter while they work), the
+calling thread runs the networks. What is already stored is neither decoded nor encoded; finished
+batches are written as they come, so a pass that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.features.base import Extractor, ProgressFactory, silent
+from evalkit.features.sources import ImageItem, Preparation, hash_of, load_image
+from evalkit.features.store import FeatureStore, FeatureTable, StoredSet
+
+_FEATURES_VERSION = 1
+_SHARD_IMAGES = 512
+_PREFETCHED_BATCHES = 3
+
+Key = tuple[str, str]
+"""Name of an extractor and of one of its layers."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of the images of a set, in the order of the set."""
+
+    features: Mapping[Key, StoredSet]
+    """By extractor name and layer."""
+    kept: tuple[int, ...]
+    """Indices of the images that have features; all of them unless bad ones were skipped."""
+    sha256s: tuple[str, ...]
+    """Hashes of the kept images."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Names of the images that were left out, and why."""
+
+    def of(self, extractor: Extractor, layer: str | None = None) -> StoredSet:
+        """Features of one layer, the main one unless told."""
+        return self.features[extractor.name, layer or next(iter(extractor.layers))]
+
+
+def extract_set(
+    items: Sequence[ImageItem],
+    extractors: Sequence[Extractor],
+    *,
+    preparation: Preparation | None = None,
+    store: FeatureStore,
+    batch_size: int = 32,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    what: str = "images",
+    progress: ProgressFactory = silent,
+) -> FeatureSet:
+    """Features of every image of a set, by every extractor, each computed at most once.
+
+    Args:
+        items: The images.
+        extractors: All that need the images; their names must differ.
+        preparation: What happens to an image before the extractors' own resizing.
+        store: Where features are kept.
+        batch_size: Images that a network takes at once; changes results by rounding only.
+        workers: Threads that decode; the number of usable cores unless told, at most 8.
+        skip_bad: Leave out images that can't be decoded instead of stopping.
+        what: What to call the set in progress and errors.
+        progress: Such as `evalkit.progress.progress_bar`.
+
+    Raises:
+        DataError: An image can't be read or decoded; what was finished before stays stored.
+        NotEnoughImagesError: No image is left.
+    """
+    assert len({e.name for e in extractors}) == len(extractors), "two extractors of one name"
+    preparation = preparation or Preparation()
+    tables = {
+        (e.name, layer): store.open(table_identity(e, layer, preparation), dim)
+        for e in extractors
+        for layer, dim in e.layers.items()
+    }
+    with ThreadPoolExecutor(workers or _usable_cores()) as pool:
+        found = _Pass(items, extractors, preparation, tables, pool, batch_size, skip_bad)
+        found.hash_images(progress, what)
+        found.encode_missing(progress, what)
+    kept = tuple(i for i in range(len(items)) if i not in found.bad)
+    if not kept:
+        raise NotEnoughImagesError(f"{what}: none of the {len(items)} images can be used")
+    sha256s = tuple(found.sha256s[i] for i in kept)
+    return FeatureSet(
+        {key: StoredSet(table, sha256s) for key, table in tables.items()},
+        kept,
+        sha256s,
+        {items[i].name: reason for i, reason in sorted(found.bad.items())},
+    )
+
+
+def table_identity(extractor: Extractor, layer: str, preparation: Preparation) -> dict[str, Any]:
+    """All that decides a stored feature besides the image."""
+    return {
+        **extractor.identity,
+        "layer": layer,
+        "preparation": preparation.identity(),
+        "features_version": _FEATURES_VERSION,
+    }
+
+
+def encode_texts(
+    captions: Sequence[str],
+    extractor: Any,
+    *,
+    store: FeatureStore,
+    batch_size: int = 64,
+    progress: ProgressFactory = silent,
+) -> StoredSet:
+    """Embeddings of captions by a text-image extractor, each computed at most once."""
+    import hashlib
+
+    identity = {**extractor.identity, "layer": "text", "features_version": _FEATURES_VERSION}
+    table = store.open(identity, extractor.dim)
+    keys = [hashlib.sha256(caption.encode()).hexdigest() for caption in captions]
+    missing = {k: c for k, c in zip(keys, captions, strict=True) if k not in table}
+    names, texts = list(missing), list(missing.values())
+    shard = -(-_SHARD_IMAGES // batch_size) * batch_size
+    with progress("embedding captions") as report:
+        for start in range(0, len(texts), shard):
+            part = texts[start : start + shard]
+            embedded = [
+                extractor.encode_text(part[at : at + batch_size])
+                for at in range(0, len(part), batch_size)
+            ]
+            table.add(names[start : start + shard], np.concatenate(embedded))
+            report(start + len(part), len(texts))
+    return StoredSet(table, keys)
+
+
+@dataclass
+class _Prepared:
+    """One decoded image, prepared for the extractors that lack it."""
+
+    sha256: str
+    inputs: dict[str, np.ndarray]
+
+
+@dataclass
+class _Pass:
+    """The state of one pass: what is known about each image, and what is still to do."""
+
+    items: Sequence[ImageItem]
+    extractors: Sequence[Extractor]
+    preparation: Preparation
+    tables: Mapping[Key, FeatureTable]
+    pool: ThreadPoolExecutor
+    batch_size: int
+    skip_bad: bool
+    bad: dict[int, str] = field(default_factory=dict)
+    sha256s: list[str] = field(default_factory=list)
+
+    def hash_images(self, progress: ProgressFactory, what: str) -> None:
+        """Fill in the hashes, reading only the files whose hash is not recorded."""
+        if all(item.sha256 for item in self.items):
+            self.sha256s = [item.sha256 or "" for item in self.items]
+            return
+        with progress(f"hashing {what}") as report:
+            results = self.pool.map(_hash, self.items)
+            for index, (sha256, error) in enumerate(results):
+                if error is not None:
+                    self._note_bad(index, error)
+                self.sha256s.append(sha256)
+                report(index + 1, len(self.items))
+
+    def encode_missing(self, progress: ProgressFactory, what: str) -> None:
+        """Decode what some table lacks, and run each network on what it lacks."""
+        todo = self._missing()
+        if not todo:
+            return
+        batches = {e.name: _Batches(e, self.tables, self.batch_size) for e in self.extractors}
+        try:
+            with progress(f"features of {what}") as report:
+                for done, prepared in enumerate(self._decoded(todo), start=1):
+                    if prepared is not None:
+                        for name, values in prepared.inputs.items():
+                            batches[name].add(prepared.sha256, values)
+                    report(done, len(todo))
+                for batch in batches.values():
+                    batch.encode()
+        finally:
+            for batch in batches.values():
+                batch.write()
+
+    def _missing(self) -> list[tuple[int, list[Extractor]]]:
+        seen: set[str] = set()
+        todo = []
+        for index, sha256 in enumerate(self.sha256s):
+            if index in self.bad or sha256 in seen:
+                continue
+            seen.add(sha256)
+            wanting = [e for e in self.extractors if self._lacks(e, sha256)]
+            if wanting:
+                todo.append((index, wanting))
+        return todo
+
+    def _lacks(self, extractor: Extractor, sha256: str) -> bool:
+        return any(sha256 not in self.tables[extractor.name, layer] for layer in extractor.layers)
+
+    def _decoded(self, todo: list[tuple[int, list[Extractor]]]) -> Iterator[_Prepared | None]:
+        """Prepared images in order, a few batches ahead; None for a skipped one."""
+        ahead: deque[tuple[int, Future[_Prepared]]] = deque()
+        waiting = iter(todo)
+        try:
+            while True:
+                while len(ahead) < _PREFETCHED_BATCHES * self.batch_size:
+                    entry = next(waiting, None)
+                    if entry is None:
+                        break
+                    ahead.append((entry[0], self.pool.submit(self._prepare, *entry)))
+                if not ahead:
+                    return
+                index, future = ahead.popleft()
+                try:
+                    yield future.result()
+                except DataError as error:
+                    self._note_bad(index, error)
+                    yield None
+        finally:
+            for _, future in ahead:
+                future.cancel()
+
+    def _prepare(self, index: int, wanting: list[Extractor]) -> _Prepared:
+        item = self.items[index]
+        try:
+            image = load_image(item, self.preparation)
+        except DataError as error:
+            text = str(error)
+            raise DataError(text if item.name in text else f"{item.name}: {text}") from error
+        inputs = {e.name: e.prepare(image) for e in wanting}
+        return _Prepared(self.sha256s[index], inputs)
+
+    def _note_bad(self, index: int, error: DataError) -> None:
+        if not self.skip_bad:
+            raise error
+        self.bad[index] = str(error)
+        # A file with the same bytes is as bad.
+        if self.sha256s[index : index + 1]:
+            for other, sha256 in enumerate(self.sha256s):
+                if sha256 == self.sha256s[index]:
+                    self.bad[other] = str(error)
+
+
+@dataclass
+class _Batches:
+    """Collects inputs of one extractor, encodes full batches, writes shards."""
+
+    extractor: Extractor
+    tables: Mapping[Key, FeatureTable]
+    batch_size: int
+    waiting: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    done: list[tuple[list[str], dict[str, Float32[np.ndarray, "n d"]]]] = field(
+        default_factory=list
+    )
+
+    def add(self, sha256: str, values: np.ndarray) -> None:
+        self.waiting.append((sha256, values))
+        if len(self.waiting) >= self.batch_size:
+            self.encode()
+
+    def encode(self) -> None:
+        if not self.waiting:
+            return
+        keys = [sha256 for sha256, _ in self.waiting]
+        encoded = self.extractor.encode(np.stack([values for _, values in self.waiting]))
+        self.done.append((keys, encoded))
+        self.waiting = []
+        if sum(len(keys) for keys, _ in self.done) >= _SHARD_IMAGES:
+            self.write()
+
+    def write(self) -> None:
+        if not self.done:
+            return
+        keys = [key for part, _ in self.done for key in part]
+        for layer in self.extractor.layers:
+            rows = np.concatenate([encoded[layer] for _, encoded in self.done])
+            self.tables[self.extractor.name, layer].add(keys, rows)
+        self.done = []
+
+
+def _hash(item: ImageItem) -> tuple[str, DataError | None]:
+    try:
+        return item.sha256 or hash_of(item), None
+    except DataError as error:
+        return "", error
+
+
+def _usable_cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+
+
+def items_of(paths: Sequence[Path | str]) -> list[ImageItem]:
+    """Items for files of which nothing else is known."""
+    return [ImageItem(Path(path)) for path in paths]

@@ -1,0 +1,233 @@
+"""Where the images of a set come from: files, members of archives, arrays.
+
+A set is a sequence of `ImageItem`. `image_items` makes one from a folder, a zip, a tar or a sample
+`.npz`; other callers (a run folder, a captioned data set) build the items themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import threading
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from evalkit import images
+from evalkit.errors import DataError, MissingDataError
+
+Crop = Literal["none", "center", "squash"]
+
+
+@runtime_checkable
+class ByteSource(Protocol):
+    """Something that holds one encoded image; `str` of it names it in errors."""
+
+    def read_bytes(self) -> bytes:
+        """The encoded image."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImage:
+    """One image of an array, as in ADM's sample batches."""
+
+    name: str
+    pixels: UInt8[np.ndarray, "height width 3"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One image of a set, and what is known about it."""
+
+    path: Path | ByteSource | ArrayImage
+    """Where it is."""
+    sha256: str | None = None
+    """Hash of the file; trusted for the feature store, checked when the file is decoded."""
+    caption: str | None = None
+    """The text it was made from, or that describes it."""
+    caption_id: str | None = None
+    """Id of that caption."""
+    image_id: str | None = None
+    """Id of the reference image that the caption belongs to; pairs samples with the reference."""
+
+    @property
+    def name(self) -> str:
+        """How errors call it."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What a protocol does to an image before the extractor's own resizing."""
+
+    crop: Crop = "none"
+    """`center` cuts the largest centred square, `squash` distorts to a square, `none` keeps it."""
+    size_px: int | None = None
+    """Edge of the square that the image is resized to; None keeps the size."""
+    filter: images.Filter = "bicubic"
+    """The antialiased filter of that resizing."""
+
+    def identity(self) -> dict[str, object]:
+        """What of it can change a pixel."""
+        if self.size_px is None:
+            return {"crop": "center" if self.crop == "center" else "none", "size_px": None}
+        return {"crop": self.crop, "size_px": self.size_px, "filter": self.filter}
+
+
+def hash_of(item: ImageItem) -> str:
+    """SHA-256 of the image's bytes, or of its pixels where it is an array.
+
+    Raises:
+        DataError: The file can't be read.
+    """
+    if isinstance(item.path, ArrayImage):
+        shape = "x".join(map(str, item.path.pixels.shape))
+        return hashlib.sha256(shape.encode() + item.path.pixels.tobytes()).hexdigest()
+    return hashlib.sha256(_bytes_of(item)).hexdigest()
+
+
+def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode one image and prepare it.
+
+    Raises:
+        DataError: Corrupt, or not the file whose hash was recorded.
+    """
+    if isinstance(item.path, ArrayImage):
+        return _prepare(item.path.pixels, preparation)
+    data = _bytes_of(item)
+    if item.sha256 is not None and hashlib.sha256(data).hexdigest() != item.sha256:
+        raise DataError(
+            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it was "
+            "changed after it was listed; make it again or drop the recorded hash"
+        )
+    try:
+        pixels = images.read_rgb(data)
+    except DataError as error:
+        raise DataError(str(error).replace("image:", f"{item.name}:", 1)) from error
+    return _prepare(pixels, preparation)
+
+
+def image_items(path: Path | str) -> list[ImageItem]:
+    """The images of a folder (all levels), zip, tar or sample `.npz`, sorted by name.
+
+    Raises:
+        MissingDataError: There is nothing at this path.
+        DataError: No image in it, or not such a file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingDataError(f"{path}: no such file or folder; give a folder or file of images")
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in images.IMAGE_SUFFIXES)
+        items = [ImageItem(p) for p in found if p.is_file()]
+    elif zipfile.is_zipfile(path):
+        items = _npz_items(path) if path.suffix == ".npz" else _archive_items(path)
+    elif tarfile.is_tarfile(path):
+        items = _archive_items(path)
+    else:
+        raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images")
+    if not items:
+        endings = ", ".join(images.IMAGE_SUFFIXES)
+        raise DataError(f"{path}: no images in it; expected files ending in {endings}")
+    return items
+
+
+class ArchiveMember:
+    """One member of a zip or tar; the archive is opened once and read under a lock."""
+
+    def __init__(self, archive: _Archive, member: str) -> None:
+        self._archive = archive
+        self._member = member
+
+    def __str__(self) -> str:
+        return f"{self._archive.path}:{self._member}"
+
+    def read_bytes(self) -> bytes:
+        """The member's bytes."""
+        return self._archive.read(self._member)
+
+
+class _Archive:
+    """An open zip or tar, shared by its members; only regular files with image names count."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._zip = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else None
+        self._tar = None if self._zip else tarfile.open(path)  # noqa: SIM115 (kept open on purpose)
+
+    def members(self) -> list[str]:
+        if self._zip is not None:
+            names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        else:
+            assert self._tar is not None
+            names = [info.name for info in self._tar.getmembers() if info.isfile()]
+        return sorted(n for n in names if Path(n).suffix.lower() in images.IMAGE_SUFFIXES)
+
+    def read(self, member: str) -> bytes:
+        try:
+            with self._lock:
+                if self._zip is not None:
+                    return self._zip.read(member)
+                assert self._tar is not None
+                handle = self._tar.extractfile(member)
+                assert handle is not None
+                return handle.read()
+        except (OSError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
+            raise DataError(f"{self.path}:{member}: can't read it ({error})") from error
+
+    def __del__(self) -> None:
+        for archive in (self.__dict__.get("_zip"), self.__dict__.get("_tar")):
+            if archive is not None:
+                archive.close()
+
+
+def _archive_items(path: Path) -> list[ImageItem]:
+    archive = _Archive(path)
+    return [ImageItem(ArchiveMember(archive, member)) for member in archive.members()]
+
+
+def _npz_items(path: Path) -> list[ImageItem]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if "arr_0" not in stored.files:
+                raise DataError(f"{path}: no array arr_0 of images; it holds {stored.files}")
+            array = stored["arr_0"]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a file of images ({error})") from error
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        raise DataError(
+            f"{path}: arr_0 is {array.dtype} of shape {array.shape}, expected uint8 (images, "
+            "height, width, 3)"
+        )
+    return [ImageItem(ArrayImage(f"{path}[{i}]", image)) for i, image in enumerate(array)]
+
+
+def _bytes_of(item: ImageItem) -> bytes:
+    assert not isinstance(item.path, ArrayImage)
+    try:
+        return item.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{item.name}: can't read the image ({error.strerror})") from error
+
+
+def _prepare(
+    pixels: UInt8[np.ndarray, "height width 3"], preparation: Preparation
+) -> UInt8[np.ndarray, "height width 3"]:
+    if preparation.crop == "center":
+        pixels = images.center_crop(pixels)
+    if preparation.size_px is None:
+        return pixels
+    if preparation.crop == "none" and pixels.shape[0] != pixels.shape[1]:
+        raise DataError(
+            f"an image of {pixels.shape[1]} x {pixels.shape[0]} px is not square and crop is "
+            "'none'; choose crop 'center' or 'squash'"
+        )
+    return images.squash(pixels, preparation.size_px, preparation.filter)

@@ -1,0 +1,205 @@
+"""Features that were computed once, on disk, by hash of the image and of the extractor.
+
+One folder for each (extractor, layer, preparation); in it `identity.json` and append-only shards
+`*.npy` of (key, feature) records. A shard is written to a temporary name, flushed and renamed, and
+its name is never used twice, so two processes can add to one folder at once and a process that is
+killed leaves everything it had finished. Shards are mapped, not read, so memory does not grow with
+the number of images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from evalkit.errors import DataError
+from evalkit.features.base import identity_hash
+from evalkit.downloads import cache_root
+from evalkit.results import write_atomically
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """What a store holds of one extractor, for `evalkit cache`."""
+
+    folder: Path
+    identity: Mapping[str, Any]
+    num_shards: int
+    size_bytes: int
+
+
+class FeatureStore:
+    """Features by identity and key, shared by all runs on this machine.
+
+    Args:
+        root: The folder; without one, `features` in the cache.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = Path(root) if root is not None else cache_root() / "features"
+
+    def open(self, identity: Mapping[str, Any], dim: int) -> FeatureTable:
+        """The features of one extractor, layer and preparation."""
+        return FeatureTable(self.root / identity_hash(identity), identity, dim)
+
+    def contents(self) -> list[StoredFeatures]:
+        """What is stored, by folder name."""
+        found = []
+        for path in sorted(self.root.glob("*/identity.json")):
+            shards = list(path.parent.glob("*.npy"))
+            size = sum(shard.stat().st_size for shard in shards)
+            found.append(StoredFeatures(path.parent, _read_json(path), len(shards), size))
+        return found
+
+    def clear(self) -> int:
+        """Delete all stored features, and return how many bytes that freed."""
+        freed = 0
+        for stored in self.contents():
+            for path in [*stored.folder.glob("*.npy"), stored.folder / "identity.json"]:
+                freed += path.stat().st_size
+                path.unlink()
+            stored.folder.rmdir()
+        return freed
+
+
+class FeatureTable:
+    """Features of one identity; `get` looks them up, `add` writes a shard."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], dim: int) -> None:
+        self.folder = folder
+        self.identity = dict(identity)
+        self.dim = dim
+        self._places: dict[bytes, tuple[np.ndarray, int]] = {}
+        self._read: set[str] = set()
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, sha256: str) -> bool:
+        return bytes.fromhex(sha256) in self._places
+
+    def refresh(self) -> None:
+        """Map the shards that were added since, by this process or another.
+
+        Raises:
+            DataError: A shard is damaged.
+        """
+        for path in sorted(self.folder.glob("*.npy")):
+            if path.name in self._read:
+                continue
+            shard = self._map(path)
+            for row, key in enumerate(shard["key"]):
+                self._places.setdefault(key.tobytes(), (shard["feature"], row))
+            self._read.add(path.name)
+
+    def get(self, sha256s: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Features of images by the hash of their bytes, in order.
+
+        Raises:
+            KeyError: One of them is not stored.
+        """
+        found = np.empty((len(sha256s), self.dim), np.float32)
+        for index, sha256 in enumerate(sha256s):
+            features, row = self._places[bytes.fromhex(sha256)]
+            found[index] = features[row]
+        return found
+
+    def add(self, sha256s: Sequence[str], features: Float32[np.ndarray, "n d"]) -> None:
+        """Write one shard of features; keys that are already stored are left as they are."""
+        new = {bytes.fromhex(key): row for key, row in zip(sha256s, features, strict=True)}
+        new = {key: row for key, row in new.items() if key not in self._places}
+        if not new:
+            return
+        self._write_identity()
+        records = np.empty(len(new), self._record_type())
+        records["key"] = np.frombuffer(b"".join(new), np.uint8).reshape(len(new), 32)
+        records["feature"] = list(new.values())
+        _write_shard(self.folder / f"{uuid.uuid4().hex}.npy", records)
+        self.refresh()
+
+    def _record_type(self) -> np.dtype[Any]:
+        return np.dtype([("key", np.uint8, (32,)), ("feature", "<f4", (self.dim,))])
+
+    def _write_identity(self) -> None:
+        path = self.folder / "identity.json"
+        if not path.is_file():
+            text = json.dumps({**self.identity, "dim": self.dim}, indent=1, sort_keys=True)
+            write_atomically(path, text.encode())
+
+    def _map(self, path: Path) -> np.ndarray:
+        try:
+            shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: damaged feature shard ({error}); delete it") from error
+        if shard.dtype != self._record_type() or shard.ndim != 1:
+            raise DataError(
+                f"{path}: records of type {shard.dtype}, expected {self.dim} dimensions; delete it"
+            )
+        return shard
+
+
+class StoredSet:
+    """Features of a set in order, read from the table only where they are asked for.
+
+    Behaves like a float32 array of (images, dimensions) that can be sliced and indexed by rows.
+    """
+
+    def __init__(self, table: FeatureTable, sha256s: Sequence[str]) -> None:
+        self._table = table
+        self._keys = np.array(sha256s, dtype=object)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Images and dimensions."""
+        return len(self._keys), self._table.dim
+
+    @property
+    def ndim(self) -> int:
+        """2, as of an array."""
+        return 2
+
+    def load(self) -> Float32[np.ndarray, "n d"]:
+        """All features in memory."""
+        return self._table.get(list(self._keys))
+
+    def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
+        return self._table.get(list(self._keys[rows]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array: np.ndarray = self.load()
+        return array if dtype is None else array.astype(dtype, copy=bool(copy))
+
+
+def _write_shard(path: Path, records: np.ndarray) -> None:
+    # The suffix keeps an unfinished shard out of the reach of `*.npy`.
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as handle:
+            np.save(handle, records)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); delete its folder") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object; delete its folder")
+    return content

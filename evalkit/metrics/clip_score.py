@@ -1,0 +1,116 @@
+"""CLIP score: how well an image fits its caption, as the cosine of their CLIP embeddings.
+
+Three definitions are in use, and published numbers seldom say which:
+
+| variant | one pair | over pairs | prefix |
+|---|---|---|---|
+| `torchmetrics` | 100 cos | mean, then at least 0 | none |
+| `hessel` | 2.5 max(cos, 0) | mean | "A photo depicts " |
+| `raw` | cos | mean | none |
+
+GLIDE and unCLIP report `torchmetrics` with ViT-B/16; Hessel et al. 2021 use ViT-B/32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from evalkit.errors import ConfigError, DataError
+from evalkit.metrics.arrays import as_features, refuse_mismatch
+from evalkit.metrics.means import MeanInterval, mean_interval
+
+VARIANTS = ("torchmetrics", "hessel", "raw")
+HESSEL_PREFIX = "A photo depicts "
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipScore:
+    """A CLIP score with its interval, and the score of each pair."""
+
+    value: float
+    interval: MeanInterval
+    pairs: Float64[np.ndarray, " n"]
+    """In the unit of the variant, before any clipping of the mean."""
+
+
+def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
+    """Cosine of each image's and its caption's embedding, in [-1, 1].
+
+    Raises:
+        DataError: Different numbers or dimensions, or an embedding of length 0.
+
+    >>> clip_cosines([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]).round(4).tolist()
+    [1.0, 0.7071]
+    """
+    x = unit_length(as_features(images, name="images"), name="images")
+    y = unit_length(as_features(captions, name="captions"), name="captions")
+    refuse_mismatch(x.shape[1], y.shape[1])
+    if len(x) != len(y):
+        raise DataError(f"{len(x)} images and {len(y)} captions; give each image its caption")
+    cosines: np.ndarray = (x * y).sum(axis=1)
+    return cosines
+
+
+def clip_score(
+    images: Any,
+    captions: Any,
+    *,
+    variant: str = "torchmetrics",
+    ids: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> ClipScore:
+    """CLIP score of image-caption pairs from their embeddings; higher is better.
+
+    Args:
+        images: Image embeddings, pairs x dimensions, of any length.
+        captions: Caption embeddings, of captions that carry the variant's prefix already.
+        variant: One of `VARIANTS`.
+        ids: One id for each pair; pairs of one id (samples of one caption) are one draw.
+        level: Coverage wanted of the interval.
+
+    Raises:
+        ConfigError: An unknown variant.
+        DataError: Embeddings that don't fit.
+
+    >>> round(clip_score([[1.0, 0.0]] * 2, [[1.0, 1.0]] * 2, variant="hessel").value, 4)
+    1.7678
+    """
+    check_variant(variant)
+    cosines = clip_cosines(images, captions)
+    pairs = {"torchmetrics": 100 * cosines, "hessel": 2.5 * cosines.clip(min=0), "raw": cosines}
+    found = mean_interval(pairs[variant], ids=ids, level=level)
+    value = max(found.value, 0.0) if variant == "torchmetrics" else found.value
+    return ClipScore(value=value, interval=found, pairs=pairs[variant])
+
+
+def check_variant(variant: str) -> None:
+    """Stop at an unknown variant.
+
+    Raises:
+        ConfigError: Lists the variants.
+    """
+    if variant not in VARIANTS:
+        raise ConfigError(f"CLIP score {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
+
+
+def default_prefix(variant: str) -> str:
+    """What a variant puts before each caption."""
+    return HESSEL_PREFIX if variant == "hessel" else ""
+
+
+def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndarray:
+    """Each row divided by its length.
+
+    Raises:
+        DataError: A row of length 0 has no direction.
+    """
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not norms.all():
+        raise DataError(f"{name}: the embedding of row {int(np.argmin(norms))} has length 0")
+    scaled: np.ndarray = embeddings / norms
+    return scaled

@@ -1,0 +1,117 @@
+"""Images that belong together: samples of one caption, and the reference image of that caption.
+
+A cluster is named by an id. Clusters are the unit of everything that asks "what if other images had
+been drawn": standard errors sum within clusters, and halvings keep clusters whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from evalkit.errors import DataError
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which images of two sets belong together.
+
+    Attributes:
+        fake: Cluster number of each sample.
+        real: Cluster number of each reference image; empty where only its statistics are known.
+    """
+
+    fake: Int64[np.ndarray, " n"]
+    real: Int64[np.ndarray, " m"]
+
+    @classmethod
+    def of(
+        cls,
+        num_fake: int,
+        num_real: int,
+        fake_ids: Sequence[str] | None = None,
+        real_ids: Sequence[str] | None = None,
+    ) -> Clusters:
+        """Clusters by id; without ids every image stands alone.
+
+        Raises:
+            DataError: Not as many ids as images.
+        """
+        fake = _checked(fake_ids, num_fake, "samples")
+        real = _checked(real_ids, num_real, "reference images")
+        numbers: dict[str, int] = {}
+        # Images without an id get negative temporary numbers, so that they never meet.
+        codes = [numbers.setdefault(name, len(numbers)) for name in [*(fake or []), *(real or [])]]
+        fake_codes = codes[: len(fake)] if fake else range(-num_fake, 0)
+        start = -num_fake - num_real
+        real_codes = codes[len(fake or []) :] if real else range(start, start + num_real)
+        _, dense = np.unique([*fake_codes, *real_codes], return_inverse=True)
+        dense = dense.astype(np.int64)
+        return cls(dense[:num_fake], dense[num_fake:])
+
+    @property
+    def num(self) -> int:
+        """Number of clusters."""
+        return int(max(self.fake.max(initial=-1), self.real.max(initial=-1))) + 1
+
+    @property
+    def num_matched(self) -> int:
+        """Number of clusters that hold both samples and reference images."""
+        return len(np.intersect1d(self.fake, self.real))
+
+    def halve(
+        self, rng: np.random.Generator
+    ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
+        """A random half of the clusters: which samples and which reference images are in it.
+
+        Matched clusters, clusters of samples only and clusters of reference images only are halved
+        each by themselves, so that both sets are halved together.
+        """
+        has_fake = np.bincount(self.fake, minlength=self.num) > 0
+        has_real = np.bincount(self.real, minlength=self.num) > 0
+        kind = has_fake + 2 * has_real
+        first = np.zeros(self.num, bool)
+        for which in (1, 2, 3):
+            members = rng.permutation(np.flatnonzero(kind == which))
+            first[members[: len(members) // 2]] = True
+        return first[self.fake], first[self.real]
+
+    def groups(self, num_groups: int, rng: np.random.Generator) -> Int64[np.ndarray, " clusters"]:
+        """A random group for each cluster, the groups of equal size."""
+        return rng.permutation(np.arange(self.num) % num_groups)
+
+
+def clustered_variance(
+    clusters: Clusters,
+    fake: Float64[np.ndarray, " n"] | None,
+    real: Float64[np.ndarray, " m"] | None,
+) -> float:
+    """Variance of the sum of all contributions, when clusters are drawn independently.
+
+    Args:
+        clusters: Which images belong together.
+        fake: Each sample's contribution, centred, already divided by the number of samples.
+        real: The same of the reference images.
+
+    >>> alone = Clusters.of(2, 0)
+    >>> clustered_variance(alone, np.array([-0.5, 0.5]), None)  # variance 2 of {-1, 1}, over n = 2
+    1.0
+    >>> pair = Clusters.of(2, 2, ["a", "b"], ["a", "b"])
+    >>> clustered_variance(pair, np.array([-0.5, 0.5]), np.array([0.5, -0.5]))
+    0.0
+    """
+    sums = np.zeros(clusters.num)
+    for codes, values in ((clusters.fake, fake), (clusters.real, real)):
+        if values is not None:
+            sums += np.bincount(codes, weights=values, minlength=clusters.num)
+    used = clusters.num if real is not None else len(np.unique(clusters.fake))
+    return float(np.square(sums).sum() * used / (used - 1)) if used > 1 else float("nan")
+
+
+def _checked(ids: Sequence[str] | None, num: int, what: str) -> list[str] | None:
+    if ids is not None and len(ids) != num:
+        raise DataError(f"{len(ids)} ids for {num} {what}; give one id an image")
+    return list(ids) if ids is not None else None

@@ -1,0 +1,80 @@
+"""Intervals for means of per-image numbers, where images of one id are one draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import stdtrit
+
+from evalkit.errors import ConfigError
+from evalkit.metrics.clusters import Clusters, clustered_variance
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanInterval:
+    """A mean, its standard error, and a t interval."""
+
+    value: float
+    standard_error: float | None
+    """None for a single draw."""
+    low: float | None
+    high: float | None
+    level: float
+    num_draws: int
+    """Independent draws: images, or ids where several images share one."""
+    method: str
+
+
+def mean_interval(
+    values: Float64[np.ndarray, " n"],
+    *,
+    ids: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> MeanInterval:
+    """Mean of the values with a t interval; values of one id are one draw.
+
+    >>> found = mean_interval(np.array([1.0, 2.0, 3.0]))
+    >>> round(found.value, 3), round(found.standard_error, 3), round(found.high, 3)
+    (2.0, 0.577, 4.484)
+    >>> mean_interval(np.array([1.0, 1.0, 3.0, 3.0]), ids=["a", "a", "b", "b"]).num_draws
+    2
+    """
+    clusters = Clusters.of(len(values), 0, ids)
+    mean = float(values.mean())
+    clustered = clusters.num < len(values)
+    method = "t interval" + (f", {clusters.num} ids as draws" if clustered else "")
+    if clusters.num < 2:
+        return MeanInterval(
+            value=mean,
+            standard_error=None,
+            low=None,
+            high=None,
+            level=level,
+            num_draws=clusters.num,
+            method="no interval: a single draw has no spread",
+        )
+    error = float(np.sqrt(clustered_variance(clusters, (values - mean) / len(values), None)))
+    half_width = t_quantile(level, clusters.num - 1) * error
+    return MeanInterval(
+        value=mean,
+        standard_error=error,
+        low=mean - half_width,
+        high=mean + half_width,
+        level=level,
+        num_draws=clusters.num,
+        method=method,
+    )
+
+
+def t_quantile(level: float, degrees: int) -> float:
+    """Half-width of a two-sided t interval, in standard errors.
+
+    Raises:
+        ConfigError: A level that is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"level {level} is not between 0 and 1; 0.95 is usual")
+    return float(stdtrit(degrees, 0.5 + level / 2))
