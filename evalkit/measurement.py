@@ -14,8 +14,11 @@ from typing import Any
 
 from evalkit.datasets.base import Caption, CaptionedImages
 from evalkit.features.base import ProgressFactory, silent
-from evalkit.features.clip import SHAPES_CLIP
+from evalkit.features.clip import SHAPES_CLIP, load_clip
+from evalkit.features.inception import find_inception_weights
+from evalkit.features.pipeline import encode_texts, extract_set
 from evalkit.features.sources import ImageItem, Preparation
+from evalkit.features.store import FeatureStore
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.composition import composition_records
 from evalkit.metrics.score import ScoreOptions, score_sets
@@ -46,6 +49,29 @@ class MeasureOptions:
     device: str = "cpu"
     seed: int = 0
     skip_bad: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What came of a measurement."""
+
+    records: list[ResultRecord]
+    clip_scores: Mapping[int, float]
+    """CLIP score of single images by their index in the run; empty where there is none."""
+    clip_name: str
+
+
+def check_extractors(options: MeasureOptions) -> None:
+    """Stop before anything is generated where the features can't be had.
+
+    Raises:
+        MissingWeightsError: The weights are neither given, cached nor downloadable.
+        UnknownNameError: No such features.
+    """
+    if options.features == "inception":
+        find_inception_weights(options.inception_weights)
+    else:
+        load_clip(options.features)
 
 
 def run_items(run: RunFolder, rows: Sequence[ManifestRow]) -> list[ImageItem]:
@@ -103,7 +129,7 @@ def reference_preparation(dataset: str, options: MeasureOptions) -> Preparation:
 
 def measure_run(
     prepared: PreparedRun, options: MeasureOptions, progress: ProgressFactory = silent
-) -> list[ResultRecord]:
+) -> Measured:
     """Measure a finished run against its data set.
 
     Raises:
@@ -122,15 +148,37 @@ def measure_run(
     if dataset.name in NATIVE and run.config["conditioning"] == "text":
         records += _composition(run, rows, prepared.captions)
     context = {**run_fingerprint(run), "reference": f"all images of {dataset.name}"}
-    return [
-        record.with_context(subject=run.config["display_name"], fingerprint=context)
-        for record in records
-    ]
+    subject = run.config["display_name"]
+    clip_name = options.clip_model or default_clip(dataset.name)
+    return Measured(
+        records=[r.with_context(subject=subject, fingerprint=context) for r in records],
+        clip_scores=_clip_scores(run, rows, records, options, clip_name, progress),
+        clip_name=f"CLIP score ({clip_name})",
+    )
 
 
 def default_metrics(options: MeasureOptions) -> tuple[str, ...]:
     """The Fréchet distance of the features asked for, and the CLIP score."""
     return ("fid" if options.features == "inception" else "fd", "clip-score")
+
+
+def _clip_scores(
+    run: RunFolder,
+    rows: Sequence[ManifestRow],
+    records: Sequence[ResultRecord],
+    options: MeasureOptions,
+    clip_name: str,
+    progress: ProgressFactory,
+) -> dict[int, float]:
+    """100 cos of each image and its caption; the features are in the store by now."""
+    if not any(record.metric == "clip-score" and record.state == "ok" for record in records):
+        return {}
+    shown = [row for row in rows if row.file is not None]
+    clip, store = load_clip(clip_name, device=options.device), FeatureStore()
+    images = extract_set(run_items(run, shown), [clip], store=store, progress=progress)
+    texts = encode_texts([row.prompt or "" for row in shown], clip, store=store)
+    cosines = clip_cosines(images.of(clip)[:], texts[:])
+    return {row.index: 100 * float(cos) for row, cos in zip(shown, cosines, strict=True)}
 
 
 def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:

@@ -51,7 +51,9 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
     page = write_report(prepared.run, records)
     console.print(terminal_table(records, title=prepared.run.config["display_name"]))
     for status, count in failures(prepared.run.rows()).items():
-        console.print(f"{count} samples {status}: they have no image and are left out of the scores")
+        console.print(
+            f"{count} samples {status}: they have no image and are left out of the scores"
+        )
     console.print(f"Report: {page}", soft_wrap=True)
 
 
