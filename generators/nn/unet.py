@@ -247,11 +247,10 @@ class UNetEncoder(nn.Module):
 
     def encode(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """The feature map behind each input block, finest first."""
-        h = x.contiguous(memory_format=torch.channels_last)
         maps: list[Tensor] = []
         for stage in self.input_blocks:
-            h = stage(h, emb, context)
-            maps.append(h)
+            x = stage(x, emb, context)
+            maps.append(x)
         return maps
 
 

@@ -1,0 +1,229 @@
+"""Configurations of the DDPM family: released weights, and small networks of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from generators.ddpm.adm import NoisyClassifier
+from generators.ddpm.model import DDPMConfig, DDPMUNet
+from generators.diffusion.process import DiffusionProcess, Variance
+from generators.diffusion.schedules import REFERENCE_STEPS, Schedule
+from generators.nn.unet import UNet, UNetConfig
+
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPMPreset:
+    """A network, its process, and how its authors sample from it."""
+
+    network: DDPMConfig | UNetConfig
+    """DDPM's own layout, or ADM's."""
+    schedule: Schedule
+    num_steps: int = 1000
+    variance: Variance = "learned_range"
+    rescale_timesteps: bool = False
+    """The network is told t * 1000 / T (improved-diffusion's default)."""
+    respacing: str = "250"
+    """Steps of ancestral sampling."""
+    classifier: UNetConfig | None = None
+    """Of the noisy classifier for guidance; its `out_channels` are the classes."""
+    classifier_scale: float = 0.0
+    """The authors' scale of classifier guidance."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of labels the network is conditioned on; None: unconditional."""
+        return self.network.num_classes
+
+    def process(self) -> DiffusionProcess:
+        """All timesteps."""
+        scale = REFERENCE_STEPS / self.num_steps if self.rescale_timesteps else 1.0
+        return DiffusionProcess.from_schedule(
+            self.schedule, self.num_steps, variance=self.variance, timestep_scale=scale
+        )
+
+    def build(self) -> nn.Module:
+        """The network, with new weights."""
+        if isinstance(self.network, DDPMConfig):
+            return DDPMUNet(self.network)
+        return UNet(self.network)
+
+    def build_classifier(self) -> NoisyClassifier | None:
+        """The classifier, with new weights."""
+        return None if self.classifier is None else NoisyClassifier(self.classifier)
+
+
+def _adm(image_size: int, channel_mult: tuple[float, ...], **changes: object) -> UNetConfig:
+    """ADM's U-Net: 256 channels, 2 blocks, attention at 32, 16 and 8 px (section 3, README)."""
+    config = UNetConfig(
+        image_size=image_size,
+        model_channels=256,
+        out_channels=6,
+        num_res_blocks=2,
+        channel_mult=channel_mult,
+        attention_downsamples=(image_size // 32, image_size // 16, image_size // 8),
+        num_classes=IMAGENET_CLASSES,
+        num_heads=4,
+        num_head_channels=64,
+        use_scale_shift_norm=True,
+        resblock_updown=True,
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def _adm_classifier(unet: UNetConfig, *, depth: int = 2) -> UNetConfig:
+    """The classifier that goes with a U-Net: 128 channels, attention pooling (section 4.1)."""
+    return replace(
+        unet,
+        model_channels=128,
+        out_channels=IMAGENET_CLASSES,
+        num_res_blocks=depth,
+        num_classes=None,
+        num_head_channels=64,
+        dropout=0.0,
+        use_new_attention_order=False,
+    )
+
+
+def _improved(image_size: int, channel_mult: tuple[float, ...], *, dropout: float) -> UNetConfig:
+    """Improved DDPM's U-Net: 128 channels, 3 blocks, attention at 16 and 8 px."""
+    return UNetConfig(
+        image_size=image_size,
+        model_channels=128,
+        out_channels=6,
+        num_res_blocks=3,
+        channel_mult=channel_mult,
+        attention_downsamples=(image_size // 16, image_size // 8),
+        dropout=dropout,
+        num_heads=4,
+        use_scale_shift_norm=True,
+    )
+
+
+CIFAR10 = DDPMPreset(
+    network=DDPMConfig(
+        image_size=32,
+        model_channels=128,
+        channel_mult=(1, 2, 2, 2),
+        attention_levels=(1,),
+        dropout=0.1,
+    ),
+    schedule="linear",
+    variance="fixed_large",
+    respacing="1000",
+)
+"""35.7 M parameters (Ho et al. 2020, appendix B)."""
+
+HIGH_RESOLUTION = DDPMPreset(
+    network=DDPMConfig(
+        image_size=256,
+        model_channels=128,
+        channel_mult=(1, 1, 2, 2, 4, 4),
+        attention_levels=(4,),
+    ),
+    schedule="linear",
+    variance="fixed_small",
+    respacing="1000",
+)
+"""114 M parameters: LSUN and CelebA-HQ at 256 px (the same appendix)."""
+
+_ADM64 = _adm(
+    64,
+    (1, 2, 3, 4),
+    model_channels=192,
+    num_res_blocks=3,
+    dropout=0.1,
+    use_new_attention_order=True,
+)
+_ADM128 = _adm(128, (1, 1, 2, 3, 4), num_head_channels=-1)
+_ADM256 = _adm(256, (1, 1, 2, 2, 4, 4))
+_ADM512 = _adm(512, (0.5, 1, 1, 2, 2, 4, 4))
+
+PRESETS: Mapping[str, DDPMPreset] = {
+    "cifar10": CIFAR10,
+    "celebahq256": HIGH_RESOLUTION,
+    "improved-cifar10": DDPMPreset(
+        network=_improved(32, (1, 2, 2, 2), dropout=0.3),
+        schedule="cosine",
+        num_steps=4000,
+        rescale_timesteps=True,
+    ),
+    "improved-imagenet64": DDPMPreset(
+        network=_improved(64, (1, 2, 3, 4), dropout=0.0),
+        schedule="cosine",
+        num_steps=4000,
+        rescale_timesteps=True,
+    ),
+    "adm64": DDPMPreset(
+        network=_ADM64,
+        schedule="cosine",
+        classifier=_adm_classifier(_ADM64, depth=4),
+        classifier_scale=1.0,
+    ),
+    "adm128": DDPMPreset(
+        network=_ADM128,
+        schedule="linear",
+        classifier=_adm_classifier(_ADM128),
+        classifier_scale=0.5,
+    ),
+    "adm256": DDPMPreset(
+        network=_ADM256,
+        schedule="linear",
+        classifier=_adm_classifier(_ADM256),
+        classifier_scale=1.0,
+    ),
+    "adm256-unconditional": DDPMPreset(
+        network=replace(_ADM256, num_classes=None),
+        schedule="linear",
+        classifier=_adm_classifier(_ADM256),
+        classifier_scale=10.0,
+    ),
+    "adm512": DDPMPreset(
+        network=_ADM512,
+        schedule="linear",
+        classifier=_adm_classifier(_ADM512),
+        classifier_scale=4.0,
+    ),
+}
+"""By the name behind `ddpm:`; weights are fetched apart."""
+
+
+def tiny(
+    *,
+    image_size: int = 32,
+    model_channels: int = 64,
+    channel_mult: tuple[float, ...] = (1, 2, 2),
+    num_res_blocks: int = 1,
+    attention_downsamples: tuple[int, ...] = (2, 4),
+    num_classes: int | None = None,
+    classifier_channels: int = 32,
+) -> DDPMPreset:
+    """A network in ADM's layout that two CPU cores can train; with classes, a classifier too."""
+    network = UNetConfig(
+        image_size=image_size,
+        model_channels=model_channels,
+        out_channels=6,
+        num_res_blocks=num_res_blocks,
+        channel_mult=channel_mult,
+        attention_downsamples=attention_downsamples,
+        num_classes=num_classes,
+        num_head_channels=32,
+        use_scale_shift_norm=True,
+        resblock_updown=True,
+    )
+    if num_classes is None:
+        return DDPMPreset(network=network, schedule="cosine", respacing="100")
+    classifier = replace(
+        network, model_channels=classifier_channels, out_channels=num_classes, num_classes=None
+    )
+    return DDPMPreset(
+        network=network,
+        schedule="cosine",
+        respacing="100",
+        classifier=classifier,
+        classifier_scale=1.0,
+    )
