@@ -119,6 +119,8 @@ class StudyConfig(_Strict):
     """Name of the real images, for presets that compare with them."""
     needs_reference: bool = False
     questions: tuple[Question, ...] = Field(min_length=1, max_length=9)
+    side_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z ]{1,20}$")] = "Set"
+    """What a side is called on the page: "Set A" and "Set B"."""
     images_per_side: int = Field(ge=1, le=64)
     raters_per_item: int = Field(ge=1, le=10_000)
     """Quota of complete votes for each prompt, pair and question."""
