@@ -275,7 +275,8 @@ def conclude(questions: Sequence[Preference]) -> Conclusion:
     if None in winners.values():
         sentence = f"{name} leads, but not every question is decided, so no model wins ({told})."
         return Conclusion(kind="partly decided", winner=None, sentence=sentence)
-    ending = "the question asked" if len(winners) == 1 else f"all {len(winners)} questions"
+    number = len(winners)
+    ending = {1: "the question asked", 2: "both questions"}.get(number, f"all {number} questions")
     return Conclusion(kind="decided", winner=name, sentence=f"{name} wins on {ending} ({told}).")
 
 

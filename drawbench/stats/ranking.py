@@ -29,7 +29,7 @@ from drawbench.stats.clustered import (
     clustered_variance,
     make_layout,
 )
-from drawbench.stats.preference import CLUSTER_COLUMNS
+from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
 from evalkit.registry import require
 from evalkit.results import Interval
 
@@ -187,7 +187,7 @@ class _Sandwich:
 def _table(votes: pd.DataFrame) -> _Table:
     names = sorted({*votes["model_a"], *votes["model_b"]})
     index = {name: number for number, name in enumerate(names)}
-    score = votes["answer"].map({"a": 1.0, "tie": 0.5, "b": 0.0}).to_numpy(dtype=np.float64)
+    score = win_terms(answer_scores(votes["answer"].to_numpy(dtype=object)), "half")[0]
     layout = make_layout(*(votes[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
     first, second = (
         votes[name].map(index).to_numpy(dtype=np.intp) for name in ("model_a", "model_b")
@@ -265,8 +265,7 @@ def _fit_davidson(table: _Table) -> _Fit:
 
 def _inverse(information: Floats) -> Floats:
     """Inverse up to a shift of all strengths, which no vote can tell."""
-    inverse: Floats = np.linalg.pinv(information, rcond=1e-10, hermitian=True)
-    return inverse
+    return np.asarray(np.linalg.pinv(information, rcond=1e-10, hermitian=True), dtype=np.float64)
 
 
 def _davidson_scores(table: _Table, parameters: Floats) -> tuple[Floats, Floats]:

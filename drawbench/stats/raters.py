@@ -103,7 +103,7 @@ def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
         return SideBias(left_rate=None, a_on_left=None, num_votes=len(votes), reason=reason)
     oriented = orient_pairs(votes)
     side = _displayed(oriented)
-    left_score = side.map({"left": 1.0, "middle": 0.5, "right": 0.0}).to_numpy(dtype=np.float64)
+    left_score = np.select([side == "left", side == "middle"], [1.0, 0.5], 0.0)
     layout = make_layout(*(oriented[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
     rate = estimate_mean(left_score, np.ones(len(oriented)), layout, level=level)
     a_left = float((oriented["left_model"] == oriented["model_a"]).mean())

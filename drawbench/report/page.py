@@ -1,0 +1,225 @@
+"""The HTML page of a study. It renders what was computed and opens without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from drawbench.report import charts
+from drawbench.report.card import ReportingCard
+from drawbench.report.pictures import SCREENSHOT_PX, Gallery, no_pictures, picture, thumbnails
+from drawbench.report.tables import numbered_raters
+from drawbench.stats.analysis import Analysis
+from drawbench.stats.clustered import Estimate
+from drawbench.stats.ranking import Ranking
+from drawbench.stats.ratings import MeanRating
+from evalkit.results import Interval
+
+TEMPLATE = "page.html.jinja"
+NUM_EXAMPLES = 6
+"""Prompts shown of each kind, one-sided and disputed."""
+MIN_VOTES_OF_EXAMPLE = 2
+RANKING_NAMES = {
+    "bradley-terry": "Bradley-Terry, ties as half a win",
+    "davidson": "Davidson, ties modelled",
+    "elo": "Elo, averaged over orders of the votes; for comparison only",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the page shows besides the numbers."""
+
+    card: ReportingCard = field(default_factory=ReportingCard)
+    gallery: Gallery = no_pictures
+    label: str = ""
+    """A mark that the page carries on top, such as "sample study"."""
+    source: str = ""
+    """Where the votes came from."""
+    ratings: Sequence[MeanRating] = ()
+    reported: pd.DataFrame | None = None
+    """Images that raters reported, as `drawbench.exports.reports_frame` lists them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A prompt worth looking at."""
+
+    prompt_id: str
+    prompt: str
+    category: str
+    question: str
+    model_a: str
+    model_b: str
+    num_votes: int
+    shares: tuple[float, float, float]
+    pictures_a: list[str]
+    pictures_b: list[str]
+
+
+def render_page(analysis: Analysis, context: Context | None = None) -> str:
+    """The whole page. Texts from prompts, models and raters are escaped by the template."""
+    context = context or Context()
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            analysis=analysis,
+            filtered=analysis.filtered,
+            card=context.card,
+            card_rows=context.card.rows(),
+            screenshots=[picture(path, SCREENSHOT_PX) for path in context.card.screenshots],
+            label=context.label,
+            source=context.source,
+            ratings=context.ratings,
+            reported=None if context.reported is None else context.reported.to_dict("records"),
+            one_sided=examples(analysis, context.gallery, by="one_sided"),
+            disputed=examples(analysis, context.gallery, by="disputed"),
+            flagged=flagged_raters(analysis),
+            fingerprint=fingerprint_rows(analysis),
+            ranking_names=RANKING_NAMES,
+            ranking_spans=[_ranking_span(ranking) for ranking in analysis.rankings],
+            charts=charts,
+        )
+    )
+
+
+def examples(analysis: Analysis, gallery: Gallery, *, by: str) -> list[Example]:
+    """The prompts that raters agree on most, or contradict each other on most, each prompt once."""
+    table = analysis.prompts
+    table = table[(table["num_votes"] >= MIN_VOTES_OF_EXAMPLE) & (table[by] > 0)]
+    table = table.sort_values([by, "num_votes", "prompt_id"], ascending=[False, False, True])
+    table = table.drop_duplicates("prompt_id").head(NUM_EXAMPLES)
+    return [_example(row, gallery) for row in table.to_dict("records")]
+
+
+def flagged_raters(analysis: Analysis) -> list[dict[Any, Any]]:
+    """Raters that a rule flags, under numbers."""
+    table = numbered_raters(analysis)
+    return table[table["flags"].map(len) > 0].to_dict("records")
+
+
+def fingerprint_rows(analysis: Analysis) -> list[tuple[str, str]]:
+    """Everything that could change a number."""
+    options = analysis.options
+    return [
+        ("Hash of the votes (sha256)", analysis.votes_sha256),
+        (
+            "Votes, raters, prompts",
+            f"{analysis.num_votes}, {analysis.num_raters}, {analysis.num_prompts}",
+        ),
+        (
+            "Ties",
+            {"half": "half a win to each side", "drop": "left out of win rates"}[options.ties],
+        ),
+        ("Level of intervals", percent(options.level, 0)),
+        ("Resamples of the bootstrap, seed", f"{options.resamples}, {options.seed}"),
+        ("A rater is flagged if", describe_rules(analysis)),
+    ]
+
+
+def describe_rules(analysis: Analysis) -> str:
+    """The rules of rater quality in words."""
+    rules = analysis.options.rules
+    return (
+        f"the median answer takes less than {rules.min_median_response_s:g} s, more than "
+        f"{percent(rules.max_same_side, 0)} of answers are in one place of the screen (both for "
+        f"raters with at least {rules.min_votes} answers), fewer than "
+        f"{percent(rules.min_checks_right, 0)} of attention checks are right, or the platform "
+        "refused them"
+    )
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as text.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3 %', '–')
+    """
+    return "–" if value is None or pd.isna(value) else f"{100 * value:.{digits}f} %"
+
+
+def count(value: int) -> str:
+    """A count as text.
+
+    >>> count(10000)
+    '10,000'
+    """
+    return f"{value:,}"
+
+
+def percent_range(interval: Interval | None, digits: int = 1) -> str:
+    """An interval of shares as text."""
+    if interval is None:
+        return "no interval"
+    return f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as text, a dash for none."""
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def number_range(interval: Interval | None, digits: int = 2) -> str:
+    """An interval as text."""
+    if interval is None:
+        return "no interval"
+    return f"{number(interval.low, digits)} … {number(interval.high, digits)}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as text.
+
+    >>> p_value(0.00001), p_value(0.0432)
+    ('< 0.001', '0.043')
+    """
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def spoken_sample(estimate: Estimate) -> str:
+    """What an interval speaks of."""
+    return " and ".join(estimate.generalises_to) or "nothing beyond these votes"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (count, percent, percent_range, number, number_range, p_value, spoken_sample):
+        environment.filters[function.__name__] = function
+    return environment
+
+
+def _example(row: Mapping[Any, Any], gallery: Gallery) -> Example:
+    return Example(
+        prompt_id=row["prompt_id"],
+        prompt=row["prompt"] or row["prompt_id"],
+        category=row["category"],
+        question=row["question"],
+        model_a=row["model_a"],
+        model_b=row["model_b"],
+        num_votes=int(row["num_votes"]),
+        shares=(row["share_a"], row["share_tie"], row["share_b"]),
+        pictures_a=thumbnails(gallery, row["prompt_id"], row["model_a"]),
+        pictures_b=thumbnails(gallery, row["prompt_id"], row["model_b"]),
+    )
+
+
+def _ranking_span(ranking: Ranking) -> tuple[float, float]:
+    if not ranking.models:
+        return (0.0, 1.0)
+    return charts.span_of(
+        [0.0, *(place.points for place in ranking.models)],
+        [place.interval for place in ranking.models],
+    )

@@ -1,0 +1,42 @@
+"""Pictures inside the page: small JPEGs as data addresses, without the metadata of their files."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evalkit.errors import DataError
+
+Gallery = Callable[[str, str], Sequence[Path]]
+"""The image files of a prompt id and a model, in the order shown."""
+
+THUMBNAIL_PX = 112
+SCREENSHOT_PX = 900
+QUALITY = 82
+MAX_PER_SIDE = 8
+
+
+def no_pictures(prompt_id: str, model: str) -> Sequence[Path]:
+    """The gallery of a table of votes, which holds no images."""
+    return ()
+
+
+def thumbnails(gallery: Gallery, prompt_id: str, model: str) -> list[str]:
+    """Addresses of the first images of one side."""
+    return [picture(path, THUMBNAIL_PX) for path in list(gallery(prompt_id, model))[:MAX_PER_SIDE]]
+
+
+def picture(path: Path, longest_px: int) -> str:
+    """One image, scaled down to its longest side, as a `data:` address."""
+    from drawbench.images import blind_copy
+
+    try:
+        image = blind_copy(Path(path).read_bytes(), name=str(path))
+    except OSError as error:
+        raise DataError(f"{path}: can't read the image ({error.strerror}).") from error
+    image.thumbnail((longest_px, longest_px))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

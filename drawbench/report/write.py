@@ -1,0 +1,40 @@
+"""The folder of a report: `report.html`, `results.json` and the tables as CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drawbench.report.page import Context, render_page
+from drawbench.report.tables import prompts_csv, raters_csv, results_csv
+from drawbench.stats.analysis import Analysis, records
+from drawbench.stats.ratings import rating_records
+from evalkit.results import ResultRecord, write_atomically, write_records
+
+
+def all_records(analysis: Analysis, context: Context | None = None) -> list[ResultRecord]:
+    """The records of an analysis, and of ratings of single sets where there are any."""
+    found = records(analysis)
+    if context and context.ratings:
+        fingerprint = {"level": analysis.options.level, "simulated": analysis.simulated}
+        found += rating_records(tuple(context.ratings), fingerprint)
+    return found
+
+
+def write_report(folder: Path, analysis: Analysis, context: Context | None = None) -> list[Path]:
+    """Write the report into a folder, which is made if need be.
+
+    Returns:
+        The files, the page first.
+    """
+    folder = Path(folder)
+    texts = {
+        "report.html": render_page(analysis, context),
+        "results.csv": results_csv(analysis),
+        "prompts.csv": prompts_csv(analysis),
+        "raters.csv": raters_csv(analysis),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
+    write_records(folder / "results.json", all_records(analysis, context))
+    return [folder / name for name in (*texts, "results.json")]
