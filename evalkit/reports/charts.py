@@ -1,0 +1,182 @@
+"""Geometry of the charts: where everything stands, in percent of the width.
+
+The templates draw it as inline SVG whose horizontal coordinates are percentages, so that a chart
+fits any width while its text keeps its size. No script, no library, a few hundred bytes a chart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.reports import formatting, wording
+from evalkit.results import ResultRecord
+
+_MARGIN_PERCENT = 3.0
+_TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_NUM_TICKS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A labelled place on the axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalRow:
+    """One record on an axis: a dot, and a line where it has an interval."""
+
+    at: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalChart:
+    """Several records of one metric on one axis, in the order given."""
+
+    rows: tuple[IntervalRow, ...]
+    ticks: tuple[Tick, ...]
+    zero: float | None
+    """Place of zero where it lies on the axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One bar of a histogram."""
+
+    left: float
+    width: float
+    height: float
+    """Share of the highest bar, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How many values fall between two edges."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    low: str
+    high: str
+    total: int
+
+
+def interval_chart(records: Sequence[ResultRecord]) -> IntervalChart | None:
+    """Place the values and intervals of records on one axis; None where there is no value.
+
+    The axis spans the data and need not begin at zero: dots are compared by place, not by length.
+    """
+    shown = [record for record in records if record.value is not None]
+    ends = [end for record in shown for end in _ends(record) if math.isfinite(end)]
+    if not ends:
+        return None
+    low, high = min(ends), max(ends)
+    if any(wording.is_difference(record) for record in shown):
+        low, high = min(low, 0.0), max(high, 0.0)
+    scale = _Scale.around(low, high)
+    rows = tuple(
+        IntervalRow(
+            at=scale.place(record.value or 0.0),
+            low=scale.place(record.interval.low) if record.interval else None,
+            high=scale.place(record.interval.high) if record.interval else None,
+        )
+        for record in shown
+    )
+    zero = scale.place(0.0) if low <= 0 <= high else None
+    return IntervalChart(rows=rows, ticks=scale.ticks(), zero=zero)
+
+
+def histogram(raw: Any) -> Histogram | None:
+    """The histogram of a record's details, `{"edges": [...], "counts": [...]}`; else None."""
+    if not isinstance(raw, Mapping):
+        return None
+    edges, counts = _numbers(raw.get("edges")), _numbers(raw.get("counts"))
+    if len(edges) != len(counts) + 1 or max(counts, default=0) <= 0 or edges[-1] <= edges[0]:
+        return None
+    scale, most = _Scale(low=edges[0], high=edges[-1]), max(counts)
+    places = [scale.place(edge) for edge in edges]
+    bars = tuple(
+        Bar(left=left, width=round(right - left, 3), height=count / most)
+        for left, right, count in zip(places[:-1], places[1:], counts, strict=True)
+    )
+    return Histogram(
+        bars=bars,
+        ticks=scale.ticks(),
+        low=formatting.number(edges[0]),
+        high=formatting.number(edges[-1]),
+        total=int(sum(counts)),
+    )
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers in [low, high].
+
+    >>> nice_ticks(0.0, 10.0), nice_ticks(11.2, 13.1)
+    ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [11.5, 12.0, 12.5, 13.0])
+    """
+    rough = (high - low) / _NUM_TICKS
+    if not rough > 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * nice for nice in _TICK_STEPS if power * nice >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    """Linear map of [low, high] to the width, in percent."""
+
+    low: float
+    high: float
+    margin: float = 0.0
+
+    @classmethod
+    def around(cls, low: float, high: float) -> _Scale:
+        """A scale with some air at both ends, also where all values are one."""
+        if low == high:
+            air = abs(low) / 2 or 1.0
+            low, high = low - air, high + air
+        return cls(low=low, high=high, margin=_MARGIN_PERCENT)
+
+    def place(self, value: float) -> float:
+        """Percent of the width; values beyond an end stop there."""
+        inner = 100 - 2 * self.margin
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.margin + inner * share, 3)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """Round numbers along the axis."""
+        values = nice_ticks(self.low, self.high)
+        step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
+        places = _step_decimals(step)
+        return tuple(
+            Tick(at=self.place(value), text=formatting.number(value, places)) for value in values
+        )
+
+
+def _step_decimals(step: float) -> int:
+    """Decimals that print a multiple of the step in full, at most the ones that numbers get."""
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    rest = step * 10**places
+    return places if abs(rest - round(rest)) < 1e-6 else places + 1
+
+
+def _ends(record: ResultRecord) -> list[float]:
+    ends = [record.value or 0.0]
+    return ends if record.interval is None else [*ends, record.interval.low, record.interval.high]
+
+
+def _numbers(values: Any) -> list[float]:
+    """The values as numbers; nothing where one of them is none."""
+    if not isinstance(values, list | tuple):
+        return []
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    whole = len(numbers) == len(values) and all(map(math.isfinite, numbers))
+    return numbers if whole else []

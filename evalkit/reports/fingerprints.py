@@ -1,0 +1,200 @@
+"""Fingerprints side by side: what two records share, and whether they may be compared.
+
+A fingerprint holds two kinds of entries. Some describe the subject (its weights, its sampler, its
+guidance): models differ there, that is what a comparison is about. All others describe the
+measurement: where these differ, the numbers are not comparable, and a letter beside each says so.
+An entry that nobody has classified counts as one of the measurement.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.reports.wording import label
+from evalkit.results import ResultRecord
+
+SUBJECT_KEYS = frozenset(
+    {
+        "model", "generator", "display_name", "preset", "conditioning", "training_data",
+        "training_relation", "reranked", "candidates", "stages", "sampler", "steps", "guidance",
+        "thresholding", "settings", "device", "batch_size", "workers", "run", "config_hash", "out",
+        "command", "created",
+    }
+)  # fmt: skip
+"""First parts of the keys that describe the subject and not the measurement."""
+
+MINOR_KEYS = frozenset({"seed", "seed_rule", "versions", "precision", "platform"})
+"""Keys that move a number a little, or by chance alone; they are marked all the same."""
+
+NOT_RECORDED = "not recorded"
+_HASH_DIGITS = 12
+_SHORT = 60
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparability:
+    """Which records of one column were measured alike."""
+
+    marks: Mapping[int, str]
+    """Letter by place of the record in the sequence; a record without one stands unmarked."""
+    notes: tuple[str, ...]
+    """One sentence per column with marks: what differs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One value of a fingerprint, and whose it is."""
+
+    key: str
+    value: str
+    holders: tuple[str, ...]
+    """Names of those that it holds for; empty where it holds for all."""
+
+
+def flatten(fingerprint: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Nested entries under dotted keys; lists and empty objects as JSON text.
+
+    A dot or backslash inside a key gets a backslash before it, so that no two entries can meet
+    under one name.
+
+    >>> flatten({"crop": "center", "guidance": {"base": 1.5}, "layers": [64, 192]})
+    {'crop': 'center', 'guidance.base': 1.5, 'layers': '[64, 192]'}
+    """
+    flat: dict[str, Scalar] = {}
+    for key, value in fingerprint.items():
+        name = prefix + str(key).replace("\\", "\\\\").replace(".", "\\.")
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{name}."))
+        elif value is None or isinstance(value, str | int | float | bool):
+            flat[name] = value
+        else:
+            flat[name] = json.dumps(value, ensure_ascii=False, default=list)
+    return flat
+
+
+def value_text(value: Scalar) -> str:
+    """A value of a fingerprint in words."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def column(record: ResultRecord) -> tuple[str, str]:
+    """What the records of one column share: the metric, and what it may be called."""
+    return record.metric, label(record)
+
+
+def comparability(records: Sequence[ResultRecord]) -> Comparability:
+    """Letters for the records of each column that were not measured alike.
+
+    Records without a value are left out. Where one subject has several records in a column, the
+    settings in which these differ count as well, or nothing would tell the two apart.
+    """
+    marks: dict[int, str] = {}
+    notes: list[str] = []
+    for (_, name), places in _columns(records).items():
+        keys = _counting_keys([records[place] for place in places])
+        if not keys:
+            continue
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for place in places:
+            flat = _flat(records[place])
+            groups.setdefault(tuple(_shown(flat, key) for key in keys), []).append(place)
+        for rank, members in enumerate(groups.values()):
+            marks.update(dict.fromkeys(members, _letter(rank)))
+        notes.append(_note(name, keys, list(groups)))
+    return Comparability(marks=marks, notes=tuple(notes))
+
+
+def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
+    """All entries of several named flat fingerprints, each once, with the names of its holders."""
+    holders: dict[str, dict[str, list[str]]] = {}
+    for name, flat in flats.items():
+        for key, value in flat.items():
+            holders.setdefault(key, {}).setdefault(value_text(value), []).append(name)
+    return [
+        Entry(key=key, value=value, holders=() if len(names) == len(flats) else tuple(names))
+        for key, values in holders.items()
+        for value, names in values.items()
+    ]
+
+
+def subject_differences(fingerprints: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Entries about the subject that are not the same in all fingerprints, each value in order.
+
+    The model's name and the command line are left out: they differ always.
+    """
+    flats = [flatten(fingerprint) for fingerprint in fingerprints]
+    return {
+        key: [_shown(flat, key) for flat in flats]
+        for key in _differing(flats)
+        if _is_in(key, SUBJECT_KEYS - {"command", "model"})
+    }
+
+
+def _columns(records: Sequence[ResultRecord]) -> dict[tuple[str, str], list[int]]:
+    columns: dict[tuple[str, str], list[int]] = {}
+    for place, record in enumerate(records):
+        if record.state == "ok":
+            columns.setdefault(column(record), []).append(place)
+    return columns
+
+
+def _flat(record: ResultRecord) -> dict[str, Scalar]:
+    return {"n": record.n, **flatten(record.fingerprint)}
+
+
+def _differing(flats: Sequence[Mapping[str, Scalar]]) -> list[str]:
+    keys = dict.fromkeys(key for flat in flats for key in flat)
+    return [key for key in keys if len({_shown(flat, key) for flat in flats}) > 1]
+
+
+def _counting_keys(records: Sequence[ResultRecord]) -> list[str]:
+    """Keys that set records of one column apart."""
+    by_subject: dict[str, list[Mapping[str, Scalar]]] = {}
+    for record in records:
+        by_subject.setdefault(record.subject, []).append(_flat(record))
+    within = {key for flats in by_subject.values() for key in _differing(flats)}
+    differing = _differing([_flat(record) for record in records])
+    return [key for key in differing if key in within or not _is_in(key, SUBJECT_KEYS)]
+
+
+def _is_in(key: str, keys: Iterable[str]) -> bool:
+    return key.split(".")[0] in keys
+
+
+def _shown(flat: Mapping[str, Scalar], key: str) -> str:
+    return value_text(flat[key]) if key in flat else NOT_RECORDED
+
+
+def _letter(rank: int) -> str:
+    return string.ascii_lowercase[rank] if rank < 26 else f"a{rank}"
+
+
+def _note(name: str, keys: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
+    """Such as `FID: a and b are not comparable: crop is center (a), squash (b)`."""
+    letters = [_letter(rank) for rank in range(len(groups))]
+    minor = all(_is_in(key, MINOR_KEYS | SUBJECT_KEYS) for key in keys)
+    verdict = "were not made alike" if minor else "are not comparable"
+    parts = []
+    for place, key in enumerate(keys):
+        values = [
+            f"{_shortened(key, group[place])} ({letter})"
+            for letter, group in zip(letters, groups, strict=True)
+        ]
+        parts.append(f"{key} is {', '.join(values)}")
+    return f"{name}: {' and '.join(letters)} {verdict}: {'; '.join(parts)}"
+
+
+def _shortened(key: str, value: str) -> str:
+    if key.endswith("sha256") and value != NOT_RECORDED:
+        return f"{value[:_HASH_DIGITS]}…"
+    return value if len(value) <= _SHORT else f"{value[:_SHORT]}…"

@@ -1,0 +1,266 @@
+"""Reports as one HTML file: no script, no request, readable in ten years.
+
+The page embeds its style and its images, so that it opens offline and can be mailed or archived as
+it is. A content security policy in the page forbids scripts and every request, whatever text a
+prompt or a model name brings along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+
+from evalkit.reports import fingerprints, formatting, views, wording
+from evalkit.reports.thumbnails import Thumbnail, thumbnail
+from evalkit.results import ResultRecord, write_atomically
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_TILE_PX = 140
+_PHOTO_TILE_PX = 176
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSample:
+    """One image of a gallery."""
+
+    image: Path
+    """The generated image; ignored unless the status is `ok`."""
+    caption: str
+    caption_id: str = ""
+    score: float | None = None
+    score_name: str = ""
+    status: str = "ok"
+    """`ok`, or `refused`, `filtered`, `failed`: then the notes stand in the image's place."""
+    notes: tuple[str, ...] = ()
+    reference: Path | None = None
+    """The real image that the caption describes, shown beside the generated one."""
+    category: str = ""
+    subject: str = ""
+    """Which model made it, where a gallery shows several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Images under one heading."""
+
+    title: str
+    explanation: str
+    samples: Sequence[ReportSample]
+    layout: Literal["grid", "by_caption"] = "grid"
+    """`by_caption` puts the images of one caption in a row, to compare models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a page about one run shows."""
+
+    title: str
+    question: str
+    """What the page answers, in one plain sentence."""
+    records: Sequence[ResultRecord]
+    galleries: Sequence[Gallery] = ()
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """Of the run; what the records have beyond it is shown with them."""
+    warnings: Sequence[str] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    """Versions by library."""
+    headline: Sequence[str] = ()
+    """Metrics shown as cards; empty for the first six records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonReport:
+    """What a page about several runs shows.
+
+    Records whose metric ends in `-difference` are paired differences; their subject names the two
+    models as `A - B`.
+    """
+
+    title: str
+    question: str
+    subjects: Sequence[str]
+    """The models in the order of the rows; each record's `subject` is one of them, or a pair."""
+    records: Sequence[ResultRecord]
+    galleries: Sequence[Gallery] = ()
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """Of the comparison itself, such as its command."""
+    warnings: Sequence[str] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SampleView:
+    sample: ReportSample
+    image: Thumbnail | None
+    reference: Thumbnail | None
+    score: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GalleryView:
+    gallery: Gallery
+    groups: tuple[tuple[_SampleView, ...], ...]
+    """One group, or one for each caption."""
+    tile_px: int
+
+
+def write_html(path: Path, report: Report) -> None:
+    """Write the page of one run, whole or not at all."""
+    _write(path, render(report))
+
+
+def write_comparison_html(path: Path, report: ComparisonReport) -> None:
+    """Write the page that sets several runs side by side, whole or not at all."""
+    _write(path, render_comparison(report))
+
+
+def render(report: Report) -> str:
+    """The page of one run."""
+    rows, notes = views.record_views(report.records)
+    fingerprint = {
+        **views.agreed_entries([record.fingerprint for record in report.records]),
+        **report.fingerprint,
+    }
+    relation = str(fingerprint.get("training_relation") or "unknown")
+    return _page(
+        "report.html.j2",
+        report,
+        rows=rows,
+        notes=notes,
+        cards=views.headline_views(rows, report.headline),
+        charts=views.chart_views(rows),
+        badges=wording.subject_badges({**fingerprint, "training_relation": relation}),
+        protocol=wording.protocol_sentence(fingerprint),
+        created=fingerprint.get("created"),
+    )
+
+
+def render_comparison(report: ComparisonReport) -> str:
+    """The page that sets several runs side by side."""
+    rows, notes = views.record_views(report.records)
+    difference_rows = [row for row in rows if wording.is_difference(row.record)]
+    measured = [record for record in report.records if not wording.is_difference(record)]
+    made_with = [
+        views.agreed_entries(
+            [record.fingerprint for record in measured if record.subject == subject],
+            disputed="varies",
+        )
+        for subject in report.subjects
+    ]
+    return _page(
+        "comparison.html.j2",
+        report,
+        rows=rows,
+        notes=notes,
+        matrix=views.matrix_view(measured, report.subjects),
+        charts=views.chart_views([row for row in rows if not wording.is_difference(row.record)]),
+        differences=[views.difference_view(row) for row in difference_rows],
+        difference_charts=views.chart_views(difference_rows),
+        settings=fingerprints.subject_differences(made_with),
+        badges=wording.common_badges(measured),
+        created=report.fingerprint.get("created"),
+        protocol=wording.protocol_sentence(
+            views.agreed_entries([record.fingerprint for record in measured])
+        ),
+    )
+
+
+def _page(template: str, report: Report | ComparisonReport, **context: Any) -> str:
+    """What both kinds of page have: galleries, provenance, the full fingerprint."""
+    environment = _environment()
+    load = lru_cache(maxsize=None)(thumbnail)
+    sources = [report.fingerprint, *(record.fingerprint for record in report.records)]
+    return environment.get_template(template).render(
+        report=report,
+        galleries=[_gallery_view(gallery, load) for gallery in report.galleries],
+        entries=_entries(report),
+        marks=list(dict.fromkeys(badge for row in context["rows"] for badge in row.badges)),
+        commands=list(dict.fromkeys(filter(None, map(views.command_text, sources)))),
+        timings=[
+            (name, elapsed_s, formatting.seconds_text(elapsed_s))
+            for name, elapsed_s in report.timings.items()
+        ],
+        longest_s=max(report.timings.values(), default=0.0),
+        **context,
+    )
+
+
+def _entries(report: Report | ComparisonReport) -> list[fingerprints.Entry]:
+    """The fingerprint of the run, then whatever its records have beyond it or otherwise."""
+    run = fingerprints.flatten(report.fingerprint)
+    several = len({record.subject for record in report.records}) > 1
+    named: dict[str, dict[str, fingerprints.Scalar]] = {}
+    for record in report.records:
+        name = f"{record.subject} · " * several + wording.label(record)
+        flat = fingerprints.flatten(record.fingerprint)
+        named[_unused(name, named)] = {
+            key: value for key, value in flat.items() if key not in run or run[key] != value
+        }
+    whole_run = [
+        fingerprints.Entry(key=key, value=fingerprints.value_text(value), holders=())
+        for key, value in run.items()
+    ]
+    return whole_run + fingerprints.entries(named)
+
+
+def _unused(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, numbered where another record has it."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name} ({number})"
+    return found
+
+
+def _gallery_view(gallery: Gallery, load: Callable[[Path], Thumbnail]) -> _GalleryView:
+    samples = [_sample_view(sample, load) for sample in gallery.samples]
+    groups: dict[str, list[_SampleView]] = {}
+    for view in samples:
+        key = view.sample.caption_id or view.sample.caption
+        groups.setdefault(key if gallery.layout == "by_caption" else "", []).append(view)
+    return _GalleryView(
+        gallery=gallery,
+        groups=tuple(tuple(group) for group in groups.values()),
+        tile_px=_tile_px(samples),
+    )
+
+
+def _sample_view(sample: ReportSample, load: Callable[[Path], Thumbnail]) -> _SampleView:
+    return _SampleView(
+        sample=sample,
+        image=load(Path(sample.image)) if sample.status == "ok" else None,
+        reference=load(Path(sample.reference)) if sample.reference is not None else None,
+        score="" if sample.score is None else formatting.typographic(f"{sample.score:.4g}"),
+    )
+
+
+def _tile_px(samples: Sequence[_SampleView]) -> int:
+    """Width of a tile: a whole multiple of small images, so that all their pixels stay square."""
+    abreast = 2 if any(view.reference for view in samples) else 1
+    edge = max((view.image.width for view in samples if view.image and view.image.uri), default=0)
+    if not edge or edge > _TILE_PX:
+        return _PHOTO_TILE_PX * abreast
+    return edge * max(1, round(_TILE_PX / edge)) * abreast
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _write(path: Path, page: str) -> None:
+    write_atomically(path, page.encode("utf-8", "replace"))

@@ -1,0 +1,199 @@
+"""Records as tidy rows, as CSV and as tables on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from evalkit.reports import formatting, wording
+from evalkit.reports.fingerprints import Scalar, column, comparability, flatten
+from evalkit.results import ResultRecord, write_atomically
+
+COLUMNS = (
+    "subject", "metric", "value", "low", "high", "level", "method", "standard_error", "n",
+    "direction", "unit", "state", "reason",
+)  # fmt: skip
+"""Columns of every CSV, before those of the fingerprint."""
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_CONTROL_STARTS = ("\t", "\r", "\n")
+_STATE_WORDS = {"not_applicable": "not applicable", "failed": "failed"}
+
+
+def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
+    """One record as one row; entries of the fingerprint under `fingerprint.` and a dotted name."""
+    interval = record.interval
+    row: dict[str, Scalar] = {
+        "subject": record.subject,
+        "metric": record.metric,
+        "value": record.value,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "level": interval.level if interval else None,
+        "method": interval.method if interval else None,
+        "standard_error": record.standard_error,
+        "n": record.n,
+        "direction": record.direction,
+        "unit": record.unit,
+        "state": record.state,
+        "reason": record.reason,
+    }
+    return row | flatten(record.fingerprint, "fingerprint.")
+
+
+def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
+    """Write `results.csv`: one row a record, every digit of every number.
+
+    A cell that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
+    rows = [tidy_row(record) for record in records]
+    columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([safe_cell(name) for name in columns])
+    writer.writerows([safe_cell(row.get(name)) for name in columns] for row in rows)
+    write_atomically(path, buffer.getvalue().encode("utf-8", "replace"))
+
+
+def safe_cell(value: Scalar) -> str:
+    """A cell as text that no spreadsheet runs.
+
+    >>> safe_cell("=1+1"), safe_cell("-0.5"), safe_cell(-0.5), safe_cell(None), safe_cell(True)
+    ("'=1+1", '-0.5', '-0.5', '', 'true')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    starts_badly = text.startswith(_CONTROL_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)
+    return f"'{text}" if starts_badly and not _NUMBER.fullmatch(text) else text
+
+
+def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
+    """One row a record, for `rich`: `12.24 [11.80, 12.71]`, n, direction; else the state and why.
+
+    Letters mark records of one metric that were not measured alike; the caption says what differs.
+    """
+    alike = comparability(records)
+    common = wording.common_badges(records)
+    levels = {formatting.level_text(record) for record in records if record.interval}
+    one_level = len(levels) == 1
+    with_subject = len({record.subject for record in records}) > 1
+    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes])
+    if with_subject:
+        table.add_column("model", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    table.add_column(f"value [{levels.pop()} interval]" if one_level else "value", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("better", justify="center")
+    table.add_column("note", overflow="fold", style="dim")
+    for place, record in enumerate(records):
+        cells = [
+            Text(wording.label(record)),
+            _number_cell(record, alike.marks.get(place, ""), with_level=not one_level),
+            Text(f"{record.n:,}"),
+            Text(formatting.direction_arrow(record.direction)),
+            Text(_note(record, common)),
+        ]
+        table.add_row(*([Text(record.subject), *cells] if with_subject else cells))
+    return table
+
+
+def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
+    """Models by metrics, for `rich`: `12.24 [11.80, 12.71]`, marked where not comparable."""
+    alike = comparability(records)
+    common = wording.common_badges(records)
+    cells = matrix(records)
+    columns = list(dict.fromkeys(column(record) for record in records))
+    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes])
+    table.add_column("model", overflow="fold")
+    for name in columns:
+        first = next(record for record in records if column(record) == name)
+        heading = Text(f"{name[1]} {formatting.direction_arrow(first.direction)}")
+        table.add_column(heading, justify="right", overflow="fold")
+    for subject in dict.fromkeys(record.subject for record in records):
+        row = [_subject_cell(subject, wording.own_badges(records, subject, common))]
+        for name in columns:
+            places = cells.get((subject, name), [])
+            lines = [_matrix_cell(records[place], alike.marks.get(place, "")) for place in places]
+            row.append(Text("\n").join(lines) if lines else Text("not measured", style="dim"))
+        table.add_row(*row)
+    return table
+
+
+def matrix(
+    records: Sequence[ResultRecord],
+) -> Mapping[tuple[str, tuple[str, str]], list[int]]:
+    """Places of the records by subject and column; more than one where settings differ."""
+    cells: dict[tuple[str, tuple[str, str]], list[int]] = {}
+    for place, record in enumerate(records):
+        cells.setdefault((record.subject, column(record)), []).append(place)
+    return cells
+
+
+def state_words(record: ResultRecord) -> str:
+    """What stands where there is no number, such as `not applicable`; empty where there is one."""
+    return _STATE_WORDS.get(record.state, "")
+
+
+def _table(title: str, notes: Sequence[str]) -> Table:
+    return Table(
+        title=Text(title, style="bold") if title else None,
+        title_justify="left",
+        caption=Text("\n".join(notes)) if notes else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+
+
+def _value_cell(record: ResultRecord, mark: str) -> Text:
+    if record.state != "ok":
+        return Text(state_words(record), style="yellow" if record.state != "failed" else "red")
+    unit = f" {record.unit}" if record.unit else ""
+    return Text(f"{formatting.value_text(record)}{unit}").append(_superscript(mark), style="yellow")
+
+
+def _number_cell(record: ResultRecord, mark: str, *, with_level: bool) -> Text:
+    cell = _value_cell(record, mark)
+    if record.interval is not None:
+        cell.append(f" {formatting.interval_text(record)}")
+        return cell.append(f" {formatting.level_text(record)}") if with_level else cell
+    error = formatting.standard_error_text(record)
+    return cell.append(f" (s.e. {error})") if error else cell
+
+
+def _matrix_cell(record: ResultRecord, mark: str) -> Text:
+    cell = _value_cell(record, mark)
+    if record.state != "ok":
+        return cell.append(f": {record.reason}", style="dim")
+    interval = formatting.interval_text(record)
+    return cell.append(f"\n{interval}", style="dim") if interval else cell
+
+
+def _subject_cell(subject: str, badges: Iterable[wording.Badge]) -> Text:
+    cell = Text(subject)
+    for badge in badges:
+        cell.append(f"\n{badge.text}", style="yellow" if badge.tone == "warn" else "dim")
+    return cell
+
+
+def _for_all(badge: wording.Badge) -> str:
+    return f"All: {badge.text}."
+
+
+def _note(record: ResultRecord, common: Sequence[wording.Badge]) -> str:
+    parts = [badge.text for badge in wording.badges(record) if badge not in common]
+    return "; ".join([*parts, record.reason] if record.reason else parts)
+
+
+def _superscript(mark: str) -> str:
+    return f" ({mark})" if mark else ""

@@ -1,0 +1,58 @@
+"""Images for a page: small, embedded, and never a reason for a report to fail."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from evalkit.errors import EvalkitError
+from evalkit.images import read_rgb
+
+MOST_EDGE_PX = 256
+"""Longest edge of an embedded image."""
+_PIXEL_ART_PX = 128
+_MOST_PNG_BYTES = 48 * 1024
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """An image as a data URI, or why there is none."""
+
+    uri: str = ""
+    width: int = 0
+    height: int = 0
+    fault: str = ""
+
+    @property
+    def is_pixel_art(self) -> bool:
+        """So small that it must be magnified without blur."""
+        return max(self.width, self.height) <= _PIXEL_ART_PX
+
+
+def thumbnail(path: Path) -> Thumbnail:
+    """Embed an image at no more than 256 px; one that can't be read becomes its fault.
+
+    Images are PNG, except for photographs whose PNG takes more than 48 KB: these are JPEG of high
+    quality, so that a page with a hundred of them stays small. The originals are in the run folder.
+    """
+    try:
+        image = Image.fromarray(read_rgb(path))
+    except (EvalkitError, OSError) as error:
+        return Thumbnail(fault=str(error).replace(str(path), path.name))
+    image.thumbnail((MOST_EDGE_PX, MOST_EDGE_PX), Image.Resampling.LANCZOS)
+    content, kind = _encoded(image, "PNG", optimize=True), "png"
+    if len(content) > _MOST_PNG_BYTES:
+        content, kind = _encoded(image, "JPEG", quality=_JPEG_QUALITY, subsampling=0), "jpeg"
+    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return Thumbnail(uri=uri, width=image.width, height=image.height)
+
+
+def _encoded(image: Image.Image, form: str, **options: int | bool) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()

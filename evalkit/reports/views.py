@@ -1,0 +1,280 @@
+"""What the templates show: records and samples with their words ready, nothing left to decide.
+
+Everything here is plain text; the templates escape all of it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.reports import charts, formatting, wording
+from evalkit.reports.fingerprints import (
+    Comparability,
+    column,
+    comparability,
+    flatten,
+    value_text,
+)
+from evalkit.reports.tables import matrix, state_words
+from evalkit.results import ResultRecord
+
+_MOST_DETAIL_CHARACTERS = 300
+_MOST_CARDS = 6
+_PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordView:
+    """One record in words."""
+
+    record: ResultRecord
+    label: str
+    summary: str
+    source: str
+    features: str
+    value: str
+    interval: str
+    level: str
+    standard_error: str
+    state: str
+    """Words for a record without a value; empty otherwise."""
+    direction: str
+    arrow: str
+    badges: tuple[wording.Badge, ...]
+    own_badges: tuple[wording.Badge, ...]
+    """The badges that do not hold for all records of the page."""
+    mark: str
+    details: tuple[tuple[str, str], ...]
+    histogram: charts.Histogram | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartView:
+    """One metric, several subjects."""
+
+    label: str
+    direction: str
+    rows: tuple[tuple[RecordView, charts.IntervalRow], ...]
+    chart: charts.IntervalChart
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellView:
+    """One record in the table of models by metrics."""
+
+    view: RecordView
+    is_best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnView:
+    """One column of the table of models by metrics."""
+
+    label: str
+    direction: str
+    arrow: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixView:
+    """Models by metrics."""
+
+    columns: tuple[ColumnView, ...]
+    rows: tuple[tuple[str, tuple[wording.Badge, ...], tuple[tuple[CellView, ...], ...]], ...]
+    """Subject, what must be known of it, and its cells in the order of the columns."""
+    notes: tuple[str, ...]
+    has_best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceView:
+    """A paired difference of two subjects."""
+
+    view: RecordView
+    p_value: str
+    verdict: str
+
+
+def record_view(
+    record: ResultRecord, mark: str = "", common: Sequence[wording.Badge] = ()
+) -> RecordView:
+    """One record in words; `common` are the badges that the page shows elsewhere."""
+    badges = wording.badges(record)
+    details = {key: value for key, value in record.details.items() if key != "histogram"}
+    pairs = ((key, value_text(value)) for key, value in flatten(details).items())
+    return RecordView(
+        record=record,
+        label=wording.label(record),
+        summary=wording.summary(record),
+        source=wording.source(record),
+        features=wording.features_phrase(record.fingerprint),
+        value=formatting.typographic(formatting.value_text(record)),
+        interval=formatting.typographic(formatting.interval_text(record)),
+        level=formatting.level_text(record),
+        standard_error=formatting.standard_error_text(record),
+        state=state_words(record),
+        direction=formatting.direction_words(record.direction),
+        arrow=formatting.direction_arrow(record.direction),
+        badges=tuple(badges),
+        own_badges=tuple(badge for badge in badges if badge not in common),
+        mark=mark,
+        details=tuple((key, _cut(value)) for key, value in pairs),
+        histogram=charts.histogram(record.details.get("histogram")),
+    )
+
+
+def record_views(records: Sequence[ResultRecord]) -> tuple[list[RecordView], tuple[str, ...]]:
+    """All records in words, and the notes on those that were not measured alike."""
+    alike = comparability(records)
+    common = wording.common_badges(records)
+    views = [
+        record_view(record, alike.marks.get(at, ""), common) for at, record in enumerate(records)
+    ]
+    return views, alike.notes
+
+
+def headline_views(views: Sequence[RecordView], headline: Sequence[str]) -> list[RecordView]:
+    """The records for the cards: those named, in that order, or the first six."""
+    if not headline:
+        return list(views[:_MOST_CARDS])
+    return [view for metric in headline for view in views if view.record.metric == metric]
+
+
+def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
+    """A chart for each metric that several records share."""
+    columns: dict[tuple[str, str], list[RecordView]] = {}
+    for view in views:
+        if view.record.state == "ok":
+            columns.setdefault(column(view.record), []).append(view)
+    found = []
+    for members in columns.values():
+        chart = charts.interval_chart([view.record for view in members])
+        if chart is not None and len(members) > 1:
+            found.append(
+                ChartView(
+                    label=members[0].label,
+                    direction=members[0].direction,
+                    rows=tuple(zip(members, chart.rows, strict=True)),
+                    chart=chart,
+                )
+            )
+    return found
+
+
+def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> MatrixView:
+    """The table of models by metrics, with the best value of each comparable column set apart."""
+    alike = comparability(records)
+    cells = matrix(records)
+    common = wording.common_badges(records)
+    columns = list(dict.fromkeys(column(record) for record in records))
+    best = {name: _best(records, name, alike) for name in columns}
+    rows = []
+    for subject in dict.fromkeys([*subjects, *(record.subject for record in records)]):
+        line = []
+        for name in columns:
+            places = cells.get((subject, name), [])
+            line.append(tuple(_cell(records, place, alike, best[name]) for place in places))
+        rows.append((subject, wording.own_badges(records, subject, common), tuple(line)))
+    return MatrixView(
+        columns=tuple(_column_view(records, name) for name in columns),
+        rows=tuple(rows),
+        notes=alike.notes,
+        has_best=any(places for places in best.values()),
+    )
+
+
+def difference_view(view: RecordView) -> DifferenceView:
+    """A paired difference with what its interval says."""
+    p_value = view.record.details.get("p_value")
+    return DifferenceView(
+        view=view,
+        p_value=_p_text(p_value) if isinstance(p_value, int | float) else "",
+        verdict=_verdict(view.record),
+    )
+
+
+def command_text(fingerprint: Mapping[str, Any]) -> str:
+    """The command line to type again; empty where nobody recorded it."""
+    command = fingerprint.get("command")
+    if isinstance(command, list | tuple):
+        return shlex.join(str(part) for part in command)
+    return str(command) if command else ""
+
+
+def agreed_entries(
+    fingerprints: Sequence[Mapping[str, Any]], *, disputed: str | None = None
+) -> dict[str, Any]:
+    """The top-level entries on which all fingerprints that have them agree.
+
+    Args:
+        fingerprints: Any number of them.
+        disputed: What stands for an entry on which they don't; None leaves it out.
+    """
+    values: dict[str, list[Any]] = {}
+    for fingerprint in fingerprints:
+        for key, value in fingerprint.items():
+            values.setdefault(key, []).append(value)
+    agreed = {key: all(value == found[0] for value in found) for key, found in values.items()}
+    return {
+        key: found[0] if agreed[key] else disputed
+        for key, found in values.items()
+        if agreed[key] or disputed is not None
+    }
+
+
+def _cell(
+    records: Sequence[ResultRecord], place: int, alike: Comparability, best: Iterable[int]
+) -> CellView:
+    view = record_view(records[place], alike.marks.get(place, ""))
+    return CellView(view=view, is_best=place in best)
+
+
+def _best(
+    records: Sequence[ResultRecord], name: tuple[str, str], alike: Comparability
+) -> frozenset[int]:
+    """Places of the best values of a column; none where its records may not be compared."""
+    shown = {
+        place: record.value
+        for place, record in enumerate(records)
+        if column(record) == name and record.value is not None
+    }
+    direction = next(record.direction for record in records if column(record) == name)
+    if len(shown) < 2 or direction == "none" or any(place in alike.marks for place in shown):
+        return frozenset()
+    best = max(shown.values()) if direction == "higher" else min(shown.values())
+    return frozenset(place for place, value in shown.items() if value == best)
+
+
+def _column_view(records: Sequence[ResultRecord], name: tuple[str, str]) -> ColumnView:
+    first = next(record for record in records if column(record) == name)
+    return ColumnView(
+        label=name[1],
+        direction=formatting.direction_words(first.direction),
+        arrow=formatting.direction_arrow(first.direction),
+    )
+
+
+def _verdict(record: ResultRecord) -> str:
+    if record.value is None or record.interval is None:
+        return ""
+    if record.interval.low <= 0 <= record.interval.high:
+        return "the interval includes 0: no difference shown"
+    names = _PAIR.split(record.subject)
+    if record.direction == "none" or len(names) != 2:
+        return "the interval excludes 0"
+    first_wins = (record.value > 0) == (record.direction == "higher")
+    return f"the interval excludes 0, in favour of {names[0 if first_wins else 1]}"
+
+
+def _p_text(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _MOST_DETAIL_CHARACTERS:
+        return text
+    return f"{text[:_MOST_DETAIL_CHARACTERS]}… (whole in results.json)"

@@ -1,0 +1,300 @@
+"""What a number is called, and the words around it.
+
+All that a report says about a metric comes from the record itself and from the catalog of metrics;
+a metric that neither knows is shown under its own name. The keys of a fingerprint that are read
+here are listed in `PROTOCOL_KEYS`; whatever else it holds is still shown, in the full table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evalkit.catalog import METRICS
+from evalkit.reports.formatting import number
+from evalkit.results import ResultRecord
+
+INFINITY_SUFFIX = "-infinity"
+DIFFERENCE_SUFFIX = "-difference"
+INCEPTION_2015_PREFIX = "6726825d"
+OTHER_WEIGHTS = "weights not the 2015 ones"
+
+PROTOCOL_KEYS = (
+    "model", "training_relation", "reranked", "sampler", "steps", "guidance", "seed",
+    "dataset", "split", "captions", "reference", "num_reference", "crop", "filter", "size_px",
+    "extractor", "resize", "weights_sha256", "weights_note", "precision", "simulated", "command",
+)  # fmt: skip
+"""Keys of a fingerprint that the report turns into words."""
+
+_LABELS = {
+    "fid": "FID",
+    "fid-infinity": "FID∞",
+    "sfid": "sFID",
+    "kid": "KID",
+    "is": "Inception Score",
+    "inception-score": "Inception Score",
+    "cmmd": "CMMD",
+    "clip-score": "CLIP score",
+    "r-precision": "R-precision",
+    "images-per-second": "Images per second",
+}
+
+_CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
+
+Tone = Literal["plain", "good", "warn"]
+
+_RELATION_TONES: dict[str, Tone] = {"zero-shot": "good", "trained on this data set": "warn"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Badge:
+    """A few words that must not be missed beside a number."""
+
+    text: str
+    tone: Tone = "plain"
+    meaning: str = ""
+    """The sentence behind the words."""
+
+
+def canonical(metric: str) -> str:
+    """The name under which the catalog knows a metric.
+
+    >>> canonical("CLIP_score"), canonical("fd (shapes-clip)"), canonical("fid-infinity")
+    ('clip-score', 'fd', 'fid')
+    """
+    name = _hyphenated(metric).split("(")[0].strip().rstrip("-")
+    return name.removesuffix(DIFFERENCE_SUFFIX).removesuffix(INFINITY_SUFFIX)
+
+
+def is_difference(record: ResultRecord) -> bool:
+    """Whether the record is a paired difference of two subjects."""
+    return _hyphenated(record.metric).endswith(DIFFERENCE_SUFFIX)
+
+
+def label(record: ResultRecord) -> str:
+    """What the number is called; a Fréchet distance carries the name of its features.
+
+    A metric already written as a title, such as `FD (shapes-clip)`, stays as it is.
+    """
+    name = _hyphenated(record.metric)
+    stem = name.removesuffix(DIFFERENCE_SUFFIX)
+    if stem in _LABELS:
+        text = _LABELS[stem]
+    elif canonical(stem) == "fd" and "(" not in stem:
+        infinity = "∞" if stem.endswith(INFINITY_SUFFIX) else ""
+        text = f"FD{infinity} ({extractor_name(record.fingerprint) or 'features not named'})"
+    elif record.metric != record.metric.lower():
+        text = record.metric[: len(stem)]
+    else:
+        text = stem[:1].upper() + stem[1:].replace("-", " ")
+    return f"{text}, difference" if stem != name else text
+
+
+def summary(record: ResultRecord) -> str:
+    """One clause on what the metric is; empty for one that the catalog doesn't know."""
+    row = METRICS.get(canonical(record.metric))
+    if row is None:
+        return ""
+    text, features = row.summary, extractor_name(record.fingerprint)
+    if canonical(record.metric) == "fd" and features:
+        text = f"Fréchet distance of {features} features"
+    elif features and features.lower() not in text.lower():
+        text = f"{text}, by {features}"
+    if _hyphenated(record.metric).removesuffix(DIFFERENCE_SUFFIX).endswith(INFINITY_SUFFIX):
+        text = f"{text}, corrected for its upward bias at finite n"
+    return text[:1].upper() + text[1:]
+
+
+def source(record: ResultRecord) -> str:
+    """The paper that defines the metric; empty where the catalog doesn't say."""
+    row = METRICS.get(canonical(record.metric))
+    return "" if row is None else row.reference
+
+
+def extractor_name(fingerprint: Mapping[str, Any]) -> str:
+    """Name of the features' network; empty where there is none."""
+    extractor = _extractor(fingerprint)
+    return str(extractor.get("name") or extractor.get("extractor") or "")
+
+
+def badges(record: ResultRecord) -> list[Badge]:
+    """What stands beside the number so that nobody takes it for another one."""
+    found = []
+    if canonical(record.metric) == "fd":
+        found.append(
+            Badge(
+                text="not an FID",
+                meaning="Only the Inception-2015 network makes an FID; this distance is measured "
+                "on other features and compares with nothing but itself.",
+            )
+        )
+    note = _weights_note(record)
+    if note:
+        found.append(Badge(text=note, tone="warn", meaning="Published values used other weights."))
+    return found + subject_badges(record.fingerprint)
+
+
+def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
+    """What a fingerprint says of the model: zero-shot or not, re-ranked, simulated raters."""
+    found = []
+    relation = fingerprint.get("training_relation")
+    if relation is not None:
+        found.append(relation_badge(str(relation)))
+    reranked = fingerprint.get("reranked")
+    if reranked:
+        found.append(
+            Badge(
+                text="re-ranked",
+                tone="warn",
+                meaning=f"The best of several candidates was kept{_how(reranked)}.",
+            )
+        )
+    if fingerprint.get("simulated"):
+        found.append(Badge(text="simulated raters", tone="warn", meaning="Nobody was asked."))
+    return found
+
+
+def common_badges(records: Sequence[ResultRecord]) -> tuple[Badge, ...]:
+    """What must be known of the subjects of all records alike."""
+    if not records:
+        return ()
+    first, *others = [subject_badges(record.fingerprint) for record in records]
+    return tuple(badge for badge in first if all(badge in other for other in others))
+
+
+def own_badges(
+    records: Sequence[ResultRecord], subject: str, common: Sequence[Badge]
+) -> tuple[Badge, ...]:
+    """What must be known of one subject beyond what holds for all."""
+    found = (
+        badge
+        for record in records
+        if record.subject == subject
+        for badge in subject_badges(record.fingerprint)
+        if badge not in common
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def relation_badge(relation: str) -> Badge:
+    """Whether the model has seen the data that it is measured on."""
+    meanings = {
+        "zero-shot": "The model was not trained on the data set it is measured on.",
+        "trained on this data set": "The model was trained on the training split of the data set "
+        "it is measured on; its numbers do not compare with zero-shot ones.",
+    }
+    known = relation if relation in meanings else "unknown whether zero-shot"
+    return Badge(
+        text=known,
+        tone=_RELATION_TONES.get(relation, "plain"),
+        meaning=meanings.get(relation, "Nobody has said what the model was trained on."),
+    )
+
+
+def n_text(n: int) -> str:
+    """The number of units, such as `n = 30,000`."""
+    return f"n = {n:,}"
+
+
+def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
+    """How the numbers were made, in sentences; only what the fingerprint says."""
+    sentences = [_sampled(fingerprint), _compared(fingerprint), features_phrase(fingerprint)]
+    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in sentences if text)
+
+
+def _hyphenated(metric: str) -> str:
+    return metric.lower().replace("_", "-")
+
+
+def _sampled(fingerprint: Mapping[str, Any]) -> str:
+    model, captions = fingerprint.get("model"), _captions(fingerprint)
+    if not model and not captions:
+        return ""
+    opening = f"images by {model}" if model else "images"
+    said = [
+        _setting(key, fingerprint[key])
+        for key in ("sampler", "steps", "guidance", "seed")
+        if fingerprint.get(key) is not None
+    ]
+    return opening + (f" for {captions}" if captions else "") + "".join(f", {s}" for s in said)
+
+
+def _setting(key: str, value: Any) -> str:
+    """Such as `25 steps`, `guidance 1.5`, `steps (base 25, sr1 10)`."""
+    if isinstance(value, Mapping):
+        return f"{key} ({_plain(value)})"
+    return f"{_plain(value)} steps" if key == "steps" else f"{key} {_plain(value)}"
+
+
+def _captions(fingerprint: Mapping[str, Any]) -> str:
+    captions, dataset = fingerprint.get("captions"), fingerprint.get("dataset")
+    split = fingerprint.get("split")
+    if isinstance(captions, str):
+        return captions
+    place = f"{dataset or ''} ({split})".strip() if split else str(dataset or "")
+    if captions is None:
+        return f"captions of {place}" if place else ""
+    return f"{_plain(captions)} captions" + (f" of {place}" if place else "")
+
+
+def _compared(fingerprint: Mapping[str, Any]) -> str:
+    reference = fingerprint.get("reference")
+    if not reference:
+        return ""
+    count = fingerprint.get("num_reference")
+    text = f"compared with {_plain(reference)}" + (f" ({_plain(count)} images)" if count else "")
+    size, resampling = fingerprint.get("size_px"), fingerprint.get("filter")
+    if fingerprint.get("crop"):
+        text += f", {_CROPS.get(str(fingerprint['crop'])) or _plain(fingerprint['crop'])}"
+    if size:
+        text += f", at {_plain(size)} px"
+    return text + (f" ({resampling} filter)" if resampling else "")
+
+
+def features_phrase(fingerprint: Mapping[str, Any]) -> str:
+    """Which network's features, and how images were brought to it; empty where there is none."""
+    name = extractor_name(fingerprint)
+    if not name:
+        return ""
+    extractor = _extractor(fingerprint)
+    parts = [f"features of {name}"]
+    if extractor.get("resize") not in (None, "none"):
+        parts.append(f"resizing {extractor['resize']}")
+    if extractor.get("precision"):
+        parts.append(f"in {extractor['precision']}")
+    return ", ".join(parts)
+
+
+def _extractor(fingerprint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The extractor's entries, whether they stand in an object of their own or among the others."""
+    extractor = fingerprint.get("extractor")
+    if isinstance(extractor, Mapping):
+        return extractor
+    return fingerprint if extractor else {}
+
+
+def _weights_note(record: ResultRecord) -> str:
+    extractor = _extractor(record.fingerprint)
+    if extractor.get("weights_note"):
+        return str(extractor["weights_note"])
+    sha256 = str(extractor.get("weights_sha256") or INCEPTION_2015_PREFIX)
+    is_fid = canonical(record.metric) in ("fid", "sfid")
+    return OTHER_WEIGHTS if is_fid and not sha256.startswith(INCEPTION_2015_PREFIX) else ""
+
+
+def _how(reranked: Any) -> str:
+    if reranked is True:
+        return ""
+    return f" ({_plain(reranked)})"
+
+
+def _plain(value: Any) -> str:
+    """A value of a fingerprint inside a sentence."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(part) for part in value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
+    return str(value)
