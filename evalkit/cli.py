@@ -51,7 +51,7 @@ Features = Annotated[
 InceptionWeights = Annotated[Path | None, typer.Option(help="File of Inception weights.")]
 ClipModel = Annotated[
     str | None,
-    typer.Option(help="Scores image and caption; shapes-clip for shapes, else ViT-B/32."),
+    typer.Option(help="Scores image and caption; shapes-clip for shapes, else ViT-L/14."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the records here as well.")]
 

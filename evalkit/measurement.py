@@ -1,8 +1,8 @@
 """From images and a reference to result records.
 
-Two protocols decide what happens to the reference's images: `shapes` is measured at its native 64 px;
-everything else is centre-cropped and resized to 256 px with an antialiased bicubic filter, as the
-zero-shot COCO protocol of this version says. Samples are taken as the model made them.
+Two protocols decide what happens to the reference's images: `shapes` is measured at its native 64
+px; everything else is centre-cropped and resized to 256 px with an antialiased bicubic filter, as
+this version's zero-shot COCO protocol says. Samples are taken as the model made them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.datasets.base import Caption, CaptionedImages
+from evalkit.errors import MissingWeightsError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.clip import SHAPES_CLIP, load_clip
 from evalkit.features.inception import find_inception_weights
@@ -20,12 +21,14 @@ from evalkit.features.pipeline import encode_texts, extract_set
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import FeatureStore
 from evalkit.generation import PreparedRun, run_fingerprint
+from evalkit.metrics.clip_score import clip_cosines
 from evalkit.metrics.composition import composition_records
 from evalkit.metrics.score import ScoreOptions, score_sets
 from evalkit.results import ResultRecord
 from evalkit.run import ManifestRow, RunFolder
 
-DEFAULT_CLIP = "ViT-B/32"
+DEFAULT_CLIP = "ViT-L/14"
+"""The default of torchmetrics, whose definition of the score is used."""
 NATIVE = ("shapes",)
 """Data sets whose images are measured as they are."""
 PROTOCOL_SIZE_PX = 256
@@ -138,13 +141,17 @@ def measure_run(
     """
     run, dataset = prepared.run, prepared.dataset
     rows = run.rows()
+    metrics, clip_failure = _without_missing_clip(
+        options.metrics or default_metrics(options), options, dataset.name, len(rows)
+    )
     records = score_sets(
         run_items(run, rows),
         reference_items(dataset),
-        options.metrics or default_metrics(options),
+        metrics,
         score_options(options, dataset.name),
         progress,
     )
+    records += clip_failure
     if dataset.name in NATIVE and run.config["conditioning"] == "text":
         records += _composition(run, rows, prepared.captions)
     context = {**run_fingerprint(run), "reference": f"all images of {dataset.name}"}
@@ -160,6 +167,27 @@ def measure_run(
 def default_metrics(options: MeasureOptions) -> tuple[str, ...]:
     """The Fréchet distance of the features asked for, and the CLIP score."""
     return ("fid" if options.features == "inception" else "fd", "clip-score")
+
+
+def _without_missing_clip(
+    metrics: Sequence[str], options: MeasureOptions, dataset: str, n: int
+) -> tuple[list[str], list[ResultRecord]]:
+    """The metrics that can be computed, and a failed CLIP score where its weights can't be had."""
+    if "clip-score" not in metrics:
+        return list(metrics), []
+    try:
+        load_clip(options.clip_model or default_clip(dataset), device=options.device)
+    except MissingWeightsError as error:
+        failed = ResultRecord(
+            metric="clip-score",
+            value=None,
+            n=n,
+            direction="higher",
+            state="failed",
+            reason=str(error),
+        )
+        return [name for name in metrics if name != "clip-score"], [failed]
+    return list(metrics), []
 
 
 def _clip_scores(

@@ -1,0 +1,77 @@
+"""What a user types about a cascade ends up in the right stage, or is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from evalkit.errors import ConfigError
+from generators.base import GeneratorSpec, StageSettings, StageSpec, resolve_settings
+
+SAMPLERS = ("ancestral", "ddim")
+
+
+def spec(conditioning: str = "text") -> GeneratorSpec:
+    guidance = None if conditioning == "none" else 3.0
+    return GeneratorSpec(
+        name="cascade:test",
+        display_name="Cascade",
+        conditioning=conditioning,  # type: ignore[arg-type]
+        stages=(
+            StageSpec(
+                name="base",
+                defaults=StageSettings(steps=100, sampler="ancestral", guidance=guidance),
+                samplers=SAMPLERS,
+                max_steps=1000,
+            ),
+            StageSpec(
+                name="sr1",
+                defaults=StageSettings(steps=27, sampler="ddim"),
+                samplers=SAMPLERS,
+                max_steps=1000,
+            ),
+        ),
+        size_px=64,
+        training_data=(),
+        weights="none",
+        weights_sha256="none",
+    )
+
+
+def test_nothing_typed_leaves_the_defaults() -> None:
+    assert resolve_settings(spec()) == spec().default_settings()
+
+
+def test_a_bare_value_goes_to_the_first_stage_that_has_the_setting() -> None:
+    settings = resolve_settings(spec(), guidance="1.5", steps="50", sampler="ddim")
+    assert settings["base"] == StageSettings(steps=50, sampler="ddim", guidance=1.5)
+    assert settings["sr1"] == spec().default_settings()["sr1"]
+
+
+def test_stages_are_set_by_name() -> None:
+    settings = resolve_settings(spec(), steps="base=20, sr1=5")
+    assert (settings["base"].steps, settings["sr1"].steps) == (20, 5)
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        ({"guidance": "sr1=3"}, "no guidance for a stage 'sr1'; it has it for: base"),
+        ({"guidance": "much"}, "expected a number, got 'much'"),
+        ({"guidance": "-1"}, "expected 0 to 100"),
+        ({"guidance": "nan"}, "expected 0 to 100"),
+        ({"steps": "0"}, "expected 1 to 1000"),
+        ({"steps": "2000"}, "expected 1 to 1000"),
+        ({"steps": "2.5"}, "whole number"),
+        ({"steps": "sr2=5"}, "no steps for a stage 'sr2'"),
+        ({"sampler": "magic"}, "it has: ancestral, ddim"),
+    ],
+)
+def test_what_a_model_can_not_do_is_said(typed: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_settings(spec(), **typed)
+    assert complaint in str(caught.value)
+
+
+def test_an_unconditional_model_has_no_guidance() -> None:
+    with pytest.raises(ConfigError, match=r"no guidance \(it is unconditional\); it has: sampler"):
+        resolve_settings(spec("none"), guidance="3")

@@ -1,0 +1,174 @@
+"""Training: a killed run goes on as if nothing had happened, and every setting matters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evalkit.commands.train import shapes_training_set
+from evalkit.datasets.shapes import render
+from evalkit.errors import ConfigError, UnknownNameError, WeightsError
+from evalkit.registry import load
+from generators.training import loop
+from generators.training.data import TrainingSet, draw_batch
+from generators.training.loop import Progress, learning_rate, train
+from generators.training.networks import NETWORKS, random_crops, shrink
+from generators.training.recipe import Recipe, list_recipes, load_recipe
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingSet:
+    return shapes_training_set(seed=0, num_images=24)
+
+
+def tiny(name: str, **changes: object) -> Recipe:
+    """A shipped recipe with a batch that a test can afford."""
+    recipe = load_recipe(name, steps=STEPS)
+    smaller = {"batch_size": 4, "warmup_steps": 1, "precision": "no", **changes}
+    return recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update=smaller)})
+
+
+def test_every_shipped_recipe_reads_and_names_a_network() -> None:
+    recipes = [load_recipe(name) for name in list_recipes()]
+    assert {"glide-tiny-base", "glide-tiny-upsampler", "clip-tiny", "clip-tiny-judge"} <= {
+        recipe.name for recipe in recipes
+    }
+    assert all(recipe.network in NETWORKS for recipe in recipes)
+    assert all(recipe.data.split == "train" for recipe in recipes)
+
+
+@pytest.mark.parametrize("name", ["glide-tiny-base", "glide-tiny-upsampler", "clip-tiny"])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    name: str, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", 0.0)
+    recipe = tiny(name)
+    whole = load_file(train(recipe, data, tmp_path / "whole", cpu=True))
+
+    class Killed(Exception):
+        pass
+
+    def die(progress: Progress) -> None:
+        if progress.step == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe, data, tmp_path / "cut", cpu=True, report=die)
+    resumed = load_file(train(recipe, data, tmp_path / "cut", cpu=True))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_training_lowers_the_loss(data: TrainingSet, tmp_path: Path) -> None:
+    recipe = tiny("clip-tiny", learning_rate=3e-3, batch_size=12)
+    longer = recipe.optimizer.model_copy(update={"steps": 40})
+    losses: list[float] = []
+    train(
+        recipe.model_copy(update={"optimizer": longer}),
+        data,
+        tmp_path,
+        cpu=True,
+        report=lambda p: losses.append(p.loss),
+    )
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_gradients_reach_every_parameter(name: str, data: TrainingSet) -> None:
+    recipe = next(r for r in map(load_recipe, list_recipes()) if r.network == name)
+    trainee = load(NETWORKS[name])(recipe.model, recipe.objective)
+    for parameter in trainee.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    trainee(draw_batch(data, seed=0, step=0, batch_size=4)).backward()
+    without = [key for key, p in trainee.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+def test_a_step_sees_the_same_whatever_came_before(data: TrainingSet) -> None:
+    one, again = (draw_batch(data, seed=3, step=7, batch_size=8) for _ in range(2))
+    other = draw_batch(data, seed=3, step=8, batch_size=8)
+    assert torch.equal(one.images, again.images)
+    assert one.captions == again.captions
+    assert torch.equal(
+        torch.randn(4, generator=one.generator), torch.randn(4, generator=again.generator)
+    )
+    assert not torch.equal(one.images, other.images)
+
+
+def test_processes_share_one_batch(data: TrainingSet) -> None:
+    whole = draw_batch(data, seed=0, step=0, batch_size=8)
+    parts = [draw_batch(data, seed=0, step=0, batch_size=8, rank=r, world_size=2) for r in (0, 1)]
+    assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+    first, second = (torch.randn(4, generator=part.generator) for part in parts)
+    assert not torch.equal(first, second)
+
+
+def test_nothing_of_the_validation_split_is_trained_on() -> None:
+    trained = {image.tobytes() for image in shapes_training_set(seed=0, num_images=200).images}
+    assert not any(render(0, "val", index)[0].tobytes() in trained for index in range(200))
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    recipe = load_recipe("glide-tiny-base")
+    peak = recipe.optimizer.learning_rate
+    rates = [learning_rate(recipe, step) for step in range(recipe.optimizer.steps)]
+    assert max(rates) == pytest.approx(peak)
+    assert rates[0] < 0.02 * peak
+    assert rates[-1] < 1e-4 * peak
+
+
+def test_crops_keep_low_resolution_pixels_whole() -> None:
+    images = torch.arange(64.0).expand(1, 3, 64, 64).contiguous()
+    crops = random_crops(images, 32, 4, torch.Generator().manual_seed(0))
+    assert crops.shape == (1, 3, 32, 32)
+    assert crops[0, 0, 0, 0] % 4 == 0
+    assert torch.equal(shrink(crops, 8)[0, 0, 0], crops[0, 0, 0].view(8, 4).mean(1))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(data: TrainingSet, tmp_path: Path) -> None:
+    train(tiny("clip-tiny"), data, tmp_path, cpu=True)
+    with pytest.raises(WeightsError, match="another recipe"):
+        train(tiny("clip-tiny", learning_rate=1e-5), data, tmp_path, cpu=True)
+
+
+def test_a_damaged_checkpoint_is_refused(data: TrainingSet, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half")
+    with pytest.raises(WeightsError, match="not a training checkpoint"):
+        train(tiny("clip-tiny"), data, tmp_path, cpu=True)
+
+
+def test_the_weights_say_how_they_were_made(data: TrainingSet, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    recipe = tiny("clip-tiny")
+    with safe_open(train(recipe, data, tmp_path, cpu=True), framework="pt") as handle:
+        assert Recipe(**json.loads(handle.metadata()["recipe"])) == recipe
+        assert all(handle.get_tensor(k).dtype == torch.float16 for k in handle.keys())  # noqa: SIM118
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name = ", "not TOML"),
+        ('name = "x"', "network"),
+        ('name = "x"\nsurprise = 1', "surprise"),
+        ('[data]\nsplit = "val"', "split"),
+    ],
+)
+def test_a_broken_recipe_names_the_key(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_gets_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'clip-tiny'"):
+        load_recipe("clip-tinny")
