@@ -37,6 +37,7 @@ VOTE_COLUMNS = (
     "complete",
     "checks_shown",
     "checks_failed",
+    "rater_status",
     "simulated",
 )
 RATING_COLUMNS = (
@@ -55,6 +56,7 @@ RATING_COLUMNS = (
     "complete",
     "checks_shown",
     "checks_failed",
+    "rater_status",
     "simulated",
 )
 RATER_COLUMNS = (
@@ -70,6 +72,7 @@ RATER_COLUMNS = (
     "joined_at",
     "finished_at",
     "completion_code",
+    "rater_status",
     "simulated",
 )
 QUOTA_COLUMNS = ("item_id", "block", "category", "prompt_id", "wanted", "done", "in_work", "open")
@@ -136,6 +139,7 @@ def raters_frame(store: Store) -> pd.DataFrame:
                 "joined_at": _time(rater.consented_at),
                 "finished_at": _time(rater.finished_at),
                 "completion_code": rater.completion_code if rater.finished_at else "",
+                "rater_status": rater.platform_status,
                 "simulated": rater.simulated,
             }
         )
@@ -258,6 +262,7 @@ def _common(
         "response_s": vote.response_s,
         "answered_at": _time(vote.answered_at),
         "prompt": item.prompt,
+        "rater_status": rater.platform_status,
         "simulated": rater.simulated,
         **facts,
     }

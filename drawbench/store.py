@@ -168,7 +168,9 @@ class Store:
                 "you have joined this study before: open the personal link that you were given then"
             ) from error
 
-    def invite(self, *, external_id: str = "", block: str | None = None) -> Joined:
+    def invite(
+        self, *, external_id: str = "", block: str | None = None, simulated: bool = False
+    ) -> Joined:
         """Make a personal link for somebody; their items are chosen when they agree.
 
         Raises:
@@ -178,7 +180,7 @@ class Store:
         token = secrets.token_hex(TOKEN_BYTES)
         try:
             with self.database.writing() as session:
-                rater = self._add_rater(session, token, external_id, block, simulated=False)
+                rater = self._add_rater(session, token, external_id, block, simulated)
                 return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
             raise RefusedError(f"{external_id!r} was invited before") from error
@@ -232,7 +234,7 @@ class Store:
         answers: dict[int, dict[str, str]] = {}
         for item_id, question, shown in votes:
             answers.setdefault(item_id, {})[question] = shown
-        return [self._place(cell, answers.get(cell.item_id, {})) for cell in cells]
+        return [self.place(cell, answers.get(cell.item_id, {})) for cell in cells]
 
     def submit(
         self,
@@ -305,7 +307,7 @@ class Store:
         """
         with self.database.writing() as session:
             cell = self._own_cell(session, rater_id, cell_id)
-            place = self._place(cell, {})
+            place = self.place(cell, {})
             if image_key not in (*place.first, *place.second):
                 raise RefusedError("this image is not on the page it was reported on")
             session.add(
@@ -421,6 +423,7 @@ class Store:
             finished_at=None,
             completion_code=self.study.config.completion_code or secrets.token_hex(4).upper(),
             simulated=simulated,
+            platform_status="",
         )
         session.add(rater)
         session.flush()
@@ -641,7 +644,8 @@ class Store:
             rater.finished_at = self.clock()
         return left == 0
 
-    def _place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
+    def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
+        """A cell as its rater sees it."""
         item = self._items[cell.item_id]
         first = _ordered(self.study, item.model_a, item, cell.order_a)
         second = _ordered(self.study, item.model_b, item, cell.order_b) if item.model_b else ()

@@ -89,6 +89,8 @@ class RaterRow(Base):
     finished_at: Mapped[float | None] = mapped_column(Double)
     completion_code: Mapped[str] = mapped_column(String(80))
     simulated: Mapped[bool] = mapped_column(Boolean, default=False)
+    platform_status: Mapped[str] = mapped_column(String(40), default="")
+    """What a crowd platform says of them, such as "approved"; empty where nothing was read."""
 
 
 class CellRow(Base):

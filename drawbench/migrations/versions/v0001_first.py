@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("completion_code", sa.String(length=80), nullable=False),
         sa.Column("simulated", sa.Boolean(), nullable=False),
+        sa.Column("platform_status", sa.String(length=40), nullable=False),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name=op.f("fk_rater_study_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rater")),
         sa.UniqueConstraint("study_id", "external_id", name="uq_rater_external_id"),
