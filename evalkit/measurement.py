@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.datasets.base import Caption, CaptionedImages
-from evalkit.errors import MissingWeightsError
+from evalkit.errors import ConfigError, MissingWeightsError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.clip import SHAPES_CLIP, load_clip
 from evalkit.features.inception import find_inception_weights
@@ -122,8 +122,12 @@ def default_clip(dataset: str) -> str:
 
 def reference_preparation(dataset: str, options: MeasureOptions) -> Preparation:
     """What happens to a reference image before the extractor's own resizing."""
+    if options.crop == "none":
+        return Preparation(size_px=options.size_px)
     if options.crop is None and options.size_px is None and dataset in NATIVE:
         return Preparation()
+    if options.crop not in (None, "center", "squash"):
+        raise ConfigError(f"--crop {options.crop!r} is unknown; use none, center or squash")
     return Preparation(
         crop=options.crop or "center",  # type: ignore[arg-type]
         size_px=options.size_px or PROTOCOL_SIZE_PX,
@@ -160,7 +164,7 @@ def measure_run(
     return Measured(
         records=[r.with_context(subject=subject, fingerprint=context) for r in records],
         clip_scores=_clip_scores(run, rows, records, options, clip_name, progress),
-        clip_name=f"CLIP score ({clip_name})",
+        clip_name="CLIP score",
     )
 
 

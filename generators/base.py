@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+
 from evalkit.errors import ConfigError
 
 Conditioning = Literal["none", "class", "text"]

@@ -63,6 +63,19 @@ CLIP_MODELS: dict[str, str] = {
 """Contrastive models for re-ranking and scoring; the judge only ever scores."""
 
 
+def full_name(name: str) -> str:
+    """The catalog name that a name stands for.
+
+    Raises:
+        UnknownNameError: No such model.
+    """
+    full = ALIASES.get(name, name)
+    others = third_party("generators")
+    if full not in MODELS and full not in others:
+        raise unknown(name, [*MODELS, *ALIASES, *others], kind="models")
+    return full
+
+
 def load_generator(
     name: str, *, device: str = "cpu", weights: Mapping[str, Path] | None = None
 ) -> Generator:
@@ -77,10 +90,7 @@ def load_generator(
         UnknownNameError: No such model.
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
-    full = ALIASES.get(name, name)
-    if full in MODELS:
-        return load(MODELS[full].target)(full, device, dict(weights or {}))
-    others = third_party("generators")
-    if full in others:
-        return load(others[full])(full, device, dict(weights or {}))
-    raise unknown(name, [*MODELS, *ALIASES, *others], kind="models")
+    full = full_name(name)
+    target = MODELS[full].target if full in MODELS else third_party("generators")[full]
+    generator: Generator = load(target)(full, device, dict(weights or {}))
+    return generator

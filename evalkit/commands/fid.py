@@ -11,6 +11,7 @@ from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import MeasureOptions, check_extractors, failures, measure_run
 from evalkit.progress import console, progress_bar
+from evalkit.registry import load
 from evalkit.reports.tables import terminal_table, write_csv
 from evalkit.results import ResultRecord, write_records
 
@@ -24,6 +25,7 @@ def fid(
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
+    load("generators.catalog:full_name")(generation.model)
     check_extractors(measure)
     prepared = prepare_run(generation, progress)
     started = time.perf_counter()

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evalkit.errors import WeightsError
-from evalkit.results import write_atomically
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from evalkit.errors import WeightsError
+from evalkit.results import write_atomically
 from generators.training.ema import MovingAverage
 
 

@@ -52,7 +52,9 @@ def draw_batch(
     which = rng.integers(2**31, size=batch_size)
     mine = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
     rows, which = rows[mine], which[mine]
-    captions = [data.captions[r][w % len(data.captions[r])] for r, w in zip(rows, which, strict=True)]
+    captions = [
+        data.captions[r][w % len(data.captions[r])] for r, w in zip(rows, which, strict=True)
+    ]
     noise = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
     images = from_uint8(torch.from_numpy(np.ascontiguousarray(data.images[rows])))
     return Batch(images, captions, torch.from_numpy(data.labels[rows]), noise)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from evalkit.errors import ConfigError
 from evalkit.registry import require, resolve
 from evalkit.results import write_atomically
 from evalkit.run import config_hash
-from torch import Tensor, nn
-
 from generators.training.checkpoint import export_weights, load_checkpoint, save_checkpoint
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage

@@ -6,9 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from evalkit.errors import ConfigError
 from evalkit.registry import unknown
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.results import write_atomically
-
 from generators.glide.tokenizer import train_merges, vocabulary
 
 NUM_MERGES = 640

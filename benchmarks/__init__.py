@@ -1,0 +1,1 @@
+"""Figures that take longer than a test may; each module is a command."""

@@ -1,0 +1,260 @@
+"""The command line as a user meets it: the main job, resuming, and one line for every fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit import cli
+from evalkit.results import ResultRecord, read_records
+from evalkit.run import RunFolder
+
+FEW = ["--steps", "base=3,upsampler=2", "--batch-size", "4"]
+GLIDE = ["--model", "glide:tiny", *FEW]
+
+
+def run(*arguments: str | Path) -> int:
+    """Run a command in this process, as `evalkit` would, and give its exit code."""
+    sys.argv = ["evalkit", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def keep_argv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small `shapes` on disk."""
+    from evalkit.datasets.shapes import write_shapes
+
+    return write_shapes(tmp_path_factory.mktemp("shapes"), 0, 24)
+
+
+def by_metric(path: Path) -> dict[str, ResultRecord]:
+    return {record.metric: record for record in read_records(path)}
+
+
+def test_the_main_job_on_real_photographs(
+    coco_folder: Path, inception_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, records_file = tmp_path / "run", tmp_path / "records.json"
+    code = run(
+        "fid", *GLIDE, "--coco", "--coco-root", coco_folder, "--n", 8, "--out", out,
+        "--inception-weights", inception_weights, "--json", records_file,
+    )  # fmt: skip
+    assert code == 0
+    records = by_metric(out / "results.json")
+    fid = records["fid"]
+    assert fid.value is not None
+    assert fid.value > 0
+    assert (fid.n, fid.fingerprint["num_reference"]) == (8, 12)
+    assert fid.fingerprint["extractor"]["weights_note"] == "weights not the 2015 ones"
+    assert fid.fingerprint["training_relation"] == "zero-shot"
+    assert (fid.fingerprint["crop"], fid.fingerprint["size_px"]) == ("center", 256)
+    assert fid.interval is None
+    assert "singular" in fid.reason
+    assert records["clip-score"].state == "failed"
+    assert "weights not the 2015 ones" in (out / "report.html").read_text()
+    assert (out / "results.csv").read_text().count("\n") == len(records) + 1
+    assert records_file.read_text() == (out / "results.json").read_text()
+    assert "GLIDE (tiny)" in capsys.readouterr().out
+
+
+def test_shapes_are_measured_with_the_judge(tmp_path: Path, drawn: Path) -> None:
+    out = tmp_path / "run"
+    assert run("fid", *GLIDE, "--data", drawn, "--n", 6, "--features", "shapes-clip",
+               "--clip-model", "shapes-clip", "--out", out) == 0  # fmt: skip
+    records = by_metric(out / "results.json")
+    assert records["fd"].details["label"] == "FD (shapes-clip)"
+    assert records["clip-score"].state == "ok"
+    assert "fid" not in records
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path) -> None:
+    command = ["generate", *GLIDE, "--data", str(drawn), "--n", "16", "--out"]
+    assert run(*command, tmp_path / "whole") == 0
+    whole = RunFolder.read(tmp_path / "whole")
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evalkit.cli", *command, str(cut)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(cut.glob("images/*/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    made = len(RunFolder.read(cut).rows())
+    assert made < 16, "the kill came too late to prove anything"
+    assert run(*command, cut) == 0
+    resumed = RunFolder.read(cut)
+    for ours, theirs in zip(resumed.rows(), whole.rows(), strict=True):
+        assert ours == theirs
+        assert resumed.image_path(ours).read_bytes() == whole.image_path(theirs).read_bytes()
+
+
+def test_the_batch_size_moves_no_pixel_by_more_than_one(tmp_path: Path, drawn: Path) -> None:
+    common = ["generate", "--model", "glide:tiny", "--steps", "base=3,upsampler=2"]
+    for size in ("1", "32"):
+        assert run(*common, "--data", drawn, "--n", 6, "--batch-size", size,
+                   "--out", tmp_path / size) == 0  # fmt: skip
+    runs = [RunFolder.read(tmp_path / size) for size in ("1", "32")]
+    for one, many in zip(runs[0].rows(), runs[1].rows(), strict=True):
+        pixels = [np.asarray(Image.open(r.image_path(row))).astype(int)
+                  for r, row in zip(runs, (one, many), strict=True)]  # fmt: skip
+        assert np.abs(pixels[0] - pixels[1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "change", [["--guidance", "1"], ["--seed", "1"], ["--sampler", "ddim"],
+               ["--steps", "base=4,upsampler=2"]]
+)  # fmt: skip
+def test_every_option_changes_the_images(tmp_path: Path, drawn: Path, change: list[str]) -> None:
+    common = ["generate", *GLIDE, "--data", drawn, "--n", 4]
+    assert run(*common, "--out", tmp_path / "a") == 0
+    assert run(*common, *change, "--out", tmp_path / "b") == 0
+    first, second = (
+        {r.image_path(row).read_bytes() for row in r.rows()}
+        for r in map(RunFolder.read, (tmp_path / "a", tmp_path / "b"))
+    )
+    assert not first & second
+
+
+def test_score_measures_a_folder_against_a_folder(
+    coco_folder: Path, inception_weights: Path, tmp_path: Path
+) -> None:
+    photos = coco_folder / "val2014"
+    assert run("score", photos, "--against", photos, "--inception-weights", inception_weights,
+               "--metrics", "fid", "--json", tmp_path / "r.json") == 0  # fmt: skip
+    assert by_metric(tmp_path / "r.json")["fid"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_score_takes_a_run_folder_and_report_renders_it_again(tmp_path: Path, drawn: Path) -> None:
+    out = tmp_path / "run"
+    judge = ["--features", "shapes-clip", "--clip-model", "shapes-clip"]
+    assert run("fid", *GLIDE, "--data", drawn, "--n", 6, *judge, "--out", out) == 0
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert run("report", out) == 0
+    assert (out / "report.html").read_text() == page
+    assert run("score", out, "--against", drawn, *judge, "--crop", "none",
+               "--json", tmp_path / "r.json") == 0  # fmt: skip
+    assert by_metric(tmp_path / "r.json")["clip-score"].n == 6
+
+
+def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from evalkit.commands import demo
+    from evalkit.datasets import opening, shapes
+
+    monkeypatch.setattr(opening, "load_shapes", lambda **o: shapes.load_shapes(num_images=30))
+    demo.demo(tmp_path / "demo", 4)
+    said = capsys.readouterr().out
+    assert "report.html" in said
+    assert "FD (shapes-clip)" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["fid", "--model", "glide:tinny", "--data", "shapes"], "did you mean 'glide:tiny'"),
+        (["fid", "--model", "glide:tiny"], "either --coco or --data"),
+        (["fid", *GLIDE, "--coco", "--data", "shapes"], "either --coco or --data"),
+        (["generate", *GLIDE, "--data", "nowhere/at/all"], "no such folder"),
+        (["generate", *GLIDE, "--data", "shape"], "did you mean 'shapes'"),
+        (["fid", *GLIDE, "--data", "shapes", "--device", "cuda:9"], "no usable GPU"),
+        (["generate", *GLIDE, "--data", "shapes", "--guidance", "upsampler=3"], "no guidance"),
+        (["generate", *GLIDE, "--data", "shapes", "--weights", "nonsense"], "NAME=PATH"),
+        (["generate", *GLIDE, "--data", "shapes", "--weights", "x=y"], "no weights 'x'"),
+        (["score", "nothing-here", "--against", "shapes"], "nothing-here"),
+        (["report", "."], "no run folder"),
+        (["train", "clip-tinny"], "did you mean 'clip-tiny'"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_one_line_and_exit_code_2(
+    arguments: list[str], complaint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    error = capfd.readouterr().err.strip()
+    assert complaint in error
+    assert error.count("\n") == 0
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("run.json")), "nothing may be left half-written"
+
+
+def test_more_captions_than_there_are(drawn: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("generate", *GLIDE, "--data", drawn, "--n", 1000) == 2
+    assert "Can't draw 1000 captions" in capfd.readouterr().err
+
+
+def test_missing_weights_say_where_to_put_them(
+    drawn: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    assert run("generate", "--model", "glide", "--data", drawn, "--n", 4) == 2
+    error = capfd.readouterr().err
+    assert time.monotonic() - started < 5
+    for part in ("base.pt", "sha256", "put it at", "--weights glide-base=PATH", "glide:tiny"):
+        assert part in error
+
+
+def test_missing_inception_weights_stop_before_any_image(
+    drawn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    assert run("fid", *GLIDE, "--data", drawn, "--n", 4, "--out", tmp_path / "run") == 2
+    assert time.monotonic() - started < 5
+    assert "6726825d" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_coco_names_the_three_ways(capfd: pytest.CaptureFixture[str]) -> None:
+    started = time.monotonic()
+    assert run("generate", *GLIDE, "--coco") == 2
+    assert time.monotonic() - started < 5
+    error = capfd.readouterr().err
+    for way in ("--coco-root", "EVALKIT_COCO", "evalkit data coco"):
+        assert way in error
+
+
+def test_a_truncated_image_is_named(
+    coco_folder: Path, inception_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = sorted((coco_folder / "val2014").iterdir())[0]
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "cut.jpg").write_bytes(source.read_bytes()[:1500])
+    assert run("score", bad, "--against", coco_folder / "val2014", "--metrics", "fid",
+               "--inception-weights", inception_weights) == 2  # fmt: skip
+    assert "cut.jpg" in capfd.readouterr().err
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("score", tmp_path / "empty", "--against", "shapes") == 2
+    assert "empty" in capfd.readouterr().err
+
+
+def test_doctor_and_list_say_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["doctor"], ["list"], ["list", "metrics"], ["list", "datasets"],
+                      ["list", "recipes"]):  # fmt: skip
+        assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    for name in ("glide:tiny", "clip-score", "coco", "glide-tiny-base", "device"):
+        assert name in said
