@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from evalkit.downloads import require_network, sha256_of
 from evalkit.errors import (
     ConfigError,
     MissingWeightsError,
@@ -27,7 +28,6 @@ from evalkit.errors import (
     WeightsError,
 )
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
-from evalkit.downloads import require_network, sha256_of
 from evalkit.registry import unknown
 
 OPENAI_NAMES = {

@@ -30,6 +30,12 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     InceptionE_2,
 )
 
+from evalkit.downloads import (
+    cache_root,
+    existing_file,
+    fetch,
+    sha256_of,
+)
 from evalkit.errors import ConfigError, MissingWeightsError, NetworkError, WeightsError
 from evalkit.features.base import (
     PreparedExtractor,
@@ -38,12 +44,6 @@ from evalkit.features.base import (
     silent,
 )
 from evalkit.features.resize import check_mode, resize_for_inception
-from evalkit.downloads import (
-    cache_root,
-    existing_file,
-    fetch,
-    sha256_of,
-)
 
 WEIGHTS_SHA256_PREFIX = "6726825d"
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"

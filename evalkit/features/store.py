@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from evalkit.downloads import cache_root
 from evalkit.errors import DataError
 from evalkit.features.base import identity_hash
-from evalkit.downloads import cache_root
 from evalkit.results import write_atomically
 
 

@@ -1,112 +1,178 @@
-"""CLIP score: how well images fit their captions, as a cosine in CLIP's space.
+"""CLIP score: how well an image fits its caption, as the cosine of their CLIP embeddings.
 
-Three definitions are in use, and numbers of one do not compare with numbers of another:
+Three definitions are in use, and published numbers seldom say which:
 
-- `torchmetrics`: 100 cos, its mean clipped at 0 (also GLIDE's and unCLIP's, unclipped);
-- `hessel`: 2.5 max(cos, 0) for captions prefixed "A photo depicts " (Hessel et al. 2021);
-- `raw`: the cosine.
+| variant | one pair | over pairs | prefix |
+|---|---|---|---|
+| `torchmetrics` | 100 cos | mean, then at least 0 | none |
+| `hessel` | 2.5 max(cos, 0) | mean | "A photo depicts " |
+| `raw` | cos | mean | none |
+
+GLIDE and unCLIP report `torchmetrics` with ViT-B/16; Hessel et al. 2021 use ViT-B/32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import stdtrit
 
-from evalkit.errors import DataError
+from evalkit.errors import ConfigError, DataError
 from evalkit.metrics.arrays import as_features, refuse_mismatch
+from evalkit.metrics.means import MeanInterval, mean_interval
+from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
+from evalkit.results import Interval, ResultRecord
 
-Variant = Literal["torchmetrics", "hessel", "raw"]
-PREFIX: dict[Variant, str] = {"torchmetrics": "", "hessel": "A photo depicts ", "raw": ""}
-"""What stands before each caption."""
+VARIANTS = ("torchmetrics", "hessel", "raw")
+HESSEL_PREFIX = "A photo depicts "
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
-    """Mean score of a set, and a t interval over its captions."""
+    """A CLIP score with its interval, and the score of each pair."""
 
     value: float
-    """Higher is better; from -100 to 100 (`torchmetrics`), 0 to 2.5 (`hessel`), -1 to 1 (`raw`)."""
-    standard_error: float | None
-    """None for a single image."""
-    low: float | None
-    high: float | None
-    n: int
-    method: str
+    interval: MeanInterval
+    pairs: Float64[np.ndarray, " n"]
+    """In the unit of the variant, before any clipping of the mean."""
 
 
-def clip_cosines(image_features: Any, text_features: Any) -> Float64[np.ndarray, " n"]:
-    """Cosine of each image with its own caption, in [-1, 1].
-
-    Args:
-        image_features: Embeddings of images, n x d, of any length but 0.
-        text_features: Embeddings of the captions, in the images' order.
+def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
+    """Cosine of each image's and its caption's embedding, in [-1, 1].
 
     Raises:
-        DataError: Different numbers of rows or columns, or values that are not finite.
+        DataError: Different numbers or dimensions, or an embedding of length 0.
 
-    >>> clip_cosines([[2.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 3.0]]).round(4).tolist()
+    >>> clip_cosines([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]]).round(4).tolist()
     [1.0, 0.7071]
     """
-    images = as_features(image_features, name="images")
-    texts = as_features(text_features, name="captions")
-    refuse_mismatch(images.shape[1], texts.shape[1])
-    if len(images) != len(texts):
-        raise DataError(f"{len(images)} images but {len(texts)} captions; each needs its own")
-    lengths = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
-    if not (lengths > 0).all():
-        raise DataError(
-            f"embedding {int(np.argmin(lengths > 0))} has length 0; it has no direction"
-        )
-    return np.einsum("nd,nd->n", images, texts) / lengths
-
-
-def per_image_scores(
-    cosines: Float64[np.ndarray, " n"], variant: Variant
-) -> Float64[np.ndarray, " n"]:
-    """Scores of single images in a variant's unit."""
-    if variant == "torchmetrics":
-        return 100 * cosines
-    if variant == "hessel":
-        return 2.5 * np.maximum(cosines, 0)
+    x = unit_length(as_features(images, name="images"), name="images")
+    y = unit_length(as_features(captions, name="captions"), name="captions")
+    refuse_mismatch(x.shape[1], y.shape[1])
+    if len(x) != len(y):
+        raise DataError(f"{len(x)} images and {len(y)} captions; give each image its caption")
+    cosines: np.ndarray = (x * y).sum(axis=1)
     return cosines
 
 
 def clip_score(
-    image_features: Any,
-    text_features: Any,
+    images: Any,
+    captions: Any,
     *,
-    variant: Variant = "torchmetrics",
+    variant: str = "torchmetrics",
+    ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> ClipScore:
-    """Mean CLIP score of images and their captions, with a t interval over images.
+    """CLIP score of image-caption pairs from their embeddings; higher is better.
 
     Args:
-        image_features: Embeddings of images, n x d.
-        text_features: Embeddings of their captions, with the variant's prefix in front.
-        variant: See the module's first lines.
-        level: Coverage of the interval.
+        images: Image embeddings, pairs x dimensions, of any length.
+        captions: Caption embeddings, of captions that carry the variant's prefix already.
+        variant: One of `VARIANTS`.
+        ids: One id for each pair; pairs of one id (samples of one caption) are one draw.
+        level: Coverage wanted of the interval.
 
     Raises:
-        DataError: The arrays don't go together.
+        ConfigError: An unknown variant.
+        DataError: Embeddings that don't fit.
+
+    >>> round(clip_score([[1.0, 0.0]] * 2, [[1.0, 1.0]] * 2, variant="hessel").value, 4)
+    1.7678
     """
-    scores = per_image_scores(clip_cosines(image_features, text_features), variant)
-    n, mean = len(scores), float(np.mean(scores))
-    value = max(mean, 0.0) if variant == "torchmetrics" else mean
-    if n == 1:
-        return ClipScore(
-            value=value, standard_error=None, low=None, high=None, n=1, method="one image"
-        )
-    error = float(np.std(scores, ddof=1) / np.sqrt(n))
-    half_width = float(stdtrit(n - 1, 0.5 + level / 2)) * error
-    return ClipScore(
-        value=value,
-        standard_error=error,
-        low=mean - half_width,
-        high=mean + half_width,
-        n=n,
-        method="t interval over images",
+    check_variant(variant)
+    cosines = clip_cosines(images, captions)
+    pairs = {"torchmetrics": 100 * cosines, "hessel": 2.5 * cosines.clip(min=0), "raw": cosines}
+    found = mean_interval(pairs[variant], ids=ids, level=level)
+    if variant == "torchmetrics":
+        found = _clipped(found)
+    return ClipScore(value=found.value, interval=found, pairs=pairs[variant])
+
+
+def _clipped(found: MeanInterval) -> MeanInterval:
+    """The mean and its interval, at least 0, as torchmetrics defines the score."""
+    ends = [None if end is None else max(end, 0.0) for end in (found.low, found.high)]
+    return replace(found, value=max(found.value, 0.0), low=ends[0], high=ends[1])
+
+
+def check_variant(variant: str) -> None:
+    """Stop at an unknown variant.
+
+    Raises:
+        ConfigError: Lists the variants.
+    """
+    if variant not in VARIANTS:
+        raise ConfigError(f"CLIP score {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
+
+
+def default_prefix(variant: str) -> str:
+    """What a variant puts before each caption."""
+    return HESSEL_PREFIX if variant == "hessel" else ""
+
+
+def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndarray:
+    """Each row divided by its length.
+
+    Raises:
+        DataError: A row of length 0 has no direction.
+    """
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not norms.all():
+        raise DataError(f"{name}: the embedding of row {int(np.argmin(norms))} has length 0")
+    scaled: np.ndarray = embeddings / norms
+    return scaled
+
+
+def no_captions_reason(task: Task) -> str:
+    """Why a metric of captions can't be had here."""
+    missing = sum(not item.caption for item in task.items)
+    if missing == len(task.items):
+        return "not applicable: unconditional (the images have no captions)"
+    return f"{missing} of {len(task.items)} images have no caption"
+
+
+def _needs(options: ScoreOptions) -> Sequence[Need]:
+    check_variant(options.clip_variant)
+    prefix = options.clip_prefix
+    if prefix is None:
+        prefix = default_prefix(options.clip_variant)
+    return [Need(extractor_key(options.clip_model), "", reference=False, prefix=prefix)]
+
+
+def _records(task: Task) -> list[ResultRecord]:
+    need = task.needs[0]
+    captions = task.captions.get(need)
+    if captions is None:
+        return [task.not_applicable(need, "higher", no_captions_reason(task))]
+    options = task.options
+    found = clip_score(
+        task.fake(need),
+        captions,
+        variant=options.clip_variant,
+        ids=task.fake_ids,
+        level=options.level,
     )
+    return [
+        task.record(
+            need,
+            value=found.value,
+            direction="higher",
+            standard_error=found.interval.standard_error,
+            interval=mean_record_interval(found.interval),
+            reason="" if found.interval.low is not None else found.interval.method,
+            details={"label": f"CLIP score ({task.extractors[need.extractor].name})"},
+            marks={"variant": options.clip_variant},
+        )
+    ]
+
+
+def mean_record_interval(found: MeanInterval) -> Interval | None:
+    """The interval of a record; None where a single draw has no spread."""
+    if found.low is None or found.high is None:
+        return None
+    return Interval(low=found.low, high=found.high, level=found.level, method=found.method)
+
+
+CLIP_SCORE = Metric(_needs, _records)

@@ -91,9 +91,9 @@ def compare(
 def read_relation(one: tuple[float, float], other: tuple[float, float]) -> str | None:
     """How a centre (x, y) lies to another one: by the axis along which they are further apart.
 
-    >>> read_relation((10, 30), (40, 35))
+    >>> read_relation((10.0, 30.0), (40.0, 35.0))
     'left of'
-    >>> read_relation((30, 50), (32, 10))
+    >>> read_relation((30.0, 50.0), (32.0, 10.0))
     'below'
     """
     dx, dy = one[0] - other[0], one[1] - other[1]
@@ -273,7 +273,7 @@ class _Summary:
     """Turns per-image counts into records."""
 
     counts: Mapping[str, Int[np.ndarray, " images"]]
-    shuffled: Mapping[str, Int[np.ndarray, " rounds*images"]] | None
+    shuffled: Mapping[str, Int[np.ndarray, " checks"]] | None
     scenes: Sequence[Scene]
     level: float
     resamples: int

@@ -1,8 +1,8 @@
 """How much each image moves the Fréchet distance: its influence function.
 
-With the optimal map T = R^{1/2} (R^{1/2} S R^{1/2})^{-1/2} R^{1/2} from the samples' Gaussian N(m, S)
-to the reference's N(m_r, R), the derivative of the distance with respect to S is I - T, with
-respect to R it is I - T^{-1}, so that
+With the optimal map T = R^{1/2} (R^{1/2} S R^{1/2})^{-1/2} R^{1/2} from the samples' Gaussian
+N(m, S) to the reference's N(m_r, R), the derivative of the distance with respect to S is I - T,
+with respect to R it is I - T^{-1}, so that
 
     IF(x) = (x - m)' (I - T) (x - m) + 2 (m - m_r)' (x - m), less its mean,
     IF_r(y) = (y - m_r)' (I - T^{-1}) (y - m_r) - 2 (m - m_r)' (y - m_r), less its mean.

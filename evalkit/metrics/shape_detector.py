@@ -131,7 +131,7 @@ def _regions(chroma: Chroma) -> Iterator[_Region]:
     labels = _split_colours(labels, projections)
     areas = np.bincount(labels.ravel())
     numbers = [n for n in range(1, len(areas)) if areas[n] >= MIN_AREA_PX / 2]
-    owner = _nearest_label(np.where(np.isin(labels, numbers), labels, 0), _REACH_PX)
+    owner = _nearest_label(np.where(np.isin(labels, numbers), labels, 0), float(_REACH_PX))
     for number in numbers:
         yield _make_region(chroma, labels == number, owner == number)
 
@@ -278,8 +278,9 @@ class _Template:
 @cache
 def _template(shape: str) -> _Template:
     side, scale = _TEMPLATE_PX, 4
+    large = float(side * scale)
     picture = Image.new("L", (3 * side * scale, 3 * side * scale), 0)
-    draw_outline(ImageDraw.Draw(picture), shape, (side * scale, side * scale), side * scale)
+    draw_outline(ImageDraw.Draw(picture), shape, (large, large), large)
     picture = picture.reduce(scale)
     found = _moments(np.asarray(picture, dtype=np.float64)[side:-side, side:-side] / 255)
     return _Template(

@@ -1,0 +1,144 @@
+"""FID and its kin as records and as a `torchmetrics.Metric`: the Fréchet distance of any features.
+
+Every distance comes as two records: the plug-in value, which the literature reports, with its
+standard error; and `...-infinity`, freed of the bias of finitely many images, with an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.metrics.frechet import MIN_IMAGES
+from evalkit.metrics.influence import Transport
+from evalkit.metrics.intervals import FrechetInterval, frechet_interval
+from evalkit.metrics.moments import Moments
+from evalkit.metrics.task import (
+    INCEPTION,
+    Metric,
+    Need,
+    ScoreOptions,
+    Task,
+    features_need,
+    require_inception,
+)
+from evalkit.results import Interval, ResultRecord
+
+_NO_INTERVAL = "no interval: the plug-in value is biased upward at this n; see {infinity}"
+
+
+def fid_needs(options: ScoreOptions) -> Sequence[Need]:
+    """Inception's features, whatever else is measured."""
+    require_inception(options, "fid")
+    return [features_need(options)]
+
+
+def fd_needs(options: ScoreOptions) -> Sequence[Need]:
+    """The features that the options name."""
+    return [features_need(options)]
+
+
+def frechet_records(task: Task) -> list[ResultRecord]:
+    """The plug-in distance and fd_infinity, each with what can be said of it.
+
+    Raises:
+        NotEnoughImagesError: Fewer than two images in a set.
+    """
+    need = task.needs[0]
+    name = "fid" if need.extractor == INCEPTION and task.name == "fd" else task.name
+    reference = task.real(need)
+    if reference is None:
+        reference = task.real_moments(need)
+    if reference is None:
+        reason = f"the reference file holds no statistics of layer {task.layer(need)}"
+        return [task.not_applicable(need, "lower", reason, metric=name)]
+    found = frechet_interval(
+        task.fake(need),
+        reference,
+        fake_ids=task.fake_ids,
+        real_ids=None if isinstance(reference, Moments) else task.real_ids,
+        level=task.options.level,
+        splits=task.options.splits,
+        seed=task.options.seed,
+    )
+    influential = _influential(task, need, reference, found)
+    return [_plug_in(task, need, name, found, influential), _infinity(task, need, name, found)]
+
+
+def _plug_in(
+    task: Task, need: Need, name: str, found: FrechetInterval, influential: list[dict[str, Any]]
+) -> ResultRecord:
+    reason = _NO_INTERVAL.format(infinity=f"{name}-infinity")
+    details: dict[str, Any] = {"n_reference": found.n_reference, "dimensions": found.dim}
+    if found.standard_error is None:
+        reason = f"no interval: {found.reason}"
+        details["mark"] = "n <= d"
+    if influential:
+        details["most_influential"] = influential
+    return task.record(
+        need,
+        value=found.value,
+        direction="lower",
+        metric=name,
+        standard_error=found.standard_error,
+        reason=reason,
+        details=details,
+    )
+
+
+def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:
+    metric = f"{name}-infinity"
+    if found.corrected is None or found.low is None or found.high is None:
+        return task.not_applicable(need, "lower", found.reason, metric=metric)
+    interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
+    return task.record(
+        need,
+        value=found.corrected,
+        direction="lower",
+        metric=metric,
+        standard_error=found.standard_error,
+        interval=interval,
+        reason=found.reason,
+        details={
+            "label": f"{task.label(need)}∞",
+            "n_reference": found.n_reference,
+            "dimensions": found.dim,
+        },
+        marks={
+            "matched_ids": found.num_matched,
+            "halvings": task.options.splits,
+            "halving_seed": task.options.seed,
+        },
+    )
+
+
+def _influential(
+    task: Task, need: Need, reference: Any, found: FrechetInterval
+) -> list[dict[str, Any]]:
+    """The samples that push the distance up most, by their place among the samples."""
+    if found.standard_error is None or not task.options.num_influential:
+        return []
+    features = task.fake(need)
+    moments = reference if isinstance(reference, Moments) else Moments.from_features(reference)
+    transport = Transport.between(Moments.from_features(features), moments)
+    influences = transport.influence_of_fake(features) / len(features)
+    order = np.argsort(-influences, kind="stable")[: task.options.num_influential]
+    return [
+        {
+            "index": task.samples.kept[i],
+            "file": Path(task.items[i].name).name,
+            "caption": task.items[i].caption,
+            "caption_id": task.items[i].caption_id,
+            "influence": float(influences[i]),
+        }
+        for i in order
+    ]
+
+
+FID = Metric(fid_needs, frechet_records)
+FD = Metric(fd_needs, frechet_records)
+
+__all__ = ["FD", "FID", "MIN_IMAGES", "frechet_records"]

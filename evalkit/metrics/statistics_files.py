@@ -1,0 +1,143 @@
+"""Reference statistics in files: evalkit's own, and those of other tools.
+
+| written by | arrays |
+|---|---|
+| evalkit | `mu`, `sigma`, `n`, `identity` (the extractor, as JSON) |
+| pytorch-fid, clean-fid | `mu`, `sigma` |
+| clean-fid (KID) | `feats` |
+| ADM's evaluator | `mu`, `sigma`, `mu_s`, `sigma_s`, and the images `arr_0` |
+
+Only evalkit's say which extractor made them; of the others just the dimensions can be checked.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.downloads import sha256_of
+from evalkit.errors import DataError, MissingDataError
+from evalkit.metrics.moments import Moments
+
+_FOREIGN_LAYERS = {"mu": "2048", "mu_s": "spatial"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceStatistics:
+    """What is known of a reference whose images are not at hand."""
+
+    moments: Mapping[str, Moments]
+    """By layer."""
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By layer, where the file holds them."""
+    identity: Mapping[str, Any] | None = None
+    """The extractor; None where the file doesn't say."""
+    source: str = ""
+    """Name of the file."""
+    sha256: str = ""
+    """Hash of the file."""
+
+
+def read_statistics(path: Path | str) -> ReferenceStatistics:
+    """Read a statistics file of evalkit, pytorch-fid, clean-fid or ADM.
+
+    Raises:
+        MissingDataError: No such file.
+        DataError: Not a statistics file, or with damaged values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"{path}: no such file; give a statistics .npz")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
+            arrays = {name: stored[name] for name in stored.files if name in wanted}
+            names = stored.files
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a statistics file ({error}); expected .npz") from error
+    try:
+        return _from_arrays(arrays, path)
+    except KeyError as error:
+        raise DataError(f"{path}: it holds {names}, expected mu and sigma, or feats") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def is_statistics_file(path: Path | str) -> bool:
+    """Whether a file is an `.npz` with `mu` or `feats`, rather than a batch of images."""
+    path = Path(path)
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return bool({"mu.npy", "feats.npy"} & set(archive.namelist()))
+
+
+def write_statistics(path: Path | str, moments: Moments, identity: Mapping[str, Any]) -> None:
+    """Write mean and covariance with the extractor that made them.
+
+    pytorch-fid and clean-fid read the file too, and ignore what they don't know.
+
+    Args:
+        path: Where to; it should end in `.npz`.
+        moments: What to write.
+        identity: The extractor's identity, with the layer under `layer`.
+    """
+    from io import BytesIO
+
+    from evalkit.results import write_atomically
+
+    buffer = BytesIO()
+    extra = {} if moments.n is None else {"n": np.int64(moments.n)}
+    text = json.dumps(dict(identity), sort_keys=True)
+    np.savez(buffer, mu=moments.mean, sigma=moments.covariance, identity=np.array(text), **extra)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def refuse_other_extractor(
+    reference: ReferenceStatistics, identity: Mapping[str, Any], layer: str
+) -> None:
+    """Stop where the statistics were made with another extractor than the samples' features.
+
+    Raises:
+        DataError: Names the first difference.
+    """
+    if reference.identity is None:
+        return
+    wanted = {**identity, "layer": layer}
+    for key in sorted({*wanted, *reference.identity}):
+        theirs, ours = reference.identity.get(key), wanted.get(key)
+        if key != "preparation" and theirs != ours:
+            raise DataError(
+                f"{reference.source}: made with {key} {theirs!r}, the samples with {ours!r}; "
+                "statistics of another extractor can't be compared; make them again"
+            )
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> ReferenceStatistics:
+    identity = json.loads(str(arrays["identity"])) if "identity" in arrays else None
+    num = int(arrays["n"]) if "n" in arrays else None
+    moments: dict[str, Moments] = {}
+    features: dict[str, np.ndarray] = {}
+    if "feats" in arrays:
+        features["2048"] = arrays["feats"]
+        moments["2048"] = Moments.from_features(arrays["feats"])
+    for mean, layer in _FOREIGN_LAYERS.items():
+        if mean in arrays:
+            name = identity["layer"] if identity else layer
+            covariance = arrays[mean.replace("mu", "sigma")]
+            moments[name] = Moments.from_statistics(arrays[mean], covariance, num)
+    if not moments:
+        raise KeyError("mu")
+    return ReferenceStatistics(
+        moments=moments,
+        features=features,
+        identity=identity,
+        source=str(path),
+        sha256=sha256_of(path),
+    )

@@ -1,0 +1,284 @@
+"""What a metric is told, and how it answers.
+
+A metric is two functions: `needs` says which features it wants, `measure` turns them into records.
+Between the two, one pass over the images makes all features of all metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.errors import ConfigError
+from evalkit.features.base import Extractor, identity_hash
+from evalkit.features.pipeline import FeatureSet
+from evalkit.features.sources import ImageItem, Preparation
+from evalkit.features.store import StoredSet
+from evalkit.metrics.moments import Moments
+from evalkit.metrics.statistics_files import ReferenceStatistics, refuse_other_extractor
+from evalkit.results import Direction, Interval, ResultRecord
+
+INCEPTION = "inception"
+_VERSIONS = ("evalkit", "numpy", "pillow", "scipy", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """How to measure; whatever of it can change a number ends up in the fingerprints."""
+
+    features: str = INCEPTION
+    """Extractor of fd, kid and prdc: `inception`, `dinov2`, `shapes-clip` or an open_clip name."""
+    inception_weights: Path | None = None
+    """Weights file; None searches the cache, then downloads."""
+    inception_layer: str = "2048"
+    """Layer of fid, kid and prdc."""
+    resize: str = "tf1"
+    """How images come to Inception's 299 px, see `evalkit.features.resize`."""
+    clip_model: str = "ViT-B/32"
+    """CLIP of clip-score and r-precision."""
+    clip_variant: str = "torchmetrics"
+    """Definition of clip-score, see `evalkit.metrics.clip_score`."""
+    clip_prefix: str | None = None
+    """Put before each caption; None takes the variant's own."""
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    """At most; fewer where a set has fewer images."""
+    is_splits: int = 10
+    neighbours: tuple[int, ...] = (3, 5)
+    """The k of precision, recall, density and coverage."""
+    distractors: int = 99
+    """Wrong captions that r-precision ranks beside the right one."""
+    splits: int = 8
+    """Halvings behind fd_infinity."""
+    level: float = 0.95
+    """Coverage wanted of the intervals."""
+    seed: int = 0
+    batch_size: int = 32
+    workers: int | None = None
+    """Threads that decode; None takes one for each core, at most 8."""
+    device: str = "cpu"
+    precision: str = "float32"
+    store: Path | None = None
+    """Folder of the feature store; None takes the cache."""
+    sample_preparation: Preparation = field(default_factory=Preparation)
+    reference_preparation: Preparation = field(default_factory=Preparation)
+    skip_bad: bool = False
+    """Leave out images that can't be decoded, and say how many."""
+    num_influential: int = 24
+    """Images listed as pushing a Fréchet distance up most."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Features that a metric wants."""
+
+    extractor: str
+    """`inception`, `dinov2`, `shapes-clip` or `clip:NAME`."""
+    layer: str
+    """One of the extractor's layers; empty for its main one."""
+    reference: bool = True
+    """Whether the reference's features are wanted too."""
+    prefix: str | None = None
+    """Where caption embeddings are wanted: what goes before each caption."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the metrics' catalog."""
+
+    needs: Callable[[ScoreOptions], Sequence[Need]]
+    measure: Callable[[Task], list[ResultRecord]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference's images, or what a file says of them."""
+
+    items: Sequence[ImageItem] = ()
+    features: FeatureSet | None = None
+    statistics: ReferenceStatistics | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that one metric may look at."""
+
+    name: str
+    options: ScoreOptions
+    needs: Sequence[Need]
+    extractors: Mapping[str, Extractor]
+    items: Sequence[ImageItem]
+    """The samples that could be used."""
+    samples: FeatureSet
+    reference: Reference
+    captions: Mapping[Need, StoredSet]
+
+    def fake(self, need: Need) -> StoredSet:
+        """Features of the samples."""
+        return self.samples.of(self.extractors[need.extractor], need.layer or None)
+
+    def real(self, need: Need) -> StoredSet | np.ndarray | None:
+        """Features of the reference images; None where only statistics are known."""
+        if self.reference.features is not None:
+            return self.reference.features.of(self.extractors[need.extractor], need.layer or None)
+        statistics = self._statistics(need)
+        return None if statistics is None else statistics.features.get(self.layer(need))
+
+    def real_moments(self, need: Need) -> Moments | None:
+        """Mean and covariance of the reference from a file, where it holds this layer's."""
+        statistics = self._statistics(need)
+        return None if statistics is None else statistics.moments.get(self.layer(need))
+
+    def layer(self, need: Need) -> str:
+        """Name of the layer, the main one where the need doesn't say."""
+        return need.layer or next(iter(self.extractors[need.extractor].layers))
+
+    @cached_property
+    def fake_ids(self) -> list[str] | None:
+        """What each sample shares a draw with; None where nothing is known."""
+        ids = [item.image_id or item.caption_id for item in self.items]
+        if all(name is None for name in ids):
+            return None
+        return [name or f"sample {i}" for i, name in enumerate(ids)]
+
+    @cached_property
+    def real_ids(self) -> list[str] | None:
+        """Ids of the reference images, for pairing with the samples."""
+        ids = [item.image_id for item in self.reference.items]
+        if all(name is None for name in ids):
+            return None
+        return [name or f"reference {i}" for i, name in enumerate(ids)]
+
+    @property
+    def n_reference(self) -> int | None:
+        """Number of reference images, where it is known."""
+        return len(self.reference.items) or None
+
+    def record(
+        self,
+        need: Need,
+        *,
+        value: float | None,
+        direction: Direction,
+        metric: str | None = None,
+        interval: Interval | None = None,
+        details: Mapping[str, Any] | None = None,
+        marks: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> ResultRecord:
+        """A record with this task's fingerprint, the metric's own `marks`, and what was left out."""
+        skipped = {**self.samples.skipped}
+        if self.reference.features is not None:
+            skipped |= self.reference.features.skipped
+        more = {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
+        return ResultRecord(
+            metric=metric or self.name,
+            value=value,
+            n=len(self.items),
+            direction=direction,
+            interval=interval,
+            fingerprint={**self.fingerprint(need), **(marks or {})},
+            details={"label": self.label(need), **(details or {}), **more},
+            **fields,
+        )
+
+    def not_applicable(
+        self, need: Need, direction: Direction, reason: str, metric: str | None = None
+    ) -> ResultRecord:
+        """A record that says why there is no number."""
+        return self.record(
+            need,
+            value=None,
+            direction=direction,
+            metric=metric,
+            state="not_applicable",
+            reason=reason,
+        )
+
+    def label(self, need: Need) -> str:
+        """What the number may be called in a table."""
+        return self.extractors[need.extractor].metric_label
+
+    def fingerprint(self, need: Need) -> dict[str, Any]:
+        """All that could change the number, as far as this stage knows it."""
+        extractor, options = self.extractors[need.extractor], self.options
+        marks: dict[str, Any] = {
+            "extractor": {
+                "name": extractor.name,
+                "layer": self.layer(need),
+                **extractor.identity,
+            },
+            "extractor_hash": identity_hash(extractor.identity),
+            "samples_sha256": _hash_of_set(self.samples.sha256s),
+            "sample_preparation": options.sample_preparation.identity(),
+            "skipped_samples": len(self.samples.skipped),
+        }
+        if need.reference:
+            marks |= self._reference_marks()
+        if any(item.caption for item in self.items):
+            marks["captions_sha256"] = _hash_of_set([item.caption or "" for item in self.items])
+        if need.prefix is not None:
+            marks |= {"clip_model": extractor.name, "prefix": need.prefix}
+        marks["versions"] = {name: version(name) for name in _VERSIONS}
+        return marks
+
+    def _reference_marks(self) -> dict[str, Any]:
+        statistics = self.reference.statistics
+        if statistics is not None:
+            marks = {"reference_statistics": Path(statistics.source).name}
+            if statistics.identity is None:
+                marks["reference_note"] = "made by an unnamed extractor and preparation"
+            return {**marks, "reference_sha256": statistics.sha256}
+        assert self.reference.features is not None
+        return {
+            **self.options.reference_preparation.identity(),
+            "reference_sha256": _hash_of_set(self.reference.features.sha256s),
+            "num_reference": len(self.reference.items),
+            "skipped_reference": len(self.reference.features.skipped),
+        }
+
+    def _statistics(self, need: Need) -> ReferenceStatistics | None:
+        statistics = self.reference.statistics
+        if statistics is not None:
+            identity = self.extractors[need.extractor].identity
+            refuse_other_extractor(statistics, identity, self.layer(need))
+        return statistics
+
+
+def features_need(options: ScoreOptions, *, layer: str = "", reference: bool = True) -> Need:
+    """The need for the features that the options name."""
+    if options.features == INCEPTION:
+        return Need(INCEPTION, layer or options.inception_layer, reference)
+    return Need(extractor_key(options.features), "", reference)
+
+
+def extractor_key(name: str) -> str:
+    """How extractors are told apart: open_clip's names get `clip:` before them."""
+    if name in (INCEPTION, "dinov2", "shapes-clip") or name.startswith("clip:"):
+        return name
+    return f"clip:{name}"
+
+
+def require_inception(options: ScoreOptions, metric: str) -> None:
+    """Stop where a metric of the Inception network is asked of other features.
+
+    Raises:
+        ConfigError: Says which metric to ask for instead.
+    """
+    if options.features != INCEPTION:
+        raise ConfigError(
+            f"{metric} is defined by the Inception network, not by features {options.features!r}; "
+            "leave --features out, or ask for fd"
+        )
+
+
+def _hash_of_set(names: Sequence[str]) -> str:
+    """One hash for a set, whatever its order."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
