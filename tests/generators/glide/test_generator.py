@@ -1,0 +1,135 @@
+"""GLIDE behind the Generator interface: the shipped one, and the released format end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
+from generators.base import Request, resolve_settings
+from generators.catalog import load_generator
+from generators.errors import UnsafeWeightsError, UnsupportedRequestError
+from generators.glide import generator as module
+from generators.glide.generator import GlideGenerator
+from generators.glide.model import SuperResText2ImUNet, Text2ImUNet
+from generators.glide.presets import RELEASED
+from generators.glide.tokenizer import train_merges, vocabulary
+
+QUICK = {"steps": "base=2,upsampler=2"}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> GlideGenerator:
+    generator = load_generator("glide:tiny")
+    assert isinstance(generator, GlideGenerator)
+    return generator
+
+
+def test_an_image_depends_on_its_seed_and_prompt_alone(tiny: GlideGenerator) -> None:
+    settings = resolve_settings(tiny.spec, **QUICK)
+    asked = Request(prompt="a red circle", seed=5)
+    others = [Request(prompt="a blue square", seed=s) for s in (5, 6)]
+    alone = tiny.generate([asked], settings)[0].image
+    among = tiny.generate([*others, asked], settings)[2].image
+    assert alone is not None
+    assert among is not None
+    assert alone.shape == (64, 64, 3)
+    assert alone.dtype == np.uint8
+    assert np.abs(alone.astype(int) - among).max() <= 1
+    again = tiny.generate([asked, dataclasses.replace(asked, seed=6)], settings)
+    assert not np.array_equal(again[0].image, again[1].image)
+
+
+def test_a_long_caption_is_cut_and_says_so(tiny: GlideGenerator) -> None:
+    settings = resolve_settings(tiny.spec, **QUICK)
+    samples = tiny.generate([Request(prompt=p) for p in ("a red circle", "red " * 50)], settings)
+    assert [sample.notes for sample in samples] == [(), ("caption truncated",)]
+
+
+def test_a_request_without_a_prompt_is_refused(tiny: GlideGenerator) -> None:
+    with pytest.raises(UnsupportedRequestError, match="prompt"):
+        tiny.generate([Request(seed=1)], tiny.spec.default_settings())
+
+
+def test_the_untrained_twin_is_another_model() -> None:
+    untrained = load_generator("glide:tiny-untrained").spec
+    assert untrained.training_data == ()
+    assert untrained.weights_sha256 == "random"
+    assert "untrained" in untrained.display_name
+
+
+def test_unknown_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no weights 'base'; it has: glide-tiny-base"):
+        load_generator("glide:tiny", weights={"base": Path("x")})
+
+
+@pytest.fixture
+def released_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Weights and vocabulary in the released format, of networks that a test can afford."""
+    merges = train_merges(["a red circle and a blue square"] * 3, 20)
+    ids = vocabulary(merges)
+    text = dataclasses.replace(
+        RELEASED.base.network.text, n_vocab=len(ids), xf_width=32, xf_layers=1, xf_heads=2
+    )  # type: ignore[type-var]
+    small = {"model_channels": 32, "num_res_blocks": 1, "num_head_channels": 32}
+    stages = {}
+    for name, stage in (("base", RELEASED.base), ("upsampler", RELEASED.upsampler)):
+        unet = dataclasses.replace(
+            stage.network.unet, **small, channel_mult=(1, 2), attention_downsamples=(2,)
+        )
+        network = dataclasses.replace(stage.network, unet=unet, text=text)
+        stages[name] = dataclasses.replace(stage, network=network)
+    monkeypatch.setattr(module, "RELEASED", dataclasses.replace(RELEASED, **stages))
+    files = {
+        "glide-base": tmp_path / "base.pt",
+        "glide-upsampler": tmp_path / "upsample.pt",
+        "gpt2-encoder": tmp_path / "encoder.json.gz",
+        "gpt2-merges": tmp_path / "vocab.bpe.gz",
+    }
+    torch.save(Text2ImUNet(stages["base"].network).state_dict(), files["glide-base"])
+    torch.save(
+        SuperResText2ImUNet(stages["upsampler"].network).state_dict(), files["glide-upsampler"]
+    )
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+    files["gpt2-encoder"].write_bytes(gzip.compress(json.dumps(ids).encode()))
+    files["gpt2-merges"].write_bytes(gzip.compress("\n".join(lines).encode()))
+    return files
+
+
+def test_weights_in_the_released_format_sample(released_files: dict[str, Path]) -> None:
+    generator = load_generator("glide", weights=released_files)
+    assert generator.spec.name == "glide:released"
+    assert generator.spec.training_data == ("openai-filtered",)
+    settings = resolve_settings(generator.spec, steps="base=2,upsampler=1")
+    sample = generator.generate([Request(prompt="a red circle", seed=0)], settings)[0]
+    assert sample.image is not None
+    assert sample.image.shape == (256, 256, 3)
+    defaults = generator.spec.default_settings()
+    assert (defaults["base"].guidance, defaults["base"].steps) == (3.0, 100)
+    assert defaults["upsampler"].options["temperature"] == 0.997
+
+
+def test_weights_of_another_shape_list_the_keys(released_files: dict[str, Path]) -> None:
+    state = torch.load(released_files["glide-base"], weights_only=True)
+    state["surprise"] = state.pop("out.2.bias")
+    torch.save(state, released_files["glide-base"])
+    with pytest.raises(WeightsError, match=r"missing: out\.2\.bias.*extra: surprise"):
+        load_generator("glide", weights=released_files)
+
+
+def test_a_pickle_with_code_is_refused(released_files: dict[str, Path]) -> None:
+    torch.save({"run": print, "module": torch.nn.Linear(1, 1)}, released_files["glide-base"])
+    with pytest.raises(UnsafeWeightsError, match="refused"):
+        load_generator("glide", weights=released_files)
+
+
+def test_a_file_that_is_not_there_is_named(released_files: dict[str, Path]) -> None:
+    released_files["glide-base"].unlink()
+    with pytest.raises(MissingWeightsError, match=r"glide-base=.*no such file"):
+        load_generator("glide", weights=released_files)
