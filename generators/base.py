@@ -147,7 +147,8 @@ def _apply(
                 + ", ".join(having)
             )
         parsed = _parse(spec, stage, setting, raw)
-        changed[stage] = replace(changed[stage], **{setting: parsed})
+        change: dict[str, Any] = {setting: parsed}
+        changed[stage] = replace(changed[stage], **change)
     return changed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from evalkit.errors import RunFolderError
 from evalkit.generation import run_fingerprint
@@ -65,12 +66,12 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
     return target
 
 
-def _kept(run: RunFolder) -> dict[str, dict[str, float]]:
+def _kept(run: RunFolder) -> dict[str, Any]:
     path = run.path / "scores.json"
     if not path.is_file():
         return {}
     try:
-        kept: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8"))
+        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise RunFolderError(f"{path} is damaged ({error}); run `evalkit fid` again") from error
     return kept

@@ -47,4 +47,5 @@ def shapes_training_set(
         if index % 500 == 499:
             report(index + 1, num_images)
     report(num_images, num_images)
-    return load("generators.training.data:TrainingSet")(images, captions, labels)
+    drawn: TrainingSet = load("generators.training.data:TrainingSet")(images, captions, labels)
+    return drawn

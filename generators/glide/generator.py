@@ -51,8 +51,8 @@ class GlideGenerator:
         device: str,
     ) -> None:
         self.spec = spec
-        self.base = base.to(device, memory_format=torch.channels_last).eval()
-        self.upsampler = upsampler.to(device, memory_format=torch.channels_last).eval()
+        self.base = base.to(device).to(memory_format=torch.channels_last).eval()
+        self.upsampler = upsampler.to(device).to(memory_format=torch.channels_last).eval()
         self.processes = processes
         self.tokenizer = tokenizer
 
@@ -136,7 +136,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
     parts = {part: zoo_weights(part, weights.get(part)) for part in names}
     trained = name == "glide:tiny"
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(UNTRAINED_SEED)
+        torch.default_generator.manual_seed(UNTRAINED_SEED)
         base = Text2ImUNet(GlideConfig.from_flat(parts["glide-tiny-base"].recipe.model))
         upsampler = SuperResText2ImUNet(
             GlideConfig.from_flat(parts["glide-tiny-upsampler"].recipe.model)

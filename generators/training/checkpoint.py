@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +21,34 @@ from evalkit.results import write_atomically
 from generators.training.ema import MovingAverage
 
 
-def save_checkpoint(
-    path: Path,
-    *,
-    step: int,
-    recipe_hash: str,
-    network: nn.Module,
-    ema: MovingAverage,
-    optimizer: torch.optim.Optimizer,
-    seconds: float,
-) -> None:
+@dataclass(frozen=True)
+class TrainingState:
+    """All that changes while a network is trained, and the recipe that it is trained by."""
+
+    recipe_hash: str
+    network: nn.Module
+    ema: MovingAverage
+    optimizer: torch.optim.Optimizer
+
+
+def save_checkpoint(path: Path, state: TrainingState, *, step: int, seconds: float) -> None:
     """Store all that is needed to go on as if nothing had happened."""
     tensors: dict[str, Tensor] = {}
-    tensors |= {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.network.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
+    tensors |= {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in state.ema.network.state_dict().items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(v) for key, v in values.items()}
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    meta = {"step": step, "recipe": recipe_hash, "seconds": seconds, "ema": ema.num_updates}
+    meta = {
+        "step": step,
+        "recipe": state.recipe_hash,
+        "seconds": seconds,
+        "ema": state.ema.num_updates,
+    }
     write_atomically(path, save(tensors, {"training": json.dumps(meta)}))
 
 
-def load_checkpoint(
-    path: Path,
-    *,
-    recipe_hash: str,
-    network: nn.Module,
-    ema: MovingAverage,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[int, float]:
+def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
     """Restore a run.
 
     Returns:
@@ -63,17 +63,17 @@ def load_checkpoint(
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors has no public exception of its own
         raise WeightsError(f"{path}: not a training checkpoint ({error})") from error
-    if meta["recipe"] != recipe_hash:
+    if meta["recipe"] != state.recipe_hash:
         raise WeightsError(f"{path} belongs to another recipe; choose another --out or delete it")
-    network.load_state_dict(_under(tensors, "network."))
-    ema.network.load_state_dict(_under(tensors, "ema."))
-    ema.num_updates = meta["ema"]
-    state: dict[int, dict[str, Any]] = {}
+    state.network.load_state_dict(_under(tensors, "network."))
+    state.ema.network.load_state_dict(_under(tensors, "ema."))
+    state.ema.num_updates = meta["ema"]
+    values: dict[int, dict[str, Any]] = {}
     for key, value in _under(tensors, "optimizer.").items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    full = optimizer.state_dict()
-    optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})
+        values.setdefault(int(index), {})[name] = value
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": values, "param_groups": groups})
     return meta["step"], meta["seconds"]
 
 

@@ -24,7 +24,12 @@ from evalkit.errors import ConfigError
 from evalkit.registry import require, resolve
 from evalkit.results import write_atomically
 from evalkit.run import config_hash
-from generators.training.checkpoint import export_weights, load_checkpoint, save_checkpoint
+from generators.training.checkpoint import (
+    TrainingState,
+    export_weights,
+    load_checkpoint,
+    save_checkpoint,
+)
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
@@ -83,11 +88,11 @@ def train(
     write_atomically(out / "recipe.json", json.dumps(recipe_dict, indent=2).encode())
 
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(recipe.seed)
         build = resolve(recipe.network, NETWORKS, kind="networks")
         trainee: nn.Module = build(recipe.model, recipe.objective)
-    trainee.to(accelerator.device, memory_format=torch.channels_last)
-    network = trainee.network
+    trainee.to(accelerator.device).to(memory_format=torch.channels_last)
+    network: nn.Module = trainee.get_submodule("network")
     ema = MovingAverage(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -96,17 +101,15 @@ def train(
         weight_decay=settings.weight_decay,
     )
     checkpoint = out / "checkpoint.safetensors"
-    state = {"recipe_hash": config_hash(recipe_dict), "network": network, "ema": ema}
+    state = TrainingState(config_hash(recipe_dict), network, ema, optimizer)
     done, seconds = 0, 0.0
     if checkpoint.exists():
-        done, seconds = load_checkpoint(checkpoint, optimizer=optimizer, **state)
+        done, seconds = load_checkpoint(checkpoint, state)
     wrapped, optimizer = accelerator.prepare(trainee, optimizer)
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
-            save_checkpoint(
-                checkpoint, step=step, optimizer=optimizer, seconds=seconds + clock(), **state
-            )
+            save_checkpoint(checkpoint, state, step=step, seconds=seconds + clock())
 
     started = last_kept = time.monotonic()
 
