@@ -1,0 +1,155 @@
+"""`backup`, `restore`, `export`, `import`: a study's data in files."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drawbench.commands.options import DatabaseUrl, StudyPath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from drawbench.store import Store
+
+
+class ExportForm(StrEnum):
+    """What can be written."""
+
+    VOTES = "votes"
+    RATINGS = "ratings"
+    RATERS = "raters"
+    QUOTAS = "quotas"
+    REPORTS = "reports"
+    LABEL_STUDIO = "label-studio"
+
+
+class ImportForm(StrEnum):
+    """What can be read."""
+
+    VOTES = "votes"
+    LABEL_STUDIO = "label-studio"
+    BATCH = "batch"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("backup")(backup)
+    app.command("restore")(restore)
+    app.command("export")(export)
+    app.command("import")(import_)
+
+
+def backup(
+    study: StudyPath,
+    out: Annotated[Path, typer.Argument(help="Zip file to write.", metavar="FILE")],
+    database: DatabaseUrl = "",
+) -> None:
+    """Write a study, its images and all votes to one file. Raters may go on meanwhile."""
+    from drawbench.backup import back_up
+
+    typer.echo(f"{out}: {_counted(back_up(_open(study, database), out))}")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="Zip file that backup wrote.", metavar="FILE")],
+    study: StudyPath,
+    database: DatabaseUrl = "",
+) -> None:
+    """Make a study anew from a backup, on SQLite or PostgreSQL."""
+    from drawbench.backup import restore as run
+
+    typer.echo(f"{study}: {_counted(run(file, study, database))}")
+
+
+def export(
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    form: Annotated[ExportForm, typer.Option("--as", help="What to write.")] = ExportForm.VOTES,
+    url_prefix: Annotated[
+        str, typer.Option(help="For label-studio: what stands before the names of images.")
+    ] = "/data/local-files/?d=images/",
+    database: DatabaseUrl = "",
+) -> None:
+    """Write votes, answers about single sets, raters, quotas or reported images as CSV.
+
+    With --as label-studio: the tasks as JSON, and the labelling interface beside it as XML.
+    """
+    from drawbench.exchange import label_studio_config, label_studio_tasks
+    from evalkit.results import write_atomically
+
+    store = _open(study, database)
+    if form is ExportForm.LABEL_STUDIO:
+        tasks = label_studio_tasks(store, url_prefix=url_prefix)
+        write_atomically(out, json.dumps(tasks, indent=1, ensure_ascii=False).encode())
+        write_atomically(out.with_suffix(".xml"), label_studio_config(store).encode())
+        typer.echo(f"{out}: {len(tasks)} tasks; {out.with_suffix('.xml')}: labelling interface")
+        return
+    frame = _frame(store, form)
+    _write_csv(out, frame)
+    typer.echo(f"{out}: {len(frame)} rows")
+
+
+def import_(
+    study: StudyPath,
+    file: Annotated[Path, typer.Argument(help="File to read.", metavar="FILE")],
+    form: Annotated[
+        ImportForm,
+        typer.Option(
+            "--as",
+            help="votes: CSV; label-studio: its JSON export; batch: a Prolific or MTurk CSV.",
+        ),
+    ] = ImportForm.VOTES,
+    database: DatabaseUrl = "",
+) -> None:
+    """Take votes from elsewhere into a study, or match a crowd platform's batch with its raters."""
+    from drawbench.exchange import import_label_studio, import_votes_csv, match_batch
+
+    store = _open(study, database)
+    if form is ImportForm.BATCH:
+        table = match_batch(store, file).table
+        typer.echo(table.to_string(index=False))
+        return
+    read = import_votes_csv if form is ImportForm.VOTES else import_label_studio
+    report = read(store, file)
+    typer.echo(
+        f"{report.num_votes} votes on {report.num_items} items by {report.num_raters} raters "
+        "imported"
+    )
+
+
+def _open(study: Path, database: str) -> Store:
+    from drawbench.store import open_store
+    from drawbench.study import load_study
+
+    return open_store(load_study(study), database)
+
+
+def _frame(store: Store, form: ExportForm) -> pd.DataFrame:
+    from drawbench import exports
+
+    makers = {
+        ExportForm.VOTES: exports.votes_frame,
+        ExportForm.RATINGS: exports.ratings_frame,
+        ExportForm.RATERS: exports.raters_frame,
+        ExportForm.QUOTAS: exports.quota_frame,
+        ExportForm.REPORTS: exports.reports_frame,
+    }
+    return makers[form](store)
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    from drawbench.votes import csv_text
+    from evalkit.results import write_atomically
+
+    rows = frame.astype(object).itertuples(index=False, name=None)
+    write_atomically(path, csv_text(list(frame.columns), rows).encode())
+
+
+def _counted(counts: dict[str, int]) -> str:
+    shown = ("rater", "vote", "report")
+    return ", ".join(f"{counts[name]} {name}s" for name in shown)

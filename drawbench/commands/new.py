@@ -1,0 +1,199 @@
+"""`new` and `upgrade`: make a study from a suite and the images of two or more models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from drawbench.commands.options import DatabaseUrl, StudyPath
+from drawbench.errors import StudyError
+
+if TYPE_CHECKING:
+    from drawbench.sources import ImageSource
+    from drawbench.study import Study, StudyConfig
+    from drawbench.suites import Suite
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("new")(new)
+    app.command("upgrade")(upgrade)
+
+
+def new(
+    study: StudyPath,
+    suite: Annotated[str, typer.Option(help="drawbench, parti, shapes-bench, FILE or NAME=FILE.")],
+    models: Annotated[
+        str,
+        typer.Option(
+            help="NAME=FOLDER,NAME=FOLDER: run folders, or folders of PROMPT_ID_0.png, ...",
+            metavar="LIST",
+        ),
+    ],
+    preset: Annotated[str, typer.Option(help="Design to start from.")] = "imagen-drawbench",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; takes the place of --preset.")
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="NAME=FOLDER of the real images, for imagen-coco.")
+    ] = "",
+    category: Annotated[
+        list[str] | None, typer.Option(help="Only prompts of this category; can be repeated.")
+    ] = None,
+    images_per_side: Annotated[int | None, typer.Option(help="Images in a set.")] = None,
+    raters: Annotated[int | None, typer.Option(help="Ratings wanted of each item.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="category: one category per rater; mixed: some of all.")
+    ] = None,
+    items_per_rater: Annotated[int | None, typer.Option(help="Largest hand of a rater.")] = None,
+    practice: Annotated[int | None, typer.Option(help="Practice items.")] = None,
+    checks: Annotated[int | None, typer.Option(help="Attention checks per rater.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of sides and orders.")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading that raters see.")] = None,
+    contact: Annotated[str | None, typer.Option(help="Address that raters can write to.")] = None,
+    completion_code: Annotated[
+        str | None, typer.Option(help="One code for all, as Prolific wants it.")
+    ] = None,
+    invited_only: Annotated[
+        bool | None, typer.Option("--invited-only", help="Let in by personal link only.")
+    ] = None,
+    allow_reranked: Annotated[
+        bool | None,
+        typer.Option("--allow-reranked", help="Take images that are the best of several."),
+    ] = None,
+    database: DatabaseUrl = "",
+) -> None:
+    """Make a study: copy the images under blind names and lay out who sees what."""
+    from drawbench.study import load_preset, make_config, read_config_file
+
+    sources = _named_folders(models, "--models")
+    given = {
+        "models": list(sources),
+        "reference": next(iter(_named_folders(reference, "--reference")), None) or None,
+        "images_per_side": images_per_side,
+        "raters_per_item": raters,
+        "layout": layout,
+        "items_per_rater": items_per_rater,
+        "num_practice": practice,
+        "num_checks": checks,
+        "seed": seed,
+        "title": title,
+        "contact": contact,
+        "completion_code": completion_code,
+        "invited_only": invited_only,
+        "allow_reranked": allow_reranked,
+    }
+    base = load_preset(preset) if config is None else read_config_file(config)
+    settings = {**base, **{key: value for key, value in given.items() if value is not None}}
+    resolved = make_config(settings, source=str(config or "options"))
+    folders = {**sources, **_named_folders(reference, "--reference")}
+    made = _make(study, resolved, _chosen(suite, category or []), folders)
+    _register(made, database)
+    _describe(made)
+
+
+def upgrade(study: StudyPath, database: DatabaseUrl = "") -> None:
+    """Bring the tables of a study's database up to date, or make them in another database."""
+    from drawbench.study import load_study
+
+    _register(load_study(study), database)
+    typer.echo("the tables are up to date")
+
+
+def _named_folders(text: str, option: str) -> dict[str, Path]:
+    """NAME=FOLDER pairs; a folder without a name is called by its own."""
+    folders: dict[str, Path] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, separator, folder = part.partition("=")
+        path = Path(folder if separator else name).expanduser()
+        name = name.strip() if separator else path.name
+        if name in folders:
+            raise StudyError(f"{option}: {name!r} is named twice. Give each model its own name.")
+        folders[name] = path
+    return folders
+
+
+def _chosen(name: str, categories: Sequence[str]) -> Suite:
+    from drawbench.suites import load_suite, make_suite
+
+    suite = load_suite(name)
+    unknown = [category for category in categories if category not in suite.categories]
+    if unknown:
+        raise StudyError(
+            f"{suite.name} has no category {unknown[0]!r}. Known: {', '.join(suite.categories)}."
+        )
+    if not categories:
+        return suite
+    kept = [prompt for prompt in suite.prompts if prompt.category in categories]
+    note = f"only {', '.join(categories)}: {len(kept)} of the {len(suite.prompts)} prompts"
+    return make_suite(
+        suite.name,
+        [(prompt.text, prompt.category) for prompt in kept],
+        source=suite.source,
+        ids=[prompt.id for prompt in kept],
+        notes=(*suite.notes, note),
+    )
+
+
+def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, Path]) -> Study:
+    from rich.progress import Progress
+
+    from drawbench.making import make_study
+
+    sources = [_source(name, folder, suite, config) for name, folder in folders.items()]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("copying images", total=None)
+        return make_study(
+            path,
+            config,
+            suite,
+            sources,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _source(name: str, folder: Path, suite: Suite, config: StudyConfig) -> ImageSource:
+    from drawbench.sources import open_source
+
+    return open_source(
+        name,
+        folder,
+        suite.prompts,
+        per_prompt=config.images_per_side,
+        allow_reranked=config.allow_reranked,
+    )
+
+
+def _register(study: Study, database: str) -> None:
+    from drawbench.store import open_store
+
+    open_store(study, database, create=True).database.close()
+
+
+def _describe(study: Study) -> None:
+    console, config = Console(), study.config
+    num_items = sum(len(items) for items in study.blocks.values())
+    facts: dict[str, Any] = {
+        "suite": f"{study.document.suite.name}, {len(study.document.prompts)} prompts",
+        "compared": ", ".join([*config.models, *([config.reference] if config.reference else [])]),
+        "images a side": config.images_per_side,
+        "raters needed": len(study.blocks) * config.raters_per_item,
+        "ratings wanted": f"{num_items * config.raters_per_item} ({num_items} items x "
+        f"{config.raters_per_item})",
+    }
+    for name, value in facts.items():
+        console.print(f"{name}: {escape(str(value))}", highlight=False)
+    for card in study.document.models:
+        console.print(f"samples of {escape(card.name)}: {card.selection}", highlight=False)
+        for note in card.notes:
+            console.print(f"  note: {escape(note)}", highlight=False)
+    for note in study.document.suite.notes:
+        console.print(f"note: {escape(note)}", highlight=False)
+    console.print(
+        f"next: evalkit drawbench rate {escape(str(study.path))}", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,116 @@
+"""`status`, `invite`, `withdraw`, `rehearse`: the people of a study, and those who stand in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from drawbench.commands.options import DatabaseUrl, StudyPath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from drawbench.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("status")(status)
+    app.command("invite")(invite)
+    app.command("withdraw")(withdraw)
+    app.command("rehearse")(rehearse)
+
+
+def status(study: StudyPath, database: DatabaseUrl = "") -> None:
+    """Show how far a study is: ratings by category, raters by state, reported images."""
+    from drawbench.exports import quota_frame, raters_frame, reports_frame
+
+    store = _open(study, database)
+    console = Console()
+    console.print(_quota_table(quota_frame(store)))
+    states = raters_frame(store)["state"].value_counts()
+    text = ", ".join(f"{count} {state}" for state, count in states.items()) or "none yet"
+    console.print(f"raters: {text}", highlight=False)
+    console.print(f"reported images: {len(reports_frame(store))}", highlight=False)
+
+
+def invite(
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="CSV to write: rater_id, link (MTurk reads it).")],
+    count: Annotated[int, typer.Option(min=1, help="How many links.")] = 25,
+    address: Annotated[
+        str, typer.Option(help="Address of the rating page.")
+    ] = "http://127.0.0.1:8501",
+    block: Annotated[
+        str | None, typer.Option(help="Category for these raters; by default the study chooses.")
+    ] = None,
+    database: DatabaseUrl = "",
+) -> None:
+    """Make personal links. Each opens one rater's place; only their hashes are stored."""
+    from drawbench.errors import StudyError
+    from drawbench.exchange import invitations
+    from drawbench.votes import csv_text
+    from evalkit.results import write_atomically
+
+    if out.exists():
+        raise StudyError(f"{out} exists, and lost links can't be made again. Name another file.")
+    rows = invitations(_open(study, database), count, address=address, block=block)
+    write_atomically(out, csv_text(["rater_id", "link"], rows).encode())
+    typer.echo(f"{len(rows)} links written to {out}; whoever has one can rate in its place")
+
+
+def withdraw(
+    study: StudyPath,
+    rater: Annotated[str, typer.Argument(help="Name of the rater in exports, or external id.")],
+    database: DatabaseUrl = "",
+) -> None:
+    """Delete a rater and everything they left; their items go to others."""
+    store = _open(study, database)
+    store.withdraw(store.rater_named(rater).id)
+    typer.echo(
+        "deleted; earlier exports and backups may still hold their answers, delete them there too"
+    )
+
+
+def rehearse(
+    study: StudyPath,
+    raters: Annotated[
+        int | None, typer.Option(min=1, help="How many; without it, until the study is full.")
+    ] = None,
+    lead: Annotated[
+        float, typer.Option(help="True lead of the first model, in units of one vote's noise.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated raters.")] = 0,
+    database: DatabaseUrl = "",
+) -> None:
+    """Fill a study with simulated raters, marked as such in every export and report."""
+    from drawbench.rehearsal import rehearse as run
+    from drawbench.simulate import SimulatedPanel
+
+    store = _open(study, database)
+    names = [*store.study.config.models, *filter(None, [store.study.config.reference])]
+    strengths = {name: lead * (index == 0) for index, name in enumerate(names)}
+    done = run(store, SimulatedPanel(strengths=strengths, seed=seed), num_raters=raters)
+    typer.echo(f"{done} simulated raters rated; the study is now marked as simulated")
+
+
+def _open(study: Path, database: str) -> Store:
+    from drawbench.store import open_store
+    from drawbench.study import load_study
+
+    return open_store(load_study(study), database)
+
+
+def _quota_table(quotas: pd.DataFrame) -> Table:
+    table = Table("category", "done", "in work", "open", "wanted", title="complete ratings")
+    sums = quotas.groupby("category", sort=False)[["done", "in_work", "open", "wanted"]].sum()
+    for category, row in sums.iterrows():
+        table.add_row(escape(str(category)), *(str(int(value)) for value in row))
+    table.add_section()
+    table.add_row("all", *(str(int(value)) for value in sums.sum()))
+    return table

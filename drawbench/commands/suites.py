@@ -1,0 +1,52 @@
+"""`suites` and `suite`: which prompts there are, and whether a list is what it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("suites")(list_suites)
+    app.command("suite")(show_suite)
+
+
+def list_suites() -> None:
+    """List the prompt suites that can be asked for by name."""
+    from drawbench.suites import suite_names
+
+    for name in suite_names():
+        typer.echo(name)
+
+
+def show_suite(
+    name: Annotated[
+        str, typer.Argument(help="Name, file, or NAME=FILE.", metavar="SUITE", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the prompts with their ids to this CSV.")
+    ] = None,
+) -> None:
+    """Load a suite, verify it, and say what it holds."""
+    from drawbench.suites import load_suite, write_suite
+
+    suite = load_suite(name)
+    table = Table(
+        "category", "prompts", title=escape(f"{suite.name}: {len(suite.prompts)} prompts")
+    )
+    for category, count in suite.categories.items():
+        table.add_row(escape(category), str(count))
+    console = Console()
+    console.print(table)
+    console.print(f"sha256 {suite.sha256}\nfrom {escape(suite.source)}", highlight=False)
+    for note in suite.notes:
+        console.print(f"note: {escape(note)}", highlight=False)
+    if out is not None:
+        write_suite(out, suite)
+        console.print(f"written to {escape(str(out))}", highlight=False)
