@@ -96,7 +96,8 @@ def main() -> None:
         name: next(r.value for r in records if r.metric == "fd") for name, records in rows.items()
     }
     floor, ceiling = fd["real images"], fd["untrained"]
-    assert floor is not None and ceiling is not None
+    assert floor is not None
+    assert ceiling is not None
     print("\n(FD - floor) / (ceiling - floor):")
     for guidance in GUIDANCE:
         value = fd[f"glide:tiny, guidance {guidance}"]
