@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evalkit.errors import ConfigError, DataError
 
-RGBImage = UInt8[np.ndarray, "height width 3"]
+RGBImage = UInt8[np.ndarray, "_height _width 3"]
 Crop = Literal["center", "squash", "none"]
 Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
 

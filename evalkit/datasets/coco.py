@@ -15,8 +15,8 @@ from typing import Any
 
 from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
 from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
+from evalkit.downloads import cache_root
 from evalkit.errors import DataError, MissingDataError
-from evalkit.features.weights import cache_root
 
 COCO_SPLIT = "val2014"
 

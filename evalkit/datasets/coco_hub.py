@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.datasets.base import check_inside
+from evalkit.downloads import require_network
 from evalkit.errors import DataError, NetworkError
-from evalkit.features.weights import require_network
 from evalkit.results import write_atomically
 
 HUB_REPOSITORY = "lmms-lab/COCO-Caption"

@@ -21,8 +21,8 @@ from evalkit.datasets.coco import annotation_file, load_coco
 from evalkit.datasets.shapes_captions import CAPTIONS_PER_IMAGE, write_captions
 from evalkit.datasets.shapes_draw import draw_scene
 from evalkit.datasets.shapes_scene import IMAGE_SIZE_PX, Dice, Scene, Split, sample_scene
+from evalkit.downloads import cache_root
 from evalkit.errors import ConfigError, DataError
-from evalkit.features.weights import cache_root
 from evalkit.images import encode_png
 from evalkit.results import write_atomically
 

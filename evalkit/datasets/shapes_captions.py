@@ -30,7 +30,7 @@ _SENTENCE_SHARE = 0.3
 def write_captions(scene: Scene, dice: Dice) -> list[str]:
     """Five distinct captions; about a third are sentences with a capital and a full stop."""
     texts = dice.shuffled(_paraphrases(scene, dice))[:CAPTIONS_PER_IMAGE]
-    return [_as_sentence(t) if dice.uniform(0, 1) < _SENTENCE_SHARE else t for t in texts]
+    return [_as_sentence(t) if dice.uniform(0.0, 1.0) < _SENTENCE_SHARE else t for t in texts]
 
 
 def mentions(caption: str) -> frozenset[str]:

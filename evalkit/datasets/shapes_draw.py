@@ -82,11 +82,11 @@ def _fill_unit_square(points: Points) -> Points:
 
 
 def _square() -> Points:
-    return ((0, 0), (1, 0), (1, 1), (0, 1))
+    return ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
 def _triangle() -> Points:
-    return ((0.5, 0), (1, 1), (0, 1))
+    return ((0.5, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
 def _star() -> Points:
@@ -98,10 +98,10 @@ def _star() -> Points:
 
 
 def _cross() -> Points:
-    low, high = 0.34, 0.66
+    near, low, high, far = 0.0, 0.34, 0.66, 1.0
     return (
-        (low, 0), (high, 0), (high, low), (1, low), (1, high), (high, high),
-        (high, 1), (low, 1), (low, high), (0, high), (0, low), (low, low),
+        (low, near), (high, near), (high, low), (far, low), (far, high), (high, high),
+        (high, far), (low, far), (low, high), (near, high), (near, low), (low, low),
     )  # fmt: skip
 
 

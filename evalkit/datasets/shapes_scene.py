@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
+from evalkit.errors import ConfigError
+
 T = TypeVar("T")
 Split = Literal["train", "val"]
 SceneKind = Literal["single", "relation", "count", "several"]
@@ -230,9 +232,9 @@ def split_of(scene: Scene) -> Split:
 def sample_scene(seed: int, split: Split, index: int) -> Scene:
     """Scene number `index` of a split; the same three arguments give the same scene anywhere."""
     if split not in get_args(Split):
-        raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+        raise ConfigError(f"No split {split!r} of shapes; choose 'train' or 'val'.")
     dice = Dice("shapes", seed, split, index)
-    held_out = split == "val" and dice.uniform(0, 1) < HELD_OUT_SHARE_OF_VAL
+    held_out = split == "val" and dice.uniform(0.0, 1.0) < HELD_OUT_SHARE_OF_VAL
     kind = dice.weighted(KIND_WEIGHTS)
     while True:
         scene = _draw_scene(dice, kind)
@@ -334,9 +336,9 @@ def _pair_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
 def _spread_along(dice: Dice, sides: Sequence[float]) -> list[float]:
     """Starts of two boxes along one axis, the first before the second by at least the gap."""
     slack = IMAGE_SIZE_PX - 2 * MARGIN_PX - GAP_PX - sum(sides)
-    lead = dice.uniform(0, slack)
+    lead = dice.uniform(0.0, slack)
     first = MARGIN_PX + lead
-    return [first, first + sides[0] + GAP_PX + dice.uniform(0, slack - lead)]
+    return [first, first + sides[0] + GAP_PX + dice.uniform(0.0, slack - lead)]
 
 
 def _grid_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
@@ -346,7 +348,7 @@ def _grid_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
     starts = (MARGIN_PX, half + GAP_PX / 2)
     cells = dice.shuffled([(x, y) for y in starts for x in starts])
     return [
-        _square_box(x + dice.uniform(0, room - side), y + dice.uniform(0, room - side), side)
+        _square_box(x + dice.uniform(0.0, room - side), y + dice.uniform(0.0, room - side), side)
         for (x, y), side in zip(cells, sides, strict=True)
     ]
 

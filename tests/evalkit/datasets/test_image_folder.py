@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import open_dataset
 from evalkit.errors import ConfigError, DataError, MissingDataError, UnknownNameError
@@ -108,9 +109,9 @@ def test_open_by_name(write_coco: Callable[..., Path]):
 def test_open_shapes_draws_them(monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
 
-    def load(*, split: str, on_progress: object) -> str:
+    def load(*, split: str, on_progress: object) -> CaptionedFiles:
         asked.append(split)
-        return split
+        return CaptionedFiles("shapes", Path(), (), {})
 
     monkeypatch.setattr("evalkit.datasets.open.load_shapes", load)
     open_dataset("shapes")

@@ -40,7 +40,7 @@ def wanted(*items: tuple[str, str], relation: str | None = None) -> Scene:
 
 
 def seen(shape: str, colour: str, at: tuple[float, float], size: str = "small") -> Detection:
-    return Detection(shape, colour, size, (at[0], at[1], at[0] + 15, at[1] + 15), 150, 0.9)
+    return Detection(shape, colour, size, (at[0], at[1], at[0] + 15, at[1] + 15), 150.0, 0.9)
 
 
 RED_RING, BLUE_STAR = ("ring", "red"), ("star", "blue")
@@ -109,12 +109,12 @@ def test_the_best_matching_counts_not_the_first():
 @pytest.mark.parametrize(
     ("one", "other", "relation"),
     [
-        ((10, 30), (40, 35), "left of"),
-        ((40, 35), (10, 30), "right of"),
-        ((30, 10), (32, 50), "above"),
-        ((30, 50), (32, 10), "below"),
-        ((30, 30), (33, 32), None),
-        ((10, 10), (30, 50), "above"),
+        ((10.0, 30.0), (40.0, 35.0), "left of"),
+        ((40.0, 35.0), (10.0, 30.0), "right of"),
+        ((30.0, 10.0), (32.0, 50.0), "above"),
+        ((30.0, 50.0), (32.0, 10.0), "below"),
+        ((30.0, 30.0), (33.0, 32.0), None),
+        ((10.0, 10.0), (30.0, 50.0), "above"),
     ],
 )
 def test_relations_are_read_along_the_longer_axis(
@@ -124,7 +124,7 @@ def test_relations_are_read_along_the_longer_axis(
 
 
 @settings(max_examples=50, deadline=None)
-@given(*[st.floats(0, 64)] * 4)
+@given(*[st.floats(0.0, 64.0)] * 4)
 def test_relations_are_antisymmetric(x: float, y: float, u: float, v: float):
     inverse = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
     relation = read_relation((x, y), (u, v))

@@ -164,7 +164,7 @@ def test_forms_that_are_none_of_the_shapes():
 
 
 def test_specks_are_passed_over():
-    image = draw_scene(one_object("square", "blue", "large", 10, 10))
+    image = draw_scene(one_object("square", "blue", "large", 10.0, 10.0))
     image[50:54, 50:54] = COLOURS["red"]
     assert [found.colour for found in detect(image)] == ["blue"]
 
@@ -192,7 +192,7 @@ def test_objects_of_one_colour_that_run_together_are_two():
 
 
 def test_other_image_sizes_are_scaled_first():
-    image = draw_scene(one_object("star", "purple", "large", 20, 20))
+    image = draw_scene(one_object("star", "purple", "large", 20.0, 20.0))
     for size_px in (32, 128, 256):
         scaled = np.array(Image.fromarray(image).resize((size_px, size_px)))
         (found,) = detect(scaled)
