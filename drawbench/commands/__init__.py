@@ -3,4 +3,14 @@
 A module imports what it needs inside its command, so that `--help` stays quick.
 """
 
-COMMAND_MODULES = ()
+COMMAND_MODULES = (
+    "suites",
+    "new",
+    "rate",
+    "raters",
+    "archive",
+    "results",
+    "plan",
+    "simulate",
+    "convert",
+)

@@ -44,6 +44,11 @@ class ReportingCard(BaseModel):
     screenshots: tuple[Path, ...] = ()
     """What raters saw; PNG or JPEG files."""
 
+    def completed_by(self, other: ReportingCard) -> ReportingCard:
+        """This card with what the other one states in place of its own."""
+        stated = {name: getattr(other, name) for name in other.model_fields_set}
+        return self.model_copy(update=stated)
+
     def rows(self) -> list[tuple[str, str]]:
         """Labels and texts in the order of the page."""
         count = "" if self.images_per_side is None else str(self.images_per_side)

@@ -27,7 +27,7 @@ from drawbench.votes import orient_pairs
 Boundary = Literal["none", "pocock", "obrien-fleming"]
 
 POWER = 0.8
-NODES = 400  # of the quadrature over one look; false-positive rates are then right to five digits
+NODES = 160  # of the quadrature over one look; false-positive rates are then right to five digits
 MAX_RATERS = 10_000
 
 

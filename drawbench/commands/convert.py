@@ -1,0 +1,40 @@
+"""`evalkit drawbench convert`: votes of other tools as our own CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("convert")(convert)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="File of votes from another tool.")],
+    form: Annotated[
+        str, typer.Option("--from", help="label-studio, mturk, prolific, arena or pick-a-pic.")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(help="WORD=a, tie, b, left or right: what an answer means; repeatable."),
+    ] = None,
+    submissions: Annotated[
+        Path | None, typer.Option(help="Prolific's list of submissions.")
+    ] = None,
+) -> None:
+    """Read votes that another tool collected and write them as a CSV for `results --votes`."""
+    from drawbench.imports import import_votes, parse_words
+    from drawbench.votes import write_votes
+
+    imported = import_votes(
+        source, form=form, words=parse_words(answer or []), submissions=submissions
+    )
+    write_votes(out, imported.votes)
+    for reason, number in imported.skipped.items():
+        typer.echo(f"left out: {number} {reason}", err=True)
+    typer.echo(f"{len(imported.votes)} votes: {out}")

@@ -1,0 +1,192 @@
+"""`evalkit drawbench results`: what the votes of a study, or of a file, say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drawbench.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from drawbench.report.page import Context
+    from drawbench.stats.analysis import Analysis
+    from drawbench.stats.clustered import Estimate
+    from drawbench.stats.preference import Preference
+    from drawbench.stats.raters import QualityRules
+
+
+class Ties(StrEnum):
+    """What a tie counts."""
+
+    half = "half"
+    drop = "drop"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("results")(results)
+
+
+def results(
+    study: Annotated[Path | None, typer.Argument(help="Folder of a study.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="File of votes instead of a study.")] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--from", help="Form of FILE: votes, label-studio, mturk, prolific, arena, pick-a-pic."
+        ),
+    ] = "votes",
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(help="WORD=a, tie, b, left or right: what an answer means; repeatable."),
+    ] = None,
+    submissions: Annotated[
+        Path | None, typer.Option(help="Prolific's list of submissions.")
+    ] = None,
+    ties: Annotated[Ties, typer.Option(help="Ties are half a win each, or left out.")] = Ties.half,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="CSV prompt_id, model, score[, metric] to hold against votes."),
+    ] = None,
+    card: Annotated[Path | None, typer.Option(help="TOML with the reporting card.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and CSV tables.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write records here.")] = None,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for none.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of Elo's orders.")] = 0,
+    database: Annotated[str, typer.Option(help="Database of the study, if not its own.")] = "",
+) -> None:
+    """Win rates with intervals, agreement, rankings: of a study, or of --votes FILE."""
+    from dataclasses import replace
+
+    from drawbench.report.card import read_card
+    from drawbench.report.write import all_records, write_report
+    from drawbench.stats.agreement import read_scores
+    from drawbench.stats.analysis import Options, analyse
+    from evalkit.results import write_records
+
+    if (study is None) == (votes is None):
+        raise StudyError("say whose votes: either STUDY or --votes FILE, not both.")
+    if votes is not None:
+        table, context, rules = _of_file(votes, form, answer or [], submissions)
+    else:
+        table, context, rules = _of_study(Path(str(study)), database)
+    if card is not None:
+        context = replace(context, card=context.card.completed_by(read_card(card)))
+    options = Options(ties=ties.value, level=level, resamples=resamples, seed=seed, rules=rules)
+    analysis = analyse(table, options=options, scores=read_scores(scores) if scores else None)
+    _print(analysis, context)
+    if json_file is not None:
+        write_records(json_file, all_records(analysis, context))
+        typer.echo(f"records: {json_file}")
+    if out is not None:
+        typer.echo(f"report: {write_report(out, analysis, context)[0]}")
+
+
+def _of_file(
+    path: Path, form: str, answers: list[str], submissions: Path | None
+) -> tuple[pd.DataFrame, Context, QualityRules]:
+    from drawbench.imports import import_votes, parse_words
+    from drawbench.report.page import Context
+    from drawbench.stats.raters import QualityRules
+
+    imported = import_votes(path, form=form, words=parse_words(answers), submissions=submissions)
+    for reason, number in imported.skipped.items():
+        typer.echo(f"left out: {number} {reason}", err=True)
+    return imported.votes, Context(source=path.name), QualityRules()
+
+
+def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, QualityRules]:
+    from drawbench.exports import votes_frame
+    from drawbench.report.study import context_of, rules_of
+    from drawbench.store import open_store
+    from drawbench.study import load_study
+    from drawbench.votes import validate_votes
+
+    store = open_store(load_study(path), database)
+    votes = validate_votes(votes_frame(store), source=str(path))
+    return votes, context_of(store), rules_of(store.study)
+
+
+def _print(analysis: Analysis, context: Context) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if analysis.simulated:
+        share = f"{analysis.num_simulated} of {analysis.num_votes} votes"
+        console.print(f"SIMULATED: {share} come from no person.")
+    if context.label:
+        console.print(context.label.upper(), markup=False)
+    for table in _tables(analysis):
+        console.print(table)
+    for line in _lines(analysis):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _tables(analysis: Analysis) -> Iterator[Table]:
+    """One table for each question on each pair."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    for pair in analysis.pairs:
+        for question in pair.questions:
+            title = f"A = {pair.model_a}, B = {pair.model_b}: {question.overall.question}"
+            table = Table(title=escape(title), title_justify="left")
+            for name in ("", "A %", "tie %", "B %", "win rate of A", "interval", "verdict"):
+                table.add_column(name, justify="left" if name in ("", "verdict") else "right")
+            table.add_row(*_row("all votes", question.overall))
+            if question.category_mean:
+                table.add_row(*_row("mean of categories", question.category_mean))
+            table.add_section()
+            for item in question.categories:
+                table.add_row(*_row(escape(item.category or "no category"), item))
+            yield table
+
+
+def _row(name: str, item: Preference) -> Iterator[str]:
+    yield name
+    for share in (item.share_a, item.share_tie, item.share_b):
+        yield f"{100 * share.value:.1f}"
+    interval = item.win_rate.interval
+    yield f"{100 * item.win_rate.value:.1f} %"
+    yield f"{100 * interval.low:.1f} - {100 * interval.high:.1f}" if interval else "none"
+    yield {"a": "A", "b": "B", "undecided": "undecided"}[item.verdict]
+
+
+def _with_interval(estimate: Estimate) -> str:
+    text = f"{100 * estimate.value:.1f} %"
+    if estimate.interval is None:
+        return text
+    return f"{text} [{100 * estimate.interval.low:.1f}, {100 * estimate.interval.high:.1f}]"
+
+
+def _lines(analysis: Analysis) -> Iterator[str]:
+    for pair in analysis.pairs:
+        yield f"{pair.model_a} against {pair.model_b}: {pair.conclusion.sentence}"
+    yield f"{analysis.num_votes} votes, {analysis.num_raters} raters, {analysis.num_prompts} prompts"
+    for ranking in analysis.rankings:
+        if not ranking.models:
+            yield f"{ranking.kind}, {ranking.question}: {ranking.reason}"
+            continue
+        places = ", ".join(f"{place.model} {place.points:+.0f}" for place in ranking.models)
+        yield f"{ranking.kind}, {ranking.question}: {places}"
+    for item in analysis.agreements:
+        if item.category is None:
+            told = f"{item.alpha:.2f}" if item.alpha is not None else f"none ({item.reason})"
+            yield f"agreement, {item.question}: Krippendorff's alpha {told}"
+    if analysis.side_bias.left_rate is not None:
+        rate = _with_interval(analysis.side_bias.left_rate)
+        yield f"the left side won {rate}{', a side bias' if analysis.side_bias.biased else ''}"
+    if analysis.filtered:
+        yield f"{analysis.num_flagged} raters flagged; without them (the results above hold them):"
+        for pair in analysis.filtered.pairs:
+            for question in pair.questions:
+                rate = _with_interval(question.overall.win_rate)
+                yield f"  {pair.model_a} : {pair.model_b}, {question.overall.question}: {rate}"
