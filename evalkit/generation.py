@@ -17,7 +17,7 @@ from evalkit.datasets.base import (
     hash_captions,
     select_captions,
 )
-from evalkit.datasets.opening import open_dataset
+from evalkit.datasets.open import open_dataset
 from evalkit.engine.local import generate
 from evalkit.errors import ConfigError, RunFolderError
 from evalkit.features.base import ProgressFactory, silent
@@ -93,7 +93,8 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     settings = load("generators.base:resolve_settings")(
         generator.spec, guidance=options.guidance, steps=options.steps, sampler=options.sampler
     )
-    dataset = open_dataset(options.data, coco_root=options.coco_root, progress=progress)
+    with progress(f"Opening {options.data}") as report:
+        dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
     captions = select_captions(dataset, _number(options.n, dataset), options.seed)
     config = _config(options, generator.spec, settings, dataset, captions)
     folder = options.out or default_folder(options.model, dataset.name, config)

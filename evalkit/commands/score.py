@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evalkit.catalog import DATASETS
 from evalkit.datasets.image_folder import load_image_folder
-from evalkit.datasets.opening import CAPTION_TABLES, open_dataset
+from evalkit.datasets.open import CAPTION_FILES, open_dataset
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
@@ -88,7 +88,7 @@ def open_samples(path: Path) -> Samples:
             subject=run.config["display_name"],
             fingerprint=run_fingerprint(run),
         )
-    for table in CAPTION_TABLES:
+    for table in CAPTION_FILES:
         if (path / table).is_file():
             folder = load_image_folder(path, captions=path / table)
             items = [
@@ -110,13 +110,14 @@ def open_reference(
     """
     path = Path(against)
     if against in DATASETS or against in third_party("datasets"):
-        dataset = open_dataset(against, coco_root=coco_root, progress=progress)
+        with progress(f"Opening {against}") as report:
+            dataset = open_dataset(against, coco_root=coco_root, on_progress=report)
         return dataset.name, reference_items(dataset)
     if path.is_file() and is_statistics_file(path):
         return None, read_statistics(path)
     if (path / "run.json").is_file():
         return None, open_samples(path).items
     if list(path.glob("annotations/captions_*.json")):
-        dataset = open_dataset(against, progress=progress)
+        dataset = open_dataset(against)
         return dataset.name, reference_items(dataset)
     return None, image_items(path)

@@ -8,11 +8,11 @@ from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.shapes import load_shapes
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, MissingDataError
 from evalkit.registry import load, third_party, unknown
 
 Report = Callable[[int, int], None]
-_CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
+CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 
 
 def open_dataset(
@@ -36,8 +36,11 @@ def open_dataset(
     Raises:
         UnknownNameError: No data set has this name, and it is no folder.
         MissingDataError: Found nowhere.
+        ConfigError: `coco_root` for another data set, or a choice that isn't clear.
         DataError: Found, but broken.
     """
+    if coco_root is not None and name != "coco":
+        raise ConfigError(f"--coco-root goes with --coco, not with --data {name}")
     if name == "coco":
         return find_coco(coco_root, split=split or COCO_SPLIT, on_progress=on_progress)
     if name == "shapes":
@@ -46,6 +49,8 @@ def open_dataset(
         opened: CaptionedImages = load(third_party("datasets")[name])(on_progress=on_progress)
         return opened
     folder = Path(name)
+    if not folder.is_dir() and len(folder.parts) > 1:
+        raise MissingDataError(f"{name}: no such folder")
     if not folder.is_dir():
         raise unknown(name, [*DATASETS, *third_party("datasets")], kind="datasets")
     return _open_folder(folder, split)
@@ -55,7 +60,7 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
     found = sorted((folder / "annotations").glob("captions_*.json"))
     splits = [path.stem.removeprefix("captions_") for path in found]
     if not splits:
-        tables = [folder / name for name in _CAPTION_FILES if (folder / name).is_file()]
+        tables = [folder / name for name in CAPTION_FILES if (folder / name).is_file()]
         if len(tables) > 1:
             names = " and ".join(path.name for path in tables[:2])
             raise ConfigError(f"{folder}: has {names}; keep one file of captions.")

@@ -107,10 +107,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
             f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it was "
             "changed after it was listed; make it again or drop the recorded hash"
         )
-    try:
-        pixels = images.read_rgb(data)
-    except DataError as error:
-        raise DataError(str(error).replace("image:", f"{item.name}:", 1)) from error
+    pixels = images.read_rgb(data, name=item.name)
     return _prepare(pixels, preparation)
 
 

@@ -161,7 +161,8 @@ def test_score_takes_a_run_folder_and_report_renders_it_again(tmp_path: Path, dr
 def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     from evalkit.commands import demo
-    from evalkit.datasets import opening, shapes
+    from evalkit.datasets import open as opening
+    from evalkit.datasets import shapes
 
     monkeypatch.setattr(opening, "load_shapes", lambda **o: shapes.load_shapes(num_images=30))
     demo.demo(tmp_path / "demo", 4)
