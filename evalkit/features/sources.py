@@ -217,7 +217,7 @@ def _bytes_of(item: ImageItem) -> bytes:
 
 def _prepare(
     pixels: UInt8[np.ndarray, "height width 3"], preparation: Preparation
-) -> UInt8[np.ndarray, "height width 3"]:
+) -> UInt8[np.ndarray, "prepared_height prepared_width 3"]:
     if preparation.crop == "center":
         pixels = images.center_crop(pixels)
     if preparation.size_px is None:

@@ -62,7 +62,11 @@ def test_a_record_can_not_lie(changes: dict[str, object]) -> None:
         ('{"schema_version": 2, "records": []}', "schema_version"),
         ('{"schema_version": 1}', "records"),
         ('{"schema_version": 1, "records": [{"metric": "fid"}]}', "not a result record"),
-        ('{"schema_version": 1, "records": [{"metric": "fid", "surprise": 1}]}', "surprise"),
+        (
+            '{"schema_version": 1, "records": [{"metric": "fid", "value": 1.0, "n": 1, '
+            '"direction": "lower", "surprise": 1}]}',
+            "surprise",
+        ),
     ],
 )
 def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path, content: str, complaint: str) -> None:
