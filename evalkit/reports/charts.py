@@ -17,6 +17,7 @@ from evalkit.results import ResultRecord
 _MARGIN_PERCENT = 3.0
 _TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _NUM_TICKS = 5
+_NUM_BARS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,20 @@ def histogram(raw: Any) -> Histogram | None:
     )
 
 
+def histogram_of(values: Sequence[float]) -> Histogram | None:
+    """The histogram of single values, in bars of a round width; None without two distinct ones."""
+    finite = sorted(value for value in values if math.isfinite(value))
+    if not finite or finite[0] == finite[-1]:
+        return None
+    step = _nice_step((finite[-1] - finite[0]) / _NUM_BARS)
+    first = math.floor(finite[0] / step)
+    counts = [0] * (math.floor(finite[-1] / step) - first + 1)
+    for value in finite:
+        counts[math.floor(value / step) - first] += 1
+    edges = [step * (first + place) for place in range(len(counts) + 1)]
+    return histogram({"edges": edges, "counts": counts})
+
+
 def nice_ticks(low: float, high: float) -> list[float]:
     """About five round numbers in [low, high].
 
@@ -123,8 +138,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / _NUM_TICKS
     if not rough > 0:
         return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * nice for nice in _TICK_STEPS if power * nice >= rough * (1 - 1e-9))
+    step = _nice_step(rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
 
@@ -159,6 +173,12 @@ class _Scale:
         return tuple(
             Tick(at=self.place(value), text=formatting.number(value, places)) for value in values
         )
+
+
+def _nice_step(rough: float) -> float:
+    """The next round number from `rough` on."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * nice for nice in _TICK_STEPS if power * nice >= rough * (1 - 1e-9))
 
 
 def _step_decimals(step: float) -> int:

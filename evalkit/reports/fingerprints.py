@@ -19,17 +19,23 @@ from evalkit.results import ResultRecord
 
 SUBJECT_KEYS = frozenset(
     {
-        "model", "generator", "display_name", "preset", "conditioning", "training_data",
-        "training_relation", "reranked", "candidates", "stages", "sampler", "steps", "guidance",
-        "thresholding", "settings", "device", "batch_size", "workers", "run", "config_hash", "out",
-        "command", "created",
+        "model", "generator", "display_name", "preset", "conditioning", "weights", "weights_sha256",
+        "training_data", "training_relation", "reranked", "candidates", "stages", "sampler",
+        "steps", "guidance", "thresholding", "settings", "device", "batch_size", "workers", "run",
+        "config_hash", "out", "command", "created", "samples_sha256", "skipped_samples",
     }
 )  # fmt: skip
 """First parts of the keys that describe the subject and not the measurement."""
 
-MINOR_KEYS = frozenset({"seed", "seed_rule", "versions", "precision", "platform"})
+MINOR_KEYS = frozenset(
+    {
+        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids", "halvings",
+        "halving_seed",
+    }
+)  # fmt: skip
 """Keys that move a number a little, or by chance alone; they are marked all the same."""
 
+_NEVER_SHARED = frozenset({"model", "display_name", "command", "run", "samples_sha256"})
 NOT_RECORDED = "not recorded"
 _HASH_DIGITS = 12
 _SHORT = 60
@@ -130,13 +136,13 @@ def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
 def subject_differences(fingerprints: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Entries about the subject that are not the same in all fingerprints, each value in order.
 
-    The model's name and the command line are left out: they differ always.
+    Names, hashes and command lines of the runs themselves are left out: they differ always.
     """
     flats = [flatten(fingerprint) for fingerprint in fingerprints]
     return {
         key: [_shown(flat, key) for flat in flats]
         for key in _differing(flats)
-        if _is_in(key, SUBJECT_KEYS - {"command", "model"})
+        if _is_in(key, SUBJECT_KEYS - _NEVER_SHARED)
     }
 
 

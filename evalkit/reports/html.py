@@ -73,6 +73,8 @@ class Report:
     """Versions by library."""
     headline: Sequence[str] = ()
     """Metrics shown as cards; empty for the first six records."""
+    single_values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By metric, what its value is the mean of, such as all CLIP scores; drawn as a histogram."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ def write_comparison_html(path: Path, report: ComparisonReport) -> None:
 
 def render(report: Report) -> str:
     """The page of one run."""
-    rows, notes = views.record_views(report.records)
+    rows, notes = views.record_views(report.records, report.single_values)
     fingerprint = {
         **views.agreed_entries([record.fingerprint for record in report.records]),
         **report.fingerprint,
@@ -256,6 +258,7 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

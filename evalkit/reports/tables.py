@@ -22,7 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of every CSV, before those of the fingerprint."""
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _CONTROL_STARTS = ("\t", "\r", "\n")
 _STATE_WORDS = {"not_applicable": "not applicable", "failed": "failed"}
@@ -57,9 +57,13 @@ def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
     rows = [tidy_row(record) for record in records]
     columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([safe_cell(name) for name in columns])
-    writer.writerows([safe_cell(row.get(name)) for name in columns] for row in rows)
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for cells in [columns, *([row.get(name) for name in columns] for row in rows)]:
+        safe = [safe_cell(cell) for cell in cells]
+        # With "\n" between lines, the csv module leaves a carriage return in a cell unquoted.
+        writer = quoting if any("\r" in cell for cell in safe) else plain
+        writer.writerow(safe)
     write_atomically(path, buffer.getvalue().encode("utf-8", "replace"))
 
 
@@ -94,14 +98,12 @@ def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table
     table.add_column("metric", overflow="fold")
     table.add_column(f"value [{levels.pop()} interval]" if one_level else "value", no_wrap=True)
     table.add_column("n", justify="right")
-    table.add_column("better", justify="center")
     table.add_column("note", overflow="fold", style="dim")
     for place, record in enumerate(records):
         cells = [
-            Text(wording.label(record)),
+            _metric_cell(record),
             _number_cell(record, alike.marks.get(place, ""), with_level=not one_level),
             Text(f"{record.n:,}"),
-            Text(formatting.direction_arrow(record.direction)),
             Text(_note(record, common)),
         ]
         table.add_row(*([Text(record.subject), *cells] if with_subject else cells))
@@ -117,8 +119,9 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
     table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes])
     table.add_column("model", overflow="fold")
     for name in columns:
-        first = next(record for record in records if column(record) == name)
-        heading = Text(f"{name[1]} {formatting.direction_arrow(first.direction)}")
+        members = [record for record in records if column(record) == name]
+        heading = Text(f"{name[1]} {formatting.direction_arrow(members[0].direction)}")
+        heading.append(f"\n{common_unit(members)}", "dim")
         table.add_column(heading, justify="right", overflow="fold")
     for subject in dict.fromkeys(record.subject for record in records):
         row = [_subject_cell(subject, wording.own_badges(records, subject, common))]
@@ -140,6 +143,12 @@ def matrix(
     return cells
 
 
+def common_unit(records: Iterable[ResultRecord]) -> str:
+    """The unit that the records share; empty where they have none or several."""
+    units = {record.unit for record in records}
+    return units.pop() if len(units) == 1 else ""
+
+
 def state_words(record: ResultRecord) -> str:
     """What stands where there is no number, such as `not applicable`; empty where there is one."""
     return _STATE_WORDS.get(record.state, "")
@@ -155,11 +164,16 @@ def _table(title: str, notes: Sequence[str]) -> Table:
     )
 
 
+def _metric_cell(record: ResultRecord) -> Text:
+    """Such as `Images per second ↑ (images/s)`."""
+    cell = Text(f"{wording.label(record)} {formatting.direction_arrow(record.direction)}")
+    return cell.append(f" ({record.unit})", style="dim") if record.unit else cell
+
+
 def _value_cell(record: ResultRecord, mark: str) -> Text:
     if record.state != "ok":
         return Text(state_words(record), style="yellow" if record.state != "failed" else "red")
-    unit = f" {record.unit}" if record.unit else ""
-    return Text(f"{formatting.value_text(record)}{unit}").append(_superscript(mark), style="yellow")
+    return Text(formatting.value_text(record)).append(f" ({mark})" * bool(mark), style="yellow")
 
 
 def _number_cell(record: ResultRecord, mark: str, *, with_level: bool) -> Text:
@@ -193,7 +207,3 @@ def _for_all(badge: wording.Badge) -> str:
 def _note(record: ResultRecord, common: Sequence[wording.Badge]) -> str:
     parts = [badge.text for badge in wording.badges(record) if badge not in common]
     return "; ".join([*parts, record.reason] if record.reason else parts)
-
-
-def _superscript(mark: str) -> str:
-    return f" ({mark})" if mark else ""

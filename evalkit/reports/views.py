@@ -19,10 +19,12 @@ from evalkit.reports.fingerprints import (
     flatten,
     value_text,
 )
-from evalkit.reports.tables import matrix, state_words
+from evalkit.reports.tables import common_unit, matrix, state_words
 from evalkit.results import ResultRecord
 
 _MOST_DETAIL_CHARACTERS = 300
+_MOST_DETAILS = 40
+_SHOWN_ELSEWHERE = ("histogram", "label", "mark")
 _MOST_CARDS = 6
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
 
@@ -75,6 +77,8 @@ class ColumnView:
     """One column of the table of models by metrics."""
 
     label: str
+    unit: str
+    """The unit of all records of the column; empty where they have none or several."""
     direction: str
     arrow: str
 
@@ -100,12 +104,21 @@ class DifferenceView:
 
 
 def record_view(
-    record: ResultRecord, mark: str = "", common: Sequence[wording.Badge] = ()
+    record: ResultRecord,
+    mark: str = "",
+    *,
+    common: Sequence[wording.Badge] = (),
+    single_values: Sequence[float] = (),
 ) -> RecordView:
-    """One record in words; `common` are the badges that the page shows elsewhere."""
+    """One record in words.
+
+    Args:
+        record: The record.
+        mark: Letter where others of its column were measured otherwise.
+        common: Badges that the page shows elsewhere, for all records.
+        single_values: What the value is the mean of; drawn as a histogram.
+    """
     badges = wording.badges(record)
-    details = {key: value for key, value in record.details.items() if key != "histogram"}
-    pairs = ((key, value_text(value)) for key, value in flatten(details).items())
     return RecordView(
         record=record,
         label=wording.label(record),
@@ -122,17 +135,26 @@ def record_view(
         badges=tuple(badges),
         own_badges=tuple(badge for badge in badges if badge not in common),
         mark=mark,
-        details=tuple((key, _cut(value)) for key, value in pairs),
-        histogram=charts.histogram(record.details.get("histogram")),
+        details=tuple(_details(record)),
+        histogram=charts.histogram(record.details.get("histogram"))
+        or charts.histogram_of(single_values),
     )
 
 
-def record_views(records: Sequence[ResultRecord]) -> tuple[list[RecordView], tuple[str, ...]]:
+def record_views(
+    records: Sequence[ResultRecord], single_values: Mapping[str, Sequence[float]] | None = None
+) -> tuple[list[RecordView], tuple[str, ...]]:
     """All records in words, and the notes on those that were not measured alike."""
     alike = comparability(records)
     common = wording.common_badges(records)
     views = [
-        record_view(record, alike.marks.get(at, ""), common) for at, record in enumerate(records)
+        record_view(
+            record,
+            alike.marks.get(place, ""),
+            common=common,
+            single_values=(single_values or {}).get(record.metric, ()),
+        )
+        for place, record in enumerate(records)
     ]
     return views, alike.notes
 
@@ -226,6 +248,16 @@ def agreed_entries(
     }
 
 
+def _details(record: ResultRecord) -> list[tuple[str, str]]:
+    """The further figures of a record, as far as a page has room for them."""
+    shown = {key: value for key, value in record.details.items() if key not in _SHOWN_ELSEWHERE}
+    pairs = [(key, _cut(value_text(value))) for key, value in flatten(shown).items()]
+    more = len(pairs) - _MOST_DETAILS
+    if more <= 0:
+        return pairs
+    return [*pairs[:_MOST_DETAILS], (f"and {more:,} more", "in results.json")]
+
+
 def _cell(
     records: Sequence[ResultRecord], place: int, alike: Comparability, best: Iterable[int]
 ) -> CellView:
@@ -250,11 +282,12 @@ def _best(
 
 
 def _column_view(records: Sequence[ResultRecord], name: tuple[str, str]) -> ColumnView:
-    first = next(record for record in records if column(record) == name)
+    members = [record for record in records if column(record) == name]
     return ColumnView(
         label=name[1],
-        direction=formatting.direction_words(first.direction),
-        arrow=formatting.direction_arrow(first.direction),
+        unit=common_unit(members),
+        direction=formatting.direction_words(members[0].direction),
+        arrow=formatting.direction_arrow(members[0].direction),
     )
 
 

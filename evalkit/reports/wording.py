@@ -21,9 +21,10 @@ INCEPTION_2015_PREFIX = "6726825d"
 OTHER_WEIGHTS = "weights not the 2015 ones"
 
 PROTOCOL_KEYS = (
-    "model", "training_relation", "reranked", "sampler", "steps", "guidance", "seed",
-    "dataset", "split", "captions", "reference", "num_reference", "crop", "filter", "size_px",
-    "extractor", "resize", "weights_sha256", "weights_note", "precision", "simulated", "command",
+    "model", "training_relation", "reranked", "sampler", "steps", "guidance", "seed", "dataset",
+    "split", "captions", "reference", "num_reference", "crop", "filter", "size_px", "simulated",
+    "created", "command",
+    "extractor",  # its name alone, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
 """Keys of a fingerprint that the report turns into words."""
 
@@ -107,9 +108,11 @@ def summary(record: ResultRecord) -> str:
 
 
 def source(record: ResultRecord) -> str:
-    """The paper that defines the metric; empty where the catalog doesn't say."""
-    row = METRICS.get(canonical(record.metric))
-    return "" if row is None else row.reference
+    """The paper that defines the metric, or the one it is part of; empty where none is known."""
+    name = canonical(record.metric)
+    while name and name not in METRICS:
+        name = name.rpartition("-")[0]
+    return METRICS[name].reference if name else ""
 
 
 def extractor_name(fingerprint: Mapping[str, Any]) -> str:
@@ -132,6 +135,8 @@ def badges(record: ResultRecord) -> list[Badge]:
     note = _weights_note(record)
     if note:
         found.append(Badge(text=note, tone="warn", meaning="Published values used other weights."))
+    if record.details.get("mark"):
+        found.append(Badge(text=str(record.details["mark"]), tone="warn", meaning=record.reason))
     return found + subject_badges(record.fingerprint)
 
 
@@ -267,11 +272,8 @@ def features_phrase(fingerprint: Mapping[str, Any]) -> str:
 
 
 def _extractor(fingerprint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The extractor's entries, whether they stand in an object of their own or among the others."""
-    extractor = fingerprint.get("extractor")
-    if isinstance(extractor, Mapping):
-        return extractor
-    return fingerprint if extractor else {}
+    extractor = fingerprint.get("extractor") or {}
+    return extractor if isinstance(extractor, Mapping) else {"name": extractor}
 
 
 def _weights_note(record: ResultRecord) -> str:

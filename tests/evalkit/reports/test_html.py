@@ -1,0 +1,302 @@
+"""The page is complete, self-contained and treats all text as text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit.reports.html import (
+    ComparisonReport,
+    Gallery,
+    Report,
+    ReportSample,
+    render,
+    render_comparison,
+    write_comparison_html,
+    write_html,
+)
+from evalkit.reports.thumbnails import MOST_EDGE_PX, thumbnail
+from tests.evalkit.reports.examples import MEASURING, NASTY_PROMPTS, make_record
+
+MOST_BYTES = 3 * 1024 * 1024
+"""A page is to be mailed; "a few MB" is the promise."""
+VOID = frozenset({"meta", "link", "img", "br", "hr", "input", "rect", "line", "circle"})
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page; fails where tags don't nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, attribute: str) -> list[str]:
+        return [value for _, name, value in self.attributes if name == attribute]
+
+
+@pytest.fixture(scope="module")
+def html(report: Report) -> str:
+    return render(report)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+@pytest.fixture(scope="module")
+def compared(comparison: ComparisonReport) -> Page:
+    return Page(render_comparison(comparison))
+
+
+def test_every_record_is_on_the_page(report: Report, page: Page) -> None:
+    rows = [value for tag, name, value in page.attributes if (tag, name) == ("td", "data-label")]
+    assert rows.count("Value") == len(report.records)
+    for record in report.records:
+        assert record.reason in page.text
+        if record.interval:
+            assert record.interval.method in page.text
+
+
+def test_states_are_shown_with_their_reasons(page: Page) -> None:
+    assert "not applicable" in page.text
+    assert "needs 100 distinct captions, the data set has 64" in page.text
+    assert "failed" in page.text
+    assert "neither cached nor downloadable" in page.text
+
+
+def test_headline_numbers_say_all_that_a_number_must(page: Page) -> None:
+    for wanted in (
+        "3.81", "[3.57, 4.06] 95 % interval", "n = 1,000", "lower is better", "higher is better",
+        "FD (shapes-clip)", "not an FID", "trained on this data set",
+    ):  # fmt: skip
+        assert wanted in page.text
+
+
+def test_the_fingerprint_is_complete(report: Report, page: Page) -> None:
+    for wanted in ("3fc1" * 16, "90be" * 16, "77aa" * 16, "51d0" * 16, "steps.upsampler"):
+        assert wanted in page.text
+    assert (
+        "evalkit fid --model glide:tiny --data shapes --n 1000 --out 'runs/my glide'" in page.text
+    )
+
+
+def test_prompts_with_markup_stay_text(html: str, page: Page) -> None:
+    assert page.tags["script"] == 0
+    assert "<script" not in html
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    for prompt in NASTY_PROMPTS:
+        assert " ".join(prompt.split()) in page.text
+        assert f"Generated image: {prompt}" in page.values("alt")
+
+
+def test_text_everywhere_is_escaped(scenes: list[Path]) -> None:
+    evil = "\"><script>alert(1)</script>'&"
+    record = make_record(
+        f"m{evil}", 1.0, subject=evil, unit=evil, reason=evil, half_width=0.1,
+        details={evil: evil, "mark": evil, "histogram": evil, "p_value": evil},
+        fingerprint={evil: evil, "extractor": evil, "model": evil, "training_relation": evil,
+                     "command": evil, "created": evil, "crop": evil, "reranked": evil},
+    )  # fmt: skip
+    other = replace(record, fingerprint={**record.fingerprint, "crop": "other" + evil})
+    failed = make_record(value=None, state="failed", reason=evil, subject=evil)
+    sample = ReportSample(
+        image=scenes[0], caption=evil, caption_id=evil, score=1.0, score_name=evil, notes=(evil,),
+        category=evil, subject=evil, reference=scenes[1],
+    )  # fmt: skip
+    samples = [sample, replace(sample, status=evil), replace(sample, image=Path(evil))]
+    galleries = [Gallery(title=evil, explanation=evil, samples=samples, layout=layout)
+                 for layout in ("grid", "by_caption")]  # fmt: skip
+    shared = {
+        "title": evil, "question": evil, "records": [record, other, failed],
+        "galleries": galleries, "fingerprint": {evil: evil}, "warnings": [evil],
+        "timings": {evil: 1.0}, "made_with": {evil: evil},
+    }  # fmt: skip
+    difference = replace(record, metric="fd-difference", subject=f"{evil} - {evil}")
+    shared_records = [record, other, failed, difference]
+    pages = [
+        render(Report(**shared)),
+        render_comparison(
+            ComparisonReport(subjects=[evil], **(shared | {"records": shared_records}))
+        ),
+    ]
+    for text in pages:
+        assert Page(text).tags["script"] == 0
+        assert "<script" not in text
+
+
+def test_nothing_is_fetched(page: Page, compared: Page, html: str) -> None:
+    for found in (page, compared):
+        for tag, name, value in found.attributes:
+            if name in ("src", "href", "srcset", "data", "action", "poster", "background"):
+                assert value.startswith(("data:", "#")), (tag, name, value[:80])
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert not re.search(r"url\(|@import|https?:", style)
+    assert "default-src 'none'" in html
+
+
+def test_every_image_has_an_alternative_and_a_size(page: Page) -> None:
+    images = page.tags["img"]
+    assert images > 40
+    for attribute in ("alt", "width", "height"):
+        values = [v for tag, name, v in page.attributes if (tag, name) == ("img", attribute)]
+        assert len(values) == images
+        assert all(values)
+
+
+def test_samples_without_an_image_say_why(page: Page) -> None:
+    assert "refused" in page.text
+    assert "the service refused: content policy" in page.text
+    assert "no image" in page.text
+    assert "truncated.png" in page.text
+
+
+def test_paths_of_this_machine_stay_out(report: Report, html: str) -> None:
+    image = report.galleries[0].samples[0].image
+    assert str(image.parent) not in html
+
+
+def test_a_missing_image_does_not_stop_the_report(tmp_path: Path) -> None:
+    sample = ReportSample(image=tmp_path / "gone.png", caption="gone")
+    gallery = Gallery(title="Samples", explanation="", samples=[sample])
+    assert (
+        "gone.png"
+        in Page(render(Report(title="t", question="q", records=[], galleries=[gallery]))).text
+    )
+
+
+def test_the_whole_page_is_small(html: str) -> None:
+    assert len(html.encode()) < MOST_BYTES
+
+
+def test_a_hundred_photographs_stay_small(tmp_path: Path) -> None:
+    # Smooth colour with grain compresses about as a photograph does.
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(40, 200, 512)[:, None, None] + rng.normal(0, 6, (512, 512, 3))
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.clip(ramp, 0, 255).astype(np.uint8)).save(path)
+    shown = thumbnail(path)
+    assert max(shown.width, shown.height) == MOST_EDGE_PX
+    assert shown.uri.startswith("data:image/jpeg;base64,")
+    assert 60 * len(shown.uri) < 2 * MOST_BYTES
+
+
+def test_small_images_are_embedded_without_loss(scenes: list[Path]) -> None:
+    shown = thumbnail(scenes[0])
+    assert shown.is_pixel_art
+    encoded = shown.uri.removeprefix("data:image/png;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as again, Image.open(scenes[0]) as first:
+        assert np.array_equal(np.asarray(again.convert("RGB")), np.asarray(first.convert("RGB")))
+
+
+def test_the_pages_keep_their_outline(page: Page, compared: Page) -> None:
+    for found in (page, compared):
+        assert found.tags["h1"] == 1
+        assert found.tags["main"] == 1
+        ids = found.values("id")
+        assert len(ids) == len(set(ids))
+        assert set(found.values("aria-labelledby")) <= set(ids)
+        assert not [v for t, n, v in found.attributes if (t, n) == ("html", "lang") and not v]
+
+
+def test_the_comparison_has_a_row_for_each_model(compared: Page) -> None:
+    for wanted in (
+        "glide:tiny", "unclip:tiny", "imagen:tiny", "dalle:tiny", "30.44", "[3.05, 3.65]",
+        "not measured", "too few images", "re-ranked", "share of images",
+    ):  # fmt: skip
+        assert wanted in compared.text
+    assert "CLIP score: a and b are not comparable:" in compared.text
+    assert "crop is center (a), squash (b)" in compared.text
+
+
+def test_paired_differences_say_what_they_show(compared: Page) -> None:
+    assert "the interval excludes 0, in favour of glide:tiny; p < 0.001" in compared.text
+    assert "the interval excludes 0, in favour of imagen:tiny; p = 0.021" in compared.text
+    assert "the interval includes 0: no difference shown; p = 0.41" in compared.text
+
+
+def test_the_best_is_bold_only_where_numbers_compare() -> None:
+    def bold(*records: object) -> int:
+        made = ComparisonReport(title="t", question="q", subjects=("a", "b"), records=records)
+        return Page(render_comparison(made)).values("class").count("cell best")
+
+    first, second = make_record(value=30.0, subject="a"), make_record(value=31.0, subject="b")
+    otherwise = replace(second, fingerprint={**MEASURING, "crop": "squash"})
+    undirected = [replace(record, direction="none") for record in (first, second)]
+    assert bold(first, second) == 1
+    assert bold(first, otherwise) == 0
+    assert bold(*undirected) == 0
+    assert bold(first) == 0
+
+
+def test_galleries_by_caption_show_the_caption_once(comparison: ComparisonReport) -> None:
+    text = Page(render_comparison(comparison)).text
+    caption = comparison.galleries[0].samples[0].caption
+    assert text.count(caption) == 1
+
+
+def test_headline_metrics_can_be_named(report: Report) -> None:
+    chosen = Page(render(replace(report, headline=("precision", "fid"))))
+    assert chosen.tags["article"] == 2
+
+
+def test_a_report_of_nothing_is_a_page() -> None:
+    assert "No records." in Page(render(Report(title="t", question="q", records=[]))).text
+    empty = ComparisonReport(title="t", question="q", subjects=(), records=[])
+    assert "No records." in Page(render_comparison(empty)).text
+
+
+def test_a_model_of_unknown_training_is_called_so() -> None:
+    made = Report(title="t", question="q", records=[make_record(fingerprint={})])
+    assert "unknown whether zero-shot" in Page(render(made)).text
+
+
+def test_files_are_written_whole(
+    report: Report, comparison: ComparisonReport, tmp_path: Path
+) -> None:
+    write_html(tmp_path / "new" / "report.html", report)
+    write_comparison_html(tmp_path / "new" / "compare.html", comparison)
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["compare.html", "report.html"]
+    assert (tmp_path / "new" / "report.html").read_text("utf-8").endswith("</html>\n")
+
+
+def test_text_that_no_encoding_holds_does_not_break_the_page(tmp_path: Path) -> None:
+    write_html(tmp_path / "report.html", Report(title="\ud800", question="q", records=[]))
+    assert "<title>?</title>" in (tmp_path / "report.html").read_text("utf-8")

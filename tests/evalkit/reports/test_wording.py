@@ -1,0 +1,94 @@
+"""Honest names: what a number may be called, and what must stand beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from evalkit.reports import wording
+from tests.evalkit.reports.examples import EXTRACTOR, MAKING, MEASURING, make_record
+
+
+@pytest.mark.parametrize(
+    ("metric", "fingerprint", "label"),
+    [
+        ("fid", {}, "FID"),
+        ("fid-infinity", {}, "FID∞"),
+        ("fd", EXTRACTOR, "FD (shapes-clip)"),
+        ("fd-infinity", EXTRACTOR, "FD∞ (shapes-clip)"),
+        ("fd", {"extractor": "dinov2"}, "FD (dinov2)"),
+        ("fd", {}, "FD (features not named)"),
+        ("FD (my net)", {}, "FD (my net)"),
+        ("fd-difference", EXTRACTOR, "FD (shapes-clip), difference"),
+        ("clip_score", {}, "CLIP score"),
+        ("lab/sharpness-at-2", {}, "Lab/sharpness at 2"),
+    ],
+)
+def test_labels(metric: str, fingerprint: dict[str, object], label: str) -> None:
+    assert wording.label(make_record(metric, fingerprint=fingerprint)) == label
+
+
+@pytest.mark.parametrize("metric", ["fd", "fd-infinity", "fd-difference", "FD (my net)"])
+def test_only_inception_makes_an_fid(metric: str) -> None:
+    texts = [badge.text for badge in wording.badges(make_record(metric, fingerprint=EXTRACTOR))]
+    assert "not an FID" in texts
+    assert not wording.badges(make_record("fid", fingerprint={}))
+
+
+def test_other_inception_weights_are_marked() -> None:
+    other = {"extractor": {"name": "inception", "weights_sha256": "00" * 32}}
+    original = {"extractor": {"name": "inception", "weights_sha256": "6726825d" + "0" * 56}}
+    noted = {"extractor": {"name": "inception", "weights_note": "weights not the 2015 ones"}}
+    for fingerprint, expected in ((other, True), (noted, True), (original, False)):
+        texts = [
+            badge.text for badge in wording.badges(make_record("fid", fingerprint=fingerprint))
+        ]
+        assert ("weights not the 2015 ones" in texts) is expected
+
+
+def test_the_models_own_weights_are_not_taken_for_the_extractors() -> None:
+    fingerprint = {"weights_sha256": "00" * 32, "extractor": {"name": "inception"}}
+    assert not wording.badges(make_record("fid", fingerprint=fingerprint))
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "badge"),
+    [
+        ({"training_relation": "zero-shot"}, "zero-shot"),
+        ({"training_relation": "trained on this data set"}, "trained on this data set"),
+        ({"training_relation": "unknown"}, "unknown whether zero-shot"),
+        ({"training_relation": "who knows"}, "unknown whether zero-shot"),
+        ({"reranked": {"by": "clip", "candidates": 16}}, "re-ranked"),
+        ({"simulated": True}, "simulated raters"),
+    ],
+)
+def test_what_is_known_of_the_model(fingerprint: dict[str, object], badge: str) -> None:
+    assert [found.text for found in wording.subject_badges(fingerprint)] == [badge]
+
+
+def test_a_model_that_was_not_reranked_has_no_badge() -> None:
+    assert wording.subject_badges({"reranked": False}) == []
+
+
+def test_the_mark_of_a_record_is_shown() -> None:
+    record = make_record("fid", details={"mark": "n <= d"}, reason="no interval: n <= d")
+    assert "n <= d" in [badge.text for badge in wording.badges(record)]
+
+
+def test_the_protocol_in_a_sentence() -> None:
+    assert wording.protocol_sentence(MEASURING | MAKING | EXTRACTOR) == (
+        "Images by glide:tiny for 1,000 captions of shapes (validation), sampler ddim, "
+        "steps (base 25, upsampler 10), guidance (base 1.5), seed 0. "
+        "Compared with the validation images of shapes (1,000 images), centre-cropped, at 64 px "
+        "(bicubic filter). Features of shapes-clip, in float32."
+    )
+
+
+def test_the_protocol_says_only_what_is_known() -> None:
+    assert wording.protocol_sentence({}) == ""
+    assert wording.protocol_sentence({"model": "m", "steps": 25}) == "Images by m, 25 steps."
+
+
+def test_the_source_of_a_part_is_that_of_the_whole() -> None:
+    assert wording.source(make_record("fid-infinity")) == wording.source(make_record("fid"))
+    assert wording.source(make_record("composition-pairs"))
+    assert wording.source(make_record("lab/unheard-of")) == ""
