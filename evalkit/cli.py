@@ -196,7 +196,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Even where there is a GPU.")] = False,
 ) -> None:
-    """Train a network by a recipe, or resume it. Several processes: `accelerate launch`."""
+    """Train a network by a recipe, or resume it.
+
+    Several processes: `torchrun --nproc-per-node N -m evalkit.cli train RECIPE`.
+    """
     from evalkit.commands.train import train as run
 
     run(recipe, out=out, steps=steps, cpu=cpu)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.datasets.shapes import render
-from evalkit.progress import console, progress_bar, training_bar
+from evalkit.progress import console, errors, progress_bar, training_bar
 from evalkit.registry import load
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def train(name: str, *, out: Path | None, steps: int | None, cpu: bool) -> None:
-    """Train a network by a recipe, resuming what `out` holds."""
+    """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
     recipe = load("generators.training.recipe:load_recipe")(name, steps=steps)
     folder = out or Path("runs") / "train" / recipe.name
+    errors.quiet = console.quiet = os.environ.get("RANK", "0") != "0"
     with progress_bar(f"Drawing {recipe.data.num_images:,} images") as drawn:
         data = shapes_training_set(recipe.data.seed, recipe.data.num_images, drawn)
     with training_bar(f"Training {recipe.name}") as bar:

@@ -85,7 +85,8 @@ def train(
         )
     out.mkdir(parents=True, exist_ok=True)
     recipe_dict = recipe.model_dump()
-    write_atomically(out / "recipe.json", json.dumps(recipe_dict, indent=2).encode())
+    if accelerator.is_main_process:
+        write_atomically(out / "recipe.json", json.dumps(recipe_dict, indent=2).encode())
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
@@ -129,7 +130,8 @@ def train(
             loss = _step(accelerator, wrapped, optimizer, batch, recipe, step)
             ema.update(network)
             rate = (step + 1 - done) / max(clock(), 1e-9)
-            report(Progress(step + 1, settings.steps, loss, rate))
+            if accelerator.is_main_process:
+                report(Progress(step + 1, settings.steps, loss, rate))
             if accelerator.is_main_process and (step + 1) % LOG_EVERY == 0:
                 _log(out / "log.jsonl", step=step + 1, loss=loss, seconds=seconds + clock())
             if interrupted() or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
