@@ -146,8 +146,10 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
         if trained:
             check_state_dict(network.state_dict(), parts[part].state_dict, part)
             network.load_state_dict(parts[part].state_dict)
-        schedule = parts[part].recipe.objective["schedule"]
-        processes[stage] = DiffusionProcess.from_schedule(schedule, 1000)
+        objective = parts[part].recipe.objective
+        processes[stage] = DiffusionProcess.from_schedule(
+            objective["schedule"], 1000, prediction=objective.get("prediction", "eps")
+        )
     own = {part: weights[part] for part in names if part in weights}
     spec = GeneratorSpec(
         name=name,

@@ -66,7 +66,8 @@ class GlideUpsamplerTraining(nn.Module):
 
     Args:
         model: Settings of `GlideConfig.from_flat`.
-        objective: `schedule`; `low_res_px`, the edge of the whole low-resolution image;
+        objective: `schedule`; `prediction` (`eps`, or `v`, which keeps the colours of few steps
+            true: Salimans & Ho 2022); `low_res_px`, the edge of the whole low-resolution image;
             `crop_px`, the edge of the crops it is trained on (a network without attention works at
             any size); `low_res_noise`, deviation of the noise on the low-resolution image in
             [-1, 1], which makes up for a base model's faults.
@@ -80,7 +81,10 @@ class GlideUpsamplerTraining(nn.Module):
         self.crop_px = int(objective["crop_px"])
         self.low_res_noise = float(objective["low_res_noise"])
         self.process = DiffusionProcess.from_schedule(
-            objective["schedule"], NUM_TIMESTEPS, variance="learned_range"
+            objective["schedule"],
+            NUM_TIMESTEPS,
+            prediction=objective["prediction"],
+            variance="learned_range",
         )
 
     def forward(self, batch: Batch) -> Tensor:
