@@ -79,6 +79,13 @@ class Clusters:
             first[members[: len(members) // 2]] = True
         return first[self.fake], first[self.real]
 
+    def part(self, fake: Bool[np.ndarray, " n"], real: Bool[np.ndarray, " m"]) -> Clusters:
+        """The clusters of some of the images, numbered anew."""
+        codes = np.concatenate([self.fake[fake], self.real[real]])
+        _, dense = np.unique(codes, return_inverse=True)
+        dense = dense.astype(np.int64)
+        return Clusters(dense[: int(fake.sum())], dense[int(fake.sum()) :])
+
     def groups(self, num_groups: int, rng: np.random.Generator) -> Int64[np.ndarray, " clusters"]:
         """A random group for each cluster, the groups of equal size."""
         return rng.permutation(np.arange(self.num) % num_groups)

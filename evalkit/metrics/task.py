@@ -173,7 +173,7 @@ class Task:
         marks: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> ResultRecord:
-        """A record with this task's fingerprint, the metric's own `marks`, and what was left out."""
+        """A record with this task's fingerprint, the metric's `marks`, and what was left out."""
         skipped = {**self.samples.skipped}
         if self.reference.features is not None:
             skipped |= self.reference.features.skipped
