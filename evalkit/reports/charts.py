@@ -17,7 +17,7 @@ from evalkit.results import ResultRecord
 _MARGIN_PERCENT = 3.0
 _TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _NUM_TICKS = 5
-_NUM_BARS = 30
+_NUM_BARS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,11 @@ class _Scale:
         step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
         places = _step_decimals(step)
         return tuple(
-            Tick(at=self.place(value), text=formatting.number(value, places)) for value in values
+            Tick(
+                at=self.place(value),
+                text=formatting.typographic(formatting.number(value, places)),
+            )
+            for value in values
         )
 
 

@@ -83,28 +83,28 @@ def safe_cell(value: Scalar) -> str:
 
 
 def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
-    """One row a record, for `rich`: `12.24 [11.80, 12.71]`, n, direction; else the state and why.
+    """One row a record, for `rich`: `12.24 [11.80, 12.71]` and n; else the state.
 
-    Letters mark records of one metric that were not measured alike; the caption says what differs.
+    Letters mark records of one metric that were not measured alike; the lines below the table say
+    what differs, and why a number or an interval is missing. The table fits 80 columns.
     """
     alike = comparability(records)
     common = wording.common_badges(records)
     levels = {formatting.level_text(record) for record in records if record.interval}
     one_level = len(levels) == 1
     with_subject = len({record.subject for record in records}) > 1
-    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes])
+    notes = _notes(records, common, with_subject=with_subject)
+    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes, *notes])
     if with_subject:
         table.add_column("model", overflow="fold")
     table.add_column("metric", overflow="fold")
     table.add_column(f"value [{levels.pop()} interval]" if one_level else "value", no_wrap=True)
-    table.add_column("n", justify="right")
-    table.add_column("note", overflow="fold", style="dim")
+    table.add_column("n", justify="right", no_wrap=True)
     for place, record in enumerate(records):
         cells = [
             _metric_cell(record),
             _number_cell(record, alike.marks.get(place, ""), with_level=not one_level),
             Text(f"{record.n:,}"),
-            Text(_note(record, common)),
         ]
         table.add_row(*([Text(record.subject), *cells] if with_subject else cells))
     return table
@@ -204,6 +204,18 @@ def _for_all(badge: wording.Badge) -> str:
     return f"All: {badge.text}."
 
 
-def _note(record: ResultRecord, common: Sequence[wording.Badge]) -> str:
+def _notes(
+    records: Sequence[ResultRecord], common: Sequence[wording.Badge], *, with_subject: bool
+) -> list[str]:
+    """A line for each thing to be said, with the names of the records that it holds for."""
+    holders: dict[str, list[str]] = {}
+    for record in records:
+        name = f"{record.subject}, " if with_subject else ""
+        for text in _said(record, common):
+            holders.setdefault(text, []).append(f"{name}{wording.label(record)}")
+    return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()]
+
+
+def _said(record: ResultRecord, common: Sequence[wording.Badge]) -> list[str]:
     parts = [badge.text for badge in wording.badges(record) if badge not in common]
-    return "; ".join([*parts, record.reason] if record.reason else parts)
+    return [*parts, record.reason.rstrip(".")] if record.reason else parts

@@ -37,8 +37,23 @@ _LABELS = {
     "inception-score": "Inception Score",
     "cmmd": "CMMD",
     "clip-score": "CLIP score",
+    "composition-pairs": "Prompts found",
+    "composition-pairs-shuffled": "Prompts found, shuffled",
+    "composition-exact": "Scenes right",
+    "composition-objects": "Objects found",
+    "composition-attributes": "Attributes found",
+    "composition-relations": "Relations found",
     "r-precision": "R-precision",
     "images-per-second": "Images per second",
+}
+
+_SUMMARIES = {
+    "composition-pairs": "every prompted shape and colour is in the image, as the checker sees it",
+    "composition-pairs-shuffled": "the same for other images' captions: what chance gives",
+    "composition-exact": "shapes, colours, counts and relations are all as prompted",
+    "composition-objects": "share of the prompted objects that are in the image",
+    "composition-attributes": "share of the prompted shapes, colours and sizes that are right",
+    "composition-relations": "share of the prompted relations that hold",
 }
 
 _CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
@@ -94,6 +109,9 @@ def label(record: ResultRecord) -> str:
 
 def summary(record: ResultRecord) -> str:
     """One clause on what the metric is; empty for one that the catalog doesn't know."""
+    known = _SUMMARIES.get(canonical(record.metric))
+    if known is not None:
+        return known[:1].upper() + known[1:]
     row = METRICS.get(canonical(record.metric))
     if row is None:
         return ""

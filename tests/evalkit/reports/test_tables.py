@@ -138,7 +138,7 @@ def test_markup_of_rich_in_names_stays_text() -> None:
     others = make_record(subject="[/]")
     text = printed(terminal_table([record, others])) + printed(comparison_table([record, others]))
     assert "[red]model[/red]" in text
-    assert "[link=x]no[/link] interval" in text
+    assert "[link=x]no[/link]" in text
 
 
 def test_the_comparison_on_the_terminal() -> None:
@@ -157,6 +157,14 @@ def test_two_records_of_one_cell_are_both_shown() -> None:
     text = printed(comparison_table(records))
     assert "1.5 (a)" in text
     assert "3.25 (b)" in text
+
+
+def test_one_run_fits_eighty_columns_without_losing_a_digit() -> None:
+    text = printed(terminal_table(run_records()), width=80)
+    assert "…" not in text
+    assert text.count("1,000") == sum(record.n == 1000 for record in run_records())
+    assert "0.7312 [0.7125, 0.7499]" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_tables_of_nothing() -> None:
