@@ -170,7 +170,8 @@ def _with_interval(estimate: Estimate) -> str:
 def _lines(analysis: Analysis) -> Iterator[str]:
     for pair in analysis.pairs:
         yield f"{pair.model_a} against {pair.model_b}: {pair.conclusion.sentence}"
-    yield f"{analysis.num_votes} votes, {analysis.num_raters} raters, {analysis.num_prompts} prompts"
+    raters, prompts = analysis.num_raters, analysis.num_prompts
+    yield f"{analysis.num_votes} votes, {raters} raters, {prompts} prompts"
     for ranking in analysis.rankings:
         if not ranking.models:
             yield f"{ranking.kind}, {ranking.question}: {ranking.reason}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -265,7 +266,7 @@ def crossing_probability(
 
     times = np.asarray(information, dtype=float) / float(information[-1])
     bounds = np.asarray(critical, dtype=float) * np.sqrt(times)
-    base, base_weights = np.polynomial.legendre.leggauss(NODES)
+    base, base_weights = _quadrature()
     points, mass, before, crossed = np.zeros(1), np.ones(1), 0.0, 0.0
     for time, bound in zip(times, bounds, strict=True):
         step = np.sqrt(time - before)
@@ -292,10 +293,17 @@ def _noncentral_power(shift: float, df: int, level: float) -> float:
     """
     from scipy.special import chdtri, ndtr
 
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = _quadrature()
     errors = np.sqrt(chdtri(df, (1 - nodes) / 2) / df)
     bounds = _critical(df, level) * errors
     return float(weights / 2 @ (ndtr(shift - bounds) + ndtr(-shift - bounds)))
+
+
+@cache
+def _quadrature() -> tuple[Floats, Floats]:
+    """Nodes on [-1, 1] and their weights; finding them is most of the work, so it is done once."""
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    return nodes, weights
 
 
 def _critical(df: int, level: float) -> float:

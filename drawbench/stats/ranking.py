@@ -185,6 +185,9 @@ class _Sandwich:
 
 
 def _table(votes: pd.DataFrame) -> _Table:
+    # Sorted, so that Elo's orders, drawn by number, do not depend on how the rows came.
+    keys = ["rater_id", "prompt_id", "model_a", "model_b", "answer"]
+    votes = votes.sort_values(keys, kind="stable")
     names = sorted({*votes["model_a"], *votes["model_b"]})
     index = {name: number for number, name in enumerate(names)}
     score = win_terms(answer_scores(votes["answer"].to_numpy(dtype=object)), "half")[0]

@@ -1,0 +1,159 @@
+"""Does an interval hold what it promises? Studies simulated many times over, on arrays.
+
+The same felt leads as `drawbench.simulate`, drawn for whole studies at once; every interval is
+made by the function that makes the published ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
+from drawbench.stats.clustered import Floats, Layout, estimate_mean, make_layout, wilson_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How often intervals held the truth, over repeated studies."""
+
+    studies: int
+    overall: float
+    """Share of 95 % intervals of the pooled win rate that hold the true one."""
+    category_mean: float
+    """The same for the unweighted mean of categories."""
+    by_category: Mapping[str, float]
+    naive: float
+    """Share of Wilson's intervals on pooled votes that hold it."""
+    rejected: float
+    """Share of studies whose interval leaves 1/2 out."""
+    mean_half_width: float
+    true_win_rate: float
+
+
+def category_layout(
+    sizes: Mapping[str, int] = DRAWBENCH_SIZES, raters_per_category: int = DRAWBENCH_RATERS
+) -> Layout:
+    """The paper's study: raters of one category rate all its prompts; categories sorted by name."""
+    rater, prompt, category = [], [], []
+    num_prompts = 0
+    for index, name in enumerate(sorted(sizes)):
+        raters = np.arange(raters_per_category) + index * raters_per_category
+        prompts = np.arange(sizes[name]) + num_prompts
+        num_prompts += sizes[name]
+        rater.append(np.repeat(raters, sizes[name]))
+        prompt.append(np.tile(prompts, raters_per_category))
+        category.append(np.full(raters_per_category * sizes[name], index))
+    return make_layout(*(np.concatenate(parts) for parts in (rater, prompt, category)))
+
+
+def draw_scores(
+    panel: SimulatedPanel, layout: Layout, leads: Floats, rng: np.random.Generator
+) -> Floats:
+    """One study's scores (1, 1/2, 0), with fresh raters and prompts.
+
+    Args:
+        panel: Its spreads and its tie threshold; sides and laziness are left out.
+        layout: Who rates what.
+        leads: True lead of A by category.
+        rng: Source of all draws.
+    """
+    felt = leads[layout.category] + panel.noise * rng.standard_normal(len(layout.rater))
+    felt += panel.rater_sd * rng.standard_normal(layout.num_raters)[layout.rater]
+    felt += panel.prompt_sd * rng.standard_normal(layout.num_prompts)[layout.prompt]
+    scores: Floats = (felt > panel.tie_threshold) / 2 + (felt > -panel.tie_threshold) / 2
+    return scores
+
+
+def measure_coverage(
+    panel: SimulatedPanel,
+    *,
+    studies: int,
+    seed: int,
+    sizes: Mapping[str, int] = DRAWBENCH_SIZES,
+    raters_per_category: int = DRAWBENCH_RATERS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Coverage:
+    """Repeat a study of the panel's first two models and count what its intervals hold.
+
+    Args:
+        panel: Categories may differ by its `category_effects`; no laziness, no side bias.
+        studies: Repetitions.
+        seed: Of all draws.
+        sizes: Prompts by category.
+        raters_per_category: Each rates all prompts of a category.
+        progress: Called with the number done and the number of all.
+    """
+    model_a, model_b, *_ = panel.strengths
+    layout, names = category_layout(sizes, raters_per_category), sorted(sizes)
+    leads = np.array([panel.lead(model_a, model_b, category=name) for name in names])
+    truths = np.array([_true_rate(panel, lead) for lead in leads])
+    weights = np.array([sizes[name] for name in names]) / sum(sizes.values())
+    parts = [_part(layout, index) for index in range(len(names))]
+    rng = np.random.default_rng(seed)
+    ones = np.ones(len(layout.rater))
+    hits = np.zeros((studies, 3 + len(names)), dtype=bool)
+    rejected, widths = np.zeros(studies, dtype=bool), np.zeros(studies)
+    for study in range(studies):
+        scores = draw_scores(panel, layout, leads, rng)
+        pooled = estimate_mean(scores, ones, layout).interval
+        mean = estimate_mean(scores, ones, layout, pooling="categories").interval
+        assert pooled is not None
+        assert mean is not None
+        low, high = wilson_interval(float(scores.mean()), len(scores))
+        truth = float(weights @ truths)
+        hits[study, 0] = pooled.low <= truth <= pooled.high
+        hits[study, 1] = mean.low <= truths.mean() <= mean.high
+        hits[study, 2] = low <= truth <= high
+        hits[study, 3:] = [
+            _holds(scores[votes], part, truth_here)
+            for (votes, part), truth_here in zip(parts, truths, strict=True)
+        ]
+        rejected[study] = not pooled.low <= 0.5 <= pooled.high
+        widths[study] = (pooled.high - pooled.low) / 2
+        if progress:
+            progress(study + 1, studies)
+    shares = hits.mean(axis=0)
+    return Coverage(
+        studies=studies,
+        overall=float(shares[0]),
+        category_mean=float(shares[1]),
+        naive=float(shares[2]),
+        by_category=dict(zip(names, map(float, shares[3:]), strict=True)),
+        rejected=float(rejected.mean()),
+        mean_half_width=float(widths.mean()),
+        true_win_rate=float(weights @ truths),
+    )
+
+
+def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[float, float]:
+    """Where the observed share lies with chance `level` if the true share is `share`.
+
+    >>> binomial_band(0.95, 2000)
+    (0.9335, 0.965)
+    """
+    from scipy.stats import binom
+
+    low, high = binom.interval(level, trials, share)
+    return float(low) / trials, float(high) / trials
+
+
+def _true_rate(panel: SimulatedPanel, lead: float) -> float:
+    def above(cut: float) -> float:
+        return 0.5 * math.erfc((cut - lead) / (panel.spread * math.sqrt(2)))
+
+    return (above(panel.tie_threshold) + above(-panel.tie_threshold)) / 2
+
+
+def _part(layout: Layout, category: int) -> tuple[NDArray[np.intp], Layout]:
+    inside = layout.category == category
+    return np.flatnonzero(inside), layout.subset(inside)
+
+
+def _holds(scores: Floats, layout: Layout, truth: float) -> bool:
+    interval = estimate_mean(scores, np.ones(len(scores)), layout).interval
+    return interval is not None and interval.low <= truth <= interval.high

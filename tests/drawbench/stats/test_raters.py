@@ -1,0 +1,165 @@
+"""Rater quality, side bias, ratings of single sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from drawbench.errors import NoVotesError, VotesError
+from drawbench.stats.raters import (
+    QualityRules,
+    filter_raters,
+    rater_quality,
+    response_times,
+    side_bias,
+)
+from drawbench.stats.ratings import mean_ratings, rating_records
+from drawbench.votes import validate_votes
+from tests.support.vote_tables import grid_votes
+
+NUM_PROMPTS = 20
+
+
+@pytest.fixture(scope="module")
+def votes() -> pd.DataFrame:
+    """Four raters: r0 and r1 look, r2 always takes the left, r3 presses at once."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(list("ab"), NUM_PROMPTS)
+    rows = []
+    for rater in range(4):
+        for prompt in range(NUM_PROMPTS):
+            left = "imagen" if (rater + prompt) % 2 else "glide"
+            answer = truth[prompt] if rater != 2 else ("a" if left == "imagen" else "b")
+            rows.append({
+                "rater_id": f"r{rater}", "prompt_id": f"p{prompt}", "category": "",
+                "model_a": "imagen", "model_b": "glide", "question": "fidelity", "answer": answer,
+                "left_model": left, "response_s": 0.5 if rater == 3 else 10.0 + prompt,
+            })  # fmt: skip
+    return validate_votes(pd.DataFrame(rows))
+
+
+def test_flags(votes: pd.DataFrame) -> None:
+    table = rater_quality(votes).set_index("rater_id")
+    assert table["flags"].to_dict() == {
+        "r0": (),
+        "r1": (),
+        "r2": ("straight-lining",),
+        "r3": ("too fast",),
+    }
+    assert table.loc["r2", "same_side"] == 1.0
+    assert table.loc["r2", "longest_run"] == NUM_PROMPTS
+    assert table.loc["r3", "median_response_s"] == 0.5
+    assert set(filter_raters(votes, table.reset_index())["rater_id"]) == {"r0", "r1"}
+
+
+def test_agreement_with_the_others_by_hand() -> None:
+    """On p0 r0 agrees with one of two others, on p1 with both: (1/2 + 1) / 2."""
+    table = rater_quality(grid_votes(["aa", "aa", "ba"])).set_index("rater_id")
+    assert table.loc["r0", "agreement"] == 0.75
+    assert table.loc["r2", "agreement"] == 0.5
+
+
+def test_runs_end_where_the_question_does() -> None:
+    """Ten times left on each of two questions is a run of ten, not of twenty."""
+    one = grid_votes(["a" * 10]).assign(left_model="imagen")
+    votes = pd.concat([one, one.assign(question="alignment")], ignore_index=True)
+    assert rater_quality(votes)["longest_run"].item() == 10
+
+
+def test_order_is_that_of_the_answers_and_not_of_the_rows() -> None:
+    votes = grid_votes(["ababababab"]).assign(
+        left_model="imagen", answered_at=[f"2026-01-01T00:00:{second:02d}" for second in [
+            0, 5, 1, 6, 2, 7, 3, 8, 4, 9]]
+    )  # fmt: skip
+    assert rater_quality(votes)["longest_run"].item() == 5
+
+
+@pytest.mark.parametrize(
+    ("rules", "flags"),
+    [
+        (QualityRules(min_median_response_s=0.1), ("straight-lining",)),
+        (QualityRules(max_same_side=1.0), ("too fast",)),
+        (QualityRules(min_votes=NUM_PROMPTS + 1), ()),
+    ],
+)
+def test_each_rule_matters(votes: pd.DataFrame, rules: QualityRules, flags: tuple) -> None:
+    table = rater_quality(votes, rules)
+    assert tuple(flag for row in table["flags"] for flag in row) == flags
+
+
+@pytest.mark.parametrize(
+    ("shown", "failed", "flagged"), [(5, 1, False), (5, 2, True), (None, 1, True), (None, 0, False)]
+)
+def test_attention_checks(shown: int | None, failed: int, flagged: bool) -> None:
+    votes = grid_votes(["ab", "ba"]).assign(checks_failed=failed)
+    if shown is not None:
+        votes["checks_shown"] = shown
+    assert ("failed checks" in rater_quality(votes)["flags"][0]) == flagged
+
+
+def test_platform_status() -> None:
+    votes = grid_votes(["ab", "ba"])
+    votes["rater_status"] = ["rejected", "rejected", "approved", "approved"]
+    assert list(rater_quality(votes)["flags"]) == [("refused by the platform",), ()]
+
+
+def test_what_was_not_recorded_is_not_judged() -> None:
+    table = rater_quality(grid_votes(["a" * 12, "a" * 12]))
+    assert list(table["flags"]) == [(), ()]
+    assert table["same_side"].isna().all()
+    assert side_bias(grid_votes(["ab"])).reason.startswith("sides were not recorded")
+    assert response_times(grid_votes(["ab"])) == {}
+
+
+def test_side_bias_is_found_and_absent() -> None:
+    rng = np.random.default_rng(3)
+    base = grid_votes(["a" * 30] * 10)
+    left = rng.choice(["imagen", "glide"], len(base))
+    for chance, biased in ((0.8, True), (0.5, False)):
+        takes_left = rng.random(len(base)) < chance
+        answer = np.where(takes_left == (left == "imagen"), "a", "b")
+        found = side_bias(base.assign(left_model=left, answer=answer))
+        assert found.biased == biased
+        assert found.left_rate is not None
+        assert found.left_rate.value == pytest.approx(chance, abs=0.08)
+        assert found.a_on_left == pytest.approx(0.5, abs=0.08)
+
+
+def test_no_votes(votes: pd.DataFrame) -> None:
+    for compute in (rater_quality, side_bias):
+        with pytest.raises(NoVotesError):
+            compute(votes.iloc[:0])
+
+
+def _ratings(answers: dict[str, list[str]]) -> pd.DataFrame:
+    scores = {"yes": 100.0, "somewhat": 50.0, "no": 0.0}
+    rows = [
+        (f"r{index % 3}", f"p{index // 3}", "", model, "alignment", answer, scores[answer])
+        for model, given in answers.items()
+        for index, answer in enumerate(given)
+    ]
+    names = ["rater_id", "prompt_id", "category", "model", "question", "answer", "score"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_mean_rating_by_hand() -> None:
+    table = _ratings({"imagen": ["yes", "yes", "somewhat", "no", "yes", "yes"],
+                      "real": ["yes", "yes", "yes", "yes", "yes", "no"]})  # fmt: skip
+    imagen, real = mean_ratings(table)
+    assert (imagen.model, real.model) == ("imagen", "real")
+    assert imagen.value == pytest.approx(75.0)
+    assert real.value == pytest.approx(500 / 6)
+    assert dict(imagen.answers) == pytest.approx({"yes": 4 / 6, "somewhat": 1 / 6, "no": 1 / 6})
+    assert imagen.interval is not None
+    assert 0 <= imagen.interval.low < 75 < imagen.interval.high <= 100
+    record = rating_records((imagen,), {})[0]
+    assert (record.value, record.n, record.subject) == (imagen.value, 6, "imagen")
+
+
+def test_ratings_without_scores_or_columns() -> None:
+    table = _ratings({"imagen": ["yes"]})
+    with pytest.raises(NoVotesError, match="no rating has a score"):
+        mean_ratings(table.assign(score=None))
+    with pytest.raises(VotesError, match="'model' is missing"):
+        mean_ratings(table.drop(columns="model"))

@@ -1,0 +1,201 @@
+"""Votes that other tools collected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawbench.errors import NoVotesError, VotesError
+from drawbench.imports import import_votes, parse_words
+from evalkit.errors import UnknownNameError
+
+ITEM = {"prompt_id": "p1", "category": "Text", "model_a": "imagen", "model_b": "glide"}
+
+
+def _write(tmp_path: Path, name: str, content: Any) -> Path:
+    file = tmp_path / name
+    text = content if isinstance(content, str) else json.dumps(content)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def _task(results: list[dict], **data: str) -> dict[str, Any]:
+    return {
+        "id": 7,
+        "data": {**ITEM, **data},
+        "annotations": [
+            {
+                "completed_by": {"id": 3, "email": "x@example.org"},
+                "lead_time": 12.5,
+                "created_at": "2026-01-02T03:04:05Z",
+                "was_cancelled": False,
+                "result": results,
+            },
+            {"completed_by": 4, "was_cancelled": True, "result": results},
+        ],
+    }
+
+
+def test_label_studio(tmp_path: Path) -> None:
+    """A Pairwise tag and a Choices tag; one annotation was cancelled, one result is a comment."""
+    results = [
+        {"from_name": "fidelity", "type": "pairwise", "value": {"selected": "left"}},
+        {"from_name": "alignment", "type": "choices", "value": {"choices": ["I am indifferent"]}},
+        {"from_name": "comment", "type": "textarea", "value": {"text": ["nice"]}},
+    ]
+    file = _write(tmp_path, "export.json", [_task(results, left_model="glide")])
+    found = import_votes(file, form="label-studio")
+    assert found.skipped == {"cancelled annotations": 1, "results that are no choice": 1}
+    rows = found.votes.set_index("question")
+    assert rows["answer"].to_dict() == {"fidelity": "b", "alignment": "tie"}
+    assert set(rows["rater_id"]) == {"3"}
+    assert set(rows["response_s"]) == {12.5}
+
+
+def test_label_studio_without_a_side_is_not_guessed(tmp_path: Path) -> None:
+    results = [{"from_name": "fidelity", "type": "pairwise", "value": {"selected": "right"}}]
+    file = _write(tmp_path, "export.json", [_task(results)])
+    with pytest.raises(VotesError, match="task 7: the answer is 'right', and no left_model"):
+        import_votes(file, form="label-studio")
+    minimal = _write(tmp_path, "min.json", [{"fidelity": "left"}])
+    with pytest.raises(VotesError, match="Export from Label Studio as JSON"):
+        import_votes(minimal, form="label-studio")
+
+
+MTURK = """WorkerId,AssignmentStatus,WorkTimeInSeconds,Input.prompt_id,Input.category,\
+Input.model_a,Input.model_b,Input.left_model,Answer.fidelity,Answer.alignment.left,Answer.alignment.right
+W1,Approved,33,p1,Text,imagen,glide,imagen,A,true,false
+W2,Rejected,4,p1,Text,imagen,glide,imagen,indifferent,false,true
+"""
+
+
+def test_mturk(tmp_path: Path) -> None:
+    votes = import_votes(_write(tmp_path, "batch.csv", MTURK), form="mturk").votes
+    answers = {(row.rater_id, row.question): row.answer for row in votes.itertuples()}
+    assert answers == {
+        ("W1", "fidelity"): "a",
+        ("W1", "alignment"): "a",
+        ("W2", "fidelity"): "tie",
+        ("W2", "alignment"): "b",
+    }
+    assert set(votes.loc[votes["rater_id"] == "W2", "rater_status"]) == {"rejected"}
+    assert set(votes["response_s"]) == {33.0, 4.0}
+
+
+def test_prolific_with_submissions(tmp_path: Path) -> None:
+    answers = "PROLIFIC_PID,prompt_id,category,model_a,model_b,question,answer\n" + "".join(
+        f"{pid},p1,Text,imagen,glide,fidelity,{answer}\n"
+        for pid, answer in (("P1", "set a"), ("P2", "better"), ("", "a"))
+    )
+    submissions = "Submission id,Participant id,Status\ns1,P1,APPROVED\ns2,P2,RETURNED\n"
+    found = import_votes(
+        _write(tmp_path, "answers.csv", answers),
+        form="prolific",
+        words={"Better": "b"},
+        submissions=_write(tmp_path, "submissions.csv", submissions),
+    )
+    assert found.skipped == {"rows without PROLIFIC_PID": 1}
+    rows = found.votes.set_index("rater_id")
+    assert rows["answer"].to_dict() == {"P1": "a", "P2": "b"}
+    assert rows["rater_status"].to_dict() == {"P1": "approved", "P2": "returned"}
+    assert rows["partial"].to_dict() == {"P1": False, "P2": True}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
+def test_arena(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"question_id": "q1", "model_a": "x", "model_b": "y", "winner": "model_a", "judge": "j1"},
+        {
+            "question_id": "q1",
+            "model_a": "y",
+            "model_b": "x",
+            "winner": "tie (bothbad)",
+            "judge": "j2",
+        },
+        {"question_id": "q2", "model_a": "x", "model_b": "x", "winner": "model_b", "judge": "j1"},
+    ]
+    text = {
+        "csv": "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]),
+        "jsonl": "\n".join(json.dumps(row) for row in rows),
+        "json": json.dumps(rows),
+    }[suffix]
+    found = import_votes(_write(tmp_path, f"battles.{suffix}", text), form="arena")
+    assert found.skipped == {"pairs of one model with itself": 1}
+    assert list(found.votes["answer"]) == ["a", "tie"]
+    assert list(found.votes["question"]) == ["overall", "overall"]
+    assert list(found.votes["prompt_id"]) == ["q1", "q1"]
+
+
+def test_evalica_pairs_know_their_side(tmp_path: Path) -> None:
+    text = "left,right,winner,worker,prompt\nx,y,right,w,a cat\n"
+    votes = import_votes(_write(tmp_path, "pairs.csv", text), form="arena").votes
+    row = votes.iloc[0]
+    assert (row["model_a"], row["model_b"], row["answer"], row["left_model"]) == (
+        "x",
+        "y",
+        "b",
+        "x",
+    )
+    assert row["prompt"] == "a cat"
+
+
+def test_pick_a_pic(tmp_path: Path) -> None:
+    rows = [
+        {
+            "caption": "a cat",
+            "model_0": "x",
+            "model_1": "y",
+            "label_0": label,
+            "user_id": 5,
+            "ranking_id": i,
+        }
+        for i, label in enumerate((1, 0.5, 0))
+    ]
+    votes = import_votes(_write(tmp_path, "pick.json", rows), form="pick-a-pic").votes
+    assert list(votes["answer"]) == ["a", "tie", "b"]
+    rows[1]["label_0"] = 0.7
+    with pytest.raises(VotesError, match=r"row 2: label_0 is 0.7, not 0, 0.5 or 1"):
+        import_votes(_write(tmp_path, "pick.json", rows), form="pick-a-pic")
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "content", "message"),
+    [
+        ("mturk", "b.csv", "WorkerId\nw\n", "'AssignmentStatus' is missing"),
+        ("mturk", "b.csv", "WorkerId,AssignmentStatus\nw,Approved\n", "no column Answer"),
+        (
+            "mturk",
+            "b.csv",
+            MTURK.replace("Input.model_b", "Input.x"),
+            "row 1: 'model_b' is missing",
+        ),
+        ("mturk", "b.csv", MTURK.replace(",A,", ",Yes,"), "row 1: unknown answer 'Yes'"),
+        ("arena", "b.json", "{", "not JSON"),
+        ("arena", "b.json", {"a": 1}, "expected a list of objects"),
+        ("arena", "b.json", [{"model_a": "x", "winner": "a"}], "row 1: 'model_b' is missing"),
+        ("arena", "b.json", [{**ITEM, "winner": "a"}], "row 1: rater_id is blank"),
+    ],
+)
+def test_bad_files_are_named(
+    tmp_path: Path, form: str, name: str, content: Any, message: str
+) -> None:
+    with pytest.raises(VotesError, match=message):
+        import_votes(_write(tmp_path, name, content), form=form)
+
+
+def test_nothing_left_and_unknown_form(tmp_path: Path) -> None:
+    file = _write(tmp_path, "b.json", [{**ITEM, "model_b": "imagen", "winner": "a"}])
+    with pytest.raises(NoVotesError, match="1 pairs of one model with itself"):
+        import_votes(file, form="arena")
+    with pytest.raises(UnknownNameError, match="did you mean 'arena'"):
+        import_votes(file, form="arenas")
+
+
+def test_words() -> None:
+    assert parse_words(["I = prefer A=a", "no=tie"]) == {"I = prefer A": "a", "no": "tie"}
+    for bad in ("x", "x=c", "=a"):
+        with pytest.raises(VotesError, match="expected WORD=a"):
+            parse_words([bad])
