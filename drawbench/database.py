@@ -2,15 +2,18 @@
 
 On SQLite every writing transaction starts with BEGIN IMMEDIATE. A plain BEGIN takes the write lock
 only at the first write, and then fails at once, whatever the timeout, if another writer came in
-between; with 25 raters at a time that is most of them.
+between; with 25 raters at a time that is most of them. Writers also queue at a lock file beside the
+database: SQLite itself lets them poll, and whoever is unlucky starves.
 """
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from alembic import command
@@ -18,7 +21,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from drawbench.errors import NewerSchemaError, StoreError
@@ -37,6 +40,9 @@ class Database:
         self.name = name
         """URL without the password, for messages."""
         self._reader = engine.execution_options(read_only=True)
+        self._queue: Path | None = None
+        if engine.dialect.name == "sqlite":
+            self._queue = Path(f"{engine.url.database}.queue")
         if engine.dialect.name == "postgresql":
             self._reader = self._reader.execution_options(isolation_level="REPEATABLE READ")
 
@@ -47,7 +53,12 @@ class Database:
         Raises:
             StoreError: The database can't be reached, or refused the transaction.
         """
-        with self._naming_faults(), Session(self.engine) as session, session.begin():
+        with (
+            self._naming_faults(),
+            self._turn(),
+            Session(self.engine) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
@@ -65,12 +76,26 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for one's turn to write; the kernel wakes whoever is next, and frees a dead one."""
+        if self._queue is None:
+            yield
+            return
+        try:
+            handle = self._queue.open("ab")
+        except OSError as error:
+            raise StoreError(f"{self._queue} can't be written ({error.strerror}).") from error
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def _naming_faults(self) -> Iterator[None]:
         try:
             yield
         except IntegrityError:
             raise
-        except (DBAPIError, SQLAlchemyError) as error:
+        except SQLAlchemyError as error:
             raise StoreError(
                 f"the vote store {self.name} does not answer ({_first_line(error)}). "
                 "Nothing of this step was stored; try again."

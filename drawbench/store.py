@@ -139,7 +139,7 @@ class Store:
                 select(ItemRow.id, ItemRow.name).where(ItemRow.study_id == row.id)
             ).all()
         self._item_ids = {name: number for number, name in items}
-        self._items = {number: study.items[name] for number, name in items}
+        self.items: Mapping[int, Item] = {number: study.items[name] for number, name in items}
 
     # Joining and coming back
 
@@ -263,7 +263,7 @@ class Store:
         """
         with self.database.writing() as session:
             cell = self._own_cell(session, rater_id, cell_id)
-            item = self._items[cell.item_id]
+            item = self.items[cell.item_id]
             self._refuse_strange_answer(item, question_id, shown)
             rater = self._rater(session, rater_id)
             outcome = self._record(session, cell, question_id, shown, response_s)
@@ -605,7 +605,7 @@ class Store:
             vote.num_changes += 1
         vote.cell_id = cell.id
         vote.shown = shown
-        vote.answer = _canonical(self._items[cell.item_id], shown, cell.a_first)
+        vote.answer = _canonical(self.items[cell.item_id], shown, cell.a_first)
         vote.a_first = cell.a_first
         vote.position = cell.position or 0
         vote.response_s = response_s
@@ -633,7 +633,7 @@ class Store:
                 VoteRow.rater_id == cell.rater_id, VoteRow.item_id == cell.item_id
             )
         )
-        return answered == len(self.study.questions(self._items[cell.item_id]))
+        return answered == len(self.study.questions(self.items[cell.item_id]))
 
     def _finish_if_done(self, session: Session, rater: RaterRow) -> bool:
         session.flush()
@@ -646,7 +646,7 @@ class Store:
 
     def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
         """A cell as its rater sees it."""
-        item = self._items[cell.item_id]
+        item = self.items[cell.item_id]
         first = _ordered(self.study, item.model_a, item, cell.order_a)
         second = _ordered(self.study, item.model_b, item, cell.order_b) if item.model_b else ()
         if item.model_b and not cell.a_first:

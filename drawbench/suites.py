@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 import unicodedata
 import urllib.error
@@ -277,8 +278,9 @@ def write_suite(path: Path, suite: Suite) -> None:
 
 
 def cache_folder() -> Path:
-    """Where fetched suites are kept."""
-    return Path.home() / ".cache" / "evalkit" / "suites"
+    """Where fetched suites are kept: in `$EVALKIT_CACHE`, or `~/.cache/evalkit`."""
+    chosen = os.environ.get("EVALKIT_CACHE")
+    return (Path(chosen) if chosen else Path.home() / ".cache" / "evalkit") / "suites"
 
 
 def _from_named_file(name: str, path: Path) -> Suite:

@@ -1,0 +1,144 @@
+"""Tables and migrations agree; newer, older and foreign databases are refused; writers queue."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from drawbench.database import newest_revision, open_database
+from drawbench.errors import NewerSchemaError, StoreError
+from drawbench.store import Store, open_store
+from drawbench.study import Study
+from drawbench.tables import Base
+from evalkit.errors import MissingDataError
+
+
+def test_the_migrations_make_the_tables_that_the_program_uses(database_url: str) -> None:
+    database = open_database(database_url, create=True)
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    database.close()
+
+
+def test_opening_again_changes_nothing(database_url: str) -> None:
+    for create in (True, True, False):
+        open_database(database_url, create=create).close()
+
+
+def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
+    database = open_database(database_url, create=True)
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    for create in (True, False):
+        with pytest.raises(NewerSchemaError, match=r"version 9999, this evalkit knows up to 0001"):
+            open_database(database_url, create=create)
+
+
+def test_tables_of_another_program_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE study (name TEXT)")
+    connection.close()
+    with pytest.raises(StoreError, match="tables of another program"):
+        open_database(f"sqlite:///{path}", create=True)
+
+
+def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    path = tmp_path / "none.sqlite"
+    with pytest.raises((StoreError, MissingDataError)):
+        open_database(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "can't be read"),
+        ("mysql://root:secret@localhost/x", "'mysql' is not supported"),
+    ],
+)
+def test_strange_urls_are_refused_without_repeating_the_password(url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
+        open_database(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg", reason="needs the extra: pip install '.[postgresql]'")
+    with pytest.raises(StoreError, match="can't be opened") as caught:
+        open_database("postgresql://someone:secret@127.0.0.1:1/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_sqlite_writes_ahead_and_syncs(new_study: Callable[..., Study], tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'x y#1?.sqlite'}", create=True)
+    with database.engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    database.close()
+    assert (tmp_path / "x y#1?.sqlite").is_file()
+
+
+def test_readers_are_not_held_up_by_a_writer(new_study: Callable[..., Study]) -> None:
+    store = open_store(new_study(), create=True)
+    with store.database.writing():
+        assert store.find_rater("x") is None
+    store.database.close()
+
+
+def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> None:
+    """A process is killed in the middle of a transaction; the next vote goes through at once."""
+    study = new_study()
+    store = open_store(study, create=True)
+    rater = store.join().rater
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from sqlalchemy import text\n"
+        "from drawbench.database import open_database\n"
+        "database = open_database(sys.argv[1])\n"
+        "with database.writing() as session:\n"
+        "    session.execute(text('DELETE FROM rater'))\n"
+        "    print('inside', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, study.default_database], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
+        process.kill()
+    place = store.hand(rater.id)[0]
+    assert store.submit(rater.id, place.cell_id, "quality", "tie").outcome == "recorded"
+    store.database.close()
+
+
+def test_a_transaction_that_fails_leaves_nothing(
+    new_study: Callable[..., Study], new_store: Callable[[Study], Store]
+) -> None:
+    store = new_store(new_study())
+
+    def fail() -> None:
+        with store.database.writing() as session:
+            session.execute(text("UPDATE study SET num_joined = 99"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with store.database.reading() as session:
+        assert session.execute(text("SELECT num_joined FROM study")).scalar() == 0
+
+
+def test_there_is_one_newest_version() -> None:
+    assert newest_revision() == "0001"

@@ -1,0 +1,229 @@
+"""What a rater sees next, without a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drawbench.errors import RefusedError, StoreError
+from drawbench.exports import reports_frame, votes_frame
+from drawbench.rating import (
+    MIN_VIEW_S,
+    ItemScreen,
+    Notice,
+    Visit,
+    answer,
+    begin,
+    note_shown,
+    open_for_rating,
+    question_text,
+    report,
+    reported_image,
+    screen_for,
+    undo,
+)
+from drawbench.store import Store
+from drawbench.study import Question, Study
+
+NewStudy = Callable[..., Study]
+NewStore = Callable[[Study], Store]
+
+
+def _item(store: Store, token: str) -> ItemScreen:
+    screen = screen_for(store, token)
+    assert isinstance(screen, ItemScreen)
+    return screen
+
+
+class Finger:
+    """Presses answers with a pause between."""
+
+    def __init__(self, store: Store, token: str) -> None:
+        self.store, self.token, self.visit, self.now = store, token, Visit(), 100.0
+
+    def press(self, value: str, *, after_s: float = 2.0) -> bool:
+        screen = _item(self.store, self.token)
+        note_shown(self.visit, screen.place, now=self.now)
+        self.now += after_s
+        question = screen.questions[screen.current_question]
+        return answer(
+            self.store, self.visit, screen.rater, screen.place, question.id, value, now=self.now
+        )
+
+
+def test_a_rater_goes_from_the_welcome_to_the_completion_code(
+    new_study: NewStudy, sqlite_store: NewStore
+) -> None:
+    store = sqlite_store(new_study(num_practice=1, num_checks=1))
+    assert screen_for(store, "") == Notice(kind="welcome")
+    token = begin(store, "", {})
+    finger = Finger(store, token)
+    seen = []
+    while isinstance(screen := screen_for(store, token), ItemScreen):
+        seen.append((screen.is_practice, screen.num_done, screen.current_question))
+        assert finger.press("tie")
+    pages = seen[-1][1] + 1
+    assert seen[:2] == [(True, 0, 0), (True, 0, 1)]
+    assert [done for practice, done, _ in seen if not practice] == sorted([*range(pages)] * 2)
+    assert (screen.kind, screen.num_done, screen.num_pages) == ("finished", pages, pages)
+    assert screen.rater is not None
+    assert len(screen.rater.completion_code) == 8
+
+
+def test_the_next_page_is_announced_for_preloading(
+    new_study: NewStudy, sqlite_store: NewStore
+) -> None:
+    store = sqlite_store(new_study())
+    token = begin(store, "", {})
+    finger = Finger(store, token)
+    ahead = _item(store, token).preload
+    finger.press("first")
+    assert _item(store, token).preload == ahead
+    finger.press("first")
+    place = _item(store, token).place
+    assert ahead == (*place.first, *place.second)
+
+
+def test_a_second_press_within_a_blink_is_passed_over(
+    new_study: NewStudy, sqlite_store: NewStore
+) -> None:
+    store = sqlite_store(new_study())
+    finger = Finger(store, begin(store, "", {}))
+    assert not finger.press("first", after_s=MIN_VIEW_S / 2)
+    assert finger.press("first", after_s=MIN_VIEW_S)
+    assert not finger.press("first", after_s=MIN_VIEW_S / 2), "meant for the question before"
+    assert finger.press("second", after_s=1.0)
+    assert not finger.press("first", after_s=MIN_VIEW_S / 2), "meant for the page before"
+    assert len(votes_frame(store)) == 2
+
+
+def test_the_time_of_a_vote_counts_from_showing_the_page(
+    new_study: NewStudy, sqlite_store: NewStore
+) -> None:
+    store = sqlite_store(new_study())
+    finger = Finger(store, begin(store, "", {}))
+    finger.press("first", after_s=3.0)
+    finger.press("first", after_s=1.5)
+    finger.press("first", after_s=2.0)
+    assert votes_frame(store)["response_s"].tolist() == [3.0, 4.5, 2.0]
+
+
+def test_two_tabs_of_one_rater_make_one_vote(new_study: NewStudy, sqlite_store: NewStore) -> None:
+    store = sqlite_store(new_study())
+    token = begin(store, "", {})
+    stale = _item(store, token)
+    one, other = Visit(), Visit()
+    for visit in (one, other):
+        note_shown(visit, stale.place, now=0.0)
+    for visit, now in ((one, 5.0), (other, 6.0)):
+        for question in ("quality", "alignment"):
+            assert answer(store, visit, stale.rater, stale.place, question, "tie", now=now + 1)
+            now += 1
+    assert len(votes_frame(store)) == 2
+    assert _item(store, token).num_done == 1
+
+
+def test_undo_brings_the_page_back(new_study: NewStudy, sqlite_store: NewStore) -> None:
+    store = sqlite_store(new_study())
+    token = begin(store, "", {})
+    finger = Finger(store, token)
+    assert not _item(store, token).can_undo
+    first = _item(store, token).place
+    finger.press("first")
+    finger.press("first")
+    assert _item(store, token).place.cell_id != first.cell_id
+    undo(store, finger.visit, _item(store, token).rater)
+    screen = _item(store, token)
+    assert (screen.place.cell_id, screen.current_question) == (first.cell_id, 1)
+
+
+def test_links_that_are_unknown_and_doors_that_are_closed(
+    new_study: NewStudy, sqlite_store: NewStore
+) -> None:
+    store = sqlite_store(new_study(invited_only=True))
+    assert screen_for(store, "") == Notice(kind="members_only")
+    assert screen_for(store, "00" * 16) == Notice(kind="unknown_link")
+    with pytest.raises(RefusedError, match="invited raters only"):
+        begin(store, "", {})
+    with pytest.raises(RefusedError, match="not known"):
+        begin(store, "00" * 16, {})
+    joined = store.invite()
+    assert screen_for(store, joined.token) == Notice(kind="welcome", rater=joined.rater)
+    assert begin(store, joined.token, {}) == joined.token
+    assert isinstance(screen_for(store, joined.token), ItemScreen)
+
+
+def test_a_platform_number_is_taken_once(new_study: NewStudy, sqlite_store: NewStore) -> None:
+    store = sqlite_store(new_study())
+    begin(store, "", {"PROLIFIC_PID": "abc", "workerId": ""})
+    with pytest.raises(RefusedError, match="joined this study before"):
+        begin(store, "", {"PROLIFIC_PID": "abc"})
+
+
+def test_whoever_comes_back_too_late_is_thanked(
+    new_study: NewStudy, sqlite_store: NewStore, clock: Any
+) -> None:
+    store = sqlite_store(new_study(rows=[("one", "x"), ("two", "x")], raters_per_item=1))
+    token = begin(store, "", {})
+    finger = Finger(store, token)
+    finger.press("tie")
+    finger.press("tie")
+    clock.now += 10**6
+    begin(store, "", {})
+    screen = screen_for(store, token)
+    assert isinstance(screen, Notice)
+    assert (screen.kind, screen.num_done) == ("taken_over", 1)
+
+
+def test_a_store_that_is_away_stores_nothing_and_says_so(
+    new_study: NewStudy, sqlite_store: NewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sqlite_store(new_study())
+    token = begin(store, "", {})
+    screen = _item(store, token)
+    finger = Finger(store, token)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("away")
+
+    for name in ("submit", "undo", "report"):
+        monkeypatch.setattr(store, name, away)
+    assert not finger.press("first")
+    assert "was not stored" in finger.visit.message
+    undo(store, finger.visit, screen.rater)
+    assert "Nothing was changed" in finger.visit.message
+    report(store, finger.visit, screen.rater, screen.place, screen.place.first[0], "")
+    assert "could not be reported" in finger.visit.message
+
+
+def test_reports_name_an_image_of_the_page(new_study: NewStudy, sqlite_store: NewStore) -> None:
+    store = sqlite_store(new_study())
+    screen = _item(store, begin(store, "", {}))
+    place = screen.place
+    assert reported_image(place, 0) == place.first[0]
+    assert reported_image(place, 3) == place.second[1]
+    for nonsense in (-1, 4, "0", None, 1.0, True):
+        assert reported_image(place, nonsense) is None
+    report(store, Visit(), screen.rater, place, place.second[1], "<script>")
+    assert reports_frame(store)["reason"].tolist() == ["<script>"]
+
+
+def test_captions_are_put_in_as_they_are() -> None:
+    question = Question.model_validate_json(
+        '{"id": "q", "text": "Is it {caption}?", "kind": "single", "answers": '
+        '[{"value": "yes", "label": "Yes"}, {"value": "no", "label": "No"}]}'
+    )
+    assert question_text(question, "a {red} {caption}") == "Is it a {red} {caption}?"
+
+
+def test_without_a_study_the_sample_is_made_once(tmp_path: Path) -> None:
+    one = open_for_rating("", "", sample_path=tmp_path / "sample")
+    token = begin(one, "", {})
+    again = open_for_rating("", "", sample_path=tmp_path / "sample")
+    assert isinstance(screen_for(again, token), ItemScreen)
+    assert again.study.document.label == "sample"
+    for store in (one, again):
+        store.database.close()

@@ -1,0 +1,158 @@
+"""The commands around a study, from images to backup, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from drawbench.cli import app
+from drawbench.commands.rate import page_command
+from drawbench.store import open_store
+from drawbench.study import Study, load_study
+from drawbench.suites import Suite, load_suite, write_suite
+from drawbench.votes import read_votes
+from evalkit.errors import EvalkitError
+
+NewStudy = Callable[..., Study]
+
+
+@pytest.fixture
+def run() -> Callable[..., str]:
+    """Run a command and return what it printed; a fault of the user is raised."""
+
+    def invoke(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return invoke
+
+
+@pytest.fixture
+def made(
+    tmp_path: Path, suite: Suite, make_images: Callable[..., Path], run: Callable[..., str]
+) -> Path:
+    """A study made by the command."""
+    write_suite(tmp_path / "tiny.csv", suite)
+    folders = ",".join(f"{name}={make_images(name, suite)}" for name in ("north", "south"))
+    output = run(
+        *("new", tmp_path / "study", "--suite", f"tiny={tmp_path / 'tiny.csv'}"),
+        *("--models", folders, "--images-per-side", 2, "--raters", 2, "--practice", 0),
+    )
+    assert "raters needed: 4" in output
+    assert "samples of north: unknown" in output
+    return tmp_path / "study"
+
+
+def test_a_study_is_made_rehearsed_looked_at_and_exported(
+    made: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "marked as simulated" in run("rehearse", made, "--raters", 4)
+    assert "10" in run("status", made)
+    run("export", made, "--out", tmp_path / "votes.csv")
+    votes = read_votes(tmp_path / "votes.csv")
+    assert len(votes) == 5 * 2 * 2
+    assert votes["simulated"].all()
+    for form in ("ratings", "raters", "quotas", "reports"):
+        run("export", made, "--as", form, "--out", tmp_path / f"{form}.csv")
+        assert (tmp_path / f"{form}.csv").read_text().count(",") > 3
+    run("backup", made, tmp_path / "b.zip")
+    run("restore", tmp_path / "b.zip", tmp_path / "again")
+    run("export", tmp_path / "again", "--out", tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "votes.csv").read_bytes()
+
+
+def test_withdrawing_by_name(made: Path, run: Callable[..., str], tmp_path: Path) -> None:
+    run("rehearse", made, "--raters", 2)
+    run("export", made, "--as", "raters", "--out", tmp_path / "raters.csv")
+    name = (tmp_path / "raters.csv").read_text().splitlines()[1].split(",")[0]
+    assert "deleted" in run("withdraw", made, name)
+    with pytest.raises(EvalkitError, match="no rater"):
+        run("withdraw", made, name)
+
+
+def test_invitations_are_links_that_open_a_place(
+    made: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tmp_path / "links.csv"
+    run("invite", made, "--count", 2, "--address", "https://rate.example", "--out", out)
+    links = [line.split(",")[1] for line in out.read_text().splitlines()[1:]]
+    store = open_store(load_study(made))
+    assert all(store.find_rater(link.partition("rater=")[2]) for link in links)
+    store.database.close()
+    with pytest.raises(EvalkitError, match="lost links can't be made again"):
+        run("invite", made, "--out", out)
+
+
+def test_votes_and_annotations_come_in(made: Path, run: Callable[..., str], tmp_path: Path) -> None:
+    path = tmp_path / "v.csv"
+    path.write_text(
+        "rater_id,prompt_id,category,model_a,model_b,question,answer\n"
+        "x,tiny-000,Colors,north,south,quality,a\n"
+    )
+    assert "1 votes on 1 items by 1 raters imported" in run("import", made, path)
+    run("export", made, "--as", "label-studio", "--out", tmp_path / "tasks.json")
+    assert len(json.loads((tmp_path / "tasks.json").read_text())) == 5 * 2 - 1
+    assert (tmp_path / "tasks.xml").is_file()
+
+
+def test_suites_are_listed_and_shown(run: Callable[..., str], tmp_path: Path) -> None:
+    assert run("suites").split() == ["drawbench", "parti", "shapes-bench"]
+    assert "60 prompts" in run("suite", "shapes-bench", "--out", tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "a=x,a=y"], "named twice"),
+        (["--models", "a=x,b=y"], "no such folder"),
+        (["--models", "a=x,b=y", "--preset", "imagn"], "did you mean"),
+        (["--models", "a=x,b=y", "--category", "Colours"], "has no category 'Colours'"),
+        (["--models", "a=x", "--raters", "2"], "needs two models"),
+        (["--models", "a=x,b=y", "--layout", "random"], "layout"),
+    ],
+)
+def test_what_makes_no_study_is_refused_in_one_line(
+    run: Callable[..., str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(EvalkitError, match=message) as caught:
+        run("new", tmp_path / "study", "--suite", "shapes-bench", *arguments)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_study_of_one_category_says_so(
+    run: Callable[..., str], tmp_path: Path, make_images: Callable[..., Path]
+) -> None:
+    folders = ",".join(
+        f"{name}={make_images(name, load_suite('shapes-bench'), count=1)}" for name in "ab"
+    )
+    output = run(
+        *("new", tmp_path / "study", "--suite", "shapes-bench", "--models", folders),
+        *("--category", "Counting", "--images-per-side", 1, "--raters", 1),
+    )
+    assert "12 of the 60 prompts" in output
+    ids = [prompt.id for prompt in load_study(tmp_path / "study").document.prompts]
+    assert ids[0] == "shapes-bench-012"
+
+
+def test_the_page_is_served_from_its_script() -> None:
+    command = page_command(results=False, port=8600, address="127.0.0.1")
+    assert Path(command[4]).name == "rate.py"
+    assert Path(command[4]).is_file()
+    assert Path(page_command(results=True, port=1, address="x")[4]).name == "results.py"
+
+
+def test_the_results_page_wants_a_password(
+    made: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EVALKIT_RESULTS_PASSWORD", raising=False)
+    with pytest.raises(EvalkitError, match="needs a password: set EVALKIT_RESULTS_PASSWORD"):
+        run("rate", made, "--results")
