@@ -59,8 +59,9 @@ def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
     buffer = io.StringIO()
     plain = csv.writer(buffer, lineterminator="\n")
     quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for cells in [columns, *([row.get(name) for name in columns] for row in rows)]:
-        safe = [safe_cell(cell) for cell in cells]
+    lines: list[list[Scalar]] = [[*columns], *([row.get(name) for name in columns] for row in rows)]
+    for line in lines:
+        safe = [safe_cell(cell) for cell in line]
         # With "\n" between lines, the csv module leaves a carriage return in a cell unquoted.
         writer = quoting if any("\r" in cell for cell in safe) else plain
         writer.writerow(safe)
