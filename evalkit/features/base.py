@@ -70,8 +70,12 @@ class PreparedExtractor:
     """Shares `extract`, `dim` and the label among extractors that have `prepare` and `encode`."""
 
     name: str
-    identity: Mapping[str, Any]
     layers: Mapping[str, int]
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that could change a feature."""
+        raise NotImplementedError
 
     @property
     def dim(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -86,7 +87,10 @@ class ClipPreprocessing:
         left = round((pixels.shape[1] - self.size_px) / 2.0)
         cropped = pixels[top : top + self.size_px, left : left + self.size_px]
         unit = cropped.astype(np.float32) / np.float32(255)
-        return (unit - np.float32(self.mean)) / np.float32(self.std)
+        scaled: np.ndarray = (unit - np.array(self.mean, np.float32)) / np.array(
+            self.std, np.float32
+        )
+        return scaled
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Width and height after resizing."""
@@ -200,7 +204,7 @@ class inference:  # noqa: N801 (used like a function)
     """No gradients, no TF32, and bfloat16 where asked."""
 
     def __init__(self, device: torch.device, precision: str) -> None:
-        self._contexts = [
+        self._contexts: list[AbstractContextManager[Any]] = [
             torch.inference_mode(),
             torch.backends.cudnn.flags(allow_tf32=False),
             torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),

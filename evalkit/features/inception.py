@@ -181,7 +181,7 @@ class InceptionExtractor(PreparedExtractor):
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         network = load_network(path)
         fold_batch_norms(network)
-        network.to(device=self.device, dtype=self._dtype, memory_format=torch.channels_last)
+        network.to(device=self.device, dtype=self._dtype).to(memory_format=torch.channels_last)
         self._network = torch.compile(network) if compile else network
 
     @property
@@ -237,9 +237,11 @@ def load_network(path: Path) -> InceptionNetwork:
     Raises:
         WeightsError: Not such a file, or keys or shapes of another network.
     """
-    network = InceptionNetwork().eval().requires_grad_(False)
+    # Without memory at first: initial values that are overwritten at once would take seconds.
+    with torch.device("meta"):
+        network = InceptionNetwork().eval().requires_grad_(False)
     try:
-        network.load_state_dict(_read_state(path))
+        network.load_state_dict(_read_state(path), assign=True)
     except (RuntimeError, AttributeError, TypeError) as error:
         lines = [line.strip() for line in str(error).strip().splitlines()]
         reason = (lines[1:2] or lines)[0][:160]

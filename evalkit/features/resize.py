@@ -109,7 +109,8 @@ def _bilinear(image: np.ndarray, rows: Grid, columns: Grid) -> np.ndarray:
     wide = left + (pixels[:, high] - left) * fraction[:, None]
     low, high, fraction = rows
     top = wide[low]  # (299, 299, 3)
-    return top + (wide[high] - top) * fraction[:, None, None]
+    resized: np.ndarray = top + (wide[high] - top) * fraction[:, None, None]
+    return resized
 
 
 def _pil(image: np.ndarray, resampling: Image.Resampling) -> np.ndarray:

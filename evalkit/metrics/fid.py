@@ -1,4 +1,4 @@
-"""FID and its kin as records and as a `torchmetrics.Metric`: the Fréchet distance of any features.
+"""FID and its kin as records: the Fréchet distance of any features.
 
 Every distance comes as two records: the plug-in value, which the literature reports, with its
 standard error; and `...-infinity`, freed of the bias of finitely many images, with an interval.
@@ -12,10 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.metrics.frechet import MIN_IMAGES
-from evalkit.metrics.influence import Transport
 from evalkit.metrics.intervals import FrechetInterval, frechet_interval
-from evalkit.metrics.moments import Moments
 from evalkit.metrics.task import (
     INCEPTION,
     Metric,
@@ -49,9 +46,8 @@ def frechet_records(task: Task) -> list[ResultRecord]:
     """
     need = task.needs[0]
     name = "fid" if need.extractor == INCEPTION and task.name == "fd" else task.name
-    reference = task.real(need)
-    if reference is None:
-        reference = task.real_moments(need)
+    features = task.real(need)
+    reference = task.real_moments(need) if features is None else features
     if reference is None:
         reason = f"the reference file holds no statistics of layer {task.layer(need)}"
         return [task.not_applicable(need, "lower", reason, metric=name)]
@@ -59,25 +55,22 @@ def frechet_records(task: Task) -> list[ResultRecord]:
         task.fake(need),
         reference,
         fake_ids=task.fake_ids,
-        real_ids=None if isinstance(reference, Moments) else task.real_ids,
+        real_ids=None if features is None else task.real_ids,
         level=task.options.level,
         splits=task.options.splits,
         seed=task.options.seed,
     )
-    influential = _influential(task, need, reference, found)
-    return [_plug_in(task, need, name, found, influential), _infinity(task, need, name, found)]
+    return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
 
 
-def _plug_in(
-    task: Task, need: Need, name: str, found: FrechetInterval, influential: list[dict[str, Any]]
-) -> ResultRecord:
+def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:
     reason = _NO_INTERVAL.format(infinity=f"{name}-infinity")
     details: dict[str, Any] = {"n_reference": found.n_reference, "dimensions": found.dim}
     if found.standard_error is None:
         reason = f"no interval: {found.reason}"
         details["mark"] = "n <= d"
-    if influential:
-        details["most_influential"] = influential
+    if found.influences is not None:
+        details["most_influential"] = most_influential(task, found.influences)
     return task.record(
         need,
         value=found.value,
@@ -115,16 +108,8 @@ def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> Resu
     )
 
 
-def _influential(
-    task: Task, need: Need, reference: Any, found: FrechetInterval
-) -> list[dict[str, Any]]:
+def most_influential(task: Task, influences: np.ndarray) -> list[dict[str, Any]]:
     """The samples that push the distance up most, by their place among the samples."""
-    if found.standard_error is None or not task.options.num_influential:
-        return []
-    features = task.fake(need)
-    moments = reference if isinstance(reference, Moments) else Moments.from_features(reference)
-    transport = Transport.between(Moments.from_features(features), moments)
-    influences = transport.influence_of_fake(features) / len(features)
     order = np.argsort(-influences, kind="stable")[: task.options.num_influential]
     return [
         {
@@ -140,5 +125,3 @@ def _influential(
 
 FID = Metric(fid_needs, frechet_records)
 FD = Metric(fd_needs, frechet_records)
-
-__all__ = ["FD", "FID", "MIN_IMAGES", "frechet_records"]

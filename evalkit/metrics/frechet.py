@@ -102,7 +102,8 @@ def _symmetric_root(
     kept = values > floor
     if rank is not None:
         kept[: len(values) - rank] = False
-    return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    root: np.ndarray = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    return root
 
 
 def _factor(features: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "r d"]:
@@ -110,7 +111,8 @@ def _factor(features: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "r d"]:
     n, d = features.shape
     if n > d:
         return _root(Moments.from_features(features))
-    return (features - features.mean(axis=0)) / np.sqrt(n - 1)
+    factor: np.ndarray = (features - features.mean(axis=0)) / np.sqrt(n - 1)
+    return factor
 
 
 def _nuclear_norm(first: Float64[np.ndarray, "a d"], second: Float64[np.ndarray, "b d"]) -> float:

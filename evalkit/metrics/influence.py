@@ -79,4 +79,5 @@ def _quadratic(
         rows = np.asarray(features[start : start + _CHUNK_ROWS], np.float64) - mean
         moved = rows @ transport
         values[start : start + len(rows)] = ((rows - moved) * rows).sum(axis=1) + rows @ slope
-    return values - values.mean()
+    centred: np.ndarray = values - values.mean()
+    return centred

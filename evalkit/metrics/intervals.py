@@ -18,7 +18,7 @@ Images that belong together (samples of one caption, the reference image it desc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ class FrechetInterval:
     """Why something is missing or limited; empty where nothing is."""
     method: str
     """How the interval was made."""
+    influences: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """How much each sample's presence adds to the value; None where there is no standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,7 @@ def frechet_interval(
         num_matched=problem.clusters.num_matched,
         reason=reason,
         method=_method(problem, splits),
+        influences=None if spread is None else spread[0],
     )
 
 
@@ -423,7 +426,7 @@ class _Joint:
 def _rows(features: Any, name: str) -> Any:
     """Features as they are where they are stored on disk, else checked as an array."""
     if hasattr(features, "__array__") and not isinstance(features, np.ndarray):
-        shape = getattr(features, "shape", ())
+        shape: tuple[int, ...] = tuple(getattr(features, "shape", ()))
         if len(shape) == 2 and shape[0] >= MIN_IMAGES:
             return features
     return as_features(features, name=name, minimum=MIN_IMAGES)

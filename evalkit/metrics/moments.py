@@ -158,8 +158,10 @@ class Moments:
 
     def save(self, path: Path | str) -> None:
         """Write a `.npz` that pytorch-fid and clean-fid read too (`mu`, `sigma`), with `n`."""
-        extra = {} if self.n is None else {"n": np.int64(self.n)}
-        np.savez(Path(path), mu=self.mean, sigma=self.covariance, **extra)
+        arrays = {"mu": self.mean, "sigma": self.covariance}
+        if self.n is not None:
+            arrays["n"] = np.array(self.n)
+        np.savez(Path(path), **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path | str) -> Moments:

@@ -26,7 +26,15 @@ from evalkit.results import ResultRecord
 METRICS: dict[str, str] = {
     "fid": "evalkit.metrics.fid:FID",
     "fd": "evalkit.metrics.fid:FD",
+    "kid": "evalkit.metrics.kid:KID",
+    "is": "evalkit.metrics.inception_score:INCEPTION_SCORE",
+    "prdc": "evalkit.metrics.prdc:PRDC",
+    "sfid": "evalkit.metrics.frechet_kin:SFID",
+    "fd-dinov2": "evalkit.metrics.frechet_kin:FD_DINOV2",
+    "clip-fd": "evalkit.metrics.frechet_kin:CLIP_FD",
+    "cmmd": "evalkit.metrics.cmmd:CMMD",
     "clip-score": "evalkit.metrics.clip_score:CLIP_SCORE",
+    "r-precision": "evalkit.metrics.r_precision:R_PRECISION",
 }
 """Targets by the names of the command line."""
 

@@ -93,9 +93,11 @@ def write_statistics(path: Path | str, moments: Moments, identity: Mapping[str, 
     from evalkit.results import write_atomically
 
     buffer = BytesIO()
-    extra = {} if moments.n is None else {"n": np.int64(moments.n)}
     text = json.dumps(dict(identity), sort_keys=True)
-    np.savez(buffer, mu=moments.mean, sigma=moments.covariance, identity=np.array(text), **extra)
+    arrays = {"mu": moments.mean, "sigma": moments.covariance, "identity": np.array(text)}
+    if moments.n is not None:
+        arrays["n"] = np.array(moments.n)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     write_atomically(Path(path), buffer.getvalue())
 
 

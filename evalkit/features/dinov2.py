@@ -1,0 +1,128 @@
+"""DINOv2 ViT-L/14 features (Oquab et al. 2023), the network of FD-DINOv2 (Stein et al. 2023).
+
+Images are squashed to 224 px with Pillow's bicubic filter and scaled by ImageNet's mean and
+deviation, as the authors of the metric do it; the class token after the last layer norm is the
+feature.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from evalkit import images
+from evalkit.downloads import require_network, sha256_of
+from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.features.base import PreparedExtractor, check_precision
+from evalkit.features.clip import inference
+
+REPOSITORY = "facebook/dinov2-large"
+WEIGHTS_FILE = "model.safetensors"
+_SIZE_PX = 224
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+class Dinov2Extractor(PreparedExtractor):
+    """The class token of a DINOv2 network.
+
+    Args:
+        model: A transformers `Dinov2Model`.
+        weights_sha256: Hash of its weights file.
+        device: Where the network runs.
+        precision: `float32` or `bf16`.
+    """
+
+    name = "dinov2"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        weights_sha256: str,
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        check_precision(precision)
+        self._model: Any = model
+        self._model.to(device).eval().requires_grad_(False)
+        self._device = torch.device(device)
+        self._identity = {
+            "extractor": "dinov2-vit-l-14",
+            "weights_sha256": weights_sha256,
+            "resize": f"squash bicubic {_SIZE_PX}",
+            "precision": precision,
+        }
+        self.layers: Mapping[str, int] = {"class-token": int(self._model.config.hidden_size)}
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Network, weights, resizing and precision."""
+        return self._identity
+
+    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
+        """One image at 224 x 224, scaled."""
+        pixels = images.squash(image, _SIZE_PX).astype(np.float32) / np.float32(255)
+        scaled: np.ndarray = (pixels - _MEAN) / _STD
+        return scaled
+
+    def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
+        """Class tokens of a batch of prepared images."""
+        batch = torch.from_numpy(prepared).permute(0, 3, 1, 2).contiguous().to(self._device)
+        with inference(self._device, self._identity["precision"]):
+            tokens = self._model(pixel_values=batch).last_hidden_state[:, 0]
+        return {"class-token": tokens.float().cpu().numpy()}
+
+
+def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Extractor:
+    """DINOv2 ViT-L/14 with its released weights.
+
+    Raises:
+        MissingWeightsError: They are neither in the hub's cache nor reachable.
+        WeightsError: The file holds another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import Dinov2Config, Dinov2Model
+
+    path = _weights_path()
+    config = Dinov2Config(
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=518,
+        patch_size=14,
+    )
+    model = Dinov2Model(config)
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise WeightsError(f"{path}: not weights of {REPOSITORY} ({reason})") from error
+    return Dinov2Extractor(
+        model, weights_sha256=sha256_of(path), device=device, precision=precision
+    )
+
+
+def _weights_path() -> Path:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(REPOSITORY, WEIGHTS_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+            raise NetworkError("HF_HUB_OFFLINE is set")
+        require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+        return Path(hf_hub_download(REPOSITORY, WEIGHTS_FILE))
+    except (NetworkError, OSError) as error:
+        raise MissingWeightsError(
+            f"DINOv2 weights {REPOSITORY}/{WEIGHTS_FILE} are not cached and can't be fetched "
+            f"({error}); go online once, or copy the hub's cache folder from a machine that has it"
+        ) from error

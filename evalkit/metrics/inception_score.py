@@ -1,0 +1,137 @@
+"""Inception Score (Salimans et al. 2016): how sure and how varied the network's classes are.
+
+It is exp of the mean divergence of p(class | image) from p(class). Splits are shuffled and cut as
+torch-fidelity does it, on logits without their bias, as the original TensorFlow graph gave them. It
+knows nothing of any reference, and few classes of photographs fit captions; it is here because old
+tables have it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+
+from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.metrics.arrays import as_features
+from evalkit.metrics.means import mean_interval
+from evalkit.metrics.task import INCEPTION, Metric, Need, ScoreOptions, Task, require_inception
+from evalkit.results import Interval, ResultRecord
+
+LAYER = "logits_unbiased"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionScore:
+    """Inception Score over splits, from 1 to the number of classes; higher is better."""
+
+    value: float
+    """Mean over the splits."""
+    deviation: float
+    """Standard deviation over the splits, which the literature prints behind the sign ±."""
+    full: float
+    """All images as one split."""
+    standard_error: float | None
+    low: float | None
+    high: float | None
+
+
+def inception_score(
+    logits: Any,
+    *,
+    splits: int = 10,
+    seed: int = 2020,
+    ids: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> InceptionScore:
+    """Inception Score from logits, with an interval for the value over splits.
+
+    The interval multiplies the value by exp(± t standard errors of the mean divergence), whose
+    influence is each image's own divergence from the mean distribution.
+
+    Args:
+        logits: Images x classes.
+        splits: Parts whose scores are averaged.
+        seed: Of the shuffle before splitting; 2020 is torch-fidelity's.
+        ids: One id for each image; images of one id are one draw.
+        level: Coverage wanted.
+
+    Raises:
+        DataError: The wrong shape, or values that are not finite.
+        NotEnoughImagesError: Fewer images than splits.
+
+    >>> far = 50.0
+    >>> round(inception_score([[far, 0.0], [0.0, far]], splits=1).value, 6)  # two sure classes
+    2.0
+    """
+    values = as_features(logits, name="logits")
+    if splits < 1:
+        raise ConfigError(f"Inception Score over {splits} splits; give at least 1")
+    if len(values) < splits:
+        raise NotEnoughImagesError(
+            f"Inception Score over {splits} splits needs at least {splits} images, got "
+            f"{len(values)}; add images or take fewer splits"
+        )
+    log_p = log_softmax(values, axis=1)
+    # torch-fidelity's generator, so that the same seed gives the same splits.
+    order = np.random.RandomState(seed).permutation(len(values))
+    bounds = [i * len(values) // splits for i in range(splits + 1)]
+    scores = [
+        float(np.exp(_divergences(log_p[order[a:b]]).mean())) for a, b in itertools.pairwise(bounds)
+    ]
+    found = mean_interval(_divergences(log_p), ids=ids, level=level)
+    value = float(np.mean(scores))
+    return InceptionScore(
+        value=value,
+        deviation=float(np.std(scores)),
+        full=float(np.exp(found.value)),
+        standard_error=None if found.standard_error is None else value * found.standard_error,
+        low=None if found.low is None else value * float(np.exp(found.low - found.value)),
+        high=None if found.high is None else value * float(np.exp(found.high - found.value)),
+    )
+
+
+def _divergences(log_p: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of each row from the mean of the rows, in nats."""
+    p = np.exp(log_p)
+    divergences: np.ndarray = (p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1)
+    return divergences
+
+
+def _needs(options: ScoreOptions) -> Sequence[Need]:
+    require_inception(options, "the Inception Score")
+    return [Need(INCEPTION, LAYER, reference=False)]
+
+
+def _records(task: Task) -> list[ResultRecord]:
+    need, options = task.needs[0], task.options
+    found = inception_score(
+        task.fake(need), splits=options.is_splits, ids=task.fake_ids, level=options.level
+    )
+    interval = None
+    if found.low is not None and found.high is not None:
+        method = "t interval of the mean divergence, exponentiated around the value over splits"
+        interval = Interval(low=found.low, high=found.high, level=options.level, method=method)
+    return [
+        task.record(
+            need,
+            value=found.value,
+            direction="higher",
+            standard_error=found.standard_error,
+            interval=interval,
+            reason="" if interval else "no interval: a single draw has no spread",
+            details={
+                "label": "Inception Score",
+                "deviation_of_splits": found.deviation,
+                "one_split": found.full,
+            },
+            marks={"splits": options.is_splits},
+        )
+    ]
+
+
+INCEPTION_SCORE = Metric(_needs, _records)

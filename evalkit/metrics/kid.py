@@ -1,0 +1,171 @@
+"""Kernel Inception distance: unbiased squared MMD with k(x, y) = (x'y / d + 1)^3.
+
+Binkowski et al. 2018 average over random subsets, and so do all tools; with as many subsets as
+are usual that is the full-set value plus noise. Both are given, each with an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import ndtri
+
+from evalkit.errors import ConfigError
+from evalkit.metrics.arrays import as_features, refuse_mismatch
+from evalkit.metrics.clusters import Clusters
+from evalkit.metrics.mmd import kernel_means
+from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
+from evalkit.results import Interval, ResultRecord
+
+MIN_IMAGES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelDistance:
+    """KID over subsets, and over both sets whole; both unbiased, lower is better."""
+
+    value: float
+    """Mean over the subsets."""
+    deviation: float
+    """Standard deviation over the subsets, which the literature prints behind the sign ±."""
+    full: float
+    """All pairs of both sets, without subsets."""
+    standard_error: float
+    """Of `full`."""
+    num_subsets: int
+    subset_size: int
+
+    @property
+    def value_error(self) -> float:
+        """Standard error of `value`: that of the sets, and that of the drawing of subsets."""
+        drawing = self.deviation / np.sqrt(self.num_subsets)
+        return float(np.hypot(self.standard_error, drawing))
+
+
+def kid(
+    fake: Any,
+    real: Any,
+    *,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+    fake_ids: Sequence[str] | None = None,
+    real_ids: Sequence[str] | None = None,
+) -> KernelDistance:
+    """Kernel Inception distance of two sets of features.
+
+    Args:
+        fake: Samples, images x dimensions.
+        real: Reference images.
+        subsets: Number of random subsets.
+        subset_size: Images in each, at most as many as the smaller set has.
+        seed: With torch-fidelity's seed (2020) its very subsets are drawn.
+        fake_ids: One id for each sample; images of one id are one draw.
+        real_ids: One id for each reference image.
+
+    Raises:
+        DataError: The wrong shape, different dimensions, or values that are not finite.
+        NotEnoughImagesError: Fewer than two images in a set.
+        ConfigError: No subset, or subsets of fewer than two images.
+
+    >>> round(kid([[0.0], [2.0]], [[1.0], [3.0]], subsets=1).full, 6)  # 1 + 64 - 2 * 372 / 4
+    -121.0
+    """
+    x = as_features(fake, name="samples", minimum=MIN_IMAGES)
+    y = as_features(real, name="reference", minimum=MIN_IMAGES)
+    refuse_mismatch(x.shape[1], y.shape[1])
+    size = min(subset_size, len(x), len(y))
+    if subsets < 1 or size < MIN_IMAGES:
+        raise ConfigError(f"KID over {subsets} subsets of {size}: both must be at least 1 and 2")
+    values = _subset_values(x, y, subsets, size, seed)
+    means = kernel_means(x, y, polynomial_kernel)
+    clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
+    return KernelDistance(
+        value=float(values.mean()),
+        deviation=float(values.std()),
+        full=means.unbiased(),
+        standard_error=means.standard_error(clusters),
+        num_subsets=subsets,
+        subset_size=size,
+    )
+
+
+def polynomial_kernel(
+    x: Float64[np.ndarray, "a d"], y: Float64[np.ndarray, "b d"]
+) -> Float64[np.ndarray, "a b"]:
+    """(x'y / d + 1)^3 of all pairs."""
+    base: np.ndarray = x @ y.T / x.shape[1] + 1
+    cube: np.ndarray = base * base * base
+    return cube
+
+
+def _subset_values(
+    x: np.ndarray, y: np.ndarray, subsets: int, size: int, seed: int
+) -> Float64[np.ndarray, " subsets"]:
+    # torch-fidelity's generator and order of drawing, so that the same seed gives its value.
+    rng = np.random.RandomState(seed)
+    values = np.empty(subsets)
+    for index in range(subsets):
+        first = x[rng.choice(len(x), size, replace=False)]
+        second = y[rng.choice(len(y), size, replace=False)]
+        values[index] = kernel_means(first, second, polynomial_kernel).unbiased()
+    return values
+
+
+def _needs(options: ScoreOptions) -> Sequence[Need]:
+    return [features_need(options)]
+
+
+def _records(task: Task) -> list[ResultRecord]:
+    need, options = task.needs[0], task.options
+    real = task.real(need)
+    if real is None:
+        reason = "KID needs the reference's features; the file holds only mean and covariance"
+        return [task.not_applicable(need, "lower", reason)]
+    found = kid(
+        task.fake(need),
+        real,
+        subsets=options.kid_subsets,
+        subset_size=options.kid_subset_size,
+        seed=options.seed,
+        fake_ids=task.fake_ids,
+        real_ids=task.real_ids,
+    )
+    label = task.label(need).replace("FID", "KID").replace("FD", "KID")
+    drawn = {"num_subsets": found.num_subsets, "subset_size": found.subset_size}
+    method = "normal interval, standard error from the influence of each image"
+    return [
+        task.record(
+            need,
+            value=value,
+            metric=metric,
+            direction="lower",
+            standard_error=error,
+            interval=_interval(value, error, options.level, method + more),
+            details={"label": label, **details},
+            marks=marks,
+        )
+        for metric, value, error, more, details, marks in (
+            (
+                "kid",
+                found.value,
+                found.value_error,
+                " and the drawing of subsets",
+                {"deviation_of_subsets": found.deviation},
+                {**drawn, "subset_seed": options.seed},
+            ),
+            ("kid-full", found.full, found.standard_error, "", {}, {}),
+        )
+    ]
+
+
+def _interval(value: float, error: float, level: float, method: str) -> Interval:
+    reach = float(ndtri(0.5 + level / 2)) * error
+    return Interval(low=value - reach, high=value + reach, level=level, method=method)
+
+
+KID = Metric(_needs, _records)

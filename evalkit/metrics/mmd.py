@@ -1,0 +1,82 @@
+"""Squared maximum mean discrepancy of two sets under a kernel (Gretton et al. 2012), in blocks.
+
+Every image's mean kernel value with both sets is kept, since those means are also its influence:
+the standard error sums them within ids. Where both sets have one distribution the U-statistic is
+degenerate, and this standard error is too large by up to a factor of 1.4, never too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from evalkit.metrics.clusters import Clusters, clustered_variance
+
+Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Rows of one set and of another to the matrix of kernel values."""
+
+# Kernel values that are held at once: 128 MB.
+_BLOCK_VALUES = 1 << 24
+
+
+@dataclass(frozen=True)
+class KernelMeans:
+    """Each image's mean kernel value with its own set (without itself) and with the other."""
+
+    fake_own: Float64[np.ndarray, " n"]
+    fake_other: Float64[np.ndarray, " n"]
+    real_own: Float64[np.ndarray, " m"]
+    real_other: Float64[np.ndarray, " m"]
+    fake_self: Float64[np.ndarray, " n"]
+    """Kernel value of each sample with itself."""
+    real_self: Float64[np.ndarray, " m"]
+
+    def unbiased(self) -> float:
+        """The U-statistic; its mean is the truth, and it may be negative."""
+        return float(self.fake_own.mean() + self.real_own.mean() - 2 * self.fake_other.mean())
+
+    def biased(self) -> float:
+        """The V-statistic, with each image paired with itself too; never negative."""
+        n, m = len(self.fake_own), len(self.real_own)
+        fake = (self.fake_own.sum() * (n - 1) + self.fake_self.sum()) / n**2
+        real = (self.real_own.sum() * (m - 1) + self.real_self.sum()) / m**2
+        return float(fake + real - 2 * self.fake_other.mean())
+
+    def standard_error(self, clusters: Clusters) -> float:
+        """Of the unbiased value, from the influence of each image, summed within ids."""
+        fake = 2 * (self.fake_own - self.fake_other)
+        real = 2 * (self.real_own - self.real_other)
+        fake, real = (fake - fake.mean()) / len(fake), (real - real.mean()) / len(real)
+        return float(np.sqrt(clustered_variance(clusters, fake, real)))
+
+
+def kernel_means(
+    fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"], kernel: Kernel
+) -> KernelMeans:
+    """Mean kernel values of two sets of at least two images, never the whole matrix at once."""
+    fake_own, fake_self = _own(fake, kernel)
+    real_own, real_self = _own(real, kernel)
+    fake_other = np.empty(len(fake))
+    real_other = np.zeros(len(real))
+    step = max(1, _BLOCK_VALUES // len(real))
+    for start in range(0, len(fake), step):
+        block = kernel(fake[start : start + step], real)
+        fake_other[start : start + len(block)] = block.mean(axis=1)
+        real_other += block.sum(axis=0)
+    return KernelMeans(fake_own, fake_other, real_own, real_other / len(fake), fake_self, real_self)
+
+
+def _own(rows: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Mean kernel value of each row with the others, and with itself."""
+    means, selves = np.empty(len(rows)), np.empty(len(rows))
+    step = max(1, _BLOCK_VALUES // len(rows))
+    for start in range(0, len(rows), step):
+        block = kernel(rows[start : start + step], rows)
+        stop = start + len(block)
+        own = np.diagonal(block[:, start:stop])
+        selves[start:stop] = own
+        means[start:stop] = (block.sum(axis=1) - own) / (len(rows) - 1)
+    return means, selves

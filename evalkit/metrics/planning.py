@@ -1,0 +1,121 @@
+"""How many images it takes to tell a difference of Fréchet distances from chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.special import ndtr, ndtri
+
+from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference
+
+IMAGES_PER_DIMENSION = 5.0
+"""Below this the interval of fd_infinity covers less surely; see docs/precision.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrechetPlan:
+    """What a comparison of two models needs."""
+
+    n: int
+    """Images of each model."""
+    difference: float
+    """The difference of distances that is to be found."""
+    power: float
+    """Probability of finding it."""
+    level: float
+    """One less the probability of finding a difference that isn't there."""
+    deviation: float
+    """Standard deviation that one image a model brings to the difference."""
+    minimum_n: int
+    """Images below which the intervals themselves are doubtful, by the number of dimensions."""
+    detectable_at_pilot: float
+    """Difference that the pilot's own n would find with this power."""
+    pilot_n: int
+    paired: bool
+    """Whether the pilot had both models, on the same captions."""
+
+
+def plan_fid(
+    fake: Any,
+    real: Any,
+    *,
+    difference: float,
+    second: Any | None = None,
+    fake_ids: Sequence[str] | None = None,
+    second_ids: Sequence[str] | None = None,
+    real_ids: Sequence[str] | None = None,
+    power: float = 0.8,
+    level: float = 0.95,
+) -> FrechetPlan:
+    """Images needed to tell two models apart, from a pilot of one or of both.
+
+    With one pilot, the second model is taken to vary as much as the first and independently, which
+    asks for more images than models that share captions will need. Standard errors shrink with the
+    square root of n; the reference is taken to grow along.
+
+    Args:
+        fake: Features of the pilot's samples.
+        real: Features of the reference, or its `Moments`.
+        difference: Difference of distances to find.
+        second: Features of a second model's samples on the same captions.
+        fake_ids: One id for each sample.
+        second_ids: One id for each sample of the second model.
+        real_ids: One id for each reference image.
+        power: Probability wanted of finding the difference.
+        level: One less the share of false alarms.
+
+    Raises:
+        ConfigError: A difference that is not positive, or a probability outside (0, 1).
+        NotEnoughImagesError: No more images in the pilot than dimensions.
+    """
+    _check(difference, power, level)
+    if second is None:
+        found = frechet_interval(fake, real, fake_ids=fake_ids, real_ids=real_ids, splits=1)
+        if found.standard_error is None:
+            raise NotEnoughImagesError(f"no plan: {found.reason}")
+        error = math.sqrt(2) * found.standard_error
+        dim = found.dim
+    else:
+        pair = paired_frechet_difference(
+            fake,
+            second,
+            real,
+            first_ids=fake_ids,
+            second_ids=second_ids,
+            real_ids=real_ids,
+            splits=1,
+        )
+        error, dim = pair.standard_error, fake.shape[1]
+    pilot_n = len(fake)
+    deviation = error * math.sqrt(pilot_n)
+    reach = float(ndtri(0.5 + level / 2) + ndtri(power))
+    minimum = math.ceil(IMAGES_PER_DIMENSION * dim)
+    return FrechetPlan(
+        n=max(minimum, math.ceil((reach * deviation / difference) ** 2)),
+        difference=difference,
+        power=power,
+        level=level,
+        deviation=deviation,
+        minimum_n=minimum,
+        detectable_at_pilot=reach * error,
+        pilot_n=pilot_n,
+        paired=second is not None,
+    )
+
+
+def power_at(plan: FrechetPlan, n: int) -> float:
+    """Probability of finding the plan's difference with n images of each model."""
+    error = plan.deviation / math.sqrt(n)
+    return float(ndtr(plan.difference / error - ndtri(0.5 + plan.level / 2)))
+
+
+def _check(difference: float, power: float, level: float) -> None:
+    if not difference > 0:
+        raise ConfigError(f"difference {difference} is not positive; give the least that matters")
+    for name, value in (("power", power), ("level", level)):
+        if not 0 < value < 1:
+            raise ConfigError(f"{name} {value} is not between 0 and 1")

@@ -1,0 +1,257 @@
+"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+
+Each set's manifold is the union of balls around its images, as wide as the distance to the k-th
+nearest neighbour. Precision and recall count an image on a ball's rim as inside, density and
+coverage do not, each as its paper's code has it; without duplicate images it makes no difference.
+
+The intervals are a delete-a-group jackknife: whole groups of ids are taken out of both sets, the
+balls are grown anew, and everything is counted again, all in one pass over the distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.metrics.arrays import as_features, refuse_mismatch
+from evalkit.metrics.clusters import Clusters
+from evalkit.metrics.means import t_quantile
+from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
+from evalkit.results import Interval, ResultRecord
+
+NAMES = ("precision", "recall", "density", "coverage")
+_GROUPS = 20
+_BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifoldScore:
+    """One of the four, with its jackknife interval."""
+
+    value: float
+    """Share of images, in [0, 1]; density may exceed 1. Higher is better."""
+    standard_error: float | None
+    low: float | None
+    high: float | None
+
+
+def prdc(
+    fake: Any,
+    real: Any,
+    *,
+    k: int = 5,
+    fake_ids: Sequence[str] | None = None,
+    real_ids: Sequence[str] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Mapping[str, ManifoldScore]:
+    """Precision, recall, density and coverage of two sets of features.
+
+    Args:
+        fake: Samples, images x dimensions.
+        real: Reference images.
+        k: Neighbours that set the radius of a ball: 3 in the first paper, 5 in the second.
+        fake_ids: One id for each sample; images of one id leave together.
+        real_ids: One id for each reference image.
+        level: Coverage wanted of the intervals.
+        seed: Of the jackknife's groups.
+
+    Returns:
+        The scores by `NAMES`.
+
+    Raises:
+        DataError: The wrong shape, different dimensions, or values that are not finite.
+        NotEnoughImagesError: No more than k images in a set.
+
+    >>> found = prdc([[0.0], [1.0]], [[0.0], [2.0]], k=1)
+    >>> {name: score.value for name, score in found.items()}
+    {'precision': 1.0, 'recall': 1.0, 'density': 1.5, 'coverage': 1.0}
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}; at least 1 neighbour sets a radius")
+    x = as_features(fake, name="samples", minimum=k + 1)
+    y = as_features(real, name="reference", minimum=k + 1)
+    refuse_mismatch(x.shape[1], y.shape[1])
+    clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
+    groups = _jackknife_groups(clusters, k, seed)
+    counted = _count(x, y, k, groups)
+    return {name: _with_interval(counted[name], groups.num, level) for name in NAMES}
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The group of each image; deletion 0 takes out nobody, deletion g + 1 takes out group g."""
+
+    fake: Int64[np.ndarray, " n"]
+    real: Int64[np.ndarray, " m"]
+    num: int
+
+    @property
+    def deletions(self) -> range:
+        return range(self.num + 1)
+
+
+def _jackknife_groups(clusters: Clusters, k: int, seed: int) -> _Groups:
+    num = min(_GROUPS, clusters.num)
+    codes = clusters.groups(num, np.random.default_rng(seed))
+    fake, real = codes[clusters.fake], codes[clusters.real]
+    left = min(_fewest_left(fake, num), _fewest_left(real, num))
+    return _Groups(fake, real, num if num > 1 and left > k else 0)
+
+
+def _fewest_left(codes: np.ndarray, num: int) -> int:
+    return len(codes) - int(np.bincount(codes, minlength=num).max())
+
+
+def _count(x: np.ndarray, y: np.ndarray, k: int, groups: _Groups) -> dict[str, np.ndarray]:
+    """Each score for every deletion, in one pass over the distances."""
+    radii_x = _radii(x, k, groups.fake, groups.num)  # (deletions, n)
+    radii_y = _radii(y, k, groups.real, groups.num)
+    n, m, num = len(x), len(y), groups.num + 1
+    precision, density = np.zeros(num), np.zeros(num)
+    recalled = np.zeros((num, m), bool)
+    nearest = np.full((groups.num or 1, m), np.inf)
+    for start in range(0, n, _BLOCK_ROWS):
+        rows = slice(start, min(start + _BLOCK_ROWS, n))
+        squared = _squared_distances(x[rows], y)
+        codes = groups.fake[rows]
+        for deletion in groups.deletions:
+            kept = codes != deletion - 1
+            inside = squared <= radii_y[deletion]
+            precision[deletion] += inside.any(axis=1)[kept].sum()
+            density[deletion] += (squared < radii_y[deletion]).sum(axis=1)[kept].sum()
+            recalled[deletion] |= (squared <= radii_x[deletion, rows, None]).any(axis=0)
+        for group in range(len(nearest)):
+            members = squared[codes == group] if groups.num else squared
+            if len(members):
+                np.minimum(nearest[group], members.min(axis=0), out=nearest[group])
+    return _shares(precision, density, recalled, nearest, radii_y, k, groups)
+
+
+def _shares(
+    precision: np.ndarray,
+    density: np.ndarray,
+    recalled: np.ndarray,
+    nearest: np.ndarray,
+    radii_y: np.ndarray,
+    k: int,
+    groups: _Groups,
+) -> dict[str, np.ndarray]:
+    found = {name: np.empty(groups.num + 1) for name in NAMES}
+    for deletion in groups.deletions:
+        fake_kept = float((groups.fake != deletion - 1).sum())
+        real_kept = groups.real != deletion - 1
+        others = np.arange(len(nearest)) != deletion - 1
+        covered = nearest[others].min(axis=0) < radii_y[deletion]
+        found["precision"][deletion] = precision[deletion] / fake_kept
+        found["density"][deletion] = density[deletion] / fake_kept / k
+        found["recall"][deletion] = recalled[deletion][real_kept].mean()
+        found["coverage"][deletion] = covered[real_kept].mean()
+    return found
+
+
+def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.ndarray:
+    """Squared distance to the k-th neighbour for every deletion; -1 for an image taken out."""
+    # Enough neighbours that k are left whichever group goes, but for freak draws.
+    num_near = min(len(rows) - 1, 4 * k + 16 if num_groups else k)
+    radii = np.empty((num_groups + 1, len(rows)))
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        squared = _squared_distances(rows[start : start + _BLOCK_ROWS], rows)
+        stop = start + len(squared)
+        squared[np.arange(len(squared)), np.arange(start, stop)] = -1.0  # itself comes first
+        near = np.argpartition(squared, num_near, axis=1)[:, : num_near + 1]
+        distances = np.take_along_axis(squared, near, axis=1)
+        order = np.argsort(distances, axis=1)[:, 1:]  # without itself
+        distances = np.take_along_axis(distances, order, axis=1)
+        owners = codes[np.take_along_axis(near, order, axis=1)]
+        for deletion in range(num_groups + 1):
+            radii[deletion, start:stop] = _kth_left(distances, owners != deletion - 1, k)
+            radii[deletion, start:stop][codes[start:stop] == deletion - 1] = -1.0
+    return radii
+
+
+def _kth_left(distances: np.ndarray, left: np.ndarray, k: int) -> np.ndarray:
+    """The k-th of the distances that are left in each row, or the last where fewer are."""
+    position = (np.cumsum(left, axis=1) < k).sum(axis=1)
+    last = distances.shape[1] - 1
+    kth: np.ndarray = distances[np.arange(len(distances)), np.minimum(position, last)]
+    return kth
+
+
+def _squared_distances(
+    x: Float64[np.ndarray, "a d"], y: Float64[np.ndarray, "b d"]
+) -> Float64[np.ndarray, "a b"]:
+    squared = np.square(x).sum(1)[:, None] + np.square(y).sum(1)[None] - 2 * (x @ y.T)
+    clipped: np.ndarray = squared.clip(min=0)
+    return clipped
+
+
+def _with_interval(values: np.ndarray, num_groups: int, level: float) -> ManifoldScore:
+    value = float(values[0])
+    if num_groups < 2:
+        return ManifoldScore(value=value, standard_error=None, low=None, high=None)
+    deleted = values[1:]
+    spread = np.square(deleted - deleted.mean()).sum()
+    error = float(np.sqrt((num_groups - 1) / num_groups * spread))
+    reach = t_quantile(level, num_groups - 1) * error
+    return ManifoldScore(value=value, standard_error=error, low=value - reach, high=value + reach)
+
+
+def _needs(options: ScoreOptions) -> Sequence[Need]:
+    return [features_need(options)]
+
+
+def _records(task: Task) -> list[ResultRecord]:
+    need = task.needs[0]
+    real = task.real(need)
+    if real is None:
+        reason = "needs the reference's features; the file holds only mean and covariance"
+        return [task.not_applicable(need, "higher", f"{name} {reason}", name) for name in NAMES]
+    records = []
+    for k in task.options.neighbours:
+        try:
+            found = prdc(
+                task.fake(need),
+                real,
+                k=k,
+                fake_ids=task.fake_ids,
+                real_ids=task.real_ids,
+                level=task.options.level,
+                seed=task.options.seed,
+            )
+        except NotEnoughImagesError as error:
+            if k == min(task.options.neighbours):
+                raise
+            records += [
+                task.not_applicable(need, "higher", str(error), f"{name}-k{k}") for name in NAMES
+            ]
+            continue
+        records += [_record(task, need, name, k, found[name]) for name in NAMES]
+    return records
+
+
+def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> ResultRecord:
+    interval = None
+    if found.low is not None and found.high is not None:
+        method = f"delete-a-group jackknife, at most {_GROUPS} groups, both sets together"
+        level = task.options.level
+        interval = Interval(low=found.low, high=found.high, level=level, method=method)
+    return task.record(
+        need,
+        value=found.value,
+        metric=f"{name}-k{k}",
+        direction="higher",
+        standard_error=found.standard_error,
+        interval=interval,
+        reason="" if interval else "no interval: too few images to leave a group out",
+        details={"label": f"{name.capitalize()} (k = {k})"},
+        marks={"neighbours": k},
+    )
+
+
+PRDC = Metric(_needs, _records)

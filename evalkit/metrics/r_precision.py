@@ -1,0 +1,179 @@
+"""R-precision: how often an image's own caption comes first among others (Xu et al. 2018).
+
+The right caption and 99 others of other images are ranked by CLIP. The others are drawn by caption,
+so that neither the order of the images nor their batches change the draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from scipy.special import ndtri
+
+from evalkit.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.metrics.arrays import as_features, refuse_mismatch
+from evalkit.metrics.clip_score import no_captions_reason, unit_length
+from evalkit.metrics.means import MeanInterval, mean_interval
+from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
+from evalkit.results import Interval, ResultRecord
+
+_TRIES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPrecision:
+    """Share of images whose caption came first, with a Wilson interval."""
+
+    value: float
+    """In [0, 1]; chance is 1 / (distractors + 1). Higher is better."""
+    low: float
+    high: float
+    standard_error: float | None
+    hits: Bool[np.ndarray, " n"]
+
+
+def r_precision(
+    images: Any,
+    captions: Any,
+    keys: Sequence[int],
+    *,
+    groups: Sequence[str] | None = None,
+    distractors: int = 99,
+    seed: int = 0,
+    level: float = 0.95,
+) -> RPrecision:
+    """Share of images whose own caption is the nearest of `distractors` + 1.
+
+    Args:
+        images: Image embeddings, pairs x dimensions.
+        captions: Embedding of each image's caption.
+        keys: A number for each caption, equal where captions are equal; see `caption_key`.
+        groups: One id for each pair; captions of one id (of one picture) are never wrong answers
+            for each other, and pairs of one id are one draw.
+        distractors: Wrong captions to rank beside the right one.
+        seed: Of the draws.
+        level: Coverage wanted.
+
+    Raises:
+        DataError: Embeddings that don't fit.
+        NotEnoughImagesError: Fewer different captions than are to be ranked.
+
+    >>> eye = np.eye(3)
+    >>> r_precision(eye, eye, [1, 2, 3], distractors=2).value
+    1.0
+    """
+    x = unit_length(as_features(images, name="images"), name="images")
+    y = unit_length(as_features(captions, name="captions"), name="captions")
+    refuse_mismatch(x.shape[1], y.shape[1])
+    if not len(x) == len(y) == len(keys):
+        raise DataError(f"{len(x)} images, {len(y)} captions and {len(keys)} keys; give one each")
+    if distractors < 1:
+        raise ConfigError(f"r-precision with {distractors} wrong captions; give at least 1")
+    names = list(groups) if groups is not None else [f"key {key}" for key in keys]
+    pool = _Pool.of(np.array(keys, np.int64), names)
+    hits = np.array(
+        [_is_first(x[i], y, i, pool.draw(i, distractors, seed)) for i in range(len(x))], bool
+    )
+    found = mean_interval(hits.astype(np.float64), ids=names, level=level)
+    low, high = _wilson(found)
+    return RPrecision(
+        value=found.value, low=low, high=high, standard_error=found.standard_error, hits=hits
+    )
+
+
+def caption_key(caption: str) -> int:
+    """A number for a caption, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Different captions in an order that depends on nothing but themselves."""
+
+    keys: Int64[np.ndarray, " n"]
+    names: np.ndarray
+    first: Int64[np.ndarray, " captions"]
+    """For each different caption, sorted by key, a pair that has it."""
+
+    @classmethod
+    def of(cls, keys: np.ndarray, names: Sequence[str]) -> _Pool:
+        _, first = np.unique(keys, return_index=True)
+        return cls(keys, np.array(names, dtype=object), first.astype(np.int64))
+
+    def draw(self, index: int, count: int, seed: int) -> Int64[np.ndarray, " count"]:
+        """Pairs whose captions are wrong answers for one image, all different."""
+        rng = np.random.default_rng([seed, int(self.keys[index])])
+        # A few more than needed are drawn first: the whole pool is looked at only where they fail.
+        size = min(len(self.first), count + _TRIES)
+        drawn = self._wrong(index, rng.choice(self.first, size, replace=False))
+        if len(drawn) < count:
+            drawn = self._wrong(index, rng.permutation(self.first))
+        if len(drawn) < count:
+            raise NotEnoughImagesError(
+                f"r-precision ranks {count + 1} captions, but only {len(drawn) + 1} different ones "
+                "of different pictures are there; add captions or take fewer --distractors"
+            )
+        return drawn[:count]
+
+    def _wrong(self, index: int, pairs: np.ndarray) -> np.ndarray:
+        wrong = (self.keys[pairs] != self.keys[index]) & (self.names[pairs] != self.names[index])
+        kept: np.ndarray = pairs[wrong]
+        return kept
+
+
+def _is_first(image: np.ndarray, captions: np.ndarray, index: int, others: np.ndarray) -> bool:
+    return bool(captions[index] @ image > (captions[others] @ image).max())
+
+
+def _wilson(found: MeanInterval) -> tuple[float, float]:
+    """Wilson's interval, at the number of independent draws that the standard error speaks of."""
+    p, n = found.value, float(found.num_draws)
+    if found.standard_error:
+        n = min(p * (1 - p) / found.standard_error**2, n)
+    z = float(ndtri(0.5 + found.level / 2))
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+
+
+def _needs(options: ScoreOptions) -> Sequence[Need]:
+    return [Need(extractor_key(options.clip_model), "", reference=False, prefix="")]
+
+
+def _records(task: Task) -> list[ResultRecord]:
+    need, options = task.needs[0], task.options
+    captions = task.captions.get(need)
+    if captions is None:
+        return [task.not_applicable(need, "higher", no_captions_reason(task))]
+    try:
+        found = r_precision(
+            task.fake(need),
+            captions,
+            [caption_key(item.caption or "") for item in task.items],
+            groups=task.fake_ids,
+            distractors=options.distractors,
+            seed=options.seed,
+            level=options.level,
+        )
+    except NotEnoughImagesError as error:
+        return [task.not_applicable(need, "higher", str(error))]
+    method = "Wilson interval at the number of independent draws"
+    return [
+        task.record(
+            need,
+            value=found.value,
+            direction="higher",
+            standard_error=found.standard_error,
+            interval=Interval(low=found.low, high=found.high, level=options.level, method=method),
+            details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
+            marks={"distractors": options.distractors, "draw_seed": options.seed},
+        )
+    ]
+
+
+R_PRECISION = Metric(_needs, _records)

@@ -1,0 +1,314 @@
+"""Every metric as a `torchmetrics.Metric`, for training loops and for several processes.
+
+`update` takes batches of uint8 images (N x height x width x 3, 0-255) or lists of images of
+different sizes, `compute` returns what the metric's function returns, as float64 tensors. States
+are gathered by torchmetrics itself. The Fréchet distance keeps only mean and scatter, so its memory
+does not grow; the others keep features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from evalkit.features.base import Extractor
+from evalkit.features.clip import TextImageExtractor
+from evalkit.metrics.clip_score import check_variant, clip_score, default_prefix
+from evalkit.metrics.cmmd import cmmd
+from evalkit.metrics.frechet import frechet_distance
+from evalkit.metrics.inception_score import inception_score
+from evalkit.metrics.kid import kid
+from evalkit.metrics.moments import Moments
+from evalkit.metrics.prdc import NAMES, prdc
+from evalkit.metrics.r_precision import caption_key, r_precision
+
+
+class FrechetDistance(Metric):
+    """Fréchet distance of an extractor's features; an FID if the extractor is Inception.
+
+    With `InceptionExtractor(("spatial",))` it is sFID, with DINOv2 FD-DINOv2, with CLIP CLIP-FD.
+
+    Args:
+        extractor: Anything with `extract` and `dim`.
+        options: Of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+    fake: Tensor
+    real: Tensor
+
+    def __init__(self, extractor: Extractor, **options: Any) -> None:
+        super().__init__(**options)
+        self._extractor = extractor
+        empty = torch.zeros(extractor.dim + 1, extractor.dim + 1, dtype=torch.float64)
+        for name in ("fake", "real"):
+            self.add_state(name, default=empty.clone(), dist_reduce_fx=merge_packed)
+
+    def update(self, images: Any, *, real: bool) -> None:
+        """Add a batch of samples or of reference images."""
+        name = "real" if real else "fake"
+        added = Moments.from_features(self._extractor.extract(_on_cpu(images)))
+        state = getattr(self, name)
+        setattr(self, name, merge_packed(torch.stack([state, pack(added).to(state.device)])))
+
+    def compute(self) -> Tensor:
+        """The distance; lower is better.
+
+        Raises:
+            NotEnoughImagesError: Fewer than two images in a set.
+        """
+        return _scalar(frechet_distance(unpack(self.fake), unpack(self.real)))
+
+
+def pack(moments: Moments) -> Float64[Tensor, "d1 d1"]:
+    """Count, mean and scatter in one matrix, which torchmetrics can gather as it is."""
+    packed = torch.zeros(moments.dim + 1, moments.dim + 1, dtype=torch.float64)
+    assert moments.n is not None
+    packed[0, 0] = moments.n
+    packed[0, 1:] = torch.from_numpy(moments.mean)
+    packed[1:, 1:] = torch.from_numpy(moments.scatter)
+    return packed
+
+
+def unpack(packed: Float64[Tensor, "d1 d1"]) -> Moments:
+    """What `pack` packed."""
+    values = packed.detach().cpu().numpy()
+    moments = Moments(len(values) - 1)
+    moments.n = round(float(values[0, 0]))
+    moments.mean, moments.scatter = values[0, 1:].copy(), values[1:, 1:].copy()
+    return moments
+
+
+def merge_packed(stacked: Float64[Tensor, "parts d1 d1"]) -> Float64[Tensor, "d1 d1"]:
+    """Moments of all parts together."""
+    merged = unpack(stacked[0])
+    for part in stacked[1:]:
+        merged = merged + unpack(part)
+    return pack(merged).to(stacked.device)
+
+
+class _TwoSets(Metric):
+    """Keeps the features of samples and of reference images."""
+
+    is_differentiable = False
+    full_state_update = False
+    fake: list[Tensor]
+    real: list[Tensor]
+
+    def __init__(self, extractor: Extractor, **options: Any) -> None:
+        super().__init__(**options)
+        self._extractor = extractor
+        self.add_state("fake", default=[], dist_reduce_fx="cat")
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Any, *, real: bool) -> None:
+        """Add a batch of samples or of reference images."""
+        features = torch.from_numpy(self._extractor.extract(_on_cpu(images))).to(self.device)
+        (self.real if real else self.fake).append(features)
+
+    def _sets(self) -> tuple[np.ndarray, np.ndarray]:
+        return _numpy(self.fake, self._extractor.dim), _numpy(self.real, self._extractor.dim)
+
+
+class KernelInceptionDistance(_TwoSets):
+    """KID over subsets.
+
+    Args:
+        extractor: Anything with `extract` and `dim`.
+        subsets: Number of subsets.
+        subset_size: Images in each, at most.
+        seed: Of the drawing.
+        options: Of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        *,
+        subsets: int = 100,
+        subset_size: int = 1000,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(extractor, **options)
+        self._drawing: dict[str, Any] = {
+            "subsets": subsets,
+            "subset_size": subset_size,
+            "seed": seed,
+        }
+
+    def compute(self) -> Tensor:
+        """Mean over the subsets; lower is better."""
+        return _scalar(kid(*self._sets(), **self._drawing).value)
+
+
+class ClipMaximumMeanDiscrepancy(_TwoSets):
+    """CMMD, for an extractor of CLIP embeddings."""
+
+    higher_is_better = False
+
+    def compute(self) -> Tensor:
+        """The V-statistic times 1,000; lower is better."""
+        return _scalar(cmmd(*self._sets()).value)
+
+
+class PrecisionRecallDensityCoverage(_TwoSets):
+    """Precision, recall, density and coverage.
+
+    Args:
+        extractor: Anything with `extract` and `dim`.
+        k: Neighbours that set the radius of a ball.
+        options: Of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, extractor: Extractor, *, k: int = 5, **options: Any) -> None:
+        super().__init__(extractor, **options)
+        self._k = k
+
+    def compute(self) -> dict[str, Tensor]:
+        """The four values by name; higher is better."""
+        found = prdc(*self._sets(), k=self._k)
+        return {name: _scalar(found[name].value) for name in NAMES}
+
+
+class InceptionScore(Metric):
+    """Inception Score.
+
+    Args:
+        extractor: One whose main layer gives logits, `InceptionExtractor(("logits_unbiased",))`.
+        splits: Parts whose scores are averaged.
+        options: Of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    logits: list[Tensor]
+
+    def __init__(self, extractor: Extractor, *, splits: int = 10, **options: Any) -> None:
+        super().__init__(**options)
+        self._extractor, self._splits = extractor, splits
+        self.add_state("logits", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Any) -> None:
+        """Add a batch of samples."""
+        features = self._extractor.extract(_on_cpu(images))
+        self.logits.append(torch.from_numpy(features).to(self.device))
+
+    def compute(self) -> Tensor:
+        """Mean over the splits; higher is better."""
+        logits = _numpy(self.logits, self._extractor.dim)
+        return _scalar(inception_score(logits, splits=self._splits).value)
+
+
+class _Captioned(Metric):
+    """Keeps embeddings of images and of their captions."""
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    images: list[Tensor]
+    captions: list[Tensor]
+
+    def __init__(self, extractor: TextImageExtractor, *, prefix: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._extractor, self._prefix = extractor, prefix
+        self.add_state("images", default=[], dist_reduce_fx="cat")
+        self.add_state("captions", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Any, captions: Sequence[str]) -> None:
+        """Add a batch of samples and the captions they were made from."""
+        embedded = self._extractor.encode_text([f"{self._prefix}{text}" for text in captions])
+        features = self._extractor.extract(_on_cpu(images))
+        self.images.append(torch.from_numpy(features).to(self.device))
+        self.captions.append(torch.from_numpy(embedded).to(self.device))
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        dim = self._extractor.dim
+        return _numpy(self.images, dim), _numpy(self.captions, dim)
+
+
+class ClipScore(_Captioned):
+    """CLIP score in one of its definitions.
+
+    Args:
+        extractor: A CLIP.
+        variant: `torchmetrics`, `hessel` or `raw`.
+        options: Of `torchmetrics.Metric`.
+    """
+
+    def __init__(
+        self, extractor: TextImageExtractor, *, variant: str = "torchmetrics", **options: Any
+    ) -> None:
+        check_variant(variant)
+        super().__init__(extractor, prefix=default_prefix(variant), **options)
+        self._variant = variant
+
+    def compute(self) -> Tensor:
+        """The mean score; higher is better."""
+        return _scalar(clip_score(*self._pairs(), variant=self._variant).value)
+
+
+class RPrecision(_Captioned):
+    """How often an image's own caption comes first among others.
+
+    Args:
+        extractor: A CLIP.
+        distractors: Wrong captions beside the right one.
+        seed: Of the draws.
+        options: Of `torchmetrics.Metric`.
+    """
+
+    keys: list[Tensor]
+
+    def __init__(
+        self,
+        extractor: TextImageExtractor,
+        *,
+        distractors: int = 99,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(extractor, prefix="", **options)
+        self._drawing: dict[str, Any] = {"distractors": distractors, "seed": seed}
+        self.add_state("keys", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Any, captions: Sequence[str]) -> None:
+        """Add a batch of samples and the captions they were made from."""
+        super().update(images, captions)
+        keys = [caption_key(caption) for caption in captions]
+        self.keys.append(torch.tensor(keys, dtype=torch.int64, device=self.device))
+
+    def compute(self) -> Tensor:
+        """Share of images whose caption came first; higher is better."""
+        keys = dim_zero_cat(self.keys).cpu().tolist() if len(self.keys) else []
+        return _scalar(r_precision(*self._pairs(), keys, **self._drawing).value)
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def _on_cpu(images: Any) -> Any:
+    return images.cpu() if isinstance(images, Tensor) else images
+
+
+def _numpy(parts: Any, dim: int) -> np.ndarray:
+    """All parts as one array; after a gather torchmetrics holds one tensor in place of the list."""
+    if not isinstance(parts, Tensor) and not parts:
+        return np.empty((0, dim), np.float32)
+    found: np.ndarray = dim_zero_cat(parts).detach().cpu().numpy()
+    return found
