@@ -89,6 +89,7 @@ class GlideGenerator:
             steps=_upsampler_steps(upsampler),
             sampler=upsampler.sampler,  # type: ignore[arg-type]
             temperature=float(upsampler.options["temperature"]),
+            quantise=bool(upsampler.options["quantise"]),
         )
         notes = [("caption truncated",) if cut else () for cut in captions.truncated]
         pixels = to_uint8(large).cpu().numpy()
@@ -114,11 +115,15 @@ def _stages(
 
 TINY_STAGES = _stages(
     base=StageSettings(steps=20, sampler="dpm++2m", guidance=3.0),
-    upsampler=StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0}),
+    upsampler=StageSettings(
+        steps=6, sampler="ddim", options={"temperature": 1.0, "quantise": False}
+    ),
 )
 RELEASED_STAGES = _stages(
     base=StageSettings(steps=100, sampler="ancestral", guidance=3.0),
-    upsampler=StageSettings(steps=27, sampler="ddim", options={"temperature": 0.997}),
+    upsampler=StageSettings(
+        steps=27, sampler="ddim", options={"temperature": 0.997, "quantise": True}
+    ),
 )
 """The settings of the authors' notebook."""
 

@@ -17,7 +17,7 @@ from evalkit.errors import ConfigError
 from generators.diffusion.guidance import Denoiser, Gradient, classifier_free
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.samplers import Progress, SamplerName, process_for, sample
+from generators.diffusion.samplers import Progress, process_for, sample
 from generators.diffusion.thresholding import Threshold, static_threshold
 from generators.glide.model import SuperResText2ImUNet, Text2ImUNet, TextStates
 from generators.glide.tokenizer import BytePairTokenizer
@@ -72,7 +72,7 @@ def sample_base(
     process: DiffusionProcess,
     guidance_scale: float = 3.0,
     steps: int | str = BASE_STEPS,
-    sampler: SamplerName = "ancestral",
+    sampler: str = "ancestral",
     eta: float = 0.0,
     threshold: Threshold | None = static_threshold,
     gradient: Gradient | None = None,
@@ -126,9 +126,10 @@ def sample_upsampler(
     *,
     process: DiffusionProcess,
     steps: int | str = UPSAMPLER_STEPS,
-    sampler: SamplerName = "ddim",
+    sampler: str = "ddim",
     eta: float = 0.0,
     temperature: float = UPSAMPLER_TEMPERATURE,
+    quantise: bool = True,
     threshold: Threshold | None = static_threshold,
     progress: Progress | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
@@ -136,7 +137,7 @@ def sample_upsampler(
 
     Args:
         network: The upsampler.
-        low_res: The base's images in [-1, 1]; rounded to 256 levels first, as in training.
+        low_res: The base's images in [-1, 1].
         captions: Of the batch, from *this* network's text encoder; None where it has none.
         generators: One an image, for all of its noise at this stage.
         process: All timesteps of the network's training.
@@ -144,6 +145,8 @@ def sample_upsampler(
         sampler: Name of the sampler.
         eta: For DDIM.
         temperature: Multiplies the noise to start from.
+        quantise: Round the small images to 256 levels, as the authors' notebook does. Rounding
+            makes a level of a difference in the seventh digit, so that batch sizes show.
         threshold: Keeps the predicted images in range.
         progress: Told after each step.
 
@@ -151,12 +154,12 @@ def sample_upsampler(
         Images in [-1, 1], not yet rounded.
     """
     size = network.config.image_size
-    quantised = requantise(low_res)
+    seen = requantise(low_res) if quantise else low_res.clamp(-1, 1)
     text = captions.text if captions else None
     x_T = temperature * draw_noise(generators, (3, size, size), low_res.device)
     return sample(
         sampler,
-        lambda x_t, t: network(x_t, t, quantised, text=text),
+        lambda x_t, t: network(x_t, t, seen, text=text),
         x_T,
         process_for(process, sampler, steps),
         generators,
