@@ -223,7 +223,9 @@ def _unused(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _gallery_view(gallery: Gallery, load: Callable[[Path], Thumbnail]) -> _GalleryView:
-    samples = [_sample_view(sample, load) for sample in gallery.samples]
+    scores = [abs(sample.score) for sample in gallery.samples if sample.score is not None]
+    places = formatting.decimals(max(scores, default=0.0), None)
+    samples = [_sample_view(sample, load, places) for sample in gallery.samples]
     groups: dict[str, list[_SampleView]] = {}
     for view in samples:
         key = view.sample.caption_id or view.sample.caption
@@ -235,12 +237,15 @@ def _gallery_view(gallery: Gallery, load: Callable[[Path], Thumbnail]) -> _Galle
     )
 
 
-def _sample_view(sample: ReportSample, load: Callable[[Path], Thumbnail]) -> _SampleView:
+def _sample_view(
+    sample: ReportSample, load: Callable[[Path], Thumbnail], places: int
+) -> _SampleView:
+    score = "" if sample.score is None else formatting.number(sample.score, places)
     return _SampleView(
         sample=sample,
         image=load(Path(sample.image)) if sample.status == "ok" else None,
         reference=load(Path(sample.reference)) if sample.reference is not None else None,
-        score="" if sample.score is None else formatting.typographic(f"{sample.score:.4g}"),
+        score=formatting.typographic(score),
     )
 
 

@@ -180,6 +180,13 @@ def test_every_image_has_an_alternative_and_a_size(page: Page) -> None:
         assert all(values)
 
 
+def test_scores_of_a_gallery_share_their_decimals(page: Page) -> None:
+    assert "CLIP score 42.13" in page.text
+    assert "CLIP score 9.87 " in page.text
+    assert "influence 0.04120" in page.text
+    assert "influence 0.01030" in page.text
+
+
 def test_samples_without_an_image_say_why(page: Page) -> None:
     assert "refused" in page.text
     assert "the service refused: content policy" in page.text
