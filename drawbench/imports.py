@@ -231,13 +231,13 @@ def _arena(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
         where = f"{path}: row {number}"
         sided = "left" in line and "right" in line
         models = ("left", "right") if sided else ("model_a", "model_b")
-        missing = [name for name in (*models, "winner") if not line.get(name)]
+        missing = [name for name in (*models, "winner") if not _given(line.get(name))]
         if missing:
             raise VotesError(
                 f"{where}: {missing[0]!r} is missing. Expected model_a, model_b, winner."
             )
         found = {
-            ours: str(next((line[name] for name in theirs if line.get(name)), ""))
+            ours: str(next((line[name] for name in theirs if _given(line.get(name))), ""))
             for ours, theirs in ARENA_NAMES.items()
         }
         row: Row = {**found, "model_a": str(line[models[0]]), "model_b": str(line[models[1]])}
@@ -255,7 +255,7 @@ def _pick_a_pic(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row
     answers = {1.0: "a", 0.5: "tie", 0.0: "b"}
     needed = ("caption", "model_0", "model_1", "label_0", "user_id")
     for number, line in enumerate(_lines(path), start=1):
-        missing = [name for name in needed if line.get(name) in (None, "")]
+        missing = [name for name in needed if not _given(line.get(name))]
         if missing:
             raise VotesError(f"{path}: row {number}: {missing[0]!r} is missing.")
         if line["model_0"] == line["model_1"]:
@@ -277,7 +277,7 @@ def _pick_a_pic(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row
             "model_b": str(line["model_1"]),
             "question": "overall",
             "answer": answer,
-            "item_id": str(line.get("ranking_id") or number),
+            "item_id": str(line["ranking_id"] if _given(line.get("ranking_id")) else number),
             "answered_at": str(line.get("created_at") or ""),
         }
 
@@ -297,16 +297,21 @@ def _with_submissions(votes: pd.DataFrame, path: Path) -> pd.DataFrame:
     cells = read_cells(path)
     _require(cells, ("Participant id", "Status"), path)
     status = dict(zip(cells["Participant id"], cells["Status"].str.lower(), strict=True))
-    known = votes["rater_id"].map(status).fillna("")
-    return votes.assign(rater_status=known, partial=known.isin(UNFINISHED))
+    known = [status.get(rater_id, "") for rater_id in votes["rater_id"]]
+    return votes.assign(rater_status=known, partial=[word in UNFINISHED for word in known])
 
 
 def _item(data: Mapping[Any, Any], where: str) -> Row:
-    missing = [name for name in ("prompt_id", "model_a", "model_b") if not data.get(name)]
+    missing = [name for name in ("prompt_id", "model_a", "model_b") if not _given(data.get(name))]
     if missing:
         raise VotesError(f"{where}: {missing[0]!r} is missing among the item's data.")
-    item = {name: str(data[name]) for name in ITEM_FIELDS if data.get(name) not in (None, "")}
+    item = {name: str(data[name]) for name in ITEM_FIELDS if _given(data.get(name))}
     return {"category": "", **item}
+
+
+def _given(value: Any) -> bool:
+    """Zero is an id like any other."""
+    return value is not None and value != ""
 
 
 def _meaning(word: str, item: Mapping[str, Any], words: Words, where: str) -> str:

@@ -123,10 +123,8 @@ def prompt_results(votes: pd.DataFrame) -> pd.DataFrame:
     table["win_rate"] = table["share_a"] + table["share_tie"] / 2
     table["one_sided"] = (2 * table["win_rate"] - 1).abs()
     table["disputed"] = 4 * table["share_a"] * table["share_b"]
-    texts = (
-        votes.groupby("prompt_id")["prompt"].first() if "prompt" in votes else pd.Series(dtype=str)
-    )
-    table["prompt"] = table["prompt_id"].map(texts).fillna("").astype(str)
+    texts = dict(zip(votes["prompt_id"], votes["prompt"], strict=True)) if "prompt" in votes else {}
+    table["prompt"] = [texts.get(prompt_id, "") for prompt_id in table["prompt_id"]]
     return table
 
 

@@ -134,7 +134,7 @@ def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[f
     """Where the observed share lies with chance `level` if the true share is `share`.
 
     >>> binomial_band(0.95, 2000)
-    (0.9335, 0.965)
+    (0.9335, 0.9655)
     """
     from scipy.stats import binom
 

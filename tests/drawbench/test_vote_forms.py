@@ -176,7 +176,7 @@ def test_pick_a_pic(tmp_path: Path) -> None:
         ("arena", "b.json", "{", "not JSON"),
         ("arena", "b.json", {"a": 1}, "expected a list of objects"),
         ("arena", "b.json", [{"model_a": "x", "winner": "a"}], "row 1: 'model_b' is missing"),
-        ("arena", "b.json", [{**ITEM, "winner": "a"}], "row 1: rater_id is blank"),
+        ("arena", "b.json", [{**ITEM, "winner": "a"}], "column 'rater_id' is missing"),
     ],
 )
 def test_bad_files_are_named(

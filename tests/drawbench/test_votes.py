@@ -179,7 +179,7 @@ HOSTILE = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(HOSTILE), min_size=2, max_size=2, unique=True))
 def test_hostile_names_survive_and_are_no_formulas(tmp_path_factory, names: list[str]) -> None:  # type: ignore[no-untyped-def]
     first, second = (name.strip() for name in names)

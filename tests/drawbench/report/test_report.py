@@ -63,7 +63,7 @@ def test_page_is_whole_offline_and_says_that_raters_are_simulated(analysis: Anal
     assert "script" not in tags.names
     assert all(link.startswith("data:image/") for link in tags.links)
     assert not re.search(r"https?://|url\(", page)
-    assert "Simulated: 432 of 432 votes" in page
+    assert "Simulated: 216 of 216 votes" in page
     assert tags.names.count("svg") == 2 * 2 * (2 + 2)  # bar and forest; questions; whole and parts
 
 
@@ -82,8 +82,8 @@ def test_page_shows_what_was_computed(analysis: Analysis) -> None:
 
 def test_raw_and_filtered_stand_side_by_side(analysis: Analysis) -> None:
     assert analysis.filtered is not None
-    assert analysis.num_votes == 432
-    assert analysis.filtered.num_votes < 432
+    assert analysis.num_votes == 216
+    assert analysis.filtered.num_votes < 216
     raw, kept = (
         a.pairs[0].questions[0].overall.win_rate.value for a in (analysis, analysis.filtered)
     )

@@ -146,10 +146,10 @@ def test_correlations_of_a_pilot_are_those_of_its_raters() -> None:
     rater, prompt, ties = estimate_correlations(votes)
     expected = vote_correlations(panel)
     assert expected[1] > 2 * expected[0] > 0.2
-    # 60 raters and 150 prompts know a correlation to about a fifth of itself.
+    # 60 raters and 150 prompts know a correlation to about a fifth of itself, ties to a tenth.
     assert rater == pytest.approx(expected[0], abs=0.08)
     assert prompt == pytest.approx(expected[1], abs=0.08)
-    assert ties == pytest.approx(panel.shares("x", "y").tie, abs=0.02)
+    assert ties == pytest.approx(panel.shares("x", "y").tie, abs=0.04)
 
 
 def test_correlations_follow_from_the_panel() -> None:

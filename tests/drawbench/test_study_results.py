@@ -1,0 +1,112 @@
+"""`evalkit drawbench results STUDY`: from a store to a report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from drawbench.cli import app
+from drawbench.report.study import card_of, context_of, images_of
+from drawbench.stats.analysis import WIN_RATE
+from drawbench.store import open_store
+from drawbench.study import Study
+from evalkit.errors import MissingDataError
+from evalkit.results import read_records
+
+RUNNER = CliRunner()
+ROWS = [("a red car", "Colors"), ("a blue dog", "Colors"), ("two cats", "Counting")]
+
+
+def _filled(study: Study) -> Path:
+    open_store(study, create=True)
+    done = RUNNER.invoke(app, ["rehearse", str(study.path)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return study.path
+
+
+def test_report_of_a_rehearsed_study(new_study: Callable[..., Study], tmp_path: Path) -> None:
+    study = new_study(rows=[*ROWS, ("three cups", "Counting")], raters_per_item=4)
+    path, folder = _filled(study), tmp_path / "report"
+    done = RUNNER.invoke(app, ["results", str(path), "--out", str(folder), "--resamples", "0"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "SIMULATED: 32 of 32 votes" in done.output
+    found = [r for r in read_records(folder / "results.json") if r.metric == WIN_RATE]
+    assert {record.fingerprint["question"] for record in found} == {"quality", "alignment"}
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Simulated: 32 of 32 votes" in page
+    assert "Which set of images is of higher quality?" in page
+    assert "I am indifferent" in page
+    assert "a red car" in page
+    pictures = len(re.findall("data:image/jpeg", page))
+    assert pictures > 0
+    assert pictures % 4 == 0  # two images a side
+
+
+def test_ratings_of_single_sets_are_reported(
+    new_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    study = new_study(
+        rows=ROWS,
+        preset="imagen-coco",
+        models=["north-model"],
+        reference="real photos",
+        raters_per_item=3,
+        items_per_rater=9,
+        num_checks=0,
+        images_per_side=1,
+    )
+    store = open_store(study, create=True)
+    answers = {"photorealism": ("first", "second"), "alignment": ("yes", "somewhat", "no")}
+    for number in range(3):
+        rater = store.join().rater
+        for place in store.hand(rater.id):
+            for question in study.questions(place.item):
+                choices = answers[question.id]
+                choice = choices[(number + place.cell_id) % len(choices)]
+                store.submit(rater.id, place.cell_id, question.id, choice, response_s=9.0)
+    context = context_of(store)
+    assert {item.model for item in context.ratings} == {"north-model", "real photos"}
+    assert all(0 <= item.value <= 100 for item in context.ratings)
+    done = RUNNER.invoke(
+        app, ["results", str(study.path), "--out", str(tmp_path / "o"), "--resamples", "0"]
+    )
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "Ratings of single sets" in (tmp_path / "o" / "report.html").read_text("utf-8")
+    metrics = {record.metric for record in read_records(tmp_path / "o" / "results.json")}
+    assert {"drawbench-mean-rating", WIN_RATE} <= metrics
+
+
+def test_card_states_what_the_study_knows(new_study: Callable[..., Study]) -> None:
+    study = new_study(rows=ROWS)
+    rows = dict(card_of(open_store(study, create=True)).rows())
+    assert rows["Images on each side"] == "2"
+    assert rows["Prompts"] == "tiny, 3 prompts"
+    assert "imagen-drawbench" in rows["Deviations from the protocol"]
+    assert "north-model" in rows["How images were chosen"]
+    assert rows["What they were paid"] == "not stated"
+
+
+def test_images_are_the_blind_copies(new_study: Callable[..., Study]) -> None:
+    study = new_study(rows=ROWS)
+    prompt = study.document.prompts[0].id
+    paths = images_of(study, prompt, "north-model")
+    assert len(paths) == 2
+    assert all(path.parent == study.path / "images" for path in paths)
+    assert images_of(study, "no-such-prompt", "north-model") == ()
+
+
+def test_no_study_there(tmp_path: Path) -> None:
+    done = RUNNER.invoke(app, ["results", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, MissingDataError)
+    assert "nowhere" in str(done.exception)
+
+
+@pytest.mark.parametrize("option", ["--ties", "--level", "--resamples"])
+def test_bad_options_are_refused(option: str) -> None:
+    done = RUNNER.invoke(app, ["results", "--votes", "x.csv", option, "-7"])
+    assert done.exit_code == 2
+    assert option in done.output
