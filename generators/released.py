@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from evalkit.errors import UnknownNameError, WeightsError
 from generators.ddpm.adm import NoisyClassifier, SuperResUNet
+from generators.ddpm.model import DDPMConfig, DDPMUNet, current_names
 from generators.errors import ArchitectureError
 from generators.glide.model import (
     GlideConfig,
@@ -53,6 +54,8 @@ def load_released(
     if name not in NETWORKS:
         raise UnknownNameError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")
     settings = architecture_settings(config)
+    if name == "ddpm-unet":
+        state_dict = current_names(state_dict)
     with torch.device("meta"):
         network = NETWORKS[name](settings)
     check_state_dict(network.state_dict(), state_dict, name)
@@ -111,6 +114,10 @@ def _adm(network: type[UNet]) -> Callable[[dict[str, Any]], nn.Module]:
     return lambda settings: network(UNetConfig.from_flat(settings))
 
 
+def _ddpm(settings: dict[str, Any]) -> nn.Module:
+    return DDPMUNet(DDPMConfig.from_flat(settings))
+
+
 def _classifier(settings: dict[str, Any]) -> nn.Module:
     pool = settings.pop("pool", "adaptive")
     return NoisyClassifier(UNetConfig.from_flat(settings), pool)
@@ -124,4 +131,5 @@ NETWORKS: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
     "adm-unet": _adm(UNet),
     "adm-upsampler": _adm(SuperResUNet),
     "adm-classifier": _classifier,
+    "ddpm-unet": _ddpm,
 }

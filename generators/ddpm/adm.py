@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -14,7 +13,6 @@ from generators.nn.attention import AttentionPool2d, zeroed
 from generators.nn.normalization import GroupNorm
 from generators.nn.unet import UNet, UNetConfig, UNetEncoder, enlarge
 
-Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 SPATIAL_WIDTH = 2048
 
 
@@ -27,7 +25,7 @@ class NoisyClassifier(UNetEncoder):
             classifiers), or the means of all feature maps of the encoder.
     """
 
-    def __init__(self, config: UNetConfig, pool: Pool = "attention") -> None:
+    def __init__(self, config: UNetConfig, pool: str = "attention") -> None:
         super().__init__(config)
         self.pool = pool
         channels = self.middle_channels
@@ -90,7 +88,7 @@ def _attention_pool(config: UNetConfig, channels: int) -> AttentionPool2d:
     )
 
 
-def _spatial_head(in_features: int, num_classes: int, pool: Pool) -> nn.Sequential:
+def _spatial_head(in_features: int, num_classes: int, pool: str) -> nn.Sequential:
     first, last = nn.Linear(in_features, SPATIAL_WIDTH), nn.Linear(SPATIAL_WIDTH, num_classes)
     if pool == "spatial":
         return nn.Sequential(first, nn.ReLU(), last)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from generators.errors import ArchitectureError
 from generators.nn.attention import zeroed
 from generators.nn.embeddings import sin_cos_embedding
 from generators.nn.normalization import NUM_GROUPS, GroupNorm
+from generators.nn.settings import config_from_flat
 
 EPS = 1e-6
 OLD_ATTENTION_NAMES = {
@@ -50,6 +52,15 @@ class DDPMConfig:
     out_channels: int = 3
     num_classes: int | None = None
     """Not in the paper: labels added to the embedded timestep."""
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DDPMConfig:
+        """Reads settings as JSON or TOML have them.
+
+        Raises:
+            ArchitectureError: A setting is unknown or missing.
+        """
+        return config_from_flat(cls, settings, "a DDPM network")
 
     def __post_init__(self) -> None:
         if not self.channel_mult or any(width % NUM_GROUPS for width in self.widths):

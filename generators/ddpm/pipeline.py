@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from generators.diffusion.guidance import classifier_gradient
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.samplers import Progress, SamplerName, process_for, sample
+from generators.diffusion.samplers import Progress, process_for, sample
 from generators.diffusion.thresholding import Threshold, static_threshold
 
 
@@ -23,7 +23,7 @@ def sample_images(
     size_px: int,
     process: DiffusionProcess,
     steps: int | str = "250",
-    sampler: SamplerName = "ancestral",
+    sampler: str = "ancestral",
     eta: float = 0.0,
     labels: Int[Tensor, " batch"] | None = None,
     label_network: bool = False,

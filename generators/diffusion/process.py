@@ -23,14 +23,14 @@ from torch import Tensor
 
 from evalkit.errors import ConfigError
 from generators.diffusion.respacing import spaced_timesteps
-from generators.diffusion.schedules import Schedule, betas_for
+from generators.diffusion.schedules import betas_for
 from generators.diffusion.thresholding import Threshold
 
 Prediction = Literal["eps", "x_0", "v"]
 Variance = Literal["fixed_small", "fixed_large", "learned_range"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reverse:
     """What a network's output says about p(x_{t-1} | x_t)."""
 
@@ -42,7 +42,7 @@ class Reverse:
     """The predicted image, after thresholding."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DiffusionProcess:
     """Frozen tables of one process, and how the network's output is to be read."""
 
@@ -51,7 +51,7 @@ class DiffusionProcess:
     """What the network predicts."""
     variance: Variance = "learned_range"
     """`learned_range`: the output's second half places log variance between its bounds."""
-    timesteps: Int64[ndarray, " steps"] | None = None
+    timesteps: Int64[ndarray, " known"] | None = None
     """For each index the timestep the network was trained with; None: the index itself."""
     timestep_scale: float = 1.0
     """The network is told timestep * scale (improved-diffusion's weights: 1000 / T)."""
@@ -87,7 +87,7 @@ class DiffusionProcess:
     @classmethod
     def from_schedule(
         cls,
-        schedule: Schedule,
+        schedule: str,
         num_steps: int = 1000,
         *,
         prediction: Prediction = "eps",

@@ -8,7 +8,6 @@ generator. `threshold` keeps the predicted x_0 in range; `gradient` is a classif
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -26,13 +25,10 @@ Progress = Callable[[int, int], None]
 """Called after each step with the steps made and the steps to make."""
 
 
-SamplerName = Literal["ancestral", "ddim", "dpm++2m", "heun"]
-SAMPLER_NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+SAMPLER_NAMES = ("ancestral", "ddim", "dpm++2m", "heun")
 
 
-def process_for(
-    process: DiffusionProcess, sampler: SamplerName, steps: int | str
-) -> DiffusionProcess:
+def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
     """The timesteps a sampler visits.
 
     Args:
@@ -46,7 +42,7 @@ def process_for(
 
 
 def sample(
-    sampler: SamplerName,
+    sampler: str,
     model: Denoiser,
     x_T: Float[Tensor, " batch *chw"],
     process: DiffusionProcess,
@@ -174,7 +170,7 @@ def sample_dpm_solver_pp_2m(
     x, last_x_0 = x_T, None
     for index in reversed(range(process.num_steps)):
         t = _indices(x, index)
-        x_0, _ = _x_0_and_eps(model, x, t, process, threshold, gradient)
+        x_0, _ = _x_0_and_eps(model, x, t, process, threshold, gradient, clip_guided=True)
         direction = x_0
         if last_x_0 is not None and index:
             h, last_h = lambdas[index - 1] - lambdas[index], lambdas[index] - lambdas[index + 1]
@@ -208,7 +204,8 @@ def sample_heun(
 
     def slope(z: Tensor, index: int) -> Tensor:
         x_t = z * float(np.sqrt(process.alpha_bar[index]))
-        return _x_0_and_eps(model, x_t, _indices(z, index), process, threshold, gradient)[1]
+        t = _indices(z, index)
+        return _x_0_and_eps(model, x_t, t, process, threshold, gradient, clip_guided=True)[1]
 
     for index in reversed(range(process.num_steps)):
         step = float(sigmas[index] - sigmas[index + 1])
@@ -226,8 +223,14 @@ def _x_0_and_eps(
     process: DiffusionProcess,
     threshold: Threshold | None,
     gradient: Gradient | None,
+    *,
+    clip_guided: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The predicted image in range, shifted by the gradient, and the eps that agrees with it."""
+    """The predicted image in range, shifted by the gradient, and the eps that agrees with it.
+
+    The shift of x_0 is (1 - alpha_bar) / sqrt(alpha_bar) times the gradient, which is huge where
+    alpha_bar is near 0. ADM's DDIM leaves it at that; `clip_guided` brings it back in range.
+    """
     network_t = process.network_timesteps(t)
     prediction, _ = process.split_output(model(x_t, network_t).float())
     x_0 = process.predicted_x_0(prediction, x_t, t)
@@ -238,7 +241,11 @@ def _x_0_and_eps(
         return x_0, eps
     sigma = float(np.sqrt(1 - process.alpha_bar[int(t[0])]))
     eps = eps - sigma * gradient(x_t, network_t).float()
-    return process.x_0_from_eps(x_t, t, eps), eps
+    x_0 = process.x_0_from_eps(x_t, t, eps)
+    if threshold is None or not clip_guided:
+        return x_0, eps
+    x_0 = threshold(x_0)
+    return x_0, process.eps_from_x_0(x_t, t, x_0)
 
 
 def _indices(x: Tensor, index: int) -> Tensor:

@@ -20,7 +20,7 @@ REFERENCE_STEPS = 1000
 MAX_BETA = 0.999
 
 
-def betas_for(schedule: Schedule, num_steps: int) -> Float64[ndarray, " steps"]:
+def betas_for(schedule: str, num_steps: int) -> Float64[ndarray, " steps"]:
     """Betas of a named schedule.
 
     Raises:

@@ -9,7 +9,7 @@ between its bounds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from generators.errors import ArchitectureError
 from generators.nn.normalization import LayerNorm
+from generators.nn.settings import config_from_flat
 from generators.nn.transformer import Transformer
 from generators.nn.unet import UNet, UNetConfig, enlarge
 
@@ -68,13 +69,10 @@ class GlideConfig:
         unet = UNetConfig.from_flat({k: v for k, v in settings.items() if k not in names})
         if not text_settings.get("xf_width"):
             return cls(unet=unet, text=None)
-        needed = {field.name for field in fields(TextConfig) if field.default is MISSING}
-        if missing := sorted(needed - set(text_settings)):
-            raise ArchitectureError(f"missing settings of a text encoder: {', '.join(missing)}")
-        return cls(unet=unet, text=TextConfig(**text_settings))
+        return cls(unet=unet, text=config_from_flat(TextConfig, text_settings, "a text encoder"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextStates:
     """What the U-Net reads of a caption; computed once, used at every timestep."""
 

@@ -28,7 +28,7 @@ BASE_STEPS = 100
 UPSAMPLER_STEPS = "fast27"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Captions:
     """What a stage needs to know of a batch of captions."""
 

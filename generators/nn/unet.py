@@ -11,7 +11,7 @@ Feature maps are (B, C, H, W); `emb` is the embedded timestep (B, 4 * model_chan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from generators.errors import ArchitectureError
 from generators.nn.attention import AttentionBlock, zeroed
 from generators.nn.embeddings import cos_sin_embedding
 from generators.nn.normalization import NUM_GROUPS, GroupNorm
+from generators.nn.settings import config_from_flat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +68,7 @@ class UNetConfig:
         Raises:
             ArchitectureError: A setting is unknown or missing.
         """
-        listed: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()
-        }
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(listed) - known):
-            raise ArchitectureError(f"unknown settings of a U-Net: {', '.join(unknown)}")
-        needed = {f.name for f in fields(cls) if f.default is MISSING}
-        if missing := sorted(needed - set(listed)):
-            raise ArchitectureError(f"missing settings of a U-Net: {', '.join(missing)}")
-        return cls(**listed)
+        return config_from_flat(cls, settings, "a U-Net")
 
     def __post_init__(self) -> None:
         widths = [self.width(mult) for mult in self.channel_mult]

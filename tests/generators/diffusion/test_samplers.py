@@ -1,0 +1,272 @@
+"""Samplers on data of which the best denoiser is known, and what each option changes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from evalkit.errors import ConfigError
+from generators.diffusion.guidance import classifier_free, classifier_gradient, clip_gradient
+from generators.diffusion.noise import draw_noise, image_generators
+from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.samplers import (
+    SAMPLER_NAMES,
+    process_for,
+    sample,
+    sample_ancestral,
+    sample_ddim,
+    sample_dpm_solver_pp_2m,
+    sample_heun,
+)
+from tests.reference.plain_diffusion import ancestral_moments, gaussian_eps
+
+MEAN, SIGMA = 0.2, 0.4
+COSINE = DiffusionProcess.from_schedule("cosine", variance="fixed_small")
+
+
+def gaussian_model(process=COSINE, mean=MEAN, sigma=SIGMA):
+    """The exact denoiser of data N(mean, sigma^2), called with the original timesteps."""
+    return lambda x, t: gaussian_eps(process.alpha_bar[int(t[0])], mean, sigma**2)(x)
+
+
+def exact_flow(x_T, process):
+    """Where the probability-flow equation takes x_T: (x - mean) / deviation stays."""
+    last = process.alpha_bar[-1]
+    deviation = math.sqrt(last * SIGMA**2 + 1 - last)
+    return MEAN + SIGMA * (x_T - math.sqrt(last) * MEAN) / deviation
+
+
+def noise(n, seed=0):
+    return torch.randn(n, 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "heun"])
+def test_deterministic_samples_have_the_moments_of_the_data(sampler):
+    n = 1000
+    process = process_for(COSINE, sampler, 100)
+    x = sample(sampler, gaussian_model(), noise(n), process, (), threshold=None)
+    # 4 standard errors, and 3 % for the steps that are missing
+    assert x.mean().item() == pytest.approx(MEAN, abs=4 * SIGMA / math.sqrt(n))
+    assert x.std().item() == pytest.approx(SIGMA, rel=4 / math.sqrt(2 * n) + 0.03)
+
+
+def test_ancestral_samples_have_the_moments_that_follow_from_the_steps():
+    """With 20 steps the deviation falls short of the data's by an eighth, as the recursion says."""
+    n = 2000
+    process = COSINE.respaced("20")
+    mean, variance = ancestral_moments(list(process.betas), MEAN, SIGMA**2)
+    assert 0.8 < math.sqrt(variance) / SIGMA < 0.95
+    generators = image_generators(range(n))
+    x = sample_ancestral(gaussian_model(), noise(n), process, generators, threshold=None)
+    assert x.mean().item() == pytest.approx(mean, abs=4 * SIGMA / math.sqrt(n))
+    assert x.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / n))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [(sample_ddim, 1), (sample_dpm_solver_pp_2m, 2), (sample_heun, 2)],
+)
+def test_deterministic_samplers_converge_at_their_order(sampler, order):
+    """Twice the steps, half (first order) or a quarter (second order) of the error.
+
+    On a process from alpha_bar 0.001 to 0.9999, evenly in lambda, so that the steps are alike.
+    """
+
+    def error(steps):
+        lambdas = np.linspace(math.log(100), math.log(0.0316), steps)
+        alpha_bar = 1 / (1 + np.exp(-2 * lambdas))
+        betas = 1 - alpha_bar / np.append(1.0, alpha_bar[:-1])
+        process = DiffusionProcess(betas=betas, variance="fixed_small")
+        x_T = torch.tensor([-2.0, 0.5, 1.5]).reshape(3, 1, 1, 1)
+        x_0 = sampler(gaussian_model(process), x_T, process, threshold=None)
+        return (x_0 - exact_flow(x_T, process)).abs().max().item()
+
+    assert error(64) < 0.03
+    assert math.log2(error(32) / error(64)) == pytest.approx(order, abs=0.5)
+
+
+def test_one_ddim_step_by_hand():
+    """betas 0.19, 0.36 at index 1; eps = 0.5: x_0 = (1 - sqrt(0.4816) 0.5) / 0.72.
+
+    x_1 = 0.9 x_0 + sqrt(0.19) 0.5; then at index 0 the model's eps 0.5 again gives x_0 back.
+    """
+    process = DiffusionProcess(betas=np.array([0.19, 0.36]), variance="fixed_small")
+    out = sample_ddim(lambda x, t: torch.full_like(x, 0.5), torch.ones(1, 1, 1, 1), process)
+    x_0 = min((1 - math.sqrt(0.4816) * 0.5) / 0.72, 1.0)
+    eps = (1 / 0.72 - x_0) / math.sqrt(1 / 0.5184 - 1)
+    x_1 = 0.9 * x_0 + math.sqrt(0.19) * eps
+    assert out.item() == pytest.approx((x_1 - math.sqrt(0.19) * 0.5) / 0.9, abs=1e-6)
+
+
+def test_ddim_with_eta_1_is_ancestral_sampling():
+    """DDIM's variance at eta 1 is the small fixed one, so that the same noise gives the same."""
+    n = 500
+    process = COSINE.respaced("20")
+    model, x_T = gaussian_model(), noise(n)
+    ancestral = sample_ancestral(model, x_T, process, image_generators(range(n)), threshold=None)
+    ddim = sample_ddim(model, x_T, process, image_generators(range(n)), eta=1.0, threshold=None)
+    torch.testing.assert_close(ddim, ancestral, rtol=0, atol=1e-3)
+
+
+def test_noise_is_the_images_own():
+    """Alone, in a batch, in another order: the same image gets the same noise."""
+    process, model = COSINE.respaced("5"), gaussian_model()
+
+    def images(seeds):
+        generators = image_generators(seeds, "base")
+        return sample_ancestral(model, draw_noise(generators, (3, 4, 4)), process, generators)
+
+    together = images([1, 2, 3])
+    torch.testing.assert_close(images([2])[0], together[1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(images([3, 1])[0], together[2], rtol=0, atol=1e-6)
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_stages_and_seeds_draw_their_own_noise():
+    def first(seed, stage):
+        return draw_noise(image_generators([seed], stage), (4,)).flatten().tolist()
+
+    draws = [first(5, "base"), first(5, "upsampler"), first(5 + 2**32, "base"), first(6, "base")]
+    assert len({tuple(draw) for draw in draws}) == 4
+
+
+def test_options_matter():
+    process, x_T = COSINE.respaced("6"), noise(8) * torch.ones(1, 3, 1, 1)
+    model = gaussian_model(mean=2.0)
+    results = {
+        "ddim": sample("ddim", model, x_T, process, ()),
+        "unclipped": sample("ddim", model, x_T, process, (), threshold=None),
+        "eta": sample("ddim", model, x_T, process, image_generators(range(8)), eta=0.7),
+        "guided": sample("ddim", model, x_T, process, (), gradient=lambda x, t: -x),
+        "dpm": sample("dpm++2m", gaussian_model(), x_T, process, ()),
+        "heun": sample("heun", gaussian_model(), x_T, process, ()),
+        "fewer": sample("ddim", model, x_T, COSINE.respaced("3"), (), threshold=None),
+    }
+    flat = [tuple(image.flatten().tolist()) for image in results.values()]
+    assert len(set(flat)) == len(flat)
+
+
+def test_steps_count_evaluations_of_the_network():
+    for sampler in SAMPLER_NAMES:
+        calls = []
+
+        def model(x, t, calls=calls):
+            calls.append(int(t[0]))
+            return torch.zeros_like(x)
+
+        process = process_for(COSINE, sampler, 7)
+        sample(sampler, model, noise(1), process, image_generators([0]))
+        assert len(calls) == 7, sampler
+        assert calls[0] == 999
+        assert calls[-1] == 0
+
+
+def test_progress_counts_to_the_end():
+    seen = []
+    process = COSINE.respaced("4")
+    sample_ddim(
+        gaussian_model(), noise(1), process, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_samplers_that_cannot_be():
+    with pytest.raises(ConfigError, match="known: ancestral, ddim"):
+        sample("euler", gaussian_model(), noise(1), COSINE.respaced("2"), ())
+    with pytest.raises(ConfigError, match="eta is a setting of the sampler ddim"):
+        sample("heun", gaussian_model(), noise(1), COSINE.respaced("2"), (), eta=0.5)
+
+
+def test_classifier_free_guidance_by_hand():
+    """eps_c 1, eps_u 0.25, s 3: 0.25 + 3 * 0.75 = 2.5; variance channels stay conditional."""
+
+    def network(x, t):
+        assert len(x) == len(t) == 4
+        conditional = torch.arange(4) < 2
+        value = torch.where(conditional, 1.0, 0.25).reshape(4, 1, 1, 1)
+        return value.expand(4, 6, 2, 2)
+
+    out = classifier_free(network, 3.0)(torch.zeros(2, 3, 2, 2), torch.zeros(2))
+    assert out.shape == (2, 6, 2, 2)
+    assert set(out[:, :3].unique().tolist()) == {2.5}
+    assert set(out[:, 3:].unique().tolist()) == {1.0}
+
+
+def test_guidance_gradients_by_hand():
+    """Logits (x, -x): d log p(0) / dx = 1 - tanh-like term = 2 (1 - sigmoid(2x)); at x = 0: 1."""
+
+    def classifier(x, t):
+        value = x.flatten(1).sum(dim=1)
+        return torch.stack([value, -value], dim=1)
+
+    gradient = classifier_gradient(classifier, torch.tensor([0, 1]), 2.5)
+    x = torch.zeros(2, 1, 1, 1)
+    assert gradient(x, torch.zeros(2)).flatten().tolist() == [2.5, -2.5]
+    similar = clip_gradient(
+        lambda x, t: x.flatten(1),
+        torch.tensor([[0.5], [-1.0]]),
+        logit_scale=100.0,
+        guidance_scale=2,
+    )
+    assert similar(x, torch.zeros(2)).flatten().tolist() == [100.0, -200.0]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "heun"])
+def test_a_gradient_gives_the_posterior_of_bayes_rule(sampler):
+    """Prior N(m, V), and y = 1 seen through noise of variance S: both gradients are exact.
+
+    p(y | x_t) = N(E[x_0 | x_t], V (1 - a) / total + S), with E linear in x_t. Samples then are
+    N((m S + y V) / (V + S), V S / (V + S)).
+    """
+    y, variance, seen = 1.0, SIGMA**2, 0.09
+
+    def gradient(x, t):
+        a = COSINE.alpha_bar[int(t[0])]
+        total = a * variance + 1 - a
+        gain = math.sqrt(a) * variance / total
+        expected = MEAN + gain * (x - math.sqrt(a) * MEAN)
+        return gain * (y - expected) / (variance * (1 - a) / total + seen)
+
+    n = 1000
+    process = process_for(COSINE, sampler, 100)
+    x = sample(sampler, gaussian_model(), noise(n), process, (), threshold=None, gradient=gradient)
+    deviation = math.sqrt(variance * seen / (variance + seen))
+    expected = (MEAN * seen + y * variance) / (variance + seen)
+    # 4 standard errors, and 3 % for the steps that are missing
+    assert x.mean().item() == pytest.approx(expected, abs=4 * deviation / math.sqrt(n) + 0.02)
+    assert x.std().item() == pytest.approx(deviation, rel=4 / math.sqrt(2 * n) + 0.03)
+
+
+def test_a_gradient_shifts_the_mean_of_ancestral_steps_by_the_variance():
+    """One step at index 1 with log variance ln v: the mean moves by v g, here 0.142027 * 2."""
+    process = DiffusionProcess(betas=np.array([0.19, 0.36]), variance="fixed_small")
+    seen = []
+
+    def model(x, t):
+        seen.append(x.item())
+        return torch.zeros_like(x)
+
+    for scale in (0.0, 2.0):
+        sample_ancestral(
+            model,
+            torch.ones(1, 1, 1, 1),
+            process,
+            image_generators([0]),
+            gradient=lambda x, t, scale=scale: torch.full_like(x, scale),
+        )
+    assert seen[3] - seen[1] == pytest.approx(0.142027 * 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("sampler", ["dpm++2m", "heun"])
+def test_strong_gradients_stay_in_range(sampler):
+    """At t = 999 of the cosine schedule x_0 would move by 20,000 times the gradient."""
+    x = sample(
+        sampler,
+        gaussian_model(),
+        noise(8),
+        process_for(COSINE, sampler, 10),
+        (),
+        gradient=lambda x, t: torch.full_like(x, 3.0),
+    )
+    assert x.abs().max() <= 1.0001
