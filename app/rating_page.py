@@ -60,7 +60,7 @@ def main() -> None:
 
 def _unreachable() -> None:
     st.error("The study can't be reached at the moment. Your stored answers are safe.")
-    st.button("Try again", shortcut="r")
+    st.button("Try again")
 
 
 def _welcome_page(store: Store) -> None:

@@ -17,6 +17,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def back_up(store: Store, target: Path) -> dict[str, int]:
     except OSError as error:
         raise StoreError(f"{target}: the backup can't be written ({error.strerror}).") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return counts
 
 

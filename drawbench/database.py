@@ -20,13 +20,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from drawbench.errors import NewerSchemaError, StoreError
 from evalkit.errors import MissingDataError, MissingExtraError
 
+SQLITE = "sqlite:///"
 BUSY_TIMEOUT_S = 30
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
@@ -143,6 +144,9 @@ def newest_revision() -> str:
 
 
 def _engine(url: str, *, create: bool) -> Engine:
+    if url.startswith(SQLITE):
+        # Taken as it stands: a folder's name may hold what would mean something in a URL.
+        return _sqlite(url.removeprefix(SQLITE), create=create)
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -150,8 +154,6 @@ def _engine(url: str, *, create: bool) -> Engine:
             "the database URL can't be read. Expected sqlite:///PATH or "
             "postgresql://USER:PASSWORD@HOST/NAME."
         ) from None
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(str(parsed.database or ""), create=create)
     if parsed.get_backend_name() in ("postgresql", "postgres"):
         try:
             return create_engine(
@@ -186,7 +188,10 @@ def _sqlite(path: str, *, create: bool) -> Engine:
         return connection
 
     engine = create_engine(
-        f"sqlite:///{path}", creator=connect, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW
+        URL.create("sqlite", database=path),
+        creator=connect,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
     )
 
     @event.listens_for(engine, "begin")

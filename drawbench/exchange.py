@@ -362,9 +362,7 @@ def _write_ratings(store: Store, ratings: Sequence[Rating], *, source: str) -> I
         items = dict(
             session.execute(
                 select(ItemRow.name, ItemRow.id).where(ItemRow.study_id == store.study_id)
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         raters: dict[str, RaterRow] = {}
         num_votes = 0

@@ -227,13 +227,13 @@ class Store:
                 select(CellRow).where(CellRow.rater_id == rater_id).order_by(CellRow.position)
             ).all()
             votes = session.execute(
-                select(VoteRow.item_id, VoteRow.question, VoteRow.shown).where(
+                select(VoteRow.item_id, VoteRow.question, VoteRow.answer).where(
                     VoteRow.rater_id == rater_id
                 )
             ).all()
         answers: dict[int, dict[str, str]] = {}
-        for item_id, question, shown in votes:
-            answers.setdefault(item_id, {})[question] = shown
+        for item_id, question, answer in votes:
+            answers.setdefault(item_id, {})[question] = answer
         return [self.place(cell, answers.get(cell.item_id, {})) for cell in cells]
 
     def submit(
@@ -590,7 +590,8 @@ class Store:
                 VoteRow.question == question_id,
             )
         )
-        if vote is not None and (vote.shown, vote.a_first) == (shown, cell.a_first):
+        answer = _by_model(self.items[cell.item_id], shown, cell.a_first)
+        if vote is not None and vote.answer == answer:
             return "unchanged"
         outcome: Outcome = "recorded" if vote is None else "changed"
         if vote is None:
@@ -605,7 +606,7 @@ class Store:
             vote.num_changes += 1
         vote.cell_id = cell.id
         vote.shown = shown
-        vote.answer = _canonical(self.items[cell.item_id], shown, cell.a_first)
+        vote.answer = answer
         vote.a_first = cell.a_first
         vote.position = cell.position or 0
         vote.response_s = response_s
@@ -636,16 +637,21 @@ class Store:
         return answered == len(self.study.questions(self.items[cell.item_id]))
 
     def _finish_if_done(self, session: Session, rater: RaterRow) -> bool:
+        """Whether a rater has rated everything that they were given when they joined."""
         session.flush()
-        left = session.scalar(
-            select(func.count()).where(CellRow.rater_id == rater.id, CellRow.done_at.is_(None))
-        )
-        if left == 0 and rater.finished_at is None:
+        done, left = session.execute(
+            select(
+                func.count().filter(CellRow.done_at.is_not(None), CellRow.slot.is_not(None)),
+                func.count().filter(CellRow.done_at.is_(None)),
+            ).where(CellRow.rater_id == rater.id)
+        ).one()
+        is_finished: bool = left == 0 and done >= rater.num_assigned
+        if is_finished and rater.finished_at is None:
             rater.finished_at = self.clock()
-        return left == 0
+        return is_finished
 
     def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
-        """A cell as its rater sees it."""
+        """A cell as its rater sees it, with their answers by model turned into those by place."""
         item = self.items[cell.item_id]
         first = _ordered(self.study, item.model_a, item, cell.order_a)
         second = _ordered(self.study, item.model_b, item, cell.order_b) if item.model_b else ()
@@ -658,7 +664,10 @@ class Store:
             a_first=cell.a_first,
             first=first,
             second=second,
-            answers=answers,
+            answers={
+                question: _by_place(item, answer, cell.a_first)
+                for question, answer in answers.items()
+            },
             done=cell.done_at is not None,
         )
 
@@ -772,8 +781,15 @@ def _ordered(study: Study, model: str, item: Item, order: str) -> tuple[str, ...
         raise StoreError(f"the images of {study.path} do not fit its votes; restore it") from error
 
 
-def _canonical(item: Item, shown: str, a_first: bool) -> str:
-    """The answer by model rather than by place."""
+def _by_model(item: Item, shown: str, a_first: bool) -> str:
+    """An answer by model: `a`, `tie`, `b`, or that about a single set."""
     if item.kind == "single" or shown == "tie":
         return shown
     return "a" if (shown == "first") == a_first else "b"
+
+
+def _by_place(item: Item, answer: str, a_first: bool) -> str:
+    """An answer by place: `first`, `tie`, `second`, or that about a single set."""
+    if item.kind == "single" or answer == "tie":
+        return answer
+    return "first" if (answer == "a") == a_first else "second"

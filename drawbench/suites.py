@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from drawbench.errors import SuiteError
+from evalkit.downloads import cache_root, require_network
 from evalkit.errors import MissingDataError, NetworkError
 from evalkit.registry import load, third_party, unknown
 from evalkit.results import write_atomically
@@ -39,6 +40,7 @@ FETCH_TIMEOUT_S = 20
 
 DRAWBENCH_SHA256 = "317b04c88e10320a88737b9268fcbb01d3b5ce8bd39c8de566167cf4dc9dc3b4"
 DRAWBENCH_DATASET = "sayakpaul/drawbench"
+DRAWBENCH_HUB = "https://huggingface.co"
 DRAWBENCH_SHEET = (
     "https://docs.google.com/spreadsheets/d/1y7nAbmR4FREi6npB1u-Bo3GFdwdOPYJc617rBOxIRHY/"
     "gviz/tq?tqx=out:csv&sheet=Sheet1"
@@ -278,9 +280,8 @@ def write_suite(path: Path, suite: Suite) -> None:
 
 
 def cache_folder() -> Path:
-    """Where fetched suites are kept: in `$EVALKIT_CACHE`, or `~/.cache/evalkit`."""
-    chosen = os.environ.get("EVALKIT_CACHE")
-    return (Path(chosen) if chosen else Path.home() / ".cache" / "evalkit") / "suites"
+    """Where fetched suites are kept."""
+    return cache_root() / "suites"
 
 
 def _from_named_file(name: str, path: Path) -> Suite:
@@ -369,6 +370,8 @@ _ADVICE = {
 
 
 def _drawbench_from_hub() -> list[Row]:
+    if not os.environ.get("HF_HUB_OFFLINE"):
+        require_network(DRAWBENCH_HUB)  # the library would try for half a minute
     from datasets import load_dataset
 
     table = load_dataset(DRAWBENCH_DATASET, split="train")
@@ -376,9 +379,9 @@ def _drawbench_from_hub() -> list[Row]:
 
 
 def _get(url: str) -> str:
-    if not url.startswith("https://"):
-        raise ValueError(f"{url}: only https is fetched")
+    require_network(url)
     try:
+        # The addresses are literals of this module, so the scheme is known.
         with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310
             content: bytes = answer.read()
     except urllib.error.URLError as error:

@@ -109,7 +109,7 @@ def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> Non
         "from drawbench.database import open_database\n"
         "database = open_database(sys.argv[1])\n"
         "with database.writing() as session:\n"
-        "    session.execute(text('DELETE FROM rater'))\n"
+        "    session.execute(text('UPDATE study SET num_joined = 99'))\n"
         "    print('inside', flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -121,6 +121,7 @@ def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> Non
         process.kill()
     place = store.hand(rater.id)[0]
     assert store.submit(rater.id, place.cell_id, "quality", "tie").outcome == "recorded"
+    assert store.join().rater.number == 2, "what the killed process wrote is gone"
     store.database.close()
 
 

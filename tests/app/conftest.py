@@ -1,0 +1,158 @@
+"""The pages in this process, and in a server with a browser before it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app.opening import shared_store
+from drawbench.making import make_study
+from drawbench.sources import open_source
+from drawbench.store import Store, open_store
+from drawbench.study import Study, load_preset, make_config
+from drawbench.suites import make_suite
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+START_TIMEOUT_S = 240.0
+"""Generous: the machine may be busy with other things."""
+
+MODELS = ("Zephyrine-XL", "Quokkalith")
+"""Names that can't stand in a page by chance."""
+ROWS = [
+    ('a <b>red</b> car & "two" dogs', "Colors"),
+    ("**four** :red[cups] $x^2$", "Colors"),
+    ("a green cup", "Colors"),
+]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Three prompts, two images a side; prompts with markup in them."""
+    suite = make_suite("hostile", ROWS, source="test")
+    sources = []
+    for number, model in enumerate(MODELS):
+        for index, prompt in enumerate(suite.prompts):
+            for sample in range(2):
+                folder = tmp_path / "runs" / model / prompt.id
+                folder.mkdir(parents=True, exist_ok=True)
+                colour = (200 * number, 60 * index + 40, 90 * sample)
+                Image.new("RGB", (32, 32), colour).save(folder / f"{sample}.png")
+        folder = tmp_path / "runs" / model
+        sources.append(open_source(model, folder, suite.prompts, per_prompt=2))
+    config = make_config(
+        {
+            **load_preset("imagen-drawbench"),
+            "models": list(MODELS),
+            "images_per_side": 2,
+            "raters_per_item": 12,
+            "num_practice": 1,
+        }
+    )
+    return make_study(tmp_path / "study", config, suite, sources)
+
+
+@pytest.fixture
+def store(study: Study) -> Iterator[Store]:
+    """Its votes, seen from outside the pages."""
+    opened = open_store(study, create=True)
+    yield opened
+    opened.database.close()
+
+
+@pytest.fixture
+def in_process(
+    study: Study, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Any]]:
+    """Run a page's script without a browser."""
+    testing = pytest.importorskip("streamlit.testing.v1", reason="needs: pip install '.[app]'")
+    monkeypatch.setenv("EVALKIT_STUDY", str(study.path))
+    monkeypatch.setenv("EVALKIT_DATABASE", "")
+    shared_store.cache_clear()
+
+    def open_page(name: str, **query: str) -> Any:
+        script = Path(sys.modules["app"].__path__[0]) / name
+        page = testing.AppTest.from_file(str(script), default_timeout=START_TIMEOUT_S)
+        for key, value in query.items():
+            page.query_params[key] = value
+        return page.run()
+
+    yield open_page
+    if shared_store.cache_info().currsize:
+        shared_store().database.close()
+    shared_store.cache_clear()
+
+
+class Server:
+    """A page's server as a process that can be killed and started again on the same port."""
+
+    def __init__(self, script: str, environment: dict[str, str]) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.script, self.environment = script, environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "streamlit", "run", self.script]
+        self.process = subprocess.Popen(
+            [*command, "--server.port", str(self.port)],
+            env={**os.environ, **self.environment, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.3)
+        raise TimeoutError("the page's server did not start")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(study: Study, store: Store) -> Iterator[Server]:
+    """The rating page of the study."""
+    script = Path(sys.modules["app"].__path__[0]) / "rate.py"
+    served = Server(str(script), {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""})
+    served.start()
+    yield served
+    served.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="browser tests need: pip install playwright"
+    )
+    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if path is None:
+        pytest.skip("browser tests need Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
