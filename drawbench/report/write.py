@@ -26,7 +26,7 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
     Returns:
         The files, the page first.
     """
-    folder = Path(folder)
+    folder, found = Path(folder), all_records(analysis, context)
     texts = {
         "report.html": render_page(analysis, context),
         "results.csv": results_csv(analysis),
@@ -36,5 +36,5 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
-    write_records(folder / "results.json", all_records(analysis, context))
+    write_records(folder / "results.json", found)
     return [folder / name for name in (*texts, "results.json")]

@@ -12,6 +12,7 @@ with mean zero: an anchor model of no uncertainty would lend its own to all the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +36,7 @@ from evalkit.results import Interval
 
 Model = Literal["bradley-terry", "davidson", "elo"]
 
-POINTS = 400 / np.log(10)
+POINTS = 400 / math.log(10)
 """Elo points per unit of log strength."""
 TOLERANCE = 1e-10
 MAX_ITERATIONS = 10_000
@@ -363,7 +364,7 @@ def _beyond_doubt(name: str, differences: tuple[PairDifference, ...]) -> tuple[i
             continue
         ahead = item.interval.low > 0 if name == item.model_a else item.interval.high < 0
         behind = item.interval.high < 0 if name == item.model_a else item.interval.low > 0
-        better, worse = better + behind, worse + ahead
+        better, worse = better + int(behind), worse + int(ahead)
     return better, worse
 
 
