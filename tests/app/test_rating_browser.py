@@ -114,11 +114,11 @@ def test_a_rater_completes_a_category_by_keyboard_alone_and_sees_no_name(
         texts.append(page.content())
         page.locator(".thumb img").first.wait_for()
         person.answer_page("2", "3")
-    texts.append(page.content())
     rater = store.find_rater(token)
     assert rater is not None
     assert rater.state == "finished"
-    assert rater.completion_code in texts[-1]
+    page.get_by_text(rater.completion_code).wait_for()
+    texts.append(page.content())
     votes = votes_frame(store)
     assert len(votes) == 6
     assert votes["simulated"].all()
