@@ -50,8 +50,8 @@ class Dinov2Extractor(PreparedExtractor):
         precision: str = "float32",
     ) -> None:
         check_precision(precision)
-        self._model: Any = model
-        self._model.to(device).eval().requires_grad_(False)
+        network: Any = model  # transformers' attributes are not typed
+        self._model = network.to(device).eval().requires_grad_(False)
         self._device = torch.device(device)
         self._identity = {
             "extractor": "dinov2-vit-l-14",

@@ -193,11 +193,11 @@ def _archive_items(path: Path) -> list[ImageItem]:
 
 def _npz_items(path: Path) -> list[ImageItem]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as handle, np.load(handle) as stored:
             if "arr_0" not in stored.files:
                 raise DataError(f"{path}: no array arr_0 of images; it holds {stored.files}")
             array = stored["arr_0"]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a file of images ({error})") from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise DataError(

@@ -138,7 +138,7 @@ class FeatureTable:
     def _map(self, path: Path) -> np.ndarray:
         try:
             shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: damaged feature shard ({error}); delete it") from error
         if shard.dtype != self._record_type() or shard.ndim != 1:
             raise DataError(

@@ -1,7 +1,7 @@
 """Metrics: functions of features, float64 throughout.
 
 Names are loaded when they are first used, so that importing this package costs nothing and needs
-no torch.
+no torch. A function whose module has its name is imported from there: `evalkit.metrics.kid.kid`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING, Any
 from evalkit.registry import load
 
 if TYPE_CHECKING:
-    from evalkit.metrics.clip_score import clip_score as clip_score
     from evalkit.metrics.clusters import Clusters as Clusters
-    from evalkit.metrics.cmmd import cmmd as cmmd
     from evalkit.metrics.frechet import frechet_distance as frechet_distance
     from evalkit.metrics.frechet import (
         frechet_distance_from_features as frechet_distance_from_features,
     )
-    from evalkit.metrics.inception_score import inception_score as inception_score
     from evalkit.metrics.intervals import FrechetDifference as FrechetDifference
     from evalkit.metrics.intervals import FrechetInterval as FrechetInterval
     from evalkit.metrics.intervals import frechet_interval as frechet_interval
     from evalkit.metrics.intervals import paired_frechet_difference as paired_frechet_difference
-    from evalkit.metrics.kid import kid as kid
     from evalkit.metrics.moments import Moments as Moments
     from evalkit.metrics.planning import plan_fid as plan_fid
-    from evalkit.metrics.prdc import prdc as prdc
-    from evalkit.metrics.r_precision import r_precision as r_precision
     from evalkit.metrics.score import score_sets as score_sets
 
 _EXPORTS = {
@@ -35,17 +29,11 @@ _EXPORTS = {
     "FrechetDifference": "evalkit.metrics.intervals:FrechetDifference",
     "FrechetInterval": "evalkit.metrics.intervals:FrechetInterval",
     "Moments": "evalkit.metrics.moments:Moments",
-    "clip_score": "evalkit.metrics.clip_score:clip_score",
-    "cmmd": "evalkit.metrics.cmmd:cmmd",
     "frechet_distance": "evalkit.metrics.frechet:frechet_distance",
     "frechet_distance_from_features": "evalkit.metrics.frechet:frechet_distance_from_features",
     "frechet_interval": "evalkit.metrics.intervals:frechet_interval",
-    "inception_score": "evalkit.metrics.inception_score:inception_score",
-    "kid": "evalkit.metrics.kid:kid",
     "paired_frechet_difference": "evalkit.metrics.intervals:paired_frechet_difference",
     "plan_fid": "evalkit.metrics.planning:plan_fid",
-    "prdc": "evalkit.metrics.prdc:prdc",
-    "r_precision": "evalkit.metrics.r_precision:r_precision",
     "score_sets": "evalkit.metrics.score:score_sets",
 }
 

@@ -98,7 +98,10 @@ def inception_score(
 def _divergences(log_p: np.ndarray) -> np.ndarray:
     """Kullback-Leibler divergence of each row from the mean of the rows, in nats."""
     p = np.exp(log_p)
-    divergences: np.ndarray = (p * (log_p - np.log(p.mean(axis=0)))).sum(axis=1)
+    mean = p.mean(axis=0)
+    # A class that no image has at all adds 0, the limit of p log p.
+    log_mean = np.log(np.where(mean > 0, mean, 1.0))
+    divergences: np.ndarray = np.where(p > 0, p * (log_p - log_mean), 0.0).sum(axis=1)
     return divergences
 
 

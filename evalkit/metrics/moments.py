@@ -6,6 +6,7 @@ of the images matters beyond rounding (1e-10 relative).
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -171,12 +172,12 @@ class Moments:
             DataError: Not such a file.
         """
         try:
-            with np.load(Path(path), allow_pickle=False) as stored:
+            with Path(path).open("rb") as handle, np.load(handle) as stored:
                 n = int(stored["n"]) if "n" in stored.files else None
                 return cls.from_statistics(stored["mu"], stored["sigma"], n)
         except KeyError as error:
             raise DataError(f"{path}: no array {error}; expected mu and sigma") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: not a statistics file ({error})") from error
 
 

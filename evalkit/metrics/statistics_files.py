@@ -55,11 +55,11 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file; give a statistics .npz")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as handle, np.load(handle) as stored:
             wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
             arrays = {name: stored[name] for name in stored.files if name in wanted}
             names = stored.files
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a statistics file ({error}); expected .npz") from error
     try:
         return _from_arrays(arrays, path)
