@@ -22,7 +22,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from evalkit.errors import ConfigError
-from generators.diffusion.respacing import spaced_timesteps
+from generators.diffusion.respacing import (
+    KARRAS,
+    karras_timesteps,
+    spaced_timesteps,
+    step_count,
+)
 from generators.diffusion.schedules import betas_for
 from generators.diffusion.thresholding import Threshold
 
@@ -113,7 +118,7 @@ class DiffusionProcess:
         Args:
             spec: See `respacing`; or the indices to keep, ascending.
         """
-        kept = spaced_timesteps(self.num_steps, spec) if isinstance(spec, str) else tuple(spec)
+        kept = self._kept(spec) if isinstance(spec, str) else tuple(spec)
         alpha_bar = self.alpha_bar[list(kept)]
         ratios = alpha_bar / np.append(1.0, alpha_bar[:-1])
         assert self.timesteps is not None
@@ -124,6 +129,11 @@ class DiffusionProcess:
             timesteps=self.timesteps[list(kept)],
             timestep_scale=self.timestep_scale,
         )
+
+    def _kept(self, spec: str) -> tuple[int, ...]:
+        if spec.startswith(KARRAS):
+            return karras_timesteps(self.alpha_bar, step_count(spec.removeprefix(KARRAS), spec))
+        return spaced_timesteps(self.num_steps, spec)
 
     def network_timesteps(self, t: Int[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
         """What the network is told for indices `t`: whole numbers unless they are rescaled."""

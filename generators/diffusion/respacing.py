@@ -2,14 +2,22 @@
 
 A spec is a text: `"250"` spreads 250 steps evenly over all; `"10,15,20"` splits the timesteps into
 as many equal sections and spreads that many steps in each; `"ddim25"` strides by a whole number;
-`"fast27"` is GLIDE's choice for its upsampler.
+`"fast27"` is GLIDE's choice for its upsampler. `"karras18"` depends on the noise, not on t: see
+`karras_timesteps`.
 """
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
 from evalkit.errors import ConfigError
 
 FAST27_SECTIONS = "10,10,3,2,2"
+KARRAS = "karras"
+RHO = 7.0
+SIGMA_MAX = 80.0
 
 
 def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
@@ -30,9 +38,35 @@ def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
     if spec == "fast27":
         return _fast27(num_steps)
     if spec.startswith("ddim"):
-        return _strided(num_steps, _count(spec.removeprefix("ddim"), spec), spec)
-    counts = [_count(part, spec) for part in spec.split(",")]
+        return _strided(num_steps, step_count(spec.removeprefix("ddim"), spec), spec)
+    counts = [step_count(part, spec) for part in spec.split(",")]
     return _sections(num_steps, counts, spec)
+
+
+def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple[int, ...]:
+    """Timesteps whose noise follows Karras et al. 2022, eq. 5, with rho 7 and at most sigma 80.
+
+    Here sigma = sqrt(1 / alpha_bar - 1). Solvers of second order need steps that are alike; the
+    last timesteps of a cosine schedule, with sigma up to 20,000, are not.
+
+    Args:
+        alpha_bar: Of the process that is to be respaced.
+        count: Number of steps.
+
+    Raises:
+        ConfigError: More steps than there are timesteps.
+    """
+    num_steps = len(alpha_bar)
+    if not 1 <= count <= num_steps:
+        raise ConfigError(f"respacing {KARRAS}{count}: expected 1 to {num_steps} steps")
+    sigmas = np.sqrt(1 / alpha_bar - 1)
+    ends = np.array([sigmas[0], min(SIGMA_MAX, sigmas[-1])]) ** (1 / RHO)
+    wanted = np.linspace(ends[0], ends[1], count) ** RHO if count > 1 else ends[1:] ** RHO
+    nearest = np.rint(np.interp(np.log(wanted), np.log(sigmas), np.arange(num_steps)))
+    order = np.arange(count)
+    # distinct: each at least one above the one before, and room for those that follow
+    distinct = np.maximum.accumulate(nearest - order) + order
+    return tuple(int(t) for t in np.minimum(distinct, num_steps - count + order))
 
 
 def _fast27(num_steps: int) -> tuple[int, ...]:
@@ -74,7 +108,10 @@ def _sections(num_steps: int, counts: list[int], spec: str) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def _count(text: str, spec: str) -> int:
+def step_count(text: str, spec: str) -> int:
+    """A number of steps inside a spec."""
     if not text.strip().isdecimal() or int(text) < 1:
-        raise ConfigError(f"respacing {spec!r}: expected '250', '10,15,20', 'ddim25' or 'fast27'")
+        raise ConfigError(
+            f"respacing {spec!r}: expected '250', '10,15,20', 'ddim25', 'karras18' or 'fast27'"
+        )
     return int(text)

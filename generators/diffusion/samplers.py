@@ -18,6 +18,7 @@ from evalkit.errors import ConfigError
 from generators.diffusion.guidance import Denoiser, Gradient
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.respacing import KARRAS
 from generators.diffusion.thresholding import Threshold, static_threshold
 
 Generators = Sequence[torch.Generator]
@@ -31,6 +32,9 @@ SAMPLER_NAMES = ("ancestral", "ddim", "dpm++2m", "heun")
 def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
     """The timesteps a sampler visits.
 
+    Evenly spread, but for Heun's method: that one needs steps that are alike in noise. With even
+    ones it fails, since the first goes from sigma 20,000 to about 20 on a cosine schedule.
+
     Args:
         process: All timesteps.
         sampler: Heun evaluates the network twice a step, and the last step once.
@@ -38,7 +42,9 @@ def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> Di
     """
     if isinstance(steps, str):
         return process.respaced(steps)
-    return process.respaced(str((steps + 1) // 2 if sampler == "heun" else steps))
+    if sampler == "heun":
+        return process.respaced(f"{KARRAS}{(steps + 1) // 2}")
+    return process.respaced(str(steps))
 
 
 def sample(

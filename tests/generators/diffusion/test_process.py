@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from evalkit.errors import ConfigError
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.respacing import spaced_timesteps
+from generators.diffusion.respacing import karras_timesteps, spaced_timesteps
 from generators.diffusion.schedules import betas_for, cosine_betas, linear_betas
 from generators.diffusion.thresholding import dynamic_threshold, static_threshold
 from tests.reference.plain_diffusion import alpha_bar, posterior
@@ -208,7 +208,33 @@ def test_evenly_spread_steps_keep_both_ends_and_never_repeat(num_steps, count):
     assert count < 3 or gaps.max() - gaps.min() <= 1
 
 
-@pytest.mark.parametrize("spec", ["", "0", "-5", "10,", "ddim", "fast", "2.5"])
+def test_karras_timesteps_follow_the_paper():
+    """Eq. 5 with rho 7: the third of five sigmas is ((s_0^(1/7) + s_max^(1/7)) / 2)^7."""
+    process = DiffusionProcess.from_schedule("cosine")
+    sigmas = np.sqrt(1 / process.alpha_bar - 1)
+    kept = process.respaced("karras5").timesteps
+    assert kept[0] == 0
+    assert sigmas[kept[-1]] == pytest.approx(80, rel=0.07)  # neighbours are 13 % apart there
+    middle = ((sigmas[0] ** (1 / 7) + 80 ** (1 / 7)) / 2) ** 7
+    assert sigmas[kept[2]] == pytest.approx(middle, rel=0.01)
+
+
+@given(st.sampled_from(SCHEDULES), st.integers(30, 200), st.data())
+def test_karras_timesteps_are_distinct_and_as_many_as_asked(schedule, num_steps, data):
+    count = data.draw(st.integers(1, num_steps))
+    kept = karras_timesteps(DiffusionProcess.from_schedule(schedule, num_steps).alpha_bar, count)
+    assert len(set(kept)) == count
+    assert list(kept) == sorted(kept)
+    assert kept[0] >= 0
+    assert kept[-1] < num_steps
+
+
+def test_more_karras_steps_than_timesteps():
+    with pytest.raises(ConfigError, match="expected 1 to 30 steps"):
+        DiffusionProcess.from_schedule("cosine", 30).respaced("karras31")
+
+
+@pytest.mark.parametrize("spec", ["", "0", "-5", "10,", "ddim", "fast", "2.5", "karras"])
 def test_respacing_that_cannot_be_read(spec):
     with pytest.raises(ConfigError, match="expected '250'"):
         spaced_timesteps(1000, spec)
