@@ -137,6 +137,8 @@ class FeatureTable:
 
     def _map(self, path: Path) -> np.ndarray:
         try:
+            with path.open("rb") as handle:
+                np.lib.format.read_magic(handle)
             shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: damaged feature shard ({error}); delete it") from error

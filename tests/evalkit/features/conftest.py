@@ -44,9 +44,12 @@ class ColourExtractor(PreparedExtractor):
 
     def __init__(self) -> None:
         self.layers: Mapping[str, int] = {"mean": 3, "square": 3}
-        self.identity: Mapping[str, Any] = {"extractor": "colour"}
         self.num_prepared = 0
         self.batches: list[int] = []
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"extractor": "colour"}
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         self.num_prepared += 1
