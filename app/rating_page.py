@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.opening import shared_store
 from app.sets_view import show_sets
-from app.texts import STYLE, plain_markdown
+from app.texts import STYLE, plain_markdown, reading_card
 from drawbench.errors import RefusedError
 from drawbench.rating import (
     PLATFORM_ID_KEYS,
@@ -65,7 +65,7 @@ def _unreachable() -> None:
 
 def _welcome_page(store: Store) -> None:
     config = store.study.config
-    with st.container(width=760, key="reading"):
+    with reading_card():
         st.html(f"<h1>{escape(config.title)}</h1>")
         _paragraphs("What to do", config.instructions)
         _paragraphs("Please note", config.content_warning)
@@ -145,6 +145,7 @@ def _questions(store: Store, screen: ItemScreen, visit: Visit) -> None:
                             type="primary" if chosen else "secondary",
                             shortcut=str(number) if is_current else None,
                             width="stretch",
+                            wrap=True,
                             on_click=_answer,
                             args=(store, visit, rater, place, question.id, offered.value),
                         )
@@ -204,7 +205,7 @@ def _end_report() -> None:
 def _pause_page(store: Store, screen: Screen) -> None:
     assert screen.rater is not None
     hours = store.study.config.lease_minutes / 60
-    with st.container(width=760, key="reading"):
+    with reading_card():
         st.html("<h1>Paused</h1>")
         _paragraphs(
             "",
@@ -250,7 +251,7 @@ def _withdraw(store: Store, rater: Rater) -> None:
 
 
 def _closing_page(store: Store, screen: Notice, visit: Visit) -> None:
-    with st.container(width=760, key="reading"):
+    with reading_card():
         if screen.kind == "finished":
             _finished(store, screen, visit)
         elif screen.kind == "taken_over":

@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.opening import shared_store
 from app.settings import read_settings
-from app.texts import STYLE, plain_markdown
+from app.texts import STYLE, plain_markdown, reading_card
 from drawbench.exports import ratings_frame, votes_frame
 from drawbench.live import (
     PEEKING_NOTE,
@@ -65,7 +65,7 @@ def main() -> None:
 
 def _ask_for_password() -> None:
     gate = Gate(read_settings().results_password)
-    with st.container(width=460, key="reading"):
+    with reading_card(460):
         st.html("<h1>Results</h1>")
         if not gate.password:
             st.error("This page is closed: no password is set (EVALKIT_RESULTS_PASSWORD).")

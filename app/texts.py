@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&^=])")
 
 STYLE = """<style>
 [data-testid="stHeader"], [data-testid="stDecoration"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding: 0.9rem 1.5rem 2rem; max-width: 1560px; }
 [data-testid="stMainBlockContainer"] > div > [data-testid="stVerticalBlock"] { gap: 0.7rem; }
-.st-key-reading { align-self: center; margin-top: 4vh; background: #fff; border: 1px solid #dcdcd8;
+.st-key-reading { margin-top: 4vh; background: #fff; border: 1px solid #dcdcd8;
   border-radius: 0.9rem; padding: 1.8rem 2.2rem 1.6rem; gap: 0.9rem; }
 .st-key-reading h1 { font-size: 1.9rem; font-weight: 650; margin: 0 0 0.5rem; padding: 0; }
 .st-key-reading h2 { font-size: 1.05rem; font-weight: 650; margin: 0.6rem 0 0.2rem; padding: 0; }
@@ -41,6 +44,7 @@ STYLE = """<style>
   .caption { font-size: 1.02rem; }
   .question { font-size: 0.9rem; }
   .st-key-questions { flex-direction: column; gap: 0.45rem; }
+  .st-key-questions > [data-testid="stLayoutWrapper"] { flex: 0 0 auto; }
   [class*="st-key-question-"] { flex: 0 0 auto; min-width: 0; width: 100%;
     padding: 0.45rem 0.5rem 0.5rem; }
   .caption-card { margin: 0; }
@@ -51,6 +55,11 @@ STYLE = """<style>
   [class*="st-key-answers-"] kbd, [class*="st-key-footer"] kbd { display: none; }
 }
 </style>"""
+
+
+def reading_card(width_px: int = 760) -> DeltaGenerator:
+    """A card in the middle of the page, for text."""
+    return st.container(horizontal_alignment="center").container(width=width_px, key="reading")
 
 
 def plain_markdown(text: str) -> str:

@@ -69,6 +69,7 @@ function drawSet(set, setIndex, pictures, viewer, offset) {
   const grid = document.createElement("div");
   grid.className = "grid";
   grid.style.setProperty("--columns", set.columns);
+  grid.style.setProperty("--rows", Math.ceil(set.names.length / set.columns));
   set.names.forEach((name, number) => {
     const label = pictures[offset + number].label;
     const thumb = document.createElement("button");
