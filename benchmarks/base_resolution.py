@@ -3,9 +3,9 @@
     python -m benchmarks.base_resolution [--scenes 300]
 
 Real scenes are shrunk to the base's size by the area mean and enlarged again (bicubic). The share
-that the checker still reads right, every shape, colour and count, bounds what an upsampler that adds
-nothing could reach. A step is forward, backward and update on a batch of 48 in bf16 autocast, on one
-thread.
+that the checker still reads right, every shape, colour and count, bounds what an upsampler that
+adds nothing could reach. A step is forward, backward and update on a batch of 48 in bf16 autocast,
+on one thread.
 """
 
 from __future__ import annotations
