@@ -107,7 +107,10 @@ def insert_checks(seed: int, rater: int, items: Sequence[T], checks: Sequence[T]
     shuffled = list(checks)
     draw.shuffle(shuffled)
     bounds = [round(len(items) * k / len(shuffled)) for k in range(len(shuffled) + 1)]
-    places = [draw.randint(min(low + 1, max(high, 1)), max(high, 1)) for low, high in itertools.pairwise(bounds)]
+    places = [
+        draw.randint(min(low + 1, max(high, 1)), max(high, 1))
+        for low, high in itertools.pairwise(bounds)
+    ]
     result: list[T] = []
     for index in range(len(items) + 1):
         result += [check for check, place in zip(shuffled, places, strict=True) if place == index]
