@@ -116,6 +116,6 @@ METRICS: dict[str, MetricRow] = {
         summary="share of prompted objects, attributes and relations found (shapes only)",
         direction="higher",
         min_n=1,
-        reference="evalkit, docs/protocols.md",
+        reference="evalkit.metrics.composition; made by `evalkit fid --data shapes`",
     ),
 }
