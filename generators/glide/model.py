@@ -20,7 +20,7 @@ from generators.errors import ArchitectureError
 from generators.nn.normalization import LayerNorm
 from generators.nn.settings import config_from_flat
 from generators.nn.transformer import Transformer
-from generators.nn.unet import UNet, UNetConfig, enlarge
+from generators.nn.unet import ContextKV, UNet, UNetConfig, enlarge
 
 EMBEDDING_STD = 0.02
 """Deviation of new embeddings; released weights overwrite them."""
@@ -80,17 +80,22 @@ class TextStates:
     """The last state, projected to the timestep embedding's width."""
     states: Float[Tensor, "batch width length"]
     """All states."""
+    kv: ContextKV
+    """What each attention block makes of them."""
 
     @staticmethod
     def cat(parts: list[TextStates]) -> TextStates:
         """Joins batches, such as the conditional and the unconditional half."""
         return TextStates(
-            torch.cat([part.proj for part in parts]), torch.cat([part.states for part in parts])
+            torch.cat([part.proj for part in parts]),
+            torch.cat([part.states for part in parts]),
+            tuple(torch.cat(kv) for kv in zip(*(part.kv for part in parts), strict=True)),
         )
 
     def select(self, index: Tensor | slice) -> TextStates:
         """The states of some captions of the batch."""
-        return TextStates(self.proj[index], self.states[index])
+        kv = tuple(part[index] for part in self.kv)
+        return TextStates(self.proj[index], self.states[index], kv)
 
 
 class Text2ImUNet(UNet):
@@ -149,7 +154,8 @@ class Text2ImUNet(UNet):
         x = self.transformer(x)
         if self.final_ln is not None:
             x = self.final_ln(x)
-        return TextStates(self.transformer_proj(x[:, -1]), x.transpose(1, 2))
+        states = x.transpose(1, 2)  # (B, W, L)
+        return TextStates(self.transformer_proj(x[:, -1]), states, self.project_context(states))
 
     def forward(  # type: ignore[override]
         self,
@@ -170,7 +176,7 @@ class Text2ImUNet(UNet):
             )
         if text is None:
             return super().forward(x, t, y)
-        return super().forward(x, t, y, extra_emb=text.proj, context=text.states)
+        return super().forward(x, t, y, extra_emb=text.proj, context_kv=text.kv)
 
 
 class SuperResText2ImUNet(Text2ImUNet):

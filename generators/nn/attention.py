@@ -66,17 +66,22 @@ class AttentionBlock(nn.Module):
             self.encoder_kv = nn.Conv1d(context_channels, 2 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 
+    def project_context(
+        self, context: Float[Tensor, "batch context_channels length"]
+    ) -> Float[Tensor, "batch length kv"]:
+        """Keys and values of a context: as long as it stays the same, so do they."""
+        return pointwise(context.transpose(1, 2), self.encoder_kv)
+
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        context: Float[Tensor, "batch context_channels length"] | None = None,
+        context_kv: Float[Tensor, "batch length kv"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """Adds what each position gathers from all others and from the context."""
+        """Adds what each position gathers from all others and from the (projected) context."""
         batch, channels, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q, k, v = self._split(pointwise(tokens, self.qkv), 3)  # (B, heads, T, C / heads)
-        if context is not None:
-            context_kv = pointwise(context.transpose(1, 2), self.encoder_kv)  # (B, L, 2C)
+        if context_kv is not None:
             context_k, context_v = self._split(context_kv, 2)
             k = torch.cat([context_k, k], dim=2)  # (B, heads, L + T, C / heads)
             v = torch.cat([context_v, v], dim=2)

@@ -4,13 +4,14 @@ Dhariwal & Nichol 2021, section 3 and appendix: residual blocks with the timeste
 and shift, attention at chosen resolutions, optional resampling inside residual blocks. State-dict
 names are those of the released code, so its weights load as they are.
 
-Feature maps are (B, C, H, W); `emb` is the embedded timestep (B, 4 * model_channels); `context` is
-(B, W, L): text states that every attention block sees.
+Feature maps are (B, C, H, W); `emb` is the embedded timestep (B, 4 * model_channels). A context is
+(B, W, L): text states that every attention block sees, each through keys and values of its own,
+`context_kv`, one (B, L, 2C) for each attention block in the order of execution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ from generators.nn.attention import AttentionBlock, zeroed
 from generators.nn.embeddings import cos_sin_embedding
 from generators.nn.normalization import NUM_GROUPS, GroupNorm
 from generators.nn.settings import config_from_flat
+
+ContextKV = tuple[Tensor, ...]
+"""Keys and values of a context, one (B, L, 2C) for each attention block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,14 +190,14 @@ class Stage(nn.Sequential):
     """Layers in a row, each handed what it takes besides the feature map."""
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, emb: Tensor, context: Tensor | None
+        self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None
     ) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W')."""
+        """(B, C, H, W) to (B, C', H', W'); takes the next of `context_kv` for each attention."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, emb)
             elif isinstance(layer, AttentionBlock):
-                x = layer(x, context)
+                x = layer(x, None if context_kv is None else next(context_kv))
             else:
                 x = layer(x)
         return x
@@ -237,11 +241,13 @@ class UNetEncoder(nn.Module):
         sinusoids = cos_sin_embedding(t, self.config.model_channels)
         return self.time_embed(sinusoids.to(next(self.time_embed.parameters()).dtype))
 
-    def encode(self, x: Tensor, emb: Tensor, context: Tensor | None = None) -> list[Tensor]:
+    def encode(
+        self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None = None
+    ) -> list[Tensor]:
         """The feature map behind each input block, finest first."""
         maps: list[Tensor] = []
         for stage in self.input_blocks:
-            x = stage(x, emb, context)
+            x = stage(x, emb, context_kv)
             maps.append(x)
         return maps
 
@@ -270,6 +276,11 @@ class UNet(UNetEncoder):
             zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
         )
 
+    def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
+        """Every attention block's keys and values of text states; they don't change with t."""
+        blocks = [module for module in self.modules() if isinstance(module, AttentionBlock)]
+        return tuple(block.project_context(context) for block in blocks)
+
     def forward(
         self,
         x: Float[Tensor, "batch in_channels height width"],
@@ -277,7 +288,7 @@ class UNet(UNetEncoder):
         y: Int[Tensor, " batch"] | None = None,
         *,
         extra_emb: Float[Tensor, "batch embedding"] | None = None,
-        context: Float[Tensor, "batch context_channels length"] | None = None,
+        context_kv: ContextKV | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Evaluates the network.
 
@@ -286,7 +297,7 @@ class UNet(UNetEncoder):
             t: The timesteps the network was trained with (not indices into a respaced process).
             y: Class labels, where the network is class-conditional.
             extra_emb: Added to the embedded timestep (pooled text).
-            context: Text states.
+            context_kv: What `project_context` made of the text states.
         """
         if (y is None) != (self.config.num_classes is None):
             raise ArchitectureError(
@@ -298,10 +309,11 @@ class UNet(UNetEncoder):
             emb = emb + self.label_emb(y)
         if extra_emb is not None:
             emb = emb + extra_emb.to(emb.dtype)
-        maps = self.encode(x, emb, context)
-        h = self.middle_block(maps[-1], emb, context)
+        remaining_kv = None if context_kv is None else iter(context_kv)
+        maps = self.encode(x, emb, remaining_kv)
+        h = self.middle_block(maps[-1], emb, remaining_kv)
         for stage in self.output_blocks:
-            h = stage(torch.cat([h, maps.pop()], dim=1), emb, context)
+            h = stage(torch.cat([h, maps.pop()], dim=1), emb, remaining_kv)
         return self.out(h)
 
 
