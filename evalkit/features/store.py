@@ -77,7 +77,8 @@ class FeatureTable:
         self.folder = folder
         self.identity = dict(identity)
         self.dim = dim
-        self._places: dict[bytes, tuple[np.ndarray, int]] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._shards: list[Path] = []
         self._read: set[str] = set()
         self.refresh()
 
@@ -98,7 +99,8 @@ class FeatureTable:
                 continue
             shard = self._map(path)
             for row, key in enumerate(shard["key"]):
-                self._places.setdefault(key.tobytes(), (shard["feature"], row))
+                self._places.setdefault(key.tobytes(), (len(self._shards), row))
+            self._shards.append(path)
             self._read.add(path.name)
 
     def get(self, sha256s: Sequence[str]) -> Float32[np.ndarray, "n d"]:
@@ -108,9 +110,12 @@ class FeatureTable:
             KeyError: One of them is not stored.
         """
         found = np.empty((len(sha256s), self.dim), np.float32)
-        for index, sha256 in enumerate(sha256s):
-            features, row = self._places[bytes.fromhex(sha256)]
-            found[index] = features[row]
+        places = [self._places[bytes.fromhex(sha256)] for sha256 in sha256s]
+        shards, rows = np.array(places, np.int64).reshape(-1, 2).T
+        for index in np.unique(shards):
+            wanted = shards == index
+            # Mapped anew each time, so that the pages are given back.
+            found[wanted] = self._map(self._shards[index])["feature"][rows[wanted]]
         return found
 
     def add(self, sha256s: Sequence[str], features: Float32[np.ndarray, "n d"]) -> None:
@@ -175,6 +180,10 @@ class StoredSet:
     def load(self) -> Float32[np.ndarray, "n d"]:
         """All features in memory."""
         return self._table.get(list(self._keys))
+
+    def subset(self, rows: np.ndarray) -> StoredSet:
+        """The features of some images, not read yet."""
+        return StoredSet(self._table, list(self._keys[rows]))
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
         return self._table.get(list(self._keys[rows]))

@@ -341,8 +341,8 @@ class _Problem:
 
     def part(self, fake: np.ndarray, real: np.ndarray) -> _Problem:
         """The same problem for some of the images."""
-        reference = None if self.real is None else self.real[np.flatnonzero(real)]
-        samples = self.fake[np.flatnonzero(fake)]
+        reference = None if self.real is None else _some(self.real, real)
+        samples = _some(self.fake, fake)
         return _Problem(
             samples,
             reference,
@@ -430,6 +430,12 @@ def _rows(features: Any, name: str) -> Any:
         if len(shape) == 2 and shape[0] >= MIN_IMAGES:
             return features
     return as_features(features, name=name, minimum=MIN_IMAGES)
+
+
+def _some(features: Any, chosen: np.ndarray) -> Any:
+    """Some of the images, left on disk where they are stored there."""
+    rows = np.flatnonzero(chosen)
+    return features.subset(rows) if hasattr(features, "subset") else features[rows]
 
 
 def _halves(features: Any, whole: Moments, half: np.ndarray) -> tuple[Moments, Moments]:

@@ -1,0 +1,243 @@
+"""Speed and memory of the metrics beside other tools, in one run.
+
+python -m benchmarks.bench_metrics [--images N] [--repeats 3] [--only command,distance,memory,pass]
+
+Alone on the machine, or the figures mean nothing. Weights: `--weights PATH`, else random ones in
+the format of the Inception-2015 network, which take exactly as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+PARTS = ("command", "distance", "memory", "pass")
+PYTORCH_FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
+DIM = 2048
+MEMORY_SIZES = (5_000, 20_000, 80_000)
+MEMORY_DIM = 512
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_of:
+        print_memory(options.memory_of)
+        return
+    wanted = options.only.split(",")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if {"command", "pass"} & set(wanted):
+            weights = options.weights or write_weights(place / "inception.pth")
+            fake, real = (write_pictures(place / n, options.images, s) for n, s in SETS)
+        if "command" in wanted:
+            compare_commands(place, fake, real, weights, options.repeats)
+        if "distance" in wanted:
+            compare_distances(options.repeats)
+        if "memory" in wanted:
+            compare_memory()
+        if "pass" in wanted:
+            compare_passes(place, fake, real, weights)
+
+
+SETS = (("fake", 0), ("real", 1))
+
+
+def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats: int) -> None:
+    """Whole commands on two folders of 256 px PNG files, everything included."""
+    home = place / "torch"
+    checkpoints = home / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    (checkpoints / PYTORCH_FID_FILE).write_bytes(weights.read_bytes())
+    folders = [str(fake), str(real)]
+    bin_folder = Path(sys.executable).parent
+    theirs = {
+        "python -m pytorch_fid": [sys.executable, "-m", "pytorch_fid", *folders, "--device", "cpu"],
+        "fidelity --fid": [
+            str(bin_folder / "fidelity"), "--fid", "--cpu", "--input1", folders[0],
+            "--input2", folders[1], "--feature-extractor-weights-path", str(weights),
+            "--no-datasets-cache", "--no-cache",
+        ],
+    }  # fmt: skip
+    score = [str(bin_folder / "evalkit"), "score", folders[0], "--against", folders[1]]
+    score += ["--metrics", "fid", "--inception-weights", str(weights), "--device", "cpu"]
+    ours = {"evalkit score": score, "evalkit score, bf16": [*score, "--precision", "bf16"]}
+    print("\n| command | seconds (median) | times faster than the faster other |\n|---|---|---|")
+    seconds = {
+        name: median_seconds(command, place, home, repeats) for name, command in theirs.items()
+    }
+    fastest = min(seconds.values())
+    seconds |= {
+        name: median_seconds(command, place, home, repeats) for name, command in ours.items()
+    }
+    for name, value in seconds.items():
+        print(f"| `{name}` | {value:.1f} | {fastest / value:.2f} |")
+
+
+def median_seconds(command: Sequence[str], place: Path, home: Path, repeats: int) -> float:
+    """Median wall time of a command, with nothing cached."""
+    taken = []
+    for repeat in range(repeats):
+        cache = place / f"cache-{time.monotonic_ns()}-{repeat}"
+        environment = {**os.environ, "EVALKIT_CACHE": str(cache), "TORCH_HOME": str(home)}
+        started = time.perf_counter()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        taken.append(time.perf_counter() - started)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()[-400:]}")
+    return statistics.median(taken)
+
+
+def compare_distances(repeats: int) -> None:
+    """The Fréchet distance of two full-rank Gaussians at d = 2,048, covariances given."""
+    import scipy.linalg
+
+    from evalkit.metrics.frechet import frechet_distance
+    from evalkit.metrics.moments import Moments
+
+    rng = np.random.default_rng(0)
+    sets = [random_features(rng, DIM + 500, DIM) for _ in range(2)]
+    a, b = (Moments.from_features(features) for features in sets)
+    s, r = a.covariance, b.covariance
+
+    def by_sqrtm() -> float:
+        return traces(s, r) - 2 * np.trace(scipy.linalg.sqrtm(s @ r)).real
+
+    def by_eigvals() -> float:
+        return traces(s, r) - 2 * np.sqrt(np.linalg.eigvals(s @ r).astype(complex)).sum().real
+
+    gap = a.mean - b.mean
+    ways: dict[str, Callable[[], float]] = {
+        "evalkit": lambda: frechet_distance(a, b) - gap @ gap,
+        "scipy.linalg.sqrtm": by_sqrtm,
+        "numpy.linalg.eigvals": by_eigvals,
+    }
+    print(f"\n| Fréchet distance, d = {DIM:,} | seconds (median) | times ours | value |")
+    print("|---|---|---|---|")
+    ours = 0.0
+    for name, way in ways.items():
+        taken, value = timed(way, repeats)
+        ours = ours or taken
+        print(f"| `{name}` | {taken:.2f} | {taken / ours:.1f} | {value:.9g} |")
+
+
+def compare_memory() -> None:
+    """Peak memory of a distance with its interval, on stored features, by number of images."""
+    print(f"\n| images (d = {MEMORY_DIM}) | peak memory of FD with interval, MiB |\n|---|---|")
+    for n in MEMORY_SIZES:
+        command = [sys.executable, "-m", "benchmarks.bench_metrics", "--memory-of", str(n)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        print(f"| {n:,} | {float(done.stdout):.0f} |")
+
+
+def print_memory(n: int) -> None:
+    """Fill a store with n images' features in pieces, measure, print the peak of this process."""
+    from evalkit.features.store import FeatureStore, StoredSet
+    from evalkit.metrics.intervals import frechet_interval
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        sets = []
+        for name in ("fake", "real"):
+            table = FeatureStore(folder).open({"extractor": name}, MEMORY_DIM)
+            keys = [f"{i:064x}" for i in range(n)]
+            for start in range(0, n, 512):
+                part = keys[start : start + 512]
+                table.add(part, random_features(rng, len(part), MEMORY_DIM).astype(np.float32))
+            sets.append(StoredSet(table, keys))
+        frechet_interval(*sets, splits=1)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
+    """All Inception metrics in one pass over the images against the sum of single passes."""
+    from evalkit.features.sources import image_items
+    from evalkit.metrics.score import ScoreOptions, score_sets
+
+    names = ["fid", "kid", "is", "prdc", "sfid"]
+    sets = image_items(fake), image_items(real)
+
+    def measure(metrics: list[str]) -> float:
+        store = place / f"store-{time.monotonic_ns()}"
+        started = time.perf_counter()
+        score_sets(*sets, metrics, ScoreOptions(inception_weights=weights, store=store))
+        return time.perf_counter() - started
+
+    print("\n| metrics | seconds |\n|---|---|")
+    together = measure(names)
+    alone = {name: measure([name]) for name in names}
+    for name, taken in alone.items():
+        print(f"| {name} | {taken:.1f} |")
+    print(f"| sum of the five | {sum(alone.values()):.1f} |")
+    print(f"| all five in one pass | {together:.1f} |")
+
+
+def timed(way: Callable[[], float], repeats: int) -> tuple[float, float]:
+    """Median seconds and the value."""
+    taken, value = [], 0.0
+    for _ in range(repeats):
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = float(way())
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken), value
+
+
+def traces(s: np.ndarray, r: np.ndarray) -> float:
+    """Sum of both traces."""
+    return float(np.trace(s) + np.trace(r))
+
+
+def random_features(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    """Rectified features whose directions have spreads of very different sizes."""
+    scales = np.geomspace(1, 1e-2, dim)
+    return (rng.normal(size=(n, dim)) * scales + 0.5 * scales).clip(min=0)
+
+
+def write_pictures(folder: Path, count: int, seed: int) -> Path:
+    """Crops of real photographs, 256 px, as PNG files."""
+    from PIL import Image
+    from skimage import data
+    from sklearn.datasets import load_sample_images
+
+    full = [*load_sample_images().images, data.astronaut(), data.coffee(), data.chelsea()]
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    for index in range(count):
+        image = full[rng.integers(len(full))]
+        top, left = (int(rng.integers(side - 256)) for side in image.shape[:2])
+        Image.fromarray(image[top : top + 256, left : left + 256]).save(folder / f"{index:05}.png")
+    return folder
+
+
+def write_weights(path: Path) -> Path:
+    """Random weights of the network's shapes."""
+    import torch
+
+    from evalkit.features.inception import InceptionNetwork
+
+    torch.manual_seed(0)
+    torch.save(InceptionNetwork().state_dict(), path)
+    return path
+
+
+if __name__ == "__main__":
+    main()
