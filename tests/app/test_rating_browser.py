@@ -192,6 +192,7 @@ def test_a_phone_shows_both_sets_at_equal_size_and_enlarges(
     phone.wait_for_question(0)
     page = phone.page
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.locator(".thumb").first.wait_for()
     boxes = [box.bounding_box() for box in page.locator(".thumb").all()]
     assert len({(round(box["width"]), round(box["height"])) for box in boxes}) == 1
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,24 +18,21 @@ CHROMIUM = shutil.which("chromium")
 @pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"
 )
-def test_page_fits_and_asks_for_nothing(analysis: Analysis, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
+def test_page_fits_and_asks_for_nothing(analysis: Analysis, tmp_path: Path, chromium: Any) -> None:
 
     file = tmp_path / "report.html"
     file.write_text(render_page(analysis), encoding="utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        asked: list[str] = []
-        said: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.goto(file.as_uri(), timeout=120_000)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        bar = page.locator("svg.bar").first
-        whole = bar.bounding_box()
-        parts = [bar.locator(f"rect.{name}").bounding_box() for name in ("a", "tie", "b")]
-        browser.close()
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(file.as_uri(), timeout=120_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    bar = page.locator("svg.bar").first
+    whole = bar.bounding_box()
+    parts = [bar.locator(f"rect.{name}").bounding_box() for name in ("a", "tie", "b")]
+    page.close()
     assert asked == [file.as_uri()]
     assert said == []
     assert whole is not None

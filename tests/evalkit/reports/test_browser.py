@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with sync_api.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +30,10 @@ def files(
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_pages_fit_fetch_nothing_and_complain_of_nothing(
-    browser: object, files: list[Path], width: int
+    chromium: object, files: list[Path], width: int
 ) -> None:
     for file in files:
-        page = browser.new_page(viewport={"width": width, "height": 800})  # type: ignore[attr-defined]
+        page = chromium.new_page(viewport={"width": width, "height": 800})  # type: ignore[attr-defined]
         page.set_default_timeout(SLOW_MACHINE_MS)
         requests: list[str] = []
         complaints: list[str] = []
