@@ -157,7 +157,7 @@ def win_rate_chart(rows: pd.DataFrame, pair: str) -> alt.FacetChart:
     half = alt.Chart(rows).mark_rule(color="#8a8f91", strokeDash=[3, 3]).encode(x=alt.datum(50))
     return (
         alt.layer(half, whole, dots)
-        .properties(width=420)
+        .properties(width=420, height=alt.Step(24))
         .facet(column=alt.Column("question:N", title=None))
     )
 
