@@ -26,7 +26,7 @@ PARTS = ("command", "distance", "memory", "pass")
 PYTORCH_FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
 DIM = 2048
 MEMORY_SIZES = (5_000, 20_000, 80_000)
-MEMORY_DIM = 512
+MEMORY_DIM = 1024
 
 
 def main() -> None:

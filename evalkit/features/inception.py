@@ -148,7 +148,6 @@ class InceptionExtractor(PreparedExtractor):
         resize: How an image comes to 299 x 299, see `evalkit.features.resize`.
         device: Where the network runs.
         precision: `float32`, or `bf16`, which is faster and moves features by a percent or two.
-        compile: Compile the network: 5 % faster after half a minute, so only for 10,000 images on.
 
     Raises:
         ConfigError: An unknown layer, mode or precision.
@@ -166,7 +165,6 @@ class InceptionExtractor(PreparedExtractor):
         resize: str = "tf1",
         device: str = "cpu",
         precision: str = "float32",
-        compile: bool = False,  # noqa: A002 (the field's word)
         progress: ProgressFactory = silent,
     ) -> None:
         check_layers(layers)
@@ -182,7 +180,7 @@ class InceptionExtractor(PreparedExtractor):
         network = load_network(path)
         fold_batch_norms(network)
         network.to(device=self.device, dtype=self._dtype).to(memory_format=torch.channels_last)
-        self._network = torch.compile(network) if compile else network
+        self._network = network
 
     @property
     def identity(self) -> Mapping[str, Any]:

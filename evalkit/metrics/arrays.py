@@ -37,6 +37,11 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
     return array
 
 
+def as_rows(features: Any) -> Any:
+    """Features as they are where they are stored on disk and read in slices, else as an array."""
+    return features if hasattr(features, "subset") else np.asarray(features)
+
+
 def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
     """Stop at the first row that holds NaN or infinity.
 

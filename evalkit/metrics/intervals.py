@@ -26,7 +26,7 @@ from jaxtyping import Float64
 from scipy.special import ndtr, ndtri
 
 from evalkit.errors import ConfigError, NotEnoughImagesError
-from evalkit.metrics.arrays import as_features, refuse_mismatch
+from evalkit.metrics.arrays import as_features, as_rows, refuse_mismatch
 from evalkit.metrics.clusters import Clusters, clustered_variance
 from evalkit.metrics.frechet import (
     MIN_IMAGES,
@@ -425,11 +425,10 @@ class _Joint:
 
 def _rows(features: Any, name: str) -> Any:
     """Features as they are where they are stored on disk, else checked as an array."""
-    if hasattr(features, "__array__") and not isinstance(features, np.ndarray):
-        shape: tuple[int, ...] = tuple(getattr(features, "shape", ()))
-        if len(shape) == 2 and shape[0] >= MIN_IMAGES:
-            return features
-    return as_features(features, name=name, minimum=MIN_IMAGES)
+    rows = as_rows(features)
+    if rows is features and not isinstance(rows, np.ndarray) and len(rows) >= MIN_IMAGES:
+        return rows
+    return as_features(rows, name=name, minimum=MIN_IMAGES)
 
 
 def _some(features: Any, chosen: np.ndarray) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from evalkit.errors import DataError, NotEnoughImagesError
-from evalkit.metrics.arrays import refuse_mismatch, refuse_non_finite
+from evalkit.metrics.arrays import as_rows, refuse_mismatch, refuse_non_finite
 
 # Rows that are converted to float64 at once: 64 MB at 2,048 dimensions.
 _CHUNK_ROWS = 4096
@@ -69,7 +69,7 @@ class Moments:
         Raises:
             DataError: The wrong shape, or a value that is not finite.
         """
-        array = np.asarray(features)
+        array = as_rows(features)
         if array.ndim != 2 or array.shape[1] == 0:
             raise DataError(f"features have shape {array.shape}, expected (images, dimensions)")
         moments = cls(array.shape[1])
@@ -108,7 +108,9 @@ class Moments:
             DataError: Other dimensions than before, a value that is not finite, or statistics
                 of unknown n, to which nothing can be added.
         """
-        array = np.atleast_2d(np.asarray(features))
+        array = as_rows(features)
+        if array.ndim == 1:
+            array = array[None]
         refuse_mismatch(self.dim, array.shape[1])
         for start in range(0, len(array), _CHUNK_ROWS):
             rows = array[start : start + _CHUNK_ROWS].astype(np.float64)

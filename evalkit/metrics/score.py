@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from evalkit.catalog import METRICS as CATALOG
@@ -11,6 +12,7 @@ from evalkit.features.base import Extractor, ProgressFactory, silent
 from evalkit.features.pipeline import FeatureSet, encode_texts, extract_set
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import FeatureStore, StoredSet
+from evalkit.metrics.moments import Moments
 from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.metrics.task import (
     INCEPTION,
@@ -19,6 +21,7 @@ from evalkit.metrics.task import (
     Reference,
     ScoreOptions,
     Task,
+    features_need,
 )
 from evalkit.registry import load, resolve
 from evalkit.results import ResultRecord
@@ -45,7 +48,9 @@ __all__ = [
     "ReferenceStatistics",
     "ScoreOptions",
     "load_extractor",
+    "prepare_tasks",
     "score_sets",
+    "summarise_set",
 ]
 
 
@@ -77,25 +82,114 @@ def score_sets(
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
     options = options or ScoreOptions()
-    rows = {name: resolve(name, METRICS, kind="metrics") for name in dict.fromkeys(metrics)}
+    rows = _rows(metrics)
+    prepared = _prepare(samples, reference, rows, options, progress)
+    records: list[ResultRecord] = []
+    for name, metric in rows.items():
+        if name in prepared.missing:
+            records.append(_failed(name, prepared.n, str(prepared.missing[name])))
+        else:
+            records += _measure(metric, prepared.tasks[name], progress)
+    return records
+
+
+def prepare_tasks(
+    samples: Sequence[ImageItem],
+    reference: Sequence[ImageItem] | ReferenceStatistics | None,
+    metrics: Sequence[str],
+    options: ScoreOptions,
+    progress: ProgressFactory = silent,
+) -> dict[str, Task]:
+    """The features of one pass, as each metric's task, for those who compare several sets.
+
+    Raises:
+        MissingWeightsError: A metric's weights are neither cached nor reachable.
+        EvalkitError: As `score_sets`.
+    """
+    prepared = _prepare(samples, reference, _rows(metrics), options, progress)
+    if prepared.missing:
+        raise next(iter(prepared.missing.values()))
+    return prepared.tasks
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    tasks: dict[str, Task]
+    missing: dict[str, MissingWeightsError]
+    """Why a metric has no task."""
+    n: int
+
+
+def _rows(metrics: Sequence[str]) -> dict[str, Metric]:
+    return {name: resolve(name, METRICS, kind="metrics") for name in dict.fromkeys(metrics)}
+
+
+def _prepare(
+    samples: Sequence[ImageItem],
+    reference: Sequence[ImageItem] | ReferenceStatistics | None,
+    rows: Mapping[str, Metric],
+    options: ScoreOptions,
+    progress: ProgressFactory,
+) -> _Prepared:
     needs = {name: list(metric.needs(options)) for name, metric in rows.items()}
     _check_sets(samples, reference, needs)
-    extractors, missing = _load_extractors(needs, options, progress)
+    extractors, lacking = _load_extractors(needs, options, progress)
     every = [n for wanted in needs.values() for n in wanted if n.extractor in extractors]
     store = FeatureStore(options.store)
     found = _extract(samples, every, extractors, options, store, progress, of_reference=False)
     kept = [samples[i] for i in found.kept]
     against = _reference(reference, every, extractors, options, store, progress)
     captions = _embed_captions(kept, every, extractors, options, store, progress)
-    records: list[ResultRecord] = []
-    for name, metric in rows.items():
-        lacking = [missing[n.extractor] for n in needs[name] if n.extractor in missing]
-        if lacking:
-            records.append(_failed(name, len(kept), str(lacking[0])))
-            continue
-        task = Task(name, options, needs[name], extractors, kept, found, against, captions)
-        records += _measure(metric, task, progress)
-    return records
+    missing = {
+        name: lacking[need.extractor]
+        for name, wanted in needs.items()
+        for need in wanted
+        if need.extractor in lacking
+    }
+    tasks = {
+        name: Task(name, options, wanted, extractors, kept, found, against, captions)
+        for name, wanted in needs.items()
+        if name not in missing
+    }
+    return _Prepared(tasks, missing, len(kept))
+
+
+def summarise_set(
+    items: Sequence[ImageItem],
+    options: ScoreOptions | None = None,
+    progress: ProgressFactory = silent,
+) -> tuple[Moments, dict[str, Any]]:
+    """Mean and covariance of a set, and the identity to write beside them with `write_statistics`.
+
+    Raises:
+        DataError: An image that can't be used.
+        NotEnoughImagesError: Fewer than two images.
+    """
+    options = options or ScoreOptions()
+    need = features_need(options, reference=False)
+    extractor = load_extractor(
+        need.extractor, options, [need.layer] if need.layer else [], progress
+    )
+    if len(items) < 2:
+        raise NotEnoughImagesError(f"a covariance needs at least 2 images, got {len(items)}")
+    found = extract_set(
+        items,
+        [extractor],
+        preparation=options.reference_preparation,
+        store=FeatureStore(options.store),
+        batch_size=options.batch_size,
+        workers=options.workers,
+        skip_bad=options.skip_bad,
+        what="the set",
+        progress=progress,
+    )
+    layer = need.layer or next(iter(extractor.layers))
+    identity = {
+        **extractor.identity,
+        "layer": layer,
+        "preparation": options.reference_preparation.identity(),
+    }
+    return Moments.from_features(found.of(extractor, layer)), identity
 
 
 def load_extractor(

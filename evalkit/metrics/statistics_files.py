@@ -16,6 +16,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from evalkit.downloads import sha256_of
 from evalkit.errors import DataError, MissingDataError
 from evalkit.metrics.moments import Moments
+from evalkit.results import write_atomically
 
 _FOREIGN_LAYERS = {"mu": "2048", "mu_s": "spatial"}
 
@@ -78,23 +80,29 @@ def is_statistics_file(path: Path | str) -> bool:
         return bool({"mu.npy", "feats.npy"} & set(archive.namelist()))
 
 
-def write_statistics(path: Path | str, moments: Moments, identity: Mapping[str, Any]) -> None:
+def write_statistics(
+    path: Path | str,
+    moments: Moments,
+    identity: Mapping[str, Any],
+    *,
+    spatial: Moments | None = None,
+) -> None:
     """Write mean and covariance with the extractor that made them.
 
-    pytorch-fid and clean-fid read the file too, and ignore what they don't know.
+    pytorch-fid and clean-fid read the file too, ADM's evaluator as well where it holds the spatial
+    statistics; all ignore what they don't know.
 
     Args:
         path: Where to; it should end in `.npz`.
         moments: What to write.
         identity: The extractor's identity, with the layer under `layer`.
+        spatial: Moments of the layer `spatial`, under ADM's names.
     """
-    from io import BytesIO
-
-    from evalkit.results import write_atomically
-
     buffer = BytesIO()
     text = json.dumps(dict(identity), sort_keys=True)
     arrays = {"mu": moments.mean, "sigma": moments.covariance, "identity": np.array(text)}
+    if spatial is not None:
+        arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
     if moments.n is not None:
         arrays["n"] = np.array(moments.n)
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
@@ -112,6 +120,8 @@ def refuse_other_extractor(
     if reference.identity is None:
         return
     wanted = {**identity, "layer": layer}
+    if layer == "spatial" and reference.identity.get("layer") != "spatial":
+        wanted["layer"] = reference.identity.get("layer")  # ADM's names keep both layers apart
     for key in sorted({*wanted, *reference.identity}):
         theirs, ours = reference.identity.get(key), wanted.get(key)
         if key != "preparation" and theirs != ours:
@@ -131,7 +141,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> ReferenceStati
         moments["2048"] = Moments.from_features(arrays["feats"])
     for mean, layer in _FOREIGN_LAYERS.items():
         if mean in arrays:
-            name = identity["layer"] if identity else layer
+            name = identity["layer"] if identity and mean == "mu" else layer
             covariance = arrays[mean.replace("mu", "sigma")]
             moments[name] = Moments.from_statistics(arrays[mean], covariance, num)
     if not moments:

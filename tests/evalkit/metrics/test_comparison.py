@@ -1,0 +1,113 @@
+"""Two models against one reference: paired differences as records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalkit.errors import ConfigError
+from evalkit.features.sources import ImageItem, image_items
+from evalkit.metrics import score
+from evalkit.metrics.comparison import compare_sets
+from evalkit.metrics.score import ScoreOptions, score_sets, summarise_set
+from evalkit.metrics.statistics_files import read_statistics, write_statistics
+from tests.evalkit.metrics.test_score import Pixels
+
+N = 40
+
+
+@pytest.fixture(autouse=True)
+def pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_extractor(key: str, options: Any, layers: Any = (), progress: Any = None) -> Pixels:
+        return Pixels(key, layers)
+
+    monkeypatch.setattr(score, "load_extractor", load_extractor)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> dict[str, list[ImageItem]]:
+    """A good model, one that is too dark, and the reference; all of the same captions."""
+    rng = np.random.default_rng(0)
+    shared = rng.integers(0, 200, (N, 4, 2, 3))
+    found = {}
+    for name, scale in (("good", 0.95), ("dark", 0.5), ("real", 1.0)):
+        (tmp_path / name).mkdir()
+        for i in range(N):
+            pixels = (shared[i] + rng.integers(0, 55, (4, 2, 3))) * scale
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i:02}.png")
+        found[name] = [
+            replace(item, image_id=str(i), caption_id=f"c{i}", caption=f"scene {i} {'e' * (i % 5)}")
+            for i, item in enumerate(image_items(tmp_path / name))
+        ]
+    return found
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ScoreOptions:
+    return ScoreOptions(store=tmp_path / "store")
+
+
+def test_the_darker_model_is_further_away(
+    models: dict[str, list[ImageItem]], options: ScoreOptions
+) -> None:
+    good, dark, real = models["good"], models["dark"], models["real"]
+    (record,) = compare_sets(good, dark, real, ["fid"], options)
+    assert record.metric == "fid-difference"
+    assert record.value is not None
+    assert record.value < 0
+    assert record.interval is not None
+    assert record.interval.high < 0
+    assert record.details["p_value"] < 1e-3
+    plug_in = [score_sets(x, real, ["fid"], options)[0].value for x in (good, dark)]
+    difference = record.details["plug_in_difference"]
+    assert difference == pytest.approx(plug_in[0] - plug_in[1])  # type: ignore[operator]
+    (swapped,) = compare_sets(dark, good, real, ["fid"], options)
+    assert swapped.value == pytest.approx(-record.value)
+
+
+def test_clip_scores_are_paired_by_caption(
+    models: dict[str, list[ImageItem]], options: ScoreOptions
+) -> None:
+    (record,) = compare_sets(models["good"], models["dark"][::-1], None, ["clip-score"], options)
+    scores = [
+        score_sets(models[name], None, ["clip-score"], options)[0].value
+        for name in ("good", "dark")
+    ]
+    assert record.value == pytest.approx(scores[0] - scores[1])  # type: ignore[operator]
+    assert record.n == N
+
+
+def test_states(models: dict[str, list[ImageItem]], options: ScoreOptions) -> None:
+    strangers = [replace(item, caption_id=f"x{i}") for i, item in enumerate(models["dark"])]
+    (record,) = compare_sets(models["good"], strangers, None, ["clip-score"], options)
+    assert record.state == "not_applicable"
+    assert "share no caption ids" in record.reason
+    (record,) = compare_sets(models["good"][:4], models["dark"], models["real"], ["fid"], options)
+    assert record.state == "not_applicable"
+    assert "4 images in 4 dimensions" in record.reason
+
+
+def test_a_metric_without_a_paired_difference(
+    models: dict[str, list[ImageItem]], options: ScoreOptions
+) -> None:
+    with pytest.raises(ConfigError, match=r"no paired difference of 'kid'"):
+        compare_sets(models["good"], models["dark"], models["real"], ["kid"], options)
+
+
+def test_statistics_of_a_set_round_trip(
+    models: dict[str, list[ImageItem]], options: ScoreOptions, tmp_path: Path
+) -> None:
+    moments, identity = summarise_set(models["real"], options)
+    write_statistics(tmp_path / "real.npz", moments, identity, spatial=moments)
+    with np.load(tmp_path / "real.npz") as stored:
+        assert {"mu", "sigma", "mu_s", "sigma_s"} <= set(stored.files)
+    reference = read_statistics(tmp_path / "real.npz")
+    found = score_sets(models["good"], reference, ["fid", "sfid"], options)
+    direct = score_sets(models["good"], models["real"], ["fid"], options)
+    assert found[0].value == pytest.approx(direct[0].value)
+    assert found[2].value == pytest.approx(direct[0].value)
