@@ -80,15 +80,15 @@ def _ask_for_password() -> None:
 
 
 def _head(store: Store, live: LiveResults) -> None:
-    st.html('<div class="results-head"></div>')
-    st.title(plain_markdown(store.study.config.title), anchor=False)
-    if store.study.document.label:
-        st.info(plain_markdown(f"{store.study.document.label} study: not a real comparison"))
+    st.header(plain_markdown(store.study.config.title), anchor=False)
+    marks = [f"{store.study.document.label.upper()} STUDY"] if store.study.document.label else []
     if live.analysis is not None and live.analysis.simulated:
-        st.error(
+        marks.append(
             f"SIMULATED: {live.analysis.num_simulated} of {live.analysis.num_votes} votes come "
-            "from no person."
+            "from no person"
         )
+    if marks:
+        st.error(plain_markdown(". ".join(marks)))
     done, wanted = int(live.quotas["done"].sum()), int(live.quotas["wanted"].sum())
     states = live.raters["state"].value_counts()
     columns = st.columns(4)
