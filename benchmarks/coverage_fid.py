@@ -8,7 +8,8 @@ distribution, and asks for the interval and for the paired test. Settings, sizes
 here and were fixed before any result was looked at:
 
 - `gaussian`: N(m, S), anisotropic; `relu`: max(0, W z), skewed and sparse like a network's
-  features; `student`: multivariate t with 10 degrees of freedom, heavy-tailed;
+  features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and beyond
+  what is promised `elliptical`: multivariate t, where whole images are outlying at once;
 - n of both sets from 2.5 to 15 times the dimensions;
 - `independent`, and `matched`: a sample's caption comes from a reference image, correlation 0.8.
 
@@ -38,7 +39,7 @@ from evalkit.metrics.frechet import frechet_distance  # noqa: E402
 from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference  # noqa: E402
 from evalkit.metrics.moments import Moments  # noqa: E402
 
-SETTINGS = ("gaussian", "relu", "student")
+SETTINGS = ("gaussian", "relu", "student", "elliptical")
 MULTIPLES = (2.5, 5.0, 10.0, 15.0)
 CORRELATION = 0.8
 DEGREES = 10
@@ -233,8 +234,9 @@ def main() -> None:
 def _features(
     setting: str, noise: np.ndarray, linear: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    if setting == "student":
-        chi = rng.chisquare(DEGREES, size=(len(noise), 1))
+    if setting in ("student", "elliptical"):
+        dims = noise.shape[1] if setting == "student" else 1
+        chi = rng.chisquare(DEGREES, size=(len(noise), dims))
         return noise / np.sqrt(chi / DEGREES) @ linear
     mapped: np.ndarray = noise @ linear
     return mapped if setting == "gaussian" else mapped.clip(min=0)
@@ -244,7 +246,7 @@ def _moments(setting: str, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     covariance = linear.T @ linear
     if setting == "gaussian":
         return np.zeros(len(linear)), covariance
-    if setting == "student":
+    if setting in ("student", "elliptical"):
         return np.zeros(len(linear)), covariance * DEGREES / (DEGREES - 2)
     # Rectified Gaussians: the arc-cosine kernel of order 1 (Cho and Saul 2009).
     deviation = np.sqrt(np.diag(covariance))
