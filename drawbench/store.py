@@ -20,10 +20,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from drawbench import statements
 from drawbench.assignment import (
     OpenSlot,
     choose_slots,
@@ -35,6 +44,7 @@ from drawbench.assignment import (
 )
 from drawbench.database import Database, open_database
 from drawbench.errors import RefusedError, StoreError, StudyError
+from drawbench.statements import Outcome
 from drawbench.study import DOCUMENT, Item, Study
 from drawbench.tables import (
     CellRow,
@@ -52,7 +62,6 @@ MAX_EXTERNAL_ID = 200
 MAX_REASON = 1000
 INSERT_BATCH = 2000
 
-Outcome = Literal["recorded", "changed", "unchanged"]
 RaterState = Literal["invited", "active", "finished", "lapsed"]
 
 
@@ -261,17 +270,36 @@ class Store:
         Raises:
             RefusedError: The page is not theirs (any more), or the answer was not offered.
         """
+        now = self.clock()
         with self.database.writing() as session:
-            cell = self._own_cell(session, rater_id, cell_id)
+            # Plain statements: this is the one step that all raters wait for one another in.
+            connection = session.connection()
+            cell = statements.layout(connection, study_id=self.study_id, cell_id=cell_id)
+            if cell is None or cell.rater_id != rater_id:
+                raise RefusedError(_NOT_YOURS)
             item = self.items[cell.item_id]
             self._refuse_strange_answer(item, question_id, shown)
-            rater = self._rater(session, rater_id)
-            outcome = self._record(session, cell, question_id, shown, response_s)
-            rater.lease_until = self.clock() + self._lease_s
-            item_done = self._is_done(session, cell)
+            before = statements.votes_on_item(connection, rater_id=rater_id, item_id=cell.item_id)
+            vote = {
+                "rater_id": rater_id,
+                "item_id": cell.item_id,
+                "cell_id": cell_id,
+                "question": question_id,
+                "answer": _by_model(item, shown, cell.a_first),
+                "shown": shown,
+                "a_first": cell.a_first,
+                "position": cell.position or 0,
+                "response_s": response_s,
+                "answered_at": now,
+            }
+            outcome = statements.write_vote(connection, vote, before.get(question_id))
+            statements.renew_lease(connection, rater_id=rater_id, until=now + self._lease_s)
+            item_done = len({*before, question_id}) == len(self.study.questions(item))
             if item_done and cell.done_at is None:
-                cell.done_at = self.clock()
-            hand_done = self._finish_if_done(session, rater)
+                statements.mark_done(connection, cell_id=cell_id, now=now)
+            hand_done = item_done and statements.finish_if_done(
+                connection, rater_id=rater_id, now=now
+            )
             return Submission(outcome=outcome, item_done=item_done, hand_done=hand_done)
 
     def undo(self, rater_id: int) -> int | None:
@@ -554,7 +582,9 @@ class Store:
             # A vote from before may already answer one of the questions, or all after an undo.
             if cell.rater_id == rater.id and self._is_done(session, cell):
                 cell.done_at = self.clock()
-        self._finish_if_done(session, rater)
+        session.flush()
+        statements.finish_if_done(session.connection(), rater_id=rater.id, now=self.clock())
+        session.refresh(rater)
 
     def _own_cell(self, session: Session, rater_id: int, cell_id: int) -> CellRow:
         cell = session.execute(
@@ -563,7 +593,7 @@ class Store:
             .with_for_update()
         ).scalar_one_or_none()
         if cell is None or cell.rater_id != rater_id:
-            raise RefusedError("this page is not yours any more: you were away for too long")
+            raise RefusedError(_NOT_YOURS)
         return cell
 
     def _refuse_strange_answer(self, item: Item, question_id: str, shown: str) -> None:
@@ -573,47 +603,6 @@ class Store:
                     return
                 raise RefusedError(f"question {question_id!r} does not offer {shown!r}")
         raise RefusedError(f"question {question_id!r} is not asked about this item")
-
-    def _record(
-        self,
-        session: Session,
-        cell: CellRow,
-        question_id: str,
-        shown: str,
-        response_s: float | None,
-    ) -> Outcome:
-        assert cell.rater_id is not None
-        vote = session.scalar(
-            select(VoteRow).where(
-                VoteRow.rater_id == cell.rater_id,
-                VoteRow.item_id == cell.item_id,
-                VoteRow.question == question_id,
-            )
-        )
-        answer = _by_model(self.items[cell.item_id], shown, cell.a_first)
-        if vote is not None and vote.answer == answer:
-            return "unchanged"
-        outcome: Outcome = "recorded" if vote is None else "changed"
-        if vote is None:
-            vote = VoteRow(
-                rater_id=cell.rater_id,
-                item_id=cell.item_id,
-                question=question_id,
-                num_changes=0,
-            )
-            session.add(vote)
-        else:
-            vote.num_changes += 1
-        vote.cell_id = cell.id
-        vote.shown = shown
-        vote.answer = answer
-        vote.a_first = cell.a_first
-        vote.position = cell.position or 0
-        vote.response_s = response_s
-        vote.answered_at = self.clock()
-        session.flush()
-        self._log(session, vote, "vote" if outcome == "recorded" else "change", vote.answered_at)
-        return outcome
 
     def _log(self, session: Session, vote: VoteRow, event: str, at: float) -> None:
         session.add(
@@ -636,20 +625,6 @@ class Store:
         )
         return answered == len(self.study.questions(self.items[cell.item_id]))
 
-    def _finish_if_done(self, session: Session, rater: RaterRow) -> bool:
-        """Whether a rater has rated everything that they were given when they joined."""
-        session.flush()
-        done, left = session.execute(
-            select(
-                func.count().filter(CellRow.done_at.is_not(None), CellRow.slot.is_not(None)),
-                func.count().filter(CellRow.done_at.is_(None)),
-            ).where(CellRow.rater_id == rater.id)
-        ).one()
-        is_finished: bool = left == 0 and done >= rater.num_assigned
-        if is_finished and rater.finished_at is None:
-            rater.finished_at = self.clock()
-        return is_finished
-
     def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
         """A cell as its rater sees it, with their answers by model turned into those by place."""
         item = self.items[cell.item_id]
@@ -671,6 +646,8 @@ class Store:
             done=cell.done_at is not None,
         )
 
+
+_NOT_YOURS = "this page is not yours any more: you were away for too long"
 
 _OPEN: tuple[ColumnElement[bool], ...] = (CellRow.rater_id.is_(None), CellRow.slot.is_not(None))
 
