@@ -6,8 +6,9 @@
 
 Every acknowledged vote is written down by its rater at once. At the end the store must hold exactly
 these votes (after a kill, at most one more per killed process: the one whose answer never arrived),
-none twice, and every item its quota of complete ratings. Prints a report, and the time of a
-submission with all raters pressing without a pause, which is harder than any study.
+none twice, and every item its quota of complete ratings. Prints a report with the time of a
+submission. Without --pause all raters press as fast as they can, so each waits for all others: that
+is a measure of throughput. --pause 1 is what 25 quick people do.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Plan:
     url: str
     log: Path
     """Where it notes acknowledged votes and the time each took."""
+    pause_s: float = 0.0
+    """Mean time between two presses."""
 
 
 def main(arguments: list[str]) -> int:
@@ -137,6 +140,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--kill-database", type=int, default=0, help="kill -9 the server so often")
     parser.add_argument("--kill-every", type=float, default=2.0, help="seconds between kills")
     parser.add_argument("--drop-out", type=float, default=0.05, help="share that leaves midway")
+    parser.add_argument("--pause", type=float, default=0.0, help="mean seconds between presses")
     parser.add_argument("--json", type=Path, help="write the report here, too")
     return parser.parse_args(arguments)
 
@@ -184,7 +188,7 @@ def _run(
     def start() -> None:
         log = folder / f"log-{len(logs)}"
         logs.append(log)
-        plan = Plan(study, url, log)
+        plan = Plan(study, url, log, options.pause)
         workers.append(context.Process(target=_work, args=(plan, options.drop_out, len(logs))))
         workers[-1].start()
 
@@ -233,11 +237,19 @@ def _work(plan: Plan, drop_out: float, seed: int) -> None:
             hand = _persist(lambda rater=rater: store.hand(rater.id))
             leaves_after = draw.randrange(len(hand)) if draw.random() < drop_out else len(hand)
             for place in hand[:leaves_after]:
-                _rate(store, rater, place, log)
+                _rate(store, rater, place, log, lambda: _wait(draw, plan.pause_s))
 
 
-def _rate(store: Store, rater: Rater, place: Place, log: Any) -> None:
+def _wait(draw: random.Random, mean_s: float) -> None:
+    if mean_s:
+        time.sleep(draw.expovariate(1 / mean_s))
+
+
+def _rate(
+    store: Store, rater: Rater, place: Place, log: Any, wait: Callable[[], None] = lambda: None
+) -> None:
     for question in store.study.questions(place.item):
+        wait()
         said = simulated_answer(0, PANEL, rater, place, question)
         begun = time.perf_counter()
         _persist(
