@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from drawbench.rating import MIN_VIEW_S
 from drawbench.simulate import SimulatedPanel
 from drawbench.store import Store
 
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="browser tests need: pip install playwright"
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.xdist_group("browser"),
@@ -199,7 +203,8 @@ def test_a_rater_without_a_network_goes_on_when_it_is_back(
     while not second.count():
         # The page finds back by itself; the rater presses again when nothing happens.
         person.page.keyboard.press("1")
-        person.page.wait_for_timeout(10_000)
+        with suppress(sync_api.TimeoutError):
+            second.wait_for(timeout=10_000)
     person.wait_for_question(1)
     person.page.keyboard.press("3")
     person.page.get_by_text("2 of 3").wait_for()
