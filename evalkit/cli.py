@@ -336,7 +336,9 @@ def _command_line() -> str:
 def _mount_drawbench() -> None:
     """Add `evalkit drawbench`, which is an application of its own."""
     from drawbench.cli import app as drawbench_app
+    from evalkit.commands.suite import register
 
+    register(drawbench_app)
     app.add_typer(drawbench_app, name="drawbench")
 
 
