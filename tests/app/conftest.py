@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -117,7 +116,6 @@ class Server:
             env={**os.environ, **self.environment, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -126,11 +124,12 @@ class Server:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.3)
+        self.kill()
         raise TimeoutError("the page's server did not start")
 
     def kill(self) -> None:
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
