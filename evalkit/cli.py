@@ -194,6 +194,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
     out: Out = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with, for a recipe that begins with some.")
+    ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Even where there is a GPU.")] = False,
 ) -> None:
     """Train a network by a recipe, or resume it.
@@ -202,7 +205,7 @@ def train(
     """
     from evalkit.commands.train import train as run
 
-    run(recipe, out=out, steps=steps, cpu=cpu)
+    run(recipe, out=out, steps=steps, start=start, cpu=cpu)
 
 
 @data_app.command("shapes")

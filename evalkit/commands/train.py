@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.training.data import TrainingSet
 
 
-def train(name: str, *, out: Path | None, steps: int | None, cpu: bool) -> None:
+def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
     """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
     recipe = load("generators.training.recipe:load_recipe")(name, steps=steps)
     folder = out or Path("runs") / "train" / recipe.name
@@ -24,7 +24,12 @@ def train(name: str, *, out: Path | None, steps: int | None, cpu: bool) -> None:
         data = shapes_training_set(recipe.data.seed, recipe.data.num_images, drawn)
     with training_bar(f"Training {recipe.name}") as bar:
         weights = load("generators.training.loop:train")(
-            recipe, data, folder, cpu=cpu, report=lambda p: bar(p.step, p.steps, p.loss)
+            recipe,
+            data,
+            folder,
+            cpu=cpu,
+            start=start,
+            report=lambda p: bar(p.step, p.steps, p.loss),
         )
     console.print(f"Trained weights: {weights}")
 

@@ -35,17 +35,33 @@ def hybrid_loss(
     x_t: Float[Tensor, " batch *chw"],
     t: Int[Tensor, " batch"],
     noise: Float[Tensor, " batch *chw"],
+    *,
+    weight: Float[Tensor, " batch"] | float = 1.0,
 ) -> Float[Tensor, " batch"]:
     """Simple loss plus the bound as far as the variance moves it (Nichol & Dhariwal 2021, eq. 16).
 
     The bound sees the mean detached, and is weighted T / 1000: with one t drawn an image that is
-    lambda = 0.001 on the sum over all timesteps.
+    lambda = 0.001 on the sum over all timesteps. `weight` multiplies the simple loss alone.
     """
     prediction, placed = process.split_output(output)
     assert placed is not None, "the hybrid loss is for a learned variance"
     frozen = torch.cat([prediction.detach(), placed], dim=1)
     bound = bound_term(process, frozen, x_0, x_t, t)
-    return simple_loss(process, output, x_0, t, noise) + bound * (process.num_steps / 1000)
+    simple = simple_loss(process, output, x_0, t, noise)
+    return weight * simple + bound * (process.num_steps / 1000)
+
+
+def velocity_weight(
+    process: DiffusionProcess, t: Int[Tensor, " batch"], *, cap: float
+) -> Float[Tensor, " batch"]:
+    """What makes an error in eps count as one in v: 1 / alpha_bar, at most `cap`.
+
+    The plain loss on eps hardly sees what a caption decides, which happens where noise prevails
+    (Salimans & Ho 2022, section 4: weighting "SNR + 1"); without a cap the last timesteps would
+    drown all others.
+    """
+    weights = torch.from_numpy(1 / process.alpha_bar).float().clamp(max=cap)
+    return weights.to(t.device)[t]
 
 
 def bound_term(

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, MissingWeightsError
 from evalkit.registry import require, resolve
 from evalkit.results import write_atomically
 from evalkit.run import config_hash
+from generators.released import check_state_dict
 from generators.training.checkpoint import (
     TrainingState,
     export_weights,
@@ -34,9 +35,12 @@ from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
 from generators.training.recipe import Recipe
+from generators.weights_io import load_state_dict
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
+WEIGHTS = "weights.safetensors"
+"""What a finished run leaves in its folder."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def train(
     out: Path,
     *,
     cpu: bool = False,
+    start: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
     """Train a network to the end of its recipe, going on from the last checkpoint in `out`.
@@ -64,6 +69,8 @@ def train(
         data: Captioned images.
         out: Folder of the checkpoint, the log and the finished weights.
         cpu: Train on the CPU even where there is a GPU.
+        start: Weights to begin with, where the recipe begins with another one's; unless given,
+            those that this recipe left beside `out`.
         report: Called after each step.
 
     Returns:
@@ -72,6 +79,7 @@ def train(
     Raises:
         ConfigError: The batch can't be shared out among the processes.
         WeightsError: `out` holds a checkpoint of another recipe.
+        MissingWeightsError: The recipe begins with weights that aren't there.
     """
     accelerate = require("accelerate", extra="train", what="training")
     gpu = torch.cuda.is_available() and not cpu
@@ -92,8 +100,11 @@ def train(
         torch.default_generator.manual_seed(recipe.seed)
         build = resolve(recipe.network, NETWORKS, kind="networks")
         trainee: nn.Module = build(recipe.model, recipe.objective)
-    trainee.to(accelerator.device).to(memory_format=torch.channels_last)
     network: nn.Module = trainee.get_submodule("network")
+    checkpoint = out / "checkpoint.safetensors"
+    if not checkpoint.exists():
+        begin_with(network, recipe, start, out)
+    trainee.to(accelerator.device).to(memory_format=torch.channels_last)
     ema = MovingAverage(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -101,7 +112,6 @@ def train(
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
     )
-    checkpoint = out / "checkpoint.safetensors"
     state = TrainingState(config_hash(recipe_dict), network, ema, optimizer)
     done, seconds = 0, 0.0
     if checkpoint.exists():
@@ -140,10 +150,33 @@ def train(
             if interrupted():
                 raise KeyboardInterrupt
     keep(settings.steps)
-    weights = out / "weights.safetensors"
+    weights = out / WEIGHTS
     if accelerator.is_main_process:
         export_weights(weights, ema.network, {"recipe": json.dumps(recipe_dict)})
     return weights
+
+
+def begin_with(network: nn.Module, recipe: Recipe, start: Path | None, out: Path) -> None:
+    """Load the weights that a recipe begins with, if it begins with any.
+
+    Raises:
+        MissingWeightsError: They aren't there.
+        ConfigError: `start` is given to a recipe that begins at random.
+        WeightsError: They don't fit the network.
+    """
+    if recipe.start_from is None:
+        if start is not None:
+            raise ConfigError(f"{recipe.name} begins with random weights, so it takes no --start")
+        return
+    path = start or out.parent / recipe.start_from / WEIGHTS
+    if not path.is_file():
+        raise MissingWeightsError(
+            f"{recipe.name} begins with the weights of {recipe.start_from}, and {path} is not "
+            f"there. Train it first (evalkit train {recipe.start_from}) or give --start FILE"
+        )
+    weights = {name: tensor.float() for name, tensor in load_state_dict(path).items()}
+    check_state_dict(network.state_dict(), weights, path.name)
+    network.load_state_dict(weights)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

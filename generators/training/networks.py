@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators.clip.model import Clip, ClipConfig, clip_loss
-from generators.diffusion.losses import hybrid_loss
+from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
 from generators.glide.tokenizer import BytePairTokenizer, Tokens
@@ -34,8 +34,9 @@ class GlideBaseTraining(nn.Module):
 
     Args:
         model: Settings of `GlideConfig.from_flat`.
-        objective: `schedule` and `caption_dropout`, the share of captions that are replaced by an
-            empty one (GLIDE section 3.3: 20 %).
+        objective: `schedule`; `caption_dropout`, the share of captions that are replaced by an
+            empty one (GLIDE section 3.3: 20 %); `weight_cap`, above 1 makes the timesteps that a
+            caption decides count more (see `velocity_weight`); `timestep_focus`, see `Timesteps`.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -47,6 +48,8 @@ class GlideBaseTraining(nn.Module):
         self.length = config.text.text_ctx
         self.size_px = config.unet.image_size
         self.caption_dropout = float(objective["caption_dropout"])
+        self.weight_cap = float(objective.get("weight_cap", 1.0))
+        self.timesteps = Timesteps(objective.get("timestep_focus"))
         self.process = DiffusionProcess.from_schedule(
             objective["schedule"], NUM_TIMESTEPS, variance="learned_range"
         )
@@ -56,9 +59,10 @@ class GlideBaseTraining(nn.Module):
         x_0 = shrink(batch.images, self.size_px)
         captions = drop_captions(batch, self.caption_dropout)
         tokens = on_device(self.tokenizer, captions, self.length, x_0.device)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
         output = self.network(x_t, t, tokens.ids, tokens.mask)
-        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+        weight = velocity_weight(self.process, t, cap=self.weight_cap)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
 
 
 class GlideUpsamplerTraining(nn.Module):
@@ -147,11 +151,41 @@ def drop_captions(batch: Batch, share: float) -> Sequence[str]:
     return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
 
 
+class Timesteps:
+    """How a training step's timesteps are drawn: evenly, or with a focus.
+
+    Args:
+        focus: None, or mean and deviation of a logit-normal share of the way to pure noise (Esser
+            et al. 2024, section 3.1), which four of five timesteps are drawn from; the fifth is
+            drawn evenly, so that no noise level is forgotten.
+    """
+
+    FOCUSED_SHARE = 0.8
+
+    def __init__(self, focus: Sequence[float] | None = None) -> None:
+        self.focus = None if focus is None else (float(focus[0]), float(focus[1]))
+
+    def draw(self, count: int, num_steps: int, generator: torch.Generator) -> Tensor:
+        """int64 timesteps, (count,)."""
+        even = torch.randint(num_steps, (count,), generator=generator)
+        if self.focus is None:
+            return even
+        mean, deviation = self.focus
+        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=generator))
+        focused = (share * num_steps).long().clamp(max=num_steps - 1)
+        chosen = torch.rand(count, generator=generator) < self.FOCUSED_SHARE
+        return torch.where(chosen, focused, even)
+
+
 def noised(
-    process: DiffusionProcess, x_0: Tensor, generator: torch.Generator
+    process: DiffusionProcess,
+    x_0: Tensor,
+    generator: torch.Generator,
+    timesteps: Timesteps | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A timestep drawn evenly for each image, its noise, and x_t."""
-    t = torch.randint(process.num_steps, (len(x_0),), generator=generator).to(x_0.device)
+    """A timestep for each image (drawn evenly unless told otherwise), its noise, and x_t."""
+    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, generator)
+    t = drawn.to(x_0.device)
     noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
     return process.q_sample(x_0, t, noise), t, noise
 

@@ -51,6 +51,8 @@ class Recipe(_Strict):
     network: str
     """A row of `generators.training.networks.NETWORKS`."""
     seed: int = Field(ge=0)
+    start_from: str | None = None
+    """Name of the recipe whose finished weights training begins with; None: random weights."""
     data: DataRecipe
     optimizer: OptimizerRecipe
     model: dict[str, Any]

@@ -14,6 +14,7 @@ from generators.diffusion.losses import (
     level_log_probability,
     prior_term,
     simple_loss,
+    velocity_weight,
 )
 from generators.diffusion.process import DiffusionProcess
 from tests.reference.plain_diffusion import (
@@ -45,6 +46,27 @@ def test_hybrid_loss_moves_the_mean_by_the_simple_loss_alone():
     torch.testing.assert_close(hybrid[:, :3], simple[:, :3])
     assert not simple[:, 3:].any()
     assert hybrid[:, 3:].abs().min() > 0
+
+
+def test_weighted_errors_in_eps_are_errors_in_v():
+    """The same guess, once read as eps and once as v, has the same loss."""
+    eps, v = (
+        DiffusionProcess.from_schedule("cosine", prediction=kind, variance="fixed_small")
+        for kind in ("eps", "v")
+    )
+    generator = torch.Generator().manual_seed(0)
+    x_0, noise, wrong = torch.randn(3, 4, 3, 4, 4, generator=generator, dtype=torch.float64)
+    t = torch.tensor([5, 300, 600, 900])
+    guess = noise + 0.1 * wrong
+    x_t = eps.q_sample(x_0, t, noise)
+    alpha = torch.tensor(eps.alpha_bar).sqrt()[t].view(-1, 1, 1, 1)
+    sigma = (1 - alpha**2).sqrt()
+    guess_v = alpha * guess - sigma * (x_t - sigma * guess) / alpha
+    weighted = velocity_weight(eps, t, cap=1e9) * simple_loss(eps, guess, x_0, t, noise)
+    torch.testing.assert_close(
+        weighted, simple_loss(v, guess_v, x_0, t, noise), rtol=1e-4, atol=1e-6
+    )
+    assert velocity_weight(eps, torch.tensor([990]), cap=10.0).tolist() == [10.0]
 
 
 def test_simple_loss_by_hand():

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from evalkit.commands.train import shapes_training_set
 from evalkit.datasets.shapes import render
-from evalkit.errors import ConfigError, UnknownNameError, WeightsError
+from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.registry import load
 from generators.training import loop
 from generators.training.data import TrainingSet, draw_batch
-from generators.training.loop import Progress, learning_rate, train
-from generators.training.networks import NETWORKS, random_crops, shrink
+from generators.training.loop import WEIGHTS, Progress, learning_rate, train
+from generators.training.networks import NETWORKS, Timesteps, random_crops, shrink
 from generators.training.recipe import Recipe, list_recipes, load_recipe
 
 STEPS = 6
@@ -47,7 +47,9 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
     assert all(recipe.data.split == "train" for recipe in recipes)
 
 
-@pytest.mark.parametrize("name", ["glide-tiny-base", "glide-tiny-upsampler", "clip-tiny"])
+@pytest.mark.parametrize(
+    "name", ["glide-tiny-base-first", "glide-tiny-upsampler-first", "clip-tiny"]
+)
 def test_an_interrupted_run_ends_with_the_same_weights(
     name: str, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,43 @@ def test_nothing_of_the_validation_split_is_trained_on() -> None:
     assert not any(render(0, "val", index)[0].tobytes() in trained for index in range(200))
 
 
+def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: Path) -> None:
+    """With a learning rate of nothing, what comes out is what went in."""
+    first = tiny("glide-tiny-upsampler-first")
+    second = tiny("glide-tiny-upsampler", learning_rate=1e-12)
+    with pytest.raises(MissingWeightsError, match="evalkit train glide-tiny-upsampler-first"):
+        train(second, data, tmp_path / second.name, cpu=True)
+    before = load_file(train(first, data, tmp_path / first.name, cpu=True))
+    found = load_file(train(second, data, tmp_path / second.name, cpu=True))
+    given = load_file(
+        train(second, data, tmp_path / "a" / "b", cpu=True, start=tmp_path / first.name / WEIGHTS)
+    )
+    for after in (found, given):
+        assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+
+
+def test_weights_to_begin_with_must_be_wanted_and_fit(data: TrainingSet, tmp_path: Path) -> None:
+    weights = train(tiny("clip-tiny"), data, tmp_path / "clip", cpu=True)
+    with pytest.raises(ConfigError, match="begins with random weights"):
+        train(tiny("clip-tiny"), data, tmp_path / "other", cpu=True, start=weights)
+    with pytest.raises(WeightsError, match="missing"):
+        train(tiny("glide-tiny-upsampler"), data, tmp_path / "up", cpu=True, start=weights)
+
+
+def test_timesteps_with_a_focus() -> None:
+    """Four of five near the focus, the fifth anywhere; without a focus all are drawn evenly."""
+    dice = torch.Generator().manual_seed(0)
+    even = Timesteps().draw(20_000, 1000, dice)
+    focused = Timesteps([0.0, 0.2]).draw(20_000, 1000, dice)
+    assert even.float().mean() == pytest.approx(499.5, abs=10)
+    near = ((focused - 500).abs() < 150).float().mean()  # three deviations: 0.2 / 4 of the way
+    assert near == pytest.approx(0.8 + 0.2 * 0.3, abs=0.01)
+    assert (focused < 50).any()
+    assert (focused >= 950).any()
+    late = Timesteps([1.0, 0.2]).draw(20_000, 1000, dice)
+    assert late.float().median() > 650
+
+
 def test_the_learning_rate_warms_up_and_decays() -> None:
     recipe = load_recipe("glide-tiny-base")
     peak = recipe.optimizer.learning_rate
@@ -180,7 +219,7 @@ def test_an_unknown_recipe_gets_the_nearest() -> None:
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path) -> None:
     """Each takes half of every batch; one of them speaks and writes."""
-    recipe = load_recipe("glide-tiny-base", steps=2).model_dump()
+    recipe = load_recipe("glide-tiny-base-first", steps=2).model_dump(exclude_none=True)
     recipe["data"]["num_images"] = 32
     recipe["optimizer"] |= {"batch_size": 4, "warmup_steps": 1, "precision": "no"}
     tables = {key: value for key, value in recipe.items() if isinstance(value, dict)}
