@@ -49,12 +49,14 @@ class GlideGenerator:
         processes: Mapping[str, DiffusionProcess],
         tokenizer: BytePairTokenizer,
         device: str,
+        residual_scale: float | None = None,
     ) -> None:
         self.spec = spec
         self.base = base.to(device).to(memory_format=torch.channels_last).eval()
         self.upsampler = upsampler.to(device).to(memory_format=torch.channels_last).eval()
         self.processes = processes
         self.tokenizer = tokenizer
+        self.residual_scale = residual_scale
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
@@ -90,6 +92,7 @@ class GlideGenerator:
             sampler=upsampler.sampler,  # type: ignore[arg-type]
             temperature=float(upsampler.options["temperature"]),
             quantise=bool(upsampler.options["quantise"]),
+            residual_scale=self.residual_scale,
         )
         notes = [("caption truncated",) if cut else () for cut in captions.truncated]
         pixels = to_uint8(large).cpu().numpy()
@@ -173,6 +176,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
         processes=processes,
         tokenizer=tiny_tokenizer(),
         device=device,
+        residual_scale=parts["glide-tiny-upsampler"].recipe.objective.get("residual_scale"),
     )
 
 

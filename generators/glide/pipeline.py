@@ -20,6 +20,7 @@ from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import Progress, process_for, sample
 from generators.diffusion.thresholding import Threshold, static_threshold
 from generators.glide.model import SuperResText2ImUNet, Text2ImUNet, TextStates
+from generators.glide.residual import from_residual, residual_threshold
 from generators.glide.tokenizer import BytePairTokenizer
 from generators.pixels import requantise
 
@@ -130,6 +131,7 @@ def sample_upsampler(
     eta: float = 0.0,
     temperature: float = UPSAMPLER_TEMPERATURE,
     quantise: bool = True,
+    residual_scale: float | None = None,
     threshold: Threshold | None = static_threshold,
     progress: Progress | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
@@ -147,7 +149,8 @@ def sample_upsampler(
         temperature: Multiplies the noise to start from.
         quantise: Round the small images to 256 levels, as the authors' notebook does. Rounding
             makes a level of a difference in the seventh digit, so that batch sizes show.
-        threshold: Keeps the predicted images in range.
+        residual_scale: Of a network that makes only what the enlarged image lacks (`residual`).
+        threshold: Keeps the predicted images in range; of residuals, static whatever is given.
         progress: Told after each step.
 
     Returns:
@@ -157,7 +160,9 @@ def sample_upsampler(
     seen = requantise(low_res) if quantise else low_res.clamp(-1, 1)
     text = captions.text if captions else None
     x_T = temperature * draw_noise(generators, (3, size, size), low_res.device)
-    return sample(
+    if residual_scale is not None:
+        threshold = residual_threshold(seen, residual_scale)
+    made = sample(
         sampler,
         lambda x_t, t: network(x_t, t, seen, text=text),
         x_T,
@@ -167,6 +172,7 @@ def sample_upsampler(
         threshold=threshold,
         progress=progress,
     )
+    return made if residual_scale is None else from_residual(made, seen, residual_scale)
 
 
 def _bound(network: Text2ImUNet, text: TextStates) -> Denoiser:

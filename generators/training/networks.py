@@ -16,6 +16,7 @@ from generators.clip.model import Clip, ClipConfig, clip_loss
 from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
+from generators.glide.residual import to_residual
 from generators.glide.tokenizer import BytePairTokenizer, Tokens
 from generators.pixels import requantise
 from generators.training.data import Batch
@@ -74,7 +75,8 @@ class GlideUpsamplerTraining(nn.Module):
             true: Salimans & Ho 2022); `low_res_px`, the edge of the whole low-resolution image;
             `crop_px`, the edge of the crops it is trained on (a network without attention works at
             any size); `low_res_noise`, deviation of the noise on the low-resolution image in
-            [-1, 1], which makes up for a base model's faults.
+            [-1, 1], which makes up for a base model's faults; `residual_scale`, where the network
+            is to make what the enlarged image lacks (see `generators.glide.residual`).
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -84,6 +86,7 @@ class GlideUpsamplerTraining(nn.Module):
         self.factor = config.unet.image_size // int(objective["low_res_px"])
         self.crop_px = int(objective["crop_px"])
         self.low_res_noise = float(objective["low_res_noise"])
+        self.residual_scale = objective.get("residual_scale")
         self.process = DiffusionProcess.from_schedule(
             objective["schedule"],
             NUM_TIMESTEPS,
@@ -97,6 +100,8 @@ class GlideUpsamplerTraining(nn.Module):
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
         disturbance = torch.randn(low_res.shape, generator=batch.generator).to(low_res)
         low_res = low_res + self.low_res_noise * disturbance
+        if self.residual_scale is not None:
+            x_0 = to_residual(x_0, low_res, self.residual_scale)
         x_t, t, noise = noised(self.process, x_0, batch.generator)
         output = self.network(x_t, t, low_res)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
