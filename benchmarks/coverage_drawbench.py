@@ -1,33 +1,43 @@
 """Do the intervals of win rates hold what they promise, on DrawBench's layout?
 
 Simulates whole studies (11 categories, 200 prompts, 25 raters a category) with no, weak and strong
-effects of raters and of prompts, with equal and with unequal models, and counts how often the 95 %
-intervals hold the true win rate. Beside them stand the naive interval and the plan's prediction.
+effects of raters and of prompts, and counts how often the 95 % intervals hold the true win rate.
+The models are equal, or apart by what the plan says is found in 80 % of studies, or apart by more
+and differently in each category. Beside the intervals stand the naive one and the plan.
 
-    python benchmarks/coverage_drawbench.py --studies 2000 --json coverage.json
+    python benchmarks/coverage_drawbench.py --studies 2000 --rows coverage.jsonl
 
-The seed is fixed here and was fixed before the first run.
+Every 100 studies of a setting are a row of the file, which has a seed of its own; the same command
+goes on where the last one stopped, also after `--minutes`. The seed, the settings and the goals
+stand here and were fixed before the first run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress
+from scipy.optimize import brentq
 
 from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel, vote_correlations
-from drawbench.stats.coverage import Coverage, measure_coverage
+from drawbench.stats.coverage import Coverage, measure_coverage, merge, true_win_rate
 from drawbench.stats.power import StudyPlan
 
 SEED = 20_221_207
+CHUNK = 100
 TIE_THRESHOLD = 0.3
 CATEGORY_SD = 0.4
+FAR_LEAD = 0.25
+MODELS = ("equal", "80 % power", "far apart")
 EFFECTS = {
-    "no effects": (0.0, 0.0),
+    "none": (0.0, 0.0),
     "weak raters": (0.3, 0.0),
     "weak prompts": (0.0, 0.3),
     "weak both": (0.3, 0.3),
@@ -35,73 +45,156 @@ EFFECTS = {
     "strong prompts": (0.0, 1.0),
     "strong both": (1.0, 1.0),
 }
-LEADS = {"equal models": 0.0, "unequal models": 0.25}
 GOAL_OVERALL = (0.93, 0.97)
 GOAL_CATEGORY = (0.92, 0.99)
 GOAL_REJECTED = (0.03, 0.07)
+GOAL_POWER = 0.05  # planned and simulated power differ by no more
+GOAL_WIDTH = 0.05  # nor do planned and simulated half-widths, relatively
+HEAD = (
+    "| models | effects | overall | mean of categories | by category | naive overall | "
+    "naive by category | called different (planned) | half-width (planned) | goals |",
+    "|---|---|---|---|---|---|---|---|---|---|",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one row of the table simulates."""
+
+    number: int
+    models: str
+    effects: str
+
+    @cached_property
+    def panel(self) -> SimulatedPanel:
+        """Its raters."""
+        equal = self._panel(0.0, {})
+        if self.models == "equal":
+            return equal
+        if self.models == "far apart":
+            draws = np.random.default_rng(SEED).normal(0, CATEGORY_SD, len(DRAWBENCH_SIZES))
+            effects = dict(zip(DRAWBENCH_SIZES, map(float, draws - draws.mean()), strict=True))
+            return self._panel(FAR_LEAD, effects)
+        difference = _plan(equal).detectable_difference()
+        assert difference is not None
+        lead = brentq(lambda lead: true_win_rate(equal, lead) - 0.5 - difference, 0, 3)
+        return self._panel(float(lead), {})
+
+    @cached_property
+    def plan(self) -> StudyPlan:
+        """What would have been planned, had the correlations been known."""
+        return _plan(self._panel(0.0, {}))
+
+    def _panel(self, lead: float, category_effects: dict[str, float]) -> SimulatedPanel:
+        rater_sd, prompt_sd = EFFECTS[self.effects]
+        return SimulatedPanel(
+            strengths={"A": lead, "B": 0.0},
+            category_effects=category_effects,
+            rater_sd=rater_sd,
+            prompt_sd=prompt_sd,
+            tie_threshold=TIE_THRESHOLD,
+        )
 
 
 def main() -> None:
-    """Run every setting and say which goals are met."""
+    """Simulate what is missing, then print the table and say which goals are met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--studies", type=int, default=2000, help="of each setting")
+    parser.add_argument("--rows", type=Path, default=Path("coverage_drawbench.jsonl"))
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after these")
     arguments = parser.parse_args()
-    rows, all_met = [], True
-    print(f"{arguments.studies} studies a setting, seed {SEED}")
-    print(f"{'models':15}{'effects':16}{'overall':>8}{'mean':>7}{'naive':>7}{'by category':>15}"
-          f"{'not 1/2':>9}{'planned':>9}{'+-':>7}{'planned':>9}  goals")  # fmt: skip
-    with Progress(transient=True) as bar:
-        for lead_name, lead in LEADS.items():
-            for effect_name, sds in EFFECTS.items():
-                task = bar.add_task(f"{lead_name}, {effect_name}", total=arguments.studies)
-                panel = _panel(lead, *sds)
-                found = measure_coverage(
-                    panel,
-                    studies=arguments.studies,
-                    seed=SEED,
-                    progress=lambda done, total, task=task: bar.update(task, completed=done),
-                )
-                bar.remove_task(task)
-                plan = _plan(panel)
-                planned_power = plan.power(found.true_win_rate - 0.5)
-                met = _goals(found, equal=lead == 0)
-                all_met &= met
-                low, high = min(found.by_category.values()), max(found.by_category.values())
-                bar.console.print(
-                    f"{lead_name:15}{effect_name:16}{found.overall:8.3f}{found.category_mean:7.3f}"
-                    f"{found.naive:7.3f}{low:8.3f}-{high:.3f} {found.rejected:8.3f}"
-                    f"{planned_power:9.3f}{found.mean_half_width:7.3f}{plan.half_width():9.3f}  "
-                    f"{'met' if met else 'MISSED'}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-                rows.append({
-                    "models": lead_name, "effects": effect_name, **asdict(found),
-                    "planned_power": planned_power, "planned_half_width": plan.half_width(),
-                    "goals_met": met,
-                })  # fmt: skip
-    if arguments.json:
-        document = {"seed": SEED, "settings": rows}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
-    print("all goals met" if all_met else "goals missed, see above")
+    end = time.monotonic() + 60 * arguments.minutes
+    done = _read(arguments.rows)
+    for setting, chunk in _chunks(arguments.studies):
+        if (setting.number, chunk) in done:
+            continue
+        if time.monotonic() > end:
+            sys.exit(f"{len(done)} rows of {CHUNK} studies are in {arguments.rows}; run it again.")
+        found = measure_coverage(setting.panel, studies=CHUNK, seed=(SEED, setting.number, chunk))
+        _append(arguments.rows, setting.number, chunk, found)
+        done[setting.number, chunk] = found
+    sys.exit(_print_table(done, arguments.studies))
 
 
-def _panel(lead: float, rater_sd: float, prompt_sd: float) -> SimulatedPanel:
-    """Equal models are equal in every category; unequal ones lead by different amounts."""
-    draws = np.random.default_rng(SEED).normal(0, CATEGORY_SD, len(DRAWBENCH_SIZES))
-    effects = dict(zip(DRAWBENCH_SIZES, map(float, draws - draws.mean()), strict=True))
-    return SimulatedPanel(
-        strengths={"A": lead, "B": 0.0},
-        category_effects=effects if lead else {},
-        rater_sd=rater_sd,
-        prompt_sd=prompt_sd,
-        tie_threshold=TIE_THRESHOLD,
-    )
+def _settings() -> list[Setting]:
+    pairs = [(models, effects) for models in MODELS for effects in EFFECTS]
+    return [Setting(number, *pair) for number, pair in enumerate(pairs)]
+
+
+def _num_chunks(studies: int) -> int:
+    return -(-studies // CHUNK)
+
+
+def _chunks(studies: int) -> Iterator[tuple[Setting, int]]:
+    """Every setting's first chunk, then its second: an early stop leaves a whole, smaller table."""
+    settings = _settings()
+    for chunk in range(_num_chunks(studies)):
+        for setting in settings:
+            yield setting, chunk
+
+
+def _read(path: Path) -> dict[tuple[int, int], Coverage]:
+    """Rows by setting and chunk; a last line that was cut off is not counted."""
+    done = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        done[row.pop("setting"), row.pop("chunk")] = Coverage(**row)
+    return done
+
+
+def _append(path: Path, setting: int, chunk: int, found: Coverage) -> None:
+    row = {"setting": setting, "chunk": chunk, **asdict(found)}
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _print_table(done: dict[tuple[int, int], Coverage], studies: int) -> int:
+    """Print the table in Markdown; 0 if all goals are met, else 1."""
+    chunks, missed = range(_num_chunks(studies)), 0
+    print(f"{CHUNK * len(chunks)} studies a setting, seed {SEED}\n", *HEAD, sep="\n")
+    for setting in _settings():
+        found = merge([done[setting.number, chunk] for chunk in chunks])
+        misses = _misses(setting, found)
+        missed += len(misses)
+        power = setting.plan.power(found.true_win_rate - 0.5)
+        print(
+            f"| {setting.models} | {setting.effects} | {found.overall:.3f} "
+            f"| {found.category_mean:.3f} | {_range(found.by_category.values())} "
+            f"| {found.naive:.3f} | {_range(found.naive_by_category.values())} "
+            f"| {found.rejected:.3f} ({power:.3f}) "
+            f"| {found.mean_half_width:.4f} ({setting.plan.half_width():.4f}) "
+            f"| {'; '.join(misses) or 'met'} |"
+        )
+    print("\nall goals met" if not missed else f"\n{missed} goals missed, see the last column")
+    return int(missed > 0)
+
+
+def _misses(setting: Setting, found: Coverage) -> list[str]:
+    misses = [
+        f"{name} {share:.3f}"
+        for name, share in (("overall", found.overall), ("mean", found.category_mean))
+        if not _in(share, GOAL_OVERALL)
+    ]
+    misses += [
+        f"{name} {share:.3f}"
+        for name, share in found.by_category.items()
+        if not _in(share, GOAL_CATEGORY)
+    ]
+    power = setting.plan.power(found.true_win_rate - 0.5)
+    if setting.models == "equal" and not _in(found.rejected, GOAL_REJECTED):
+        misses.append("called different")
+    if abs(power - found.rejected) > GOAL_POWER:
+        misses.append("planned power")
+    width = found.mean_half_width / setting.plan.half_width()
+    if setting.models != "far apart" and abs(width - 1) > GOAL_WIDTH:
+        misses.append("planned half-width")
+    return misses
 
 
 def _plan(panel: SimulatedPanel) -> StudyPlan:
-    """What would have been planned, had the correlations been known."""
     rater, prompt = vote_correlations(panel)
     return StudyPlan(
         category_sizes=tuple(DRAWBENCH_SIZES.values()),
@@ -112,16 +205,13 @@ def _plan(panel: SimulatedPanel) -> StudyPlan:
     )
 
 
-def _goals(found: Coverage, *, equal: bool) -> bool:
-    inside = [_in(found.overall, GOAL_OVERALL), _in(found.category_mean, GOAL_OVERALL)]
-    inside += [_in(share, GOAL_CATEGORY) for share in found.by_category.values()]
-    if equal:
-        inside.append(_in(found.rejected, GOAL_REJECTED))
-    return all(inside)
-
-
 def _in(share: float, goal: tuple[float, float]) -> bool:
     return goal[0] <= share <= goal[1]
+
+
+def _range(shares: Iterable[float]) -> str:
+    values = list(shares)
+    return f"{min(values):.3f}-{max(values):.3f}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ made by the function that makes the published ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.stats.clustered import Floats, Layout, estimate_mean, make_layout, wilson_interval
+from evalkit.results import Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,9 @@ class Coverage:
     """The same for the unweighted mean of categories."""
     by_category: Mapping[str, float]
     naive: float
-    """Share of Wilson's intervals on pooled votes that hold it."""
+    """Share of Wilson's intervals on pooled votes that hold the true overall win rate."""
+    naive_by_category: Mapping[str, float]
+    """The same within each category."""
     rejected: float
     """Share of studies whose interval leaves 1/2 out."""
     mean_half_width: float
@@ -73,7 +76,7 @@ def measure_coverage(
     panel: SimulatedPanel,
     *,
     studies: int,
-    seed: int,
+    seed: int | Sequence[int],
     sizes: Mapping[str, int] = DRAWBENCH_SIZES,
     raters_per_category: int = DRAWBENCH_RATERS,
     progress: Callable[[int, int], None] | None = None,
@@ -83,7 +86,7 @@ def measure_coverage(
     Args:
         panel: Categories may differ by its `category_effects`; no laziness, no side bias.
         studies: Repetitions.
-        seed: Of all draws.
+        seed: Of all draws; several numbers make one seed.
         sizes: Prompts by category.
         raters_per_category: Each rates all prompts of a category.
         progress: Called with the number done and the number of all.
@@ -91,42 +94,62 @@ def measure_coverage(
     model_a, model_b, *_ = panel.strengths
     layout, names = category_layout(sizes, raters_per_category), sorted(sizes)
     leads = np.array([panel.lead(model_a, model_b, category=name) for name in names])
-    truths = np.array([_true_rate(panel, lead) for lead in leads])
+    truths = np.array([true_win_rate(panel, lead) for lead in leads])
     weights = np.array([sizes[name] for name in names]) / sum(sizes.values())
+    truth, mean_truth = float(weights @ truths), float(truths.mean())
     parts = [_part(layout, index) for index in range(len(names))]
     rng = np.random.default_rng(seed)
     ones = np.ones(len(layout.rater))
-    hits = np.zeros((studies, 3 + len(names)), dtype=bool)
-    rejected, widths = np.zeros(studies, dtype=bool), np.zeros(studies)
+    overall, by_mean, naive, rejected = np.zeros((4, studies), dtype=bool)
+    in_category, naive_in_category = np.zeros((2, studies, len(names)), dtype=bool)
+    widths = np.zeros(studies)
     for study in range(studies):
         scores = draw_scores(panel, layout, leads, rng)
         pooled = estimate_mean(scores, ones, layout).interval
         mean = estimate_mean(scores, ones, layout, pooling="categories").interval
-        assert pooled is not None
-        assert mean is not None
-        low, high = wilson_interval(float(scores.mean()), len(scores))
-        truth = float(weights @ truths)
-        hits[study, 0] = pooled.low <= truth <= pooled.high
-        hits[study, 1] = mean.low <= truths.mean() <= mean.high
-        hits[study, 2] = low <= truth <= high
-        hits[study, 3:] = [
-            _holds(scores[votes], part, truth_here)
-            for (votes, part), truth_here in zip(parts, truths, strict=True)
-        ]
-        rejected[study] = not pooled.low <= 0.5 <= pooled.high
-        widths[study] = (pooled.high - pooled.low) / 2
+        overall[study] = _inside(pooled, truth)
+        by_mean[study] = _inside(mean, mean_truth)
+        naive[study] = _naive_holds(scores, truth)
+        rejected[study] = not _inside(pooled, 0.5)
+        widths[study] = (pooled.high - pooled.low) / 2 if pooled else np.nan
+        for index, (votes, part) in enumerate(parts):
+            in_category[study, index] = _holds(scores[votes], part, truths[index])
+            naive_in_category[study, index] = _naive_holds(scores[votes], truths[index])
         if progress:
             progress(study + 1, studies)
-    shares = hits.mean(axis=0)
     return Coverage(
         studies=studies,
-        overall=float(shares[0]),
-        category_mean=float(shares[1]),
-        naive=float(shares[2]),
-        by_category=dict(zip(names, map(float, shares[3:]), strict=True)),
+        overall=float(overall.mean()),
+        category_mean=float(by_mean.mean()),
+        by_category=_named(names, in_category),
+        naive=float(naive.mean()),
+        naive_by_category=_named(names, naive_in_category),
         rejected=float(rejected.mean()),
         mean_half_width=float(widths.mean()),
-        true_win_rate=float(weights @ truths),
+        true_win_rate=truth,
+    )
+
+
+def merge(parts: Sequence[Coverage]) -> Coverage:
+    """The coverage over all studies of several runs of one setting, each with its own seed."""
+    studies = np.array([part.studies for part in parts])
+
+    def mean(values: Sequence[float]) -> float:
+        return float(studies @ np.array(values) / studies.sum())
+
+    def by_name(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return {name: mean([table[name] for table in tables]) for name in tables[0]}
+
+    return Coverage(
+        studies=int(studies.sum()),
+        overall=mean([part.overall for part in parts]),
+        category_mean=mean([part.category_mean for part in parts]),
+        by_category=by_name([part.by_category for part in parts]),
+        naive=mean([part.naive for part in parts]),
+        naive_by_category=by_name([part.naive_by_category for part in parts]),
+        rejected=mean([part.rejected for part in parts]),
+        mean_half_width=mean([part.mean_half_width for part in parts]),
+        true_win_rate=parts[0].true_win_rate,
     )
 
 
@@ -142,7 +165,9 @@ def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[f
     return float(low) / trials, float(high) / trials
 
 
-def _true_rate(panel: SimulatedPanel, lead: float) -> float:
+def true_win_rate(panel: SimulatedPanel, lead: float) -> float:
+    """Of model A over all raters and prompts there are, if it leads by this much."""
+
     def above(cut: float) -> float:
         return 0.5 * math.erfc((cut - lead) / (panel.spread * math.sqrt(2)))
 
@@ -155,5 +180,17 @@ def _part(layout: Layout, category: int) -> tuple[NDArray[np.intp], Layout]:
 
 
 def _holds(scores: Floats, layout: Layout, truth: float) -> bool:
-    interval = estimate_mean(scores, np.ones(len(scores)), layout).interval
-    return interval is not None and interval.low <= truth <= interval.high
+    return _inside(estimate_mean(scores, np.ones(len(scores)), layout).interval, truth)
+
+
+def _naive_holds(scores: Floats, truth: float) -> bool:
+    low, high = wilson_interval(float(scores.mean()), len(scores))
+    return low <= truth <= high
+
+
+def _inside(interval: Interval | None, value: float) -> bool:
+    return interval is not None and interval.low <= value <= interval.high
+
+
+def _named(names: Sequence[str], hits: NDArray[np.bool_]) -> dict[str, float]:
+    return dict(zip(names, map(float, hits.mean(axis=0)), strict=True))
