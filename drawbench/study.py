@@ -214,6 +214,11 @@ class ModelCard(_Strict):
     fingerprint: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def how_chosen(self) -> str:
+        """The selection in words that stand by themselves."""
+        return "selection unknown" if self.selection == "unknown" else self.selection
+
 
 class SuiteCard(_Strict):
     """Which suite the prompts are."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drawbench.commands.opening import open_study, require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def backup(
     database: DatabaseUrl = "",
 ) -> None:
     """Write a study, its images and all votes to one file. Raters may go on meanwhile."""
+    store = open_study(study, database)
     from drawbench.backup import back_up
 
-    typer.echo(f"{out}: {_counted(back_up(_open(study, database), out))}")
+    typer.echo(f"{out}: {_counted(back_up(store, out))}")
 
 
 def restore(
@@ -61,6 +63,7 @@ def restore(
     database: DatabaseUrl = "",
 ) -> None:
     """Make a study anew from a backup, on SQLite or PostgreSQL."""
+    require_store()
     from drawbench.backup import restore as run
 
     typer.echo(f"{study}: {_counted(run(file, study, database))}")
@@ -79,10 +82,10 @@ def export(
 
     With --as label-studio: the tasks as JSON, and the labelling interface beside it as XML.
     """
+    store = open_study(study, database)
     from drawbench.exchange import label_studio_config, label_studio_tasks
     from evalkit.results import write_atomically
 
-    store = _open(study, database)
     if form is ExportForm.LABEL_STUDIO:
         tasks = label_studio_tasks(store, url_prefix=url_prefix)
         write_atomically(out, json.dumps(tasks, indent=1, ensure_ascii=False).encode())
@@ -107,9 +110,9 @@ def import_(
     database: DatabaseUrl = "",
 ) -> None:
     """Take votes from elsewhere into a study, or match a crowd platform's batch with its raters."""
+    store = open_study(study, database)
     from drawbench.exchange import import_label_studio, import_votes_csv, match_batch
 
-    store = _open(study, database)
     if form is ImportForm.BATCH:
         table = match_batch(store, file).table
         typer.echo(table.to_string(index=False))
@@ -120,13 +123,6 @@ def import_(
         f"{report.num_votes} votes on {report.num_items} items by {report.num_raters} raters "
         "imported"
     )
-
-
-def _open(study: Path, database: str) -> Store:
-    from drawbench.store import open_store
-    from drawbench.study import load_study
-
-    return open_store(load_study(study), database)
 
 
 def _frame(store: Store, form: ExportForm) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from drawbench.commands.opening import require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 from drawbench.errors import StudyError
 
@@ -92,13 +94,20 @@ def new(
     settings = {**base, **{key: value for key, value in given.items() if value is not None}}
     resolved = make_config(settings, source=str(config or "options"))
     folders = {**sources, **_named_folders(reference, "--reference")}
-    made = _make(study, resolved, _chosen(suite, category or []), folders)
-    _register(made, database)
+    prompts = _chosen(suite, category or [])
+    _try_database(database)
+    made = _make(study, resolved, prompts, folders)
+    try:
+        _register(made, database)
+    except BaseException:
+        shutil.rmtree(made.path)  # a study without its votes is none
+        raise
     _describe(made)
 
 
 def upgrade(study: StudyPath, database: DatabaseUrl = "") -> None:
     """Bring the tables of a study's database up to date, or make them in another database."""
+    require_store()
     from drawbench.study import load_study
 
     _register(load_study(study), database)
@@ -169,6 +178,15 @@ def _source(name: str, folder: Path, suite: Suite, config: StudyConfig) -> Image
     )
 
 
+def _try_database(url: str) -> None:
+    """Find out whether the database answers before thousands of images are copied."""
+    require_store()
+    if url and not url.startswith("sqlite:"):
+        from drawbench.database import open_database
+
+        open_database(url, create=True).close()
+
+
 def _register(study: Study, database: str) -> None:
     from drawbench.store import open_store
 
@@ -189,7 +207,7 @@ def _describe(study: Study) -> None:
     for name, value in facts.items():
         console.print(f"{name}: {escape(str(value))}", highlight=False)
     for card in study.document.models:
-        console.print(f"samples of {escape(card.name)}: {card.selection}", highlight=False)
+        console.print(f"samples of {escape(card.name)}: {card.how_chosen}", highlight=False)
         for note in card.notes:
             console.print(f"  note: {escape(note)}", highlight=False)
     for note in study.document.suite.notes:

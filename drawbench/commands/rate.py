@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from drawbench.commands.opening import open_study
 from drawbench.commands.options import DatabaseUrl
 from evalkit.errors import ConfigError, MissingExtraError
 
@@ -42,7 +43,7 @@ def rate(
     if results and not os.environ.get(PASSWORD_VARIABLE):
         raise ConfigError(f"the results page needs a password: set {PASSWORD_VARIABLE} first")
     if study is not None:
-        _refuse_broken_study(study, database)
+        open_study(study, database).database.close()  # what is wrong is said here, not in a browser
     environment = {**os.environ, "EVALKIT_STUDY": str(study.absolute()) if study else ""}
     if database:
         environment["EVALKIT_DATABASE"] = database
@@ -57,11 +58,3 @@ def page_command(results: bool, port: int, address: str) -> list[str]:
     script = Path(found.submodule_search_locations[0]) / ("results.py" if results else "rate.py")
     options = ["--server.port", str(port), "--server.address", address]
     return [sys.executable, "-m", "streamlit", "run", str(script), *options]
-
-
-def _refuse_broken_study(study: Path, database: str) -> None:
-    """Say what is wrong here rather than in a browser."""
-    from drawbench.store import open_store
-    from drawbench.study import load_study
-
-    open_store(load_study(study), database).database.close()

@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from drawbench.commands.opening import open_study
 from drawbench.commands.options import DatabaseUrl, StudyPath
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from drawbench.store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -28,9 +27,9 @@ def register(app: typer.Typer) -> None:
 
 def status(study: StudyPath, database: DatabaseUrl = "") -> None:
     """Show how far a study is: ratings by category, raters by state, reported images."""
+    store = open_study(study, database)
     from drawbench.exports import quota_frame, raters_frame, reports_frame
 
-    store = _open(study, database)
     console = Console()
     console.print(_quota_table(quota_frame(store)))
     states = raters_frame(store)["state"].value_counts()
@@ -52,6 +51,7 @@ def invite(
     database: DatabaseUrl = "",
 ) -> None:
     """Make personal links. Each opens one rater's place; only their hashes are stored."""
+    store = open_study(study, database)
     from drawbench.errors import StudyError
     from drawbench.exchange import invitations
     from drawbench.votes import csv_text
@@ -59,7 +59,7 @@ def invite(
 
     if out.exists():
         raise StudyError(f"{out} exists, and lost links can't be made again. Name another file.")
-    rows = invitations(_open(study, database), count, address=address, block=block)
+    rows = invitations(store, count, address=address, block=block)
     write_atomically(out, csv_text(["rater_id", "link"], rows).encode())
     typer.echo(f"{len(rows)} links written to {out}; whoever has one can rate in its place")
 
@@ -70,7 +70,7 @@ def withdraw(
     database: DatabaseUrl = "",
 ) -> None:
     """Delete a rater and everything they left; their items go to others."""
-    store = _open(study, database)
+    store = open_study(study, database)
     store.withdraw(store.rater_named(rater).id)
     typer.echo(
         "deleted; earlier exports and backups may still hold their answers, delete them there too"
@@ -89,21 +89,14 @@ def rehearse(
     database: DatabaseUrl = "",
 ) -> None:
     """Fill a study with simulated raters, marked as such in every export and report."""
+    store = open_study(study, database)
     from drawbench.rehearsal import rehearse as run
     from drawbench.simulate import SimulatedPanel
 
-    store = _open(study, database)
     names = [*store.study.config.models, *filter(None, [store.study.config.reference])]
     strengths = {name: lead * (index == 0) for index, name in enumerate(names)}
     done = run(store, SimulatedPanel(strengths=strengths, seed=seed), num_raters=raters)
     typer.echo(f"{done} simulated raters rated; the study is now marked as simulated")
-
-
-def _open(study: Path, database: str) -> Store:
-    from drawbench.store import open_store
-    from drawbench.study import load_study
-
-    return open_store(load_study(study), database)
 
 
 def _quota_table(quotas: pd.DataFrame) -> Table:

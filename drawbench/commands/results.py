@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from drawbench.commands.opening import open_study
 from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def results(
         table, context, rules = _of_file(votes, form, answer or [], submissions)
     else:
         table, context, rules = _of_study(Path(str(study)), database)
+    if table.empty:
+        _single_sets_only(context, json_file, out)
+        return
     if card is not None:
         context = replace(context, card=context.card.completed_by(read_card(card)))
     options = Options(ties=ties.value, level=level, resamples=resamples, seed=seed, rules=rules)
@@ -104,15 +108,31 @@ def _of_file(
 
 
 def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, QualityRules]:
+    store = open_study(path, database)
     from drawbench.exports import votes_frame
     from drawbench.report.study import context_of, rules_of
-    from drawbench.store import open_store
-    from drawbench.study import load_study
     from drawbench.votes import validate_votes
 
-    store = open_store(load_study(path), database)
-    votes = validate_votes(votes_frame(store), source=str(path))
-    return votes, context_of(store), rules_of(store.study)
+    votes, context = votes_frame(store), context_of(store)
+    if len(votes) or not context.ratings:
+        votes = validate_votes(votes, source=str(path))
+    return votes, context, rules_of(store.study)
+
+
+def _single_sets_only(context: Context, json_file: Path | None, out: Path | None) -> None:
+    """A study without a pair has mean ratings and nothing to win."""
+    from drawbench.report.write import ratings_only
+    from evalkit.results import write_records
+
+    if out is not None:
+        raise StudyError("no pair was compared, so there is no report; take the means with --json.")
+    for line in _marks_and_notes(context):
+        typer.echo(line)
+    for line in _mean_lines(context):
+        typer.echo(line)
+    if json_file is not None:
+        write_records(json_file, ratings_only(context))
+        typer.echo(f"records: {json_file}")
 
 
 def _print(analysis: Analysis, context: Context) -> None:
@@ -122,12 +142,26 @@ def _print(analysis: Analysis, context: Context) -> None:
     if analysis.simulated:
         share = f"{analysis.num_simulated} of {analysis.num_votes} votes"
         console.print(f"SIMULATED: {share} come from no person.")
-    if context.label:
-        console.print(context.label.upper(), markup=False)
+    for line in _marks_and_notes(context):
+        console.print(line, markup=False, soft_wrap=True)
     for table in _tables(analysis):
         console.print(table)
-    for line in _lines(analysis):
+    for line in (*_lines(analysis), *_mean_lines(context)):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _marks_and_notes(context: Context) -> Iterator[str]:
+    yield from filter(None, (context.label.upper(), *context.marks))
+    for note in context.notes:
+        yield f"note: {note}"
+
+
+def _mean_lines(context: Context) -> Iterator[str]:
+    for item in context.ratings:
+        ends = item.interval
+        told = f"[{ends.low:.1f}, {ends.high:.1f}]" if ends else f"({item.reason})"
+        mean = f"mean {item.value:.1f} {told}"
+        yield f"{item.question}, {item.model}: {mean}, {item.num_votes} votes"
 
 
 def _tables(analysis: Analysis) -> Iterator[Table]:

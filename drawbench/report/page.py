@@ -41,7 +41,15 @@ class Context:
     """A mark that the page carries on top, such as "sample study"."""
     source: str = ""
     """Where the votes came from."""
+    marks: Sequence[str] = ()
+    """What no reader may overlook, such as re-ranked images."""
+    notes: Sequence[str] = ()
+    """What else a reader should know of prompts and images."""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """What the study adds to the fingerprint of every record: suite, design, selection, images."""
     ratings: Sequence[MeanRating] = ()
+    simulated_ratings: bool = False
+    """Whether any of the ratings comes from no person."""
     reported: pd.DataFrame | None = None
     """Images that raters reported, as `drawbench.exports.reports_frame` lists them."""
 
@@ -74,14 +82,15 @@ def render_page(analysis: Analysis, context: Context | None = None) -> str:
             card=context.card,
             card_rows=context.card.rows(),
             screenshots=[picture(path, SCREENSHOT_PX) for path in context.card.screenshots],
-            label=context.label,
+            marks=[mark for mark in (context.label, *context.marks) if mark],
+            notes=context.notes,
             source=context.source,
             ratings=context.ratings,
             reported=None if context.reported is None else context.reported.to_dict("records"),
             one_sided=examples(analysis, context.gallery, by="one_sided"),
             disputed=examples(analysis, context.gallery, by="disputed"),
             flagged=flagged_raters(analysis),
-            fingerprint=fingerprint_rows(analysis),
+            fingerprint=[*fingerprint_rows(analysis), *_study_rows(context)],
             ranking_names=RANKING_NAMES,
             ranking_spans=[_ranking_span(ranking) for ranking in analysis.rankings],
             charts=charts,
@@ -120,6 +129,15 @@ def fingerprint_rows(analysis: Analysis) -> list[tuple[str, str]]:
         ("Level of intervals", percent(options.level, 0)),
         ("Resamples of the bootstrap, seed", f"{options.resamples}, {options.seed}"),
         ("A rater is flagged if", describe_rules(analysis)),
+    ]
+
+
+def _study_rows(context: Context) -> list[tuple[str, str]]:
+    labels = {"study": "Study", "suite": "Prompts", "suite_sha256": "Hash of the prompts (sha256)"}
+    return [
+        (label, str(context.fingerprint[key]))
+        for key, label in labels.items()
+        if key in context.fingerprint
     ]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from drawbench.errors import NoVotesError
 from drawbench.exports import raters_frame, ratings_frame, reports_frame
@@ -18,14 +21,54 @@ from drawbench.study import Study
 def context_of(store: Store) -> Context:
     """Everything but the numbers."""
     study = store.study
+    ratings = ratings_frame(store)
     return Context(
         card=card_of(store),
         gallery=lambda prompt_id, model: images_of(study, prompt_id, model),
         label=study.document.label,
         source=f"the study {study.config.title!r}",
-        ratings=ratings_of(store),
+        marks=marks_of(study),
+        notes=notes_of(study),
+        fingerprint=fingerprint_of(study),
+        ratings=means_of(ratings),
+        simulated_ratings=bool(ratings["simulated"].any()),
         reported=reports_frame(store),
     )
+
+
+def marks_of(study: Study) -> tuple[str, ...]:
+    """The models whose images are no fair sample."""
+    return tuple(
+        f"The images of {card.name} are the best of several candidates (re-ranked), so this "
+        "compares selections and not models."
+        for card in study.document.models
+        if card.selection == "re-ranked"
+    )
+
+
+def notes_of(study: Study) -> tuple[str, ...]:
+    """What suite and folders of images said of themselves when the study was made."""
+    unknown = [c.name for c in study.document.models if c.selection == "unknown"]
+    told = [f"selection unknown: how the images of {name} were chosen" for name in unknown]
+    of_models = [f"{c.name}: {note}" for c in study.document.models for note in c.notes]
+    return (*told, *study.document.suite.notes, *of_models)
+
+
+def fingerprint_of(study: Study) -> dict[str, Any]:
+    """What could change a result besides the votes and their statistics."""
+    document, config = study.document, study.config
+    return {
+        "study": document.uid,
+        "preset": config.preset or "own",
+        "suite": document.suite.name,
+        "suite_sha256": document.suite.sha256,
+        "images_per_side": config.images_per_side,
+        "layout": config.layout,
+        "assignment_seed": config.seed,
+        "selection": {card.name: card.selection for card in document.models},
+        "reranked": any(card.selection == "re-ranked" for card in document.models),
+        "images": {card.name: card.fingerprint for card in document.models},
+    }
 
 
 def rules_of(study: Study) -> QualityRules:
@@ -55,7 +98,7 @@ def card_of(store: Store) -> ReportingCard:
         answers=answers,
         suite=f"{study.document.suite.name}, {len(study.document.prompts)} prompts",
         images_per_side=config.images_per_side,
-        selection="; ".join(f"{card.name}: {card.selection}" for card in study.document.models),
+        selection="; ".join(f"{card.name}: {card.how_chosen}" for card in study.document.models),
         assignment=(
             f"{hands}, {config.raters_per_item} raters wanted per item; sides and order of images "
             "drawn at random and balanced"
@@ -74,9 +117,8 @@ def images_of(study: Study, prompt_id: str, model: str) -> Sequence[Path]:
     return [path for path in paths if path is not None]
 
 
-def ratings_of(store: Store) -> tuple[MeanRating, ...]:
+def means_of(ratings: pd.DataFrame) -> tuple[MeanRating, ...]:
     """Mean ratings of single sets; none where the study asks for none."""
-    ratings = ratings_frame(store)
     try:
         return mean_ratings(ratings) if len(ratings) else ()
     except NoVotesError:

@@ -7,17 +7,34 @@ from pathlib import Path
 from drawbench.report.page import Context, render_page
 from drawbench.report.tables import prompts_csv, raters_csv, results_csv
 from drawbench.stats.analysis import Analysis, records
+from drawbench.stats.clustered import LEVEL
 from drawbench.stats.ratings import rating_records
 from evalkit.results import ResultRecord, write_atomically, write_records
 
 
 def all_records(analysis: Analysis, context: Context | None = None) -> list[ResultRecord]:
     """The records of an analysis, and of ratings of single sets where there are any."""
-    found = records(analysis)
-    if context and context.ratings:
-        fingerprint = {"level": analysis.options.level, "simulated": analysis.simulated}
-        found += rating_records(tuple(context.ratings), fingerprint)
-    return found
+    context = context or Context()
+    of_ratings = _rating_records(context, level=analysis.options.level)
+    return _with_study([*records(analysis), *of_ratings], context)
+
+
+def ratings_only(context: Context) -> list[ResultRecord]:
+    """The records of a study in which no pair was compared."""
+    return _with_study(_rating_records(context, level=LEVEL), context)
+
+
+def _rating_records(context: Context, *, level: float) -> list[ResultRecord]:
+    fingerprint = {"level": level, "simulated": context.simulated_ratings}
+    return rating_records(tuple(context.ratings), fingerprint)
+
+
+def _with_study(found: list[ResultRecord], context: Context) -> list[ResultRecord]:
+    """Every record says of which study, prompts and images it speaks."""
+    return [
+        record.with_context(subject=record.subject, fingerprint=context.fingerprint)
+        for record in found
+    ]
 
 
 def write_report(folder: Path, analysis: Analysis, context: Context | None = None) -> list[Path]:

@@ -25,6 +25,7 @@ from drawbench.stats.clustered import (
     make_layout,
     wilson_interval,
 )
+from drawbench.stats.multiple import holm
 from drawbench.votes import orient_pairs
 from evalkit.results import Interval
 
@@ -284,14 +285,11 @@ def adjust_for_categories(
     categories: Sequence[Preference], *, level: float = LEVEL
 ) -> tuple[Preference, ...]:
     """Correct p-values and verdicts for the number of categories (Holm 1979)."""
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [item for item in categories if item.win_rate.p_value is not None]
-    if not tested:
+    known = {item.category: p for item in categories if (p := item.win_rate.p_value) is not None}
+    if not known:
         return tuple(categories)
-    adjusted = multipletests([item.win_rate.p_value for item in tested], method="holm")[1]
-    by_category = {item.category: float(p) for item, p in zip(tested, adjusted, strict=True)}
-    return tuple(_with_adjusted(item, by_category.get(item.category), level) for item in categories)
+    corrected = dict(zip(known, holm(list(known.values())), strict=True))
+    return tuple(_with_adjusted(item, corrected.get(item.category), level) for item in categories)
 
 
 def _with_adjusted(item: Preference, p_value: float | None, level: float) -> Preference:

@@ -30,6 +30,7 @@ from drawbench.stats.clustered import (
     clustered_variance,
     make_layout,
 )
+from drawbench.stats.multiple import holm
 from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
 from evalkit.registry import require
 from evalkit.results import Interval
@@ -329,7 +330,6 @@ def _with_uncertainty(
 
 def _all_differences(table: _Table, fit: _Fit, df: int, level: float) -> tuple[PairDifference, ...]:
     from scipy.special import stdtr
-    from statsmodels.stats.multitest import multipletests
 
     size = len(table.names)
     rows = []
@@ -341,7 +341,7 @@ def _all_differences(table: _Table, fit: _Fit, df: int, level: float) -> tuple[P
             error = POINTS * fit.covariance_of.standard_error(contrast)
             p_value = float(2 * stdtr(df, -abs(points) / error)) if error > 0 else 1.0
             rows.append((i, j, points, error, p_value))
-    adjusted = multipletests([row[-1] for row in rows], method="holm")[1]
+    adjusted = holm([row[-1] for row in rows])
     return tuple(
         PairDifference(
             model_a=table.names[i],
@@ -350,7 +350,7 @@ def _all_differences(table: _Table, fit: _Fit, df: int, level: float) -> tuple[P
             standard_error=error,
             interval=_t_interval(points, error, df, level),
             p_value=p_value,
-            adjusted_p_value=float(corrected),
+            adjusted_p_value=corrected,
         )
         for (i, j, points, error, p_value), corrected in zip(rows, adjusted, strict=True)
     )

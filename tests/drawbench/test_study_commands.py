@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from drawbench.store import open_store
 from drawbench.study import Study, load_study
 from drawbench.suites import Suite, load_suite, write_suite
 from drawbench.votes import read_votes
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, MissingExtraError
 
 NewStudy = Callable[..., Study]
 
@@ -46,7 +47,7 @@ def made(
         *("--models", folders, "--images-per-side", 2, "--raters", 2, "--practice", 0),
     )
     assert "raters needed: 4" in output
-    assert "samples of north: unknown" in output
+    assert "samples of north: selection unknown" in output
     return tmp_path / "study"
 
 
@@ -156,3 +157,32 @@ def test_the_results_page_wants_a_password(
     monkeypatch.delenv("EVALKIT_RESULTS_PASSWORD", raising=False)
     with pytest.raises(EvalkitError, match="needs a password: set EVALKIT_RESULTS_PASSWORD"):
         run("rate", made, "--results")
+
+
+def test_a_database_that_does_not_answer_leaves_no_half_made_study(
+    run: Callable[..., str], tmp_path: Path, suite: Suite, make_images: Callable[..., Path]
+) -> None:
+    write_suite(tmp_path / "tiny.csv", suite)
+    folders = ",".join(f"{name}={make_images(name, suite)}" for name in ("north", "south"))
+    arguments = [
+        *("new", tmp_path / "study", "--suite", f"tiny={tmp_path / 'tiny.csv'}"),
+        *("--models", folders, "--images-per-side", 2),
+    ]
+    for url in ("postgresql://x@127.0.0.1:1/none", f"sqlite:///{tmp_path}/no/such/folder.sqlite"):
+        with pytest.raises(EvalkitError, match="can't be opened"):
+            run(*arguments, "--database", url)
+        assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "results", "rate", "backup"])
+def test_without_the_store_s_packages_the_extra_is_named(
+    made: Path,
+    run: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    more = [tmp_path / "b.zip"] if command == "backup" else []
+    with pytest.raises(MissingExtraError, match=r"pip install 'evalkit\[app\]'"):
+        run(command, made, *more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,49 @@ def test_bad_options_are_refused(option: str) -> None:
     done = RUNNER.invoke(app, ["results", "--votes", "x.csv", option, "-7"])
     assert done.exit_code == 2
     assert option in done.output
+
+
+def test_records_and_page_say_of_which_study_and_images_they_speak(
+    new_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    study = new_study(rows=[*ROWS, ("three cups", "Counting")], raters_per_item=4)
+    cards = study.document.models
+    reranked = cards[1].model_copy(update={"selection": "re-ranked"})
+    document = study.document.model_copy(update={"models": (cards[0], reranked)})
+    study = replace(study, document=document)
+    (study.path / "study.json").write_text(document.model_dump_json(), "utf-8")
+    path, folder = _filled(study), tmp_path / "report"
+    done = RUNNER.invoke(app, ["results", str(path), "--out", str(folder), "--resamples", "0"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    for record in read_records(folder / "results.json"):
+        assert record.fingerprint["reranked"] is True
+        assert record.fingerprint["suite_sha256"] == document.suite.sha256
+        assert record.fingerprint["selection"]["north-model"] == "unknown"
+    page = (folder / "report.html").read_text("utf-8")
+    for text in (done.output, page):
+        assert "The images of south-model are the best of several candidates" in text
+        assert "selection unknown: how the images of north-model were chosen" in text
+
+
+def test_a_study_of_single_sets_has_means_and_no_winner(
+    new_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    question = {
+        "id": "fit",
+        "text": "Does it fit?",
+        "kind": "single",
+        "answers": [
+            {"value": "yes", "label": "Yes", "score": 100},
+            {"value": "no", "label": "No", "score": 0},
+        ],
+    }
+    path = _filled(new_study(rows=ROWS, questions=[question], num_checks=0))
+    target = tmp_path / "r.json"
+    done = RUNNER.invoke(app, ["results", str(path), "--json", str(target)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "fit, north-model: mean " in done.output
+    found = read_records(target)
+    assert {record.subject for record in found} == {"north-model", "south-model"}
+    assert all(record.fingerprint["simulated"] for record in found)
+    refused = RUNNER.invoke(app, ["results", str(path), "--out", str(tmp_path / "o")])
+    assert "no pair was compared" in str(refused.exception)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import TwoWayResampler, percentile_interval
 from drawbench.stats.clustered import make_layout
+from drawbench.stats.multiple import holm
 from drawbench.stats.preference import (
     Preference,
     adjust_for_categories,
@@ -18,6 +21,7 @@ from drawbench.stats.preference import (
     preference,
     preferences,
 )
+from evalkit.errors import MissingExtraError
 from evalkit.results import Interval
 from tests.support.vote_tables import grid_votes, make_votes
 
@@ -189,6 +193,12 @@ def test_holm_by_hand() -> None:
     found = adjust_for_categories(categories)
     assert [item.adjusted_p_value for item in found] == pytest.approx([0.03, 0.06, 0.06])
     assert [item.adjusted_verdict for item in found] == ["a", "undecided", "undecided"]
+
+
+def test_without_statsmodels_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsmodels.stats.multitest", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'evalkit\[study\]'"):
+        holm([0.01, 0.02])
 
 
 def test_every_pair_question_and_category() -> None:

@@ -1,0 +1,36 @@
+"""Open a study for a command, or say in one line what stands in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.registry import require
+
+if TYPE_CHECKING:
+    from drawbench.store import Store
+
+STORE_PACKAGES = ("sqlalchemy", "alembic")
+
+
+def open_study(path: Path, database: str = "") -> Store:
+    """The votes of the study in a folder.
+
+    Args:
+        path: Folder of the study.
+        database: URL of its votes; empty takes the SQLite file in the folder.
+
+    Raises:
+        EvalkitError: A package is not installed, or study or database can't be opened.
+    """
+    require_store()
+    from drawbench.store import open_store
+    from drawbench.study import load_study
+
+    return open_store(load_study(path), database)
+
+
+def require_store() -> None:
+    """Say which extra brings the vote store, where it is missing."""
+    for package in STORE_PACKAGES:
+        require(package, extra="app", what="a study's vote store")
