@@ -141,7 +141,8 @@ def _read(path: Path) -> dict[tuple[int, int], Coverage]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        done[row.pop("setting"), row.pop("chunk")] = Coverage(**row)
+        place = row.pop("setting"), row.pop("chunk")
+        done[place] = Coverage(**row)
     return done
 
 

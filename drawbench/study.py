@@ -5,6 +5,7 @@
         images.jsonl     which blind image is whose
         images/          copies under random names, without metadata
         study.sqlite     the votes, unless they go to PostgreSQL
+        screenshots/     what raters saw, for the report
 
 The items and blocks of a study are computed from `study.json` alone; the same file gives the same
 study everywhere. Raters see the title, the instructions, the questions and the prompts, so none of
@@ -43,6 +44,7 @@ DOCUMENT = "study.json"
 IMAGE_LIST = "images.jsonl"
 IMAGE_FOLDER = "images"
 DATABASE = "study.sqlite"
+SCREENSHOT_FOLDER = "screenshots"
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
 # Stands in the sources of practice items and attention checks, which belong to no model.
 RESERVED = "~"
@@ -348,6 +350,13 @@ class Study:
     @cached_property
     def _known_keys(self) -> frozenset[str]:
         return frozenset(entry.key for entry in self.images)
+
+    def screenshots(self) -> list[Path]:
+        """Pictures of the page for the report, in order; links are not followed."""
+        folder = self.path / SCREENSHOT_FOLDER
+        if folder.is_symlink():
+            return []
+        return [path for path in sorted(folder.glob("*.png")) if not path.is_symlink()]
 
     def image_path(self, key: str) -> Path | None:
         """The file behind a blind name, or None if the study has no such image.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evalkit.commands.arguments import named_paths, torch_device
 from evalkit.errors import ConfigError, EvalkitError
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def score(
         batch_size=batch_size,
         workers=workers,
         precision=precision,
-        device=_device(device),
+        device=torch_device(device),
         seed=seed,
         skip_bad=skip_bad,
     )
@@ -300,34 +301,10 @@ def _generation(
         steps=steps,
         sampler=sampler,
         batch_size=batch_size,
-        device=_device(device),
+        device=torch_device(device),
         out=out,
-        weights=_pairs(weights or []),
+        weights=named_paths(weights or []),
     )
-
-
-def _pairs(texts: list[str]) -> dict[str, Path]:
-    pairs: dict[str, Path] = {}
-    for text in texts:
-        name, eq, path = text.partition("=")
-        if not (name and eq and path):
-            raise ConfigError(f"--weights wants NAME=PATH, got {text!r}")
-        pairs[name] = Path(path)
-    return pairs
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {name}: this machine has no usable GPU; use cpu")
-    return name
 
 
 def _command_line() -> str:
@@ -339,9 +316,10 @@ def _command_line() -> str:
 def _mount_drawbench() -> None:
     """Add `evalkit drawbench`, which is an application of its own."""
     from drawbench.cli import app as drawbench_app
-    from evalkit.commands.suite import register
+    from evalkit.commands import study_scores, suite
 
-    register(drawbench_app)
+    suite.register(drawbench_app)
+    study_scores.register(drawbench_app)
     app.add_typer(drawbench_app, name="drawbench")
 
 

@@ -1,26 +1,25 @@
-"""`rate`: start the page for raters, or the one for researchers."""
+"""`rate` and `screenshots`: the pages for raters and researchers, and pictures of them."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drawbench.commands.opening import open_study
-from drawbench.commands.options import DatabaseUrl
-from evalkit.errors import ConfigError, MissingExtraError
+from drawbench.commands.opening import open_study, require_store
+from drawbench.commands.options import DatabaseUrl, StudyPath
+from evalkit.errors import ConfigError
 
 PASSWORD_VARIABLE = "EVALKIT_RESULTS_PASSWORD"  # noqa: S105 (the name of one, not one)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("rate")(rate)
+    app.command("screenshots")(screenshots)
 
 
 def rate(
@@ -38,23 +37,22 @@ def rate(
     database: DatabaseUrl = "",
 ) -> None:
     """Put a study before raters in a browser."""
-    if importlib.util.find_spec("streamlit") is None:
-        raise MissingExtraError("the rating page", "app")
+    from drawbench.serving import page_command, page_environment
+
+    command = page_command(results, port, address)
     if results and not os.environ.get(PASSWORD_VARIABLE):
         raise ConfigError(f"the results page needs a password: set {PASSWORD_VARIABLE} first")
     if study is not None:
         open_study(study, database).database.close()  # what is wrong is said here, not in a browser
-    environment = {**os.environ, "EVALKIT_STUDY": str(study.absolute()) if study else ""}
-    if database:
-        environment["EVALKIT_DATABASE"] = database
-    raise typer.Exit(subprocess.call(page_command(results, port, address), env=environment))
+    environment = page_environment(study, database)
+    raise typer.Exit(subprocess.call(command, env=environment))
 
 
-def page_command(results: bool, port: int, address: str) -> list[str]:
-    """The command line that serves a page."""
-    found = importlib.util.find_spec("app")
-    if found is None or not found.submodule_search_locations:
-        raise MissingExtraError("the rating page", "app")
-    script = Path(found.submodule_search_locations[0]) / ("results.py" if results else "rate.py")
-    options = ["--server.port", str(port), "--server.address", address]
-    return [sys.executable, "-m", "streamlit", "run", str(script), *options]
+def screenshots(study: StudyPath) -> None:
+    """Take pictures of the page as raters see it; the report shows them. Needs Chromium."""
+    require_store()
+    from drawbench.screenshots import take_screenshots
+    from drawbench.study import load_study
+
+    for path in take_screenshots(load_study(study)):
+        typer.echo(str(path))

@@ -150,6 +150,16 @@ def _print(analysis: Analysis, context: Context) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
+def _metric_lines(analysis: Analysis) -> Iterator[str]:
+    for item in analysis.metrics:
+        if item.category is None:
+            found = f"none ({item.reason})"
+            if item.correlation is not None:
+                found = f"{item.correlation:+.2f} (Spearman)"
+            pair = f"{item.model_a} against {item.model_b}, {item.question}"
+            yield f"{item.metric} and votes over {item.over}, {pair}: {found}"
+
+
 def _marks_and_notes(context: Context) -> Iterator[str]:
     yield from filter(None, (context.label.upper(), *context.marks))
     for note in context.notes:
@@ -206,7 +216,7 @@ def _lines(analysis: Analysis) -> Iterator[str]:
         yield f"{pair.model_a} against {pair.model_b}: {pair.conclusion.sentence}"
     raters, prompts = analysis.num_raters, analysis.num_prompts
     yield f"{analysis.num_votes} votes, {raters} raters, {prompts} prompts"
-    for ranking in analysis.rankings:
+    for ranking in analysis.rankings if len(analysis.pairs) > 1 else ():
         if not ranking.models:
             yield f"{ranking.kind}, {ranking.question}: {ranking.reason}"
             continue
@@ -216,6 +226,7 @@ def _lines(analysis: Analysis) -> Iterator[str]:
         if item.category is None:
             told = f"{item.alpha:.2f}" if item.alpha is not None else f"none ({item.reason})"
             yield f"agreement, {item.question}: Krippendorff's alpha {told}"
+    yield from _metric_lines(analysis)
     if analysis.side_bias.left_rate is not None:
         rate = _with_interval(analysis.side_bias.left_rate)
         yield f"the left side won {rate}{', a side bias' if analysis.side_bias.biased else ''}"

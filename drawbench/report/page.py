@@ -201,6 +201,14 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def groups_of(items: Sequence[Any], *names: str) -> list[tuple[tuple[Any, ...], list[Any]]]:
+    """Items that share the values of some attributes, in the order they come."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for item in items:
+        groups.setdefault(tuple(getattr(item, name) for name in names), []).append(item)
+    return list(groups.items())
+
+
 def spoken_sample(estimate: Estimate) -> str:
     """What an interval speaks of."""
     return " and ".join(estimate.generalises_to) or "nothing beyond these votes"
@@ -214,7 +222,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (count, percent, percent_range, number, number_range, p_value, spoken_sample):
+    filters = (count, percent, percent_range, number, number_range, p_value, spoken_sample)
+    for function in (*filters, groups_of):
         environment.filters[function.__name__] = function
     return environment
 

@@ -15,7 +15,12 @@ from drawbench.report.page import Context
 from drawbench.stats.raters import QualityRules
 from drawbench.stats.ratings import MeanRating, mean_ratings
 from drawbench.store import Store
-from drawbench.study import Study
+from drawbench.study import Study, StudyConfig, load_preset, make_config, preset_names
+
+NO_DEVIATION = frozenset(
+    ("models", "reference", "title", "contact", "seed", "completion_code", "invited_only")
+)
+"""Settings that every study makes its own."""
 
 
 def context_of(store: Store) -> Context:
@@ -103,8 +108,29 @@ def card_of(store: Store) -> ReportingCard:
             f"{hands}, {config.raters_per_item} raters wanted per item; sides and order of images "
             "drawn at random and balanced"
         ),
-        deviations=f"preset {config.preset}; {config.source}" if config.preset else "own design",
+        screenshots=tuple(study.screenshots()),
+        deviations=deviations_of(config),
     )
+
+
+def deviations_of(config: StudyConfig) -> str:
+    """In what a study departs from its preset, such as fewer raters."""
+    if not config.preset:
+        return "own design, no protocol followed"
+    if config.preset not in preset_names():
+        return f"preset {config.preset}, which this evalkit does not know"
+    preset, own = load_preset(config.preset), config.model_dump(mode="json")
+    same = make_config({**preset, "models": config.models, "reference": config.reference})
+    wanted = same.model_dump(mode="json")
+    found = [
+        f"{key} is {own[key]}, not {wanted[key]}"
+        if not isinstance(own[key], list)
+        else f"own {key}"
+        for key in wanted
+        if key not in NO_DEVIATION and own[key] != wanted[key]
+    ]
+    told = f"preset {config.preset} ({config.source})"
+    return f"{'; '.join(found)}, in {told}" if found else f"none from {told}"
 
 
 def images_of(study: Study, prompt_id: str, model: str) -> Sequence[Path]:

@@ -23,12 +23,13 @@ from evalkit.registry import require
 from evalkit.results import Interval
 
 Measurement = Literal["nominal", "ordinal"]
+Unit = Literal["prompts", "categories"]
 
 RESAMPLES = 2000
 METHOD_PROMPTS = "bootstrap over prompts, percentile; raters taken as they are"
 SCORE_COLUMNS = ("prompt_id", "model", "score")
-MIN_PROMPTS = 5
-"""Fewer prompts than this give no correlation worth a number."""
+MIN_UNITS = 5
+"""Fewer prompts, or categories, than this give no correlation worth a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +57,24 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricAgreement:
-    """How far differences of an automatic score go with people's preference, prompt by prompt."""
+    """How far differences of an automatic score go with people's preference."""
 
     metric: str
     model_a: str
     model_b: str
     question: str
     category: str | None
+    over: Unit
+    """What is correlated: single prompts, or the means of categories."""
     correlation: float | None
     """Spearman's, between the difference of scores and the win rate of A."""
     interval: Interval | None
     same_side: float | None
-    """Of the prompts that both decide, the share on which they name the same model."""
+    """Of the prompts (or categories) that both decide, the share on which they name one model."""
+    mean_difference: float | None
+    """Score of A less that of B, mean over the prompts; in the unit of the score."""
+    win_rate: float | None
+    """Of A, mean over the same prompts."""
     num_prompts: int
     reason: str = ""
 
@@ -193,7 +200,9 @@ def alpha_from_pairs(coincidences: Floats) -> Floats:
 def metric_agreement(
     votes: pd.DataFrame, scores: pd.DataFrame, *, metric: str, level: float = LEVEL, seed: int = 0
 ) -> tuple[MetricAgreement, ...]:
-    """Does a higher score mean that people prefer the model? Over all prompts, then by category.
+    """Does a higher score mean that people prefer the model?
+
+    Over all prompts, over the means of categories, and over the prompts of each category.
 
     Args:
         votes: Votes on any questions and pairs.
@@ -210,23 +219,9 @@ def metric_agreement(
         rows[f"score_{side}"] = by_prompt.reindex(keys).to_numpy()
     rows["difference"] = rows["score_a"] - rows["score_b"]
     results = []
-    for (model_a, model_b, question), of_pair in rows.groupby(["model_a", "model_b", "question"]):
-        for category, part in _overall_then_categories(of_pair):
-            correlation, interval, same, reason = _correlate(part, level, seed)
-            results.append(
-                MetricAgreement(
-                    metric=metric,
-                    model_a=str(model_a),
-                    model_b=str(model_b),
-                    question=str(question),
-                    category=category,
-                    correlation=correlation,
-                    interval=interval,
-                    same_side=same,
-                    num_prompts=int(part["difference"].notna().sum()),
-                    reason=reason,
-                )
-            )
+    for names, of_pair in rows.groupby(["model_a", "model_b", "question"]):
+        for category, over, part in _views(of_pair):
+            results.append(_agreement_of(metric, names, category, over, part, level, seed))
     return tuple(results)
 
 
@@ -295,37 +290,80 @@ def _win_rates_by_prompt(votes: pd.DataFrame) -> pd.DataFrame:
     return score.groupby([oriented[name] for name in keys]).mean().rename("win_rate").reset_index()
 
 
-def _overall_then_categories(rows: pd.DataFrame) -> Iterator[tuple[str | None, pd.DataFrame]]:
-    yield None, rows
+def _views(rows: pd.DataFrame) -> Iterator[tuple[str | None, Unit, pd.DataFrame]]:
+    """All prompts, the means of categories, and the prompts of each category."""
+    yield None, "prompts", rows
     if rows["category"].nunique() > 1:
+        known = rows.dropna(subset=["difference"])
+        means = known.groupby("category")[["difference", "win_rate"]].mean()
+        yield None, "categories", means.reset_index()
         for category, part in rows.groupby("category"):
-            yield str(category), part
+            yield str(category), "prompts", part
 
 
-def _correlate(
-    rows: pd.DataFrame, level: float, seed: int
-) -> tuple[float | None, Interval | None, float | None, str]:
+def _agreement_of(
+    metric: str,
+    names: tuple[str, str, str],
+    category: str | None,
+    over: Unit,
+    rows: pd.DataFrame,
+    level: float,
+    seed: int,
+) -> MetricAgreement:
+    known = rows.dropna(subset=["difference"])
+    difference, win_rate = (
+        known[name].to_numpy(dtype=float) for name in ("difference", "win_rate")
+    )
+    correlation, reason = _spearman(difference, win_rate, over)
+    interval = None
+    if correlation is not None and over == "prompts":
+        interval = _spearman_interval(difference, win_rate, level, seed)
+    elif correlation is not None:
+        reason = "no interval: the categories are those of the suite, not a sample of any"
+    return MetricAgreement(
+        metric=metric,
+        model_a=str(names[0]),
+        model_b=str(names[1]),
+        question=str(names[2]),
+        category=category,
+        over=over,
+        correlation=correlation,
+        interval=interval,
+        same_side=_same_side(difference, win_rate),
+        mean_difference=float(difference.mean()) if len(known) else None,
+        win_rate=float(win_rate.mean()) if len(known) else None,
+        num_prompts=len(known),
+        reason=reason,
+    )
+
+
+def _spearman(difference: Floats, win_rate: Floats, over: Unit) -> tuple[float | None, str]:
+    """The correlation, or why there is none."""
     from scipy.stats import rankdata
 
-    known = rows.dropna(subset=["difference"])
-    if len(known) < MIN_PROMPTS:
-        reason = (
-            f"{len(known)} prompts have votes and both scores, at least {MIN_PROMPTS} are needed"
-        )
-        return None, None, None, reason
-    difference = known["difference"].to_numpy(dtype=float)
-    win_rate = known["win_rate"].to_numpy(dtype=float)
+    if len(difference) < MIN_UNITS:
+        return None, f"{len(difference)} {over}, at least {MIN_UNITS} are needed"
+    if np.ptp(difference) == 0 or np.ptp(win_rate) == 0:
+        return None, "all score differences, or all win rates, are equal"
+    return float(_pearson(rankdata(difference)[None], rankdata(win_rate)[None])[0]), ""
+
+
+def _spearman_interval(
+    difference: Floats, win_rate: Floats, level: float, seed: int
+) -> Interval | None:
+    from scipy.stats import rankdata
+
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(difference), size=(RESAMPLES, len(difference)))
+    resampled = _pearson(rankdata(difference[picks], axis=1), rankdata(win_rate[picks], axis=1))
+    method = "bootstrap over prompts, percentile"
+    return percentile_interval(resampled, level=level, method=method)
+
+
+def _same_side(difference: Floats, win_rate: Floats) -> float | None:
     decided = (difference != 0) & (win_rate != 0.5)
     same = (difference > 0)[decided] == (win_rate > 0.5)[decided]
-    share = float(same.mean()) if decided.any() else None
-    if np.ptp(difference) == 0 or np.ptp(win_rate) == 0:
-        return None, None, share, "all score differences, or all win rates, are equal"
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(known), size=(RESAMPLES, len(known)))
-    resampled = _pearson(rankdata(difference[picks], axis=1), rankdata(win_rate[picks], axis=1))
-    value = _pearson(rankdata(difference)[None], rankdata(win_rate)[None])[0]
-    method = "bootstrap over prompts, percentile"
-    return float(value), percentile_interval(resampled, level=level, method=method), share, ""
+    return float(same.mean()) if decided.any() else None
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:

@@ -12,7 +12,7 @@ from drawbench.stats.agreement import Agreement, MetricAgreement, agreement, met
 from drawbench.stats.bootstrap import RESAMPLES
 from drawbench.stats.clustered import LEVEL, Estimate
 from drawbench.stats.preference import PairResult, Preference, TieRule, preferences
-from drawbench.stats.ranking import Ranking, rank
+from drawbench.stats.ranking import Model, Ranking, rank
 from drawbench.stats.raters import (
     QualityRules,
     SideBias,
@@ -185,11 +185,11 @@ def _analyse(
 
 
 def _rank_all(votes: pd.DataFrame, options: Options) -> Iterator[Ranking]:
-    """A pair needs no ranking; its win rate says it all."""
-    if len({*votes["model_a"], *votes["model_b"]}) < 3:
-        return
+    """Of a pair the win rate says it all, but for the model of ties."""
+    num_models = len({*votes["model_a"], *votes["model_b"]})
+    kinds: tuple[Model, ...] = ("bradley-terry", "davidson", "elo")
     for _, of_question in votes.groupby("question", sort=True):
-        for kind in ("bradley-terry", "davidson", "elo"):
+        for kind in kinds if num_models > 2 else ("davidson",):
             yield rank(of_question, kind=kind, level=options.level, seed=options.seed)
 
 
@@ -382,7 +382,16 @@ def _metrics(analysis: Analysis) -> Iterator[ResultRecord]:
             reason=item.reason,
             subject=f"{item.model_a} against {item.model_b}",
             fingerprint=_fingerprint(
-                analysis, question=item.question, category=item.category, seed=analysis.options.seed
+                analysis,
+                question=item.question,
+                category=item.category,
+                over=item.over,
+                seed=analysis.options.seed,
             ),
-            details={"statistic": "Spearman correlation", "same_side": item.same_side},
+            details={
+                "statistic": f"Spearman correlation over {item.over}",
+                "same_side": item.same_side,
+                "mean_difference": item.mean_difference,
+                "win_rate": item.win_rate,
+            },
         )

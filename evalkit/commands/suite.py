@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evalkit.commands.arguments import named_paths, torch_device
 from evalkit.errors import ConfigError
 from evalkit.registry import load
 from evalkit.run import RunFolder, WorkItem
@@ -36,6 +37,7 @@ class SuiteOptions:
     batch_size: int = 32
     device: str = "cpu"
     out: Path = Path("runs")
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +59,10 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="Sampler, such as ddim.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images sampled at once.")] = 32,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH of local weights; repeatable.")
+    ] = None,
 ) -> None:
     """Generate samples for a suite, one run folder per model, or resume them."""
     from evalkit.progress import console, progress_bar
@@ -71,8 +76,9 @@ def generate(
         steps=steps,
         sampler=sampler,
         batch_size=batch_size,
-        device=device,
+        device=torch_device(device),
         out=out,
+        weights=named_paths(weights or []),
     )
     folders = generate_suite(options, progress_bar)
     for name, folder in folders.items():
@@ -115,7 +121,9 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
 def _prepare(
     model: str, suite: Suite, options: SuiteOptions
 ) -> tuple[Any, Mapping[str, Any], Sequence[WorkItem]]:
-    generator = load("generators.catalog:load_generator")(model, device=options.device, weights={})
+    generator = load("generators.catalog:load_generator")(
+        model, device=options.device, weights=options.weights
+    )
     if generator.spec.conditioning != "text":
         raise ConfigError(
             f"{model} takes no text ({generator.spec.conditioning}); a suite needs a model that "

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drawbench.cli import app
-from drawbench.commands.rate import page_command
+from drawbench.serving import page_command
 from drawbench.store import open_store
 from drawbench.study import Study, load_study
 from drawbench.suites import Suite, load_suite, write_suite

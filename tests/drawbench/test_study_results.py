@@ -86,7 +86,9 @@ def test_card_states_what_the_study_knows(new_study: Callable[..., Study]) -> No
     rows = dict(card_of(open_store(study, create=True)).rows())
     assert rows["Images on each side"] == "2"
     assert rows["Prompts"] == "tiny, 3 prompts"
-    assert "imagen-drawbench" in rows["Deviations from the protocol"]
+    deviations = rows["Deviations from the protocol"]
+    assert "images_per_side is 2, not 8; raters_per_item is 3, not 25" in deviations
+    assert "preset imagen-drawbench (Saharia et al. 2022" in deviations
     assert "north-model" in rows["How images were chosen"]
     assert rows["What they were paid"] == "not stated"
 

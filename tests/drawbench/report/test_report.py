@@ -64,7 +64,8 @@ def test_page_is_whole_offline_and_says_that_raters_are_simulated(analysis: Anal
     assert all(link.startswith("data:image/") for link in tags.links)
     assert not re.search(r"https?://|url\(", page)
     assert "Simulated: 216 of 216 votes" in page
-    assert tags.names.count("svg") == 2 * 2 * (2 + 2)  # bar and forest; questions; whole and parts
+    # Bar and forest, of two questions, whole and by part; and Davidson's points of two models.
+    assert tags.names.count("svg") == 2 * 2 * (2 + 2) + 2 * 2
 
 
 def test_page_shows_what_was_computed(analysis: Analysis) -> None:
@@ -113,6 +114,7 @@ def test_records_carry_interval_and_fingerprint(analysis: Analysis, tmp_path: Pa
         assert record.interval is not None or record.reason
     assert {r.metric for r in found} == {
         WIN_RATE, "krippendorff-alpha", "fleiss-kappa", "drawbench-left-rate",
+        "drawbench-davidson",
     }  # fmt: skip
 
 

@@ -172,6 +172,43 @@ def test_metric_that_follows_people_and_one_that_opposes_them() -> None:
     assert "at least 5" in few.reason
 
 
+def test_metric_by_category_and_over_categories() -> None:
+    """Category c of five is won by A in c of 4 votes on each of its 2 prompts, and scored so.
+
+    Over the five means the orders agree wholly. Two prompts make no correlation, but their mean
+    difference and win rate stand: category 4 has 0.4 and 100 %.
+    """
+    answers = [
+        (f"r{rater}", f"{c}-{prompt}", f"cat {c}", "a" if rater < c else "b")
+        for c in range(5)
+        for prompt in range(2)
+        for rater in range(4)
+    ]
+    scores = pd.DataFrame(
+        [
+            (f"{c}-{prompt}", model, 0.1 * c * (model == "imagen"))
+            for c in range(5)
+            for prompt in range(2)
+            for model in ("imagen", "glide")
+        ],
+        columns=["prompt_id", "model", "score"],
+    )
+    found = metric_agreement(make_votes(answers), scores, metric="clip-score")
+    assert [(item.category, item.over) for item in found[:3]] == [
+        (None, "prompts"),
+        (None, "categories"),
+        ("cat 0", "prompts"),
+    ]
+    over_categories, last = found[1], found[-1]
+    assert over_categories.correlation == pytest.approx(1.0)
+    assert over_categories.num_prompts == 5
+    assert over_categories.interval is None
+    assert "categories are those of the suite" in over_categories.reason
+    assert (last.category, last.correlation) == ("cat 4", None)
+    assert (last.mean_difference, last.win_rate) == (pytest.approx(0.4), 1.0)
+    assert last.reason == "2 prompts, at least 5 are needed"
+
+
 def test_spearman_equals_scipy() -> None:
     from scipy.stats import spearmanr
 

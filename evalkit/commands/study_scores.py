@@ -1,0 +1,94 @@
+"""`evalkit drawbench clip-scores`: an automatic score of the very images that people rated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from drawbench.commands.options import StudyPath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from drawbench.study import Study
+    from evalkit.features.base import ProgressFactory
+
+DEFAULT_CLIP = "ViT-L/14"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `evalkit drawbench`."""
+    app.command("clip-scores")(clip_scores)
+
+
+def clip_scores(
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="CSV to write: prompt_id, model, metric, score.")],
+    clip_model: Annotated[
+        str, typer.Option(help="shapes-clip for shapes, or a model of open_clip.")
+    ] = DEFAULT_CLIP,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """CLIP score of each prompt and model, to hold against votes: results STUDY --scores FILE."""
+    from drawbench.study import load_study
+    from drawbench.votes import csv_text
+    from evalkit.commands.arguments import torch_device
+    from evalkit.features.clip import load_clip
+    from evalkit.progress import progress_bar
+    from evalkit.results import write_atomically
+
+    opened = load_study(study)
+    extractor = load_clip(clip_model, device=torch_device(device))
+    table = score_study(opened, extractor, batch_size=batch_size, progress=progress_bar)
+    rows = table.itertuples(index=False, name=None)
+    write_atomically(out, csv_text(list(table.columns), rows).encode())
+    typer.echo(f"{len(table)} scores: {out}")
+    typer.echo(f"next: evalkit drawbench results {study} --scores {out}")
+
+
+def score_study(
+    study: Study, extractor: Any, *, batch_size: int, progress: ProgressFactory
+) -> pd.DataFrame:
+    """Mean of 100 times the cosine of image and caption, over the images of each set that is shown.
+
+    Args:
+        study: Its blind copies are scored: what people saw.
+        extractor: CLIP, from `evalkit.features.clip.load_clip`.
+        batch_size: Images embedded at once.
+        progress: Such as `evalkit.progress.progress_bar`.
+
+    Returns:
+        Columns `prompt_id`, `model`, `metric`, `score`; higher is better.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from evalkit.features.pipeline import extract_set
+    from evalkit.features.sources import ImageItem
+    from evalkit.features.store import FeatureStore
+    from evalkit.metrics.clip_score import clip_cosines
+
+    texts = {prompt.id: prompt.text for prompt in study.document.prompts}
+    entries = [entry for entry in study.images if entry.prompt_id in texts]
+    # A study that was opened has all its images.
+    items = [ImageItem(study.image_path(e.key) or Path(), sha256=e.sha256) for e in entries]
+    found = extract_set(
+        items, [extractor], store=FeatureStore(), batch_size=batch_size, progress=progress
+    )
+    captions = dict(zip(texts, extractor.encode_text(list(texts.values())), strict=True))
+    cosines = clip_cosines(
+        found.of(extractor), np.stack([captions[entry.prompt_id] for entry in entries])
+    )
+    table = pd.DataFrame(
+        {
+            "prompt_id": [entry.prompt_id for entry in entries],
+            "model": [entry.source for entry in entries],
+            "metric": f"CLIP score ({extractor.name})",
+            "score": 100 * cosines,
+        }
+    )
+    keys = ["prompt_id", "model", "metric"]
+    return table.groupby(keys, sort=False)["score"].mean().reset_index()
