@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := app,postgresql,study,train,dev
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow check format bench clean
+.PHONY: setup demo test test-slow check format bench bench-drawbench clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,14 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.startup
+
+# Whether the study's intervals and plans hold (about 10 minutes on one core; goes on where it
+# stopped), then 275 simulated raters at once, with kills, on SQLite and on PostgreSQL.
+bench-drawbench: setup
+	$(BIN)/python -m benchmarks.coverage_drawbench
+	$(BIN)/python -m benchmarks.looks_drawbench
+	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5
+	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -24,13 +24,14 @@ from drawbench.live import (
     win_rate_table,
 )
 from drawbench.report.page import render_page
-from drawbench.report.study import context_of
+from drawbench.report.study import context_of, marks_of
 from drawbench.stats.analysis import Analysis
 from drawbench.store import Store
 from drawbench.votes import csv_text
 from evalkit.errors import EvalkitError
 
-COLOUR_A, COLOUR_TIE, COLOUR_B = "#2f6f73", "#c9c9c3", "#b5652b"
+GALLERY_PX = 130  # four to a row, two rows for a set of eight
+COLOUR_A = "#2f6f73"
 
 
 def main() -> None:
@@ -82,6 +83,7 @@ def _ask_for_password() -> None:
 def _head(store: Store, live: LiveResults) -> None:
     st.header(plain_markdown(store.study.config.title), anchor=False)
     marks = [f"{store.study.document.label.upper()} STUDY"] if store.study.document.label else []
+    marks += [mark.rstrip(".") for mark in marks_of(store.study)]
     if live.analysis is not None and live.analysis.simulated:
         marks.append(
             f"SIMULATED: {live.analysis.num_simulated} of {live.analysis.num_votes} votes come "
@@ -96,6 +98,7 @@ def _head(store: Store, live: LiveResults) -> None:
     columns[1].metric("Raters finished", int(states.get("finished", 0)))
     columns[2].metric("Raters at work", int(states.get("active", 0)))
     columns[3].metric("Reported images", len(live.reports))
+    st.button("Look again", key="look", help="Reads the votes anew.")
 
 
 def _progress(live: LiveResults) -> None:
@@ -164,7 +167,9 @@ def win_rate_chart(rows: pd.DataFrame, pair: str) -> alt.FacetChart:
 
 def _raters(live: LiveResults) -> None:
     st.caption("A flag is a reason to look, not a reason to drop: nobody is left out silently.")
-    st.dataframe(live.raters.drop(columns=["completion_code"]), hide_index=True)
+    first = ["rater_id", "flags"]
+    others = [name for name in live.raters if name not in (*first, "completion_code")]
+    st.dataframe(live.raters[[*first, *others]], hide_index=True)
 
 
 def _gallery(store: Store, live: LiveResults) -> None:
@@ -192,7 +197,7 @@ def _disputed(item: Disputed) -> None:
                 st.caption(plain_markdown(name))
                 with st.container(horizontal=True):
                     for path in images[:8]:
-                        st.image(path.read_bytes(), width=110)
+                        st.image(path.read_bytes(), width=GALLERY_PX)
 
 
 def _export(store: Store, live: LiveResults) -> None:

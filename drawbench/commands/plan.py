@@ -66,7 +66,7 @@ def plan(
         for line in _describe_looks(study, looks, level, power):
             typer.echo(line)
     if json_file is not None:
-        write_records(json_file, _records(study, power, level))
+        write_records(json_file, _records(study, power, level, looks))
         typer.echo(f"records: {json_file}")
 
 
@@ -140,7 +140,7 @@ def _looks(study: StudyPlan, looks: int, level: float, power: float) -> Iterator
         yield plan_looks(study, looks, boundary=boundary, level=level, power=power)
 
 
-def _records(study: StudyPlan, power: float, level: float) -> list[ResultRecord]:
+def _records(study: StudyPlan, power: float, level: float, looks: int) -> list[ResultRecord]:
     from dataclasses import asdict
 
     from evalkit.results import ResultRecord
@@ -167,5 +167,27 @@ def _records(study: StudyPlan, power: float, level: float) -> list[ResultRecord]
             reason=reason if found is not None else "no difference is found with this power",
             subject="plan",
             fingerprint={**fingerprint, "power": power},
+        ),
+        *(
+            ResultRecord(
+                metric="drawbench-plan-false-positive-rate",
+                value=item.false_positive_rate,
+                n=study.num_votes,
+                direction="lower",
+                reason=reason,
+                subject="plan",
+                fingerprint={
+                    **fingerprint,
+                    "power": power,
+                    "looks": looks,
+                    "boundary": item.boundary,
+                },
+                details={
+                    "critical_values": list(item.critical_values),
+                    "information": list(item.information),
+                    "detectable_ratio": item.detectable_ratio,
+                },
+            )
+            for item in (_looks(study, looks, level, power) if looks > 1 else ())
         ),
     ]

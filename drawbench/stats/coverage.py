@@ -153,6 +153,49 @@ def merge(parts: Sequence[Coverage]) -> Coverage:
     )
 
 
+def measure_looks(
+    panel: SimulatedPanel,
+    critical_values: Sequence[float],
+    *,
+    studies: int,
+    seed: int | Sequence[int],
+    sizes: Mapping[str, int] = DRAWBENCH_SIZES,
+    raters_per_category: int = DRAWBENCH_RATERS,
+) -> float:
+    """Share of studies of equal models that some look on the way calls different.
+
+    Args:
+        panel: Both models alike; no laziness, no side bias.
+        critical_values: |z| at each look, from `drawbench.stats.power.plan_looks`; looks are after
+            equal shares of the raters.
+        studies: Repetitions.
+        seed: Of all draws; several numbers make one seed.
+        sizes: Prompts by category.
+        raters_per_category: Each rates all prompts of a category.
+    """
+    layout = category_layout(sizes, raters_per_category)
+    place = layout.rater % raters_per_category
+    looks = len(critical_values)
+    until = [raters_per_category * look / looks for look in range(1, looks + 1)]
+    parts = [(np.flatnonzero(place < end), layout.subset(place < end)) for end in until]
+    leads = np.zeros(layout.num_categories)
+    rng = np.random.default_rng(seed)
+    crossed = 0
+    for _ in range(studies):
+        scores = draw_scores(panel, layout, leads, rng)
+        crossed += any(
+            _distance(scores[votes], part) > critical
+            for (votes, part), critical in zip(parts, critical_values, strict=True)
+        )
+    return crossed / studies
+
+
+def _distance(scores: Floats, layout: Layout) -> float:
+    """Of the win rate from 1/2, in standard errors."""
+    found = estimate_mean(scores, np.ones(len(scores)), layout)
+    return abs(found.value - 0.5) / found.standard_error if found.standard_error else 0.0
+
+
 def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[float, float]:
     """Where the observed share lies with chance `level` if the true share is `share`.
 

@@ -133,9 +133,12 @@ def test_plan(tmp_path: Path) -> None:
     assert "5,000 votes on a question: 275 raters, 200 prompts" in done.output
     assert "raters per category" in done.output
     assert "boundary pocock" in done.output
-    half_width, found = read_records(tmp_path / "p.json")
+    half_width, found, *looks = read_records(tmp_path / "p.json")
     assert half_width.value == pytest.approx(0.0264, abs=5e-4)
     assert found.value == pytest.approx(0.0376, abs=2e-3)
+    boundaries = [record.fingerprint["boundary"] for record in looks]
+    assert boundaries == ["none", "pocock", "obrien-fleming"]
+    assert looks[0].value > looks[1].value == pytest.approx(0.05, abs=1e-4)
     hopeless = _run("plan", "--categories", "10", "--prompt-correlation", 0.5, "--difference", 0.01)
     assert "no number of raters" in hopeless.output
     _run("plan", "--categories", "10,x", fails=StudyError)

@@ -7,8 +7,16 @@ import pytest
 
 from drawbench.errors import StudyError
 from drawbench.simulate import DRAWBENCH_SIZES, SimulatedPanel, simulate_votes, vote_correlations
-from drawbench.stats.coverage import binomial_band, category_layout, draw_scores, measure_coverage
+from drawbench.stats.coverage import (
+    binomial_band,
+    category_layout,
+    draw_scores,
+    measure_coverage,
+    measure_looks,
+    merge,
+)
 from drawbench.stats.power import (
+    Boundary,
     StudyPlan,
     critical_values,
     crossing_probability,
@@ -206,3 +214,40 @@ def test_plan_agrees_with_simulation() -> None:
     low, high = binomial_band(power, STUDIES)
     assert low <= found.rejected <= high
     assert found.mean_half_width == pytest.approx(plan.half_width(), rel=0.08)
+
+
+@pytest.mark.parametrize("boundary", ["none", "obrien-fleming"])
+def test_cost_of_looks_agrees_with_simulation(boundary: Boundary) -> None:
+    panel = SimulatedPanel(
+        strengths={"x": 0.0, "y": 0.0}, rater_sd=0.4, prompt_sd=0.6, tie_threshold=0.3
+    )
+    rater, prompt = vote_correlations(panel)
+    plan = StudyPlan(
+        category_sizes=tuple(DRAWBENCH_SIZES.values()),
+        raters_per_category=25,
+        rater_correlation=rater,
+        prompt_correlation=prompt,
+        tie_share=panel.shares("x", "x").tie,
+    )
+    looks = plan_looks(plan, 5, boundary=boundary)
+    found = measure_looks(panel, looks.critical_values, studies=STUDIES, seed=SEED)
+    low, high = binomial_band(looks.false_positive_rate, STUDIES)
+    assert low <= found <= high
+    assert (looks.false_positive_rate > 0.1) == (boundary == "none")
+
+
+def test_merged_coverage_is_that_of_all_studies() -> None:
+    """Two runs of 20 and 40 studies weigh 1 and 2."""
+    panel = SimulatedPanel(strengths={"x": 0.0, "y": 0.0}, rater_sd=1.0, tie_threshold=0.3)
+    small, large = (
+        measure_coverage(panel, studies=n, seed=(SEED, n), sizes=SMALL, raters_per_category=RATERS)
+        for n in (20, 40)
+    )
+    both = merge([small, large])
+    assert both.studies == 60
+    for name in ("overall", "naive", "rejected", "mean_half_width"):
+        a, b = getattr(small, name), getattr(large, name)
+        assert getattr(both, name) == pytest.approx((a + 2 * b) / 3)
+    assert both.by_category["two"] == pytest.approx(
+        (small.by_category["two"] + 2 * large.by_category["two"]) / 3
+    )
