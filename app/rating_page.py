@@ -11,6 +11,7 @@ from app.opening import shared_store
 from app.sets_view import show_sets
 from app.texts import STYLE, plain_markdown, reading_card
 from drawbench.errors import RefusedError
+from drawbench.places import Place
 from drawbench.rating import (
     PLATFORM_ID_KEYS,
     ItemScreen,
@@ -26,7 +27,7 @@ from drawbench.rating import (
     screen_for,
     undo,
 )
-from drawbench.store import Place, Rater, Store
+from drawbench.store import Rater, Store
 from evalkit.errors import EvalkitError
 
 SETS_KEY = "sets"

@@ -37,10 +37,11 @@ from sqlalchemy import func, select
 from drawbench.errors import RefusedError, StoreError
 from drawbench.exports import quota_frame
 from drawbench.making import make_study
+from drawbench.places import Place
 from drawbench.rehearsal import simulated_answer
 from drawbench.simulate import DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.sources import open_source
-from drawbench.store import Place, Rater, Store, open_store
+from drawbench.store import Rater, Store, open_store
 from drawbench.study import load_preset, load_study, make_config
 from drawbench.suites import Suite, make_suite
 from drawbench.tables import HistoryRow, RaterRow, VoteRow

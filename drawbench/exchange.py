@@ -1,4 +1,4 @@
-"""To and from other programs: votes as CSV, Label Studio, and the batches of Prolific and MTurk.
+"""Ratings that were made elsewhere, into the store: from a CSV of votes, or another program.
 
 Everything that comes in is checked whole before the first row is written, and written in one
 transaction: a file is imported or it is not.
@@ -7,12 +7,10 @@ transaction: a file is imported or it is not.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from drawbench.errors import DuplicateVoteError, VotesError
-from drawbench.rating import question_text
-from drawbench.store import Place, Store, hash_token
-from drawbench.study import Item, Question
+from drawbench.store import Store, hash_token
+from drawbench.study import Item
 from drawbench.tables import CellRow, HistoryRow, ItemRow, RaterRow, StudyRow, VoteRow
-from drawbench.votes import read_cells, read_text, read_votes
+from drawbench.votes import read_votes
 
 IMPORTED_CODE = "imported"
 
@@ -57,18 +54,6 @@ class ImportReport:
     num_votes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchReport:
-    """How the rows of a crowd platform's batch match the raters of a study."""
-
-    table: pd.DataFrame
-    """One row per row of the batch: `participant`, `platform_status`, `rater_id`, `state`, `code`
-    (right, wrong, missing) and `advice` (approve, check, unknown)."""
-
-
-# Votes as CSV
-
-
 def import_votes_csv(store: Store, path: Path) -> ImportReport:
     """Take votes of a CSV (see `drawbench.votes`) into a study, as ratings of new raters.
 
@@ -81,7 +66,7 @@ def import_votes_csv(store: Store, path: Path) -> ImportReport:
         found = _find_item(store, row, f"{path}: row {number}")
         grouped.setdefault((row["rater_id"], found.item.id), []).append(found)
     ratings = [_join_rows(rater, rows) for (rater, _), rows in grouped.items()]
-    return _write_ratings(store, ratings, source=str(path))
+    return write_ratings(store, ratings, source=str(path))
 
 
 @dataclass(frozen=True)
@@ -122,236 +107,12 @@ def _join_rows(rater: str, rows: Sequence[_VoteRow]) -> Rating:
             for row in rows
             if pd.notna(row.cells.get("response_s"))
         },
-        answered_at=_seconds(cells.get("answered_at", "")),
+        answered_at=seconds_of(cells.get("answered_at", "")),
         simulated=bool(cells.get("simulated", False)),
     )
 
 
-# Label Studio
-
-
-def label_studio_config(store: Store) -> str:
-    """The labelling interface for Label Studio: two sets of images and all pair questions."""
-    count = store.study.config.images_per_side
-    sides = "".join(
-        f'<View style="flex: 1"><Header value="{store.study.config.side_name} {letter}"/>'
-        '<View style="display: grid; grid-template-columns: repeat(4, 1fr)">'
-        + "".join(f'<Image name="{side}_{k}" value="${side}_{k}"/>' for k in range(1, count + 1))
-        + "</View></View>"
-        for side, letter in (("first", "A"), ("second", "B"))
-    )
-    questions = "".join(
-        f'<Header value="$question_{question.id}"/>'
-        f'<Choices name="{question.id}" toName="first_1" choice="single" required="true">'
-        + "".join(
-            f'<Choice value="{escape(answer.label)}" alias="{escape(answer.value)}"/>'
-            for answer in question.answers
-        )
-        + "</Choices>"
-        for question in store.study.config.questions
-        if question.kind == "pair"
-    )
-    return (
-        '<View><Header value="$prompt"/>'
-        f'<View style="display: flex; gap: 1em">{sides}</View>{questions}</View>\n'
-    )
-
-
-def label_studio_tasks(store: Store, *, url_prefix: str) -> list[dict[str, Any]]:
-    """One task for each open cell of pairs, so that sides differ from annotator to annotator.
-
-    Args:
-        store: The study.
-        url_prefix: What stands before `KEY.png` where Label Studio finds the images.
-    """
-    with store.database.reading() as session:
-        cells = session.scalars(
-            select(CellRow)
-            .where(
-                CellRow.study_id == store.study_id,
-                CellRow.slot.is_not(None),
-                CellRow.rater_id.is_(None),
-            )
-            .order_by(CellRow.slot, CellRow.id)
-        ).all()
-    places = [store.place(cell, {}) for cell in cells]
-    return [
-        {"data": _task_data(store, place, url_prefix)}
-        for place in places
-        if place.item.kind == "pair"
-    ]
-
-
-def _task_data(store: Store, place: Place, url_prefix: str) -> dict[str, Any]:
-    images = {
-        f"{side}_{number}": f"{url_prefix}{key}.png"
-        for side, keys in (("first", place.first), ("second", place.second))
-        for number, key in enumerate(keys, start=1)
-    }
-    questions = {
-        f"question_{question.id}": question_text(question, place.item.prompt)
-        for question in store.study.questions(place.item)
-    }
-    return {"cell": place.cell_id, "prompt": place.item.prompt, **questions, **images}
-
-
-def import_label_studio(store: Store, path: Path) -> ImportReport:
-    """Take the annotations of tasks from `label_studio_tasks`, exported by Label Studio as JSON.
-
-    Cancelled annotations are passed over. The annotator's name or number is kept as a hash only.
-
-    Raises:
-        VotesError: The file is no such export, or an annotation does not fit the study.
-        DuplicateVoteError: A task was annotated twice.
-    """
-    try:
-        tasks = json.loads(read_text(path))
-    except ValueError as error:
-        raise VotesError(
-            f"{path}: not JSON ({error}). Export from Label Studio as JSON."
-        ) from error
-    if not isinstance(tasks, list):
-        raise VotesError(f"{path}: not a list of tasks. Export from Label Studio as JSON.")
-    with store.database.reading() as session:
-        cells = {
-            cell.id: cell
-            for cell in session.scalars(select(CellRow).where(CellRow.study_id == store.study_id))
-        }
-    ratings = []
-    for number, task in enumerate(tasks, start=1):
-        where = f"{path}: task {number}"
-        try:
-            cell = cells[int(task["data"]["cell"])]
-            done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise VotesError(f"{where}: it is not one of this study's tasks.") from None
-        if len(done) > 1:
-            raise DuplicateVoteError(
-                f"{where}: it has {len(done)} annotations, each task wants one. Delete the "
-                "others, or set the overlap of annotations to 1."
-            )
-        ratings += [_annotation(store, annotation, cell, where) for annotation in done]
-    return _write_ratings(store, ratings, source=str(path))
-
-
-def _annotation(store: Store, annotation: Any, cell: CellRow, where: str) -> Rating:
-    place = store.place(cell, {})
-    questions = {question.id: question for question in store.study.questions(place.item)}
-    answers = {}
-    try:
-        for result in annotation["result"]:
-            question = questions[result["from_name"]]
-            (choice,) = result["value"]["choices"]
-            answers[question.id] = _by_model(_value(question, choice), cell.a_first)
-        annotator = str(annotation.get("completed_by", ""))
-    except (KeyError, TypeError, ValueError) as error:
-        raise VotesError(f"{where}: an annotation can't be read ({error!r}).") from error
-    if set(answers) != set(questions):
-        missing = sorted(set(questions) - set(answers))
-        raise VotesError(f"{where}: question {missing[0]!r} has no answer. Nothing was imported.")
-    seconds = annotation.get("lead_time")
-    return Rating(
-        rater="label-studio " + hashlib.sha256(annotator.encode()).hexdigest()[:12],
-        item=place.item,
-        answers=answers,
-        a_first=cell.a_first,
-        cell_id=cell.id,
-        response_s={} if seconds is None else dict.fromkeys(answers, float(seconds)),
-        answered_at=_seconds(str(annotation.get("created_at", ""))),
-    )
-
-
-def _value(question: Question, choice: object) -> str:
-    for answer in question.answers:
-        if choice in (answer.value, answer.label):
-            return answer.value
-    raise ValueError(f"question {question.id!r} does not offer {choice!r}")
-
-
-def _by_model(shown: str, a_first: bool) -> str:
-    if shown not in ("first", "second"):
-        return shown
-    return "a" if (shown == "first") == a_first else "b"
-
-
-# Prolific and MTurk
-
-
-def invitations(
-    store: Store, count: int, *, address: str, block: str | None = None
-) -> list[tuple[str, str]]:
-    """Make personal links.
-
-    Returns:
-        (rater, link) pairs; MTurk takes the links as a column of a batch.
-    """
-    made = [store.invite(block=block) for _ in range(count)]
-    base = address.rstrip("/")
-    return [(joined.rater.name, f"{base}/?rater={joined.token}") for joined in made]
-
-
-def match_batch(store: Store, path: Path) -> BatchReport:
-    """Match the CSV of a Prolific or MTurk batch with the study, and note what it says of raters.
-
-    A row is matched by the platform's number of the person, where it came with them, or by the
-    completion code. What the platform says ("APPROVED", "RETURNED") is stored with the rater, and
-    reports use it; nobody's votes are changed.
-
-    Raises:
-        VotesError: No column names the participants.
-    """
-    table = read_cells(path)
-    who = _column(table, ("participant id", "participant_id", "workerid", "worker id"))
-    if who is None:
-        raise VotesError(
-            f"{path}: no column of participants. Expected Prolific's 'Participant id' or MTurk's "
-            f"'WorkerId'; found {', '.join(table.columns)}."
-        )
-    status = _column(table, ("status", "assignmentstatus"))
-    codes = [name for name in table.columns if _is_code(name)]
-    rows = []
-    with store.database.writing() as session:
-        raters = session.scalars(select(RaterRow).where(RaterRow.study_id == store.study_id)).all()
-        by_number = {rater.external_id: rater for rater in raters if rater.external_id}
-        # A code that all raters share tells nobody apart.
-        shared = store.study.config.completion_code
-        by_code = {r.completion_code: r for r in raters if r.completion_code != shared}
-        for _, row in table.iterrows():
-            given = [str(row[name]).strip().upper() for name in codes if str(row[name]).strip()]
-            rater = by_number.get(str(row[who])) or next(
-                (by_code[code] for code in given if code in by_code), None
-            )
-            said = str(row[status]).strip().lower() if status else ""
-            if rater is not None and said:
-                rater.platform_status = said[:40]
-            rows.append((str(row[who]), said, *_judge(store, rater, given)))
-    columns = ["participant", "platform_status", "rater_id", "state", "code", "advice"]
-    return BatchReport(table=pd.DataFrame(rows, columns=columns))
-
-
-def _judge(store: Store, rater: RaterRow | None, given: Sequence[str]) -> tuple[str, ...]:
-    if rater is None:
-        return "", "", "missing" if not given else "wrong", "unknown"
-    state = store.view(rater).state
-    code = "missing" if not given else "wrong"
-    if rater.completion_code.upper() in given:
-        code = "right"
-    return rater.name, state, code, "approve" if state == "finished" else "check"
-
-
-def _column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    return next((name for name in table.columns if name.strip().lower() in names), None)
-
-
-def _is_code(name: str) -> bool:
-    lowered = name.lower()
-    return "code" in lowered and (lowered.startswith(("answer.", "completion", "entered")))
-
-
-# Writing
-
-
-def _write_ratings(store: Store, ratings: Sequence[Rating], *, source: str) -> ImportReport:
+def write_ratings(store: Store, ratings: Sequence[Rating], *, source: str) -> ImportReport:
     """Write ratings as those of new raters, in one transaction."""
     if not ratings:
         raise VotesError(f"{source}: no finished rating in it. Nothing was imported.")
@@ -474,7 +235,8 @@ def _write_answers(
     return len(rating.answers)
 
 
-def _seconds(text: str) -> float | None:
+def seconds_of(text: str) -> float | None:
+    """A time in ISO 8601 as seconds since 1970; None where there is none to read."""
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
     except ValueError:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from drawbench.errors import RefusedError
+from drawbench.places import Place
 from drawbench.sample_study.making import make_sample_study
-from drawbench.store import Place, Rater, Store, open_store
+from drawbench.store import Rater, Store, open_store
 from drawbench.study import DOCUMENT, Question, Study, load_study
 from evalkit.errors import EvalkitError
 

@@ -16,34 +16,20 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import (
-    ColumnElement,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from drawbench import statements
-from drawbench.assignment import (
-    OpenSlot,
-    choose_slots,
-    dice,
-    image_order,
-    insert_checks,
-    presentation_order,
-    side_table,
-)
 from drawbench.database import Database, open_database
-from drawbench.errors import RefusedError, StoreError, StudyError
+from drawbench.errors import RefusedError, StudyError
+from drawbench.hands import Hands
+from drawbench.places import Place, by_model, place_of
+from drawbench.registration import document_sha256, register
 from drawbench.statements import Outcome
 from drawbench.study import DOCUMENT, Item, Study
 from drawbench.tables import (
@@ -60,7 +46,6 @@ from evalkit.errors import MissingDataError
 TOKEN_BYTES = 16
 MAX_EXTERNAL_ID = 200
 MAX_REASON = 1000
-INSERT_BATCH = 2000
 
 RaterState = Literal["invited", "active", "finished", "lapsed"]
 
@@ -87,23 +72,6 @@ class Joined:
 
     rater: Rater
     token: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """One page of a rater's hand."""
-
-    cell_id: int
-    item: Item
-    position: int
-    a_first: bool
-    first: tuple[str, ...]
-    """Blind names of the images of set A as shown, in order."""
-    second: tuple[str, ...]
-    """The same for set B; empty for a single set."""
-    answers: Mapping[str, str]
-    """What was clicked, by question."""
-    done: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +115,8 @@ class Store:
             items = session.execute(
                 select(ItemRow.id, ItemRow.name).where(ItemRow.study_id == row.id)
             ).all()
-        self._item_ids = {name: number for number, name in items}
         self.items: Mapping[int, Item] = {number: study.items[name] for number, name in items}
+        self.hands = Hands(study, self.study_id, self.items, clock)
 
     # Joining and coming back
 
@@ -170,7 +138,7 @@ class Store:
         try:
             with self.database.writing() as session:
                 rater = self._add_rater(session, token, external_id, block, simulated)
-                self._hand_out(session, rater)
+                self.hands.hand_out(session, rater)
                 return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
             raise RefusedError(
@@ -204,7 +172,7 @@ class Store:
             self._lock_study(session)
             rater = self._rater(session, rater_id)
             if rater.consented_at is None:
-                self._hand_out(session, rater)
+                self.hands.hand_out(session, rater)
             return self.view(rater)
 
     def find_rater(self, token: str) -> Rater | None:
@@ -223,8 +191,8 @@ class Store:
             self._lock_study(session)
             rater = self._rater(session, rater_id)
             if rater.consented_at is not None and rater.finished_at is None:
-                rater.lease_until = self.clock() + self._lease_s
-                self._regain(session, rater)
+                rater.lease_until = self.clock() + self.hands.lease_s
+                self.hands.regain(session, rater)
             return self.view(rater)
 
     # Rating
@@ -285,7 +253,7 @@ class Store:
                 "item_id": cell.item_id,
                 "cell_id": cell_id,
                 "question": question_id,
-                "answer": _by_model(item, shown, cell.a_first),
+                "answer": by_model(item, shown, cell.a_first),
                 "shown": shown,
                 "a_first": cell.a_first,
                 "position": cell.position or 0,
@@ -293,7 +261,7 @@ class Store:
                 "answered_at": now,
             }
             outcome = statements.write_vote(connection, vote, before.get(question_id))
-            statements.renew_lease(connection, rater_id=rater_id, until=now + self._lease_s)
+            statements.renew_lease(connection, rater_id=rater_id, until=now + self.hands.lease_s)
             item_done = len({*before, question_id}) == len(self.study.questions(item))
             if item_done and cell.done_at is None:
                 statements.mark_done(connection, cell_id=cell_id, now=now)
@@ -324,7 +292,7 @@ class Store:
             session.delete(vote)
             cell.done_at = None
             rater.finished_at = None
-            rater.lease_until = self.clock() + self._lease_s
+            rater.lease_until = self.clock() + self.hands.lease_s
             return cell.id
 
     def report(self, rater_id: int, cell_id: int, image_key: str, reason: str = "") -> None:
@@ -385,15 +353,12 @@ class Store:
             )
             if row is None:
                 raise RefusedError(
-                    f"no rater {name!r} in this study. See: drawbench export --raters"
+                    f"no rater {name!r} in this study. See who is: evalkit drawbench export "
+                    f"{self.study.path} --as raters --out raters.csv"
                 )
             return self.view(row)
 
     # Inside
-
-    @property
-    def _lease_s(self) -> float:
-        return self.study.config.lease_minutes * 60.0
 
     def _lock_study(self, session: Session) -> StudyRow:
         """Let one transaction at a time hand out cells (SQLite has locked everything already)."""
@@ -457,135 +422,6 @@ class Store:
         session.flush()
         return rater
 
-    def _hand_out(self, session: Session, rater: RaterRow) -> None:
-        """Choose cells for a rater, lease them and lay out practice and checks around them."""
-        self._release_lapsed(session)
-        config = self.study.config
-        choice = choose_slots(
-            self._open_slots(session),
-            {block: len(items) for block, items in self.study.blocks.items()},
-            num_slots=config.raters_per_item,
-            seed=config.seed,
-            rater=rater.number,
-            only_block=rater.block,
-        )
-        if choice is None:
-            raise RefusedError("all places of this study are taken at the moment; thank you")
-        rater.block, slots = choice
-        cells = self._open_cells(session, rater, slots)
-        rated = presentation_order(config.seed, rater.number, sorted(cells))
-        extras = {item.id: self._extra_cell(session, rater, item) for item in self._extra_items()}
-        practice = [item.id for item in self.study.extras("practice")]
-        checks = [item.id for item in self.study.extras("check")]
-        order = [*practice, *insert_checks(config.seed, rater.number, rated, checks)]
-        for position, name in enumerate(order):
-            cell = extras.get(name) or cells[name]
-            cell.rater_id = rater.id
-            cell.position = position
-        rater.num_assigned = len(rated)
-        rater.consented_at = self.clock()
-        rater.lease_until = self.clock() + self._lease_s
-
-    def _extra_items(self) -> list[Item]:
-        return [*self.study.extras("practice"), *self.study.extras("check")]
-
-    def _release_lapsed(self, session: Session) -> None:
-        """Free the undone cells of raters whose lease has run out."""
-        lapsed = select(RaterRow.id).where(
-            RaterRow.study_id == self.study_id,
-            RaterRow.finished_at.is_(None),
-            RaterRow.lease_until < self.clock(),
-        )
-        session.execute(
-            update(CellRow)
-            .where(
-                CellRow.study_id == self.study_id,
-                CellRow.slot.is_not(None),
-                CellRow.done_at.is_(None),
-                CellRow.rater_id.in_(lapsed),
-            )
-            .values(rater_id=None, position=None)
-            .execution_options(synchronize_session=False)
-        )
-
-    def _open_slots(self, session: Session) -> list[OpenSlot]:
-        rows = session.execute(
-            select(ItemRow.block, CellRow.slot, func.count())
-            .join(ItemRow, ItemRow.id == CellRow.item_id)
-            .where(CellRow.study_id == self.study_id, *_OPEN)
-            .group_by(ItemRow.block, CellRow.slot)
-        )
-        return [
-            OpenSlot(block=block, slot=slot, num_open=count)
-            for block, slot, count in rows
-            if slot is not None
-        ]
-
-    def _open_cells(
-        self, session: Session, rater: RaterRow, slots: Sequence[int]
-    ) -> dict[str, CellRow]:
-        """One open cell of each item of the rater's block, by item name."""
-        taken = select(CellRow.item_id).where(CellRow.rater_id == rater.id)
-        rows = session.execute(
-            select(ItemRow.name, CellRow)
-            .join(ItemRow, ItemRow.id == CellRow.item_id)
-            .where(
-                CellRow.study_id == self.study_id,
-                ItemRow.block == rater.block,
-                CellRow.slot.in_(slots),
-                CellRow.item_id.not_in(taken),
-                *_OPEN,
-            )
-            .order_by(CellRow.slot)
-        )
-        cells: dict[str, CellRow] = {}
-        for name, cell in rows:
-            cells.setdefault(name, cell)
-        return cells
-
-    def _extra_cell(self, session: Session, rater: RaterRow, item: Item) -> CellRow:
-        """A practice item or check for one rater; the sides are tossed for each."""
-        config = self.study.config
-        toss = dice(config.seed, "side", rater.number, item.id)
-        cell = CellRow(
-            study_id=self.study_id,
-            item_id=self._item_ids[item.id],
-            slot=None,
-            a_first=toss.random() < 0.5,
-            order_a=_order(config.seed, item, rater.number, "a", config.images_per_side),
-            order_b=_order(config.seed, item, rater.number, "b", config.images_per_side),
-            rater_id=rater.id,
-            position=None,
-            done_at=None,
-        )
-        session.add(cell)
-        return cell
-
-    def _regain(self, session: Session, rater: RaterRow) -> None:
-        """Give a rater who was away open cells for the items of their block that they lack."""
-        held = session.scalar(
-            select(func.count()).where(CellRow.rater_id == rater.id, CellRow.slot.is_not(None))
-        )
-        missing = rater.num_assigned - (held or 0)
-        if missing <= 0:
-            return
-        cells = self._open_cells(session, rater, range(self.study.config.raters_per_item))
-        last = session.scalar(
-            select(func.max(CellRow.position)).where(CellRow.rater_id == rater.id)
-        )
-        order = presentation_order(self.study.config.seed, rater.number, sorted(cells))
-        for offset, name in enumerate(order[:missing], start=1):
-            cells[name].rater_id = rater.id
-            cells[name].position = (last or 0) + offset
-        session.flush()
-        for cell in cells.values():
-            # A vote from before may already answer one of the questions, or all after an undo.
-            if cell.rater_id == rater.id and self._is_done(session, cell):
-                cell.done_at = self.clock()
-        session.flush()
-        statements.finish_if_done(session.connection(), rater_id=rater.id, now=self.clock())
-        session.refresh(rater)
-
     def _own_cell(self, session: Session, rater_id: int, cell_id: int) -> CellRow:
         cell = session.execute(
             select(CellRow)
@@ -617,39 +453,12 @@ class Store:
             )
         )
 
-    def _is_done(self, session: Session, cell: CellRow) -> bool:
-        answered = session.scalar(
-            select(func.count()).where(
-                VoteRow.rater_id == cell.rater_id, VoteRow.item_id == cell.item_id
-            )
-        )
-        return answered == len(self.study.questions(self.items[cell.item_id]))
-
     def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
         """A cell as its rater sees it, with their answers by model turned into those by place."""
-        item = self.items[cell.item_id]
-        first = _ordered(self.study, item.model_a, item, cell.order_a)
-        second = _ordered(self.study, item.model_b, item, cell.order_b) if item.model_b else ()
-        if item.model_b and not cell.a_first:
-            first, second = second, first
-        return Place(
-            cell_id=cell.id,
-            item=item,
-            position=cell.position or 0,
-            a_first=cell.a_first,
-            first=first,
-            second=second,
-            answers={
-                question: _by_place(item, answer, cell.a_first)
-                for question, answer in answers.items()
-            },
-            done=cell.done_at is not None,
-        )
+        return place_of(self.study, self.items[cell.item_id], cell, answers)
 
 
 _NOT_YOURS = "this page is not yours any more: you were away for too long"
-
-_OPEN: tuple[ColumnElement[bool], ...] = (CellRow.rater_id.is_(None), CellRow.slot.is_not(None))
 
 
 def open_store(
@@ -674,99 +483,10 @@ def open_store(
     url = url or study.default_database
     database = open_database(url, create=create)
     if create:
-        _register(study, database, clock())
+        register(study, database, clock())
     return Store(study, database, clock=clock)
 
 
 def hash_token(token: str) -> str:
     """What is kept of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def document_sha256(study: Study) -> str:
-    """Hash of what the cells of a study depend on."""
-    return hashlib.sha256(study.document.model_dump_json().encode()).hexdigest()
-
-
-def _register(study: Study, database: Database, now: float) -> None:
-    """Write a study's items and cells, unless they are there."""
-    with database.writing() as session:
-        if session.scalar(select(StudyRow.id).where(StudyRow.uid == study.document.uid)):
-            return
-        row = StudyRow(
-            uid=study.document.uid,
-            document_sha256=document_sha256(study),
-            created_at=now,
-            num_joined=0,
-            num_withdrawn=0,
-        )
-        session.add(row)
-        session.flush()
-        items = [
-            {"study_id": row.id, "name": item.id, "block": item.block}
-            for item in study.items.values()
-        ]
-        _insert(session, ItemRow, items)
-        ids = dict(
-            session.execute(
-                select(ItemRow.name, ItemRow.id).where(ItemRow.study_id == row.id)
-            ).all()
-        )
-        cells = [{**cell, "study_id": row.id} for cell in plan_cells(study, ids)]
-        _insert(session, CellRow, cells)
-
-
-def plan_cells(study: Study, item_ids: Mapping[str, int]) -> list[dict[str, object]]:
-    """All ratings that a study wants, with sides and orders, as rows of the table `cell`."""
-    config = study.config
-    cells: list[dict[str, object]] = []
-    for block, items in study.blocks.items():
-        sides = side_table(
-            config.seed, block, num_items=len(items), num_slots=config.raters_per_item
-        )
-        for slot in range(config.raters_per_item):
-            cells += [
-                {
-                    "item_id": item_ids[item.id],
-                    "slot": slot,
-                    "a_first": sides[slot][index],
-                    "order_a": _order(config.seed, item, slot, "a", config.images_per_side),
-                    "order_b": _order(config.seed, item, slot, "b", config.images_per_side),
-                }
-                for index, item in enumerate(items)
-            ]
-    return cells
-
-
-def _insert(
-    session: Session, table: type[ItemRow | CellRow], rows: Sequence[Mapping[str, object]]
-) -> None:
-    for start in range(0, len(rows), INSERT_BATCH):
-        session.execute(insert(table), list(rows[start : start + INSERT_BATCH]))
-
-
-def _order(seed: int, item: Item, slot: int, side: str, num_images: int) -> str:
-    order = image_order(seed, item.id, slot=slot, side=side, num_images=num_images)
-    return " ".join(map(str, order))
-
-
-def _ordered(study: Study, model: str, item: Item, order: str) -> tuple[str, ...]:
-    keys = study.image_keys(model, item.prompt_id)
-    try:
-        return tuple(keys[int(index)] for index in order.split())
-    except IndexError as error:
-        raise StoreError(f"the images of {study.path} do not fit its votes; restore it") from error
-
-
-def _by_model(item: Item, shown: str, a_first: bool) -> str:
-    """An answer by model: `a`, `tie`, `b`, or that about a single set."""
-    if item.kind == "single" or shown == "tie":
-        return shown
-    return "a" if (shown == "first") == a_first else "b"
-
-
-def _by_place(item: Item, answer: str, a_first: bool) -> str:
-    """An answer by place: `first`, `tie`, `second`, or that about a single set."""
-    if item.kind == "single" or answer == "tie":
-        return answer
-    return "first" if (answer == "a") == a_first else "second"

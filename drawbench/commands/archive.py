@@ -83,7 +83,7 @@ def export(
     With --as label-studio: the tasks as JSON, and the labelling interface beside it as XML.
     """
     store = open_study(study, database)
-    from drawbench.exchange import label_studio_config, label_studio_tasks
+    from drawbench.label_studio import label_studio_config, label_studio_tasks
     from evalkit.results import write_atomically
 
     if form is ExportForm.LABEL_STUDIO:
@@ -111,7 +111,9 @@ def import_(
 ) -> None:
     """Take votes from elsewhere into a study, or match a crowd platform's batch with its raters."""
     store = open_study(study, database)
-    from drawbench.exchange import import_label_studio, import_votes_csv, match_batch
+    from drawbench.exchange import import_votes_csv
+    from drawbench.label_studio import import_label_studio
+    from drawbench.platforms import match_batch
 
     if form is ImportForm.BATCH:
         table = match_batch(store, file).table

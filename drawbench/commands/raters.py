@@ -53,7 +53,7 @@ def invite(
     """Make personal links. Each opens one rater's place; only their hashes are stored."""
     store = open_study(study, database)
     from drawbench.errors import StudyError
-    from drawbench.exchange import invitations
+    from drawbench.platforms import invitations
     from drawbench.votes import csv_text
     from evalkit.results import write_atomically
 
