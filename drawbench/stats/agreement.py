@@ -7,7 +7,7 @@ inflate agreement.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -303,7 +303,7 @@ def _views(rows: pd.DataFrame) -> Iterator[tuple[str | None, Unit, pd.DataFrame]
 
 def _agreement_of(
     metric: str,
-    names: tuple[str, str, str],
+    names: tuple[Hashable, ...],
     category: str | None,
     over: Unit,
     rows: pd.DataFrame,
