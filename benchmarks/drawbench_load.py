@@ -34,6 +34,7 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import func, select
 
+from drawbench.design import load_preset, make_config
 from drawbench.errors import RefusedError, StoreError
 from drawbench.exports import quota_frame
 from drawbench.making import make_study
@@ -42,7 +43,7 @@ from drawbench.rehearsal import simulated_answer
 from drawbench.simulate import DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.sources import open_source
 from drawbench.store import Rater, Store, open_store
-from drawbench.study import load_preset, load_study, make_config
+from drawbench.study import load_study
 from drawbench.suites import Suite, make_suite
 from drawbench.tables import HistoryRow, RaterRow, VoteRow
 

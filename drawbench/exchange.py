@@ -74,6 +74,7 @@ class _VoteRow:
     item: Item
     answer: str
     """By the models of the item, which may be those of the row swapped."""
+    answered_at: float | None
     cells: Mapping[Any, Any]
 
 
@@ -87,7 +88,7 @@ def _find_item(store: Store, row: Mapping[Any, Any], where: str) -> _VoteRow:
             continue
         if row["question"] not in [question.id for question in store.study.questions(item)]:
             raise VotesError(f"{where}: the study does not ask {row['question']!r}.")
-        return _VoteRow(item, by_item, row)
+        return _VoteRow(item, by_item, seconds_of(row.get("answered_at", ""), where), row)
     raise VotesError(
         f"{where}: the study does not compare {a!r} and {b!r} on prompt {row['prompt_id']!r}. "
         "Nothing was imported."
@@ -107,7 +108,7 @@ def _join_rows(rater: str, rows: Sequence[_VoteRow]) -> Rating:
             for row in rows
             if pd.notna(row.cells.get("response_s"))
         },
-        answered_at=seconds_of(cells.get("answered_at", "")),
+        answered_at=rows[0].answered_at,
         simulated=bool(cells.get("simulated", False)),
     )
 
@@ -235,9 +236,15 @@ def _write_answers(
     return len(rating.answers)
 
 
-def seconds_of(text: str) -> float | None:
-    """A time in ISO 8601 as seconds since 1970; None where there is none to read."""
+def seconds_of(text: str, where: str) -> float | None:
+    """A time in ISO 8601 as seconds since 1970; None where none is given.
+
+    Raises:
+        VotesError: It is no such time.
+    """
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
-    except ValueError:
-        return None
+    except ValueError as error:
+        raise VotesError(
+            f"{where}: {text!r} is no time. Write it as 2024-05-31T12:00:00+00:00, or leave it out."
+        ) from error

@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import select
 
+from drawbench.design import Question
 from drawbench.errors import DuplicateVoteError, VotesError
 from drawbench.exchange import ImportReport, Rating, seconds_of, write_ratings
 from drawbench.places import Place, by_model
 from drawbench.rating import question_text
 from drawbench.store import Store
-from drawbench.study import Question
 from drawbench.tables import CellRow
 from drawbench.votes import read_text
 
@@ -150,7 +150,7 @@ def _annotation(store: Store, annotation: Any, cell: CellRow, where: str) -> Rat
         a_first=cell.a_first,
         cell_id=cell.id,
         response_s={} if seconds is None else dict.fromkeys(answers, float(seconds)),
-        answered_at=seconds_of(str(annotation.get("created_at", ""))),
+        answered_at=seconds_of(str(annotation.get("created_at") or ""), where),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from drawbench.assignment import dice
+from drawbench.design import Kind, Question, StudyConfig, names_in
 from drawbench.errors import StudyError
 from drawbench.images import blind_copy, break_picture, least_alike, store_blind
 from drawbench.sample_study.draw import PRACTICE, draw_even, draw_odd
@@ -23,16 +24,12 @@ from drawbench.study import (
     RESERVED,
     ExtraItem,
     ImageEntry,
-    Kind,
     ModelCard,
-    Question,
     Study,
-    StudyConfig,
     StudyDocument,
     StudyPrompt,
     SuiteCard,
     load_study,
-    names_in,
 )
 from drawbench.suites import Suite
 from evalkit.errors import DataError

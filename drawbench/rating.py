@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from drawbench.design import Question
 from drawbench.errors import RefusedError
 from drawbench.places import Place
 from drawbench.sample_study.making import make_sample_study
 from drawbench.store import Rater, Store, open_store
-from drawbench.study import DOCUMENT, Question, Study, load_study
+from drawbench.study import DOCUMENT, Study, load_study
 from evalkit.errors import EvalkitError
 
 NoticeKind = Literal["welcome", "members_only", "unknown_link", "finished", "taken_over"]

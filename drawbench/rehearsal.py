@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from drawbench.assignment import dice
+from drawbench.design import Question
 from drawbench.errors import RefusedError
 from drawbench.places import Place
 from drawbench.simulate import RATER_PREFIX, SimulatedAnswer
 from drawbench.store import Joined, Rater, Store
-from drawbench.study import Question
 
 CLEAR_ANSWER_S = 3.0
 

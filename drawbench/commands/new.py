@@ -16,8 +16,9 @@ from drawbench.commands.options import DatabaseUrl, StudyPath
 from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
+    from drawbench.design import StudyConfig
     from drawbench.sources import ImageSource
-    from drawbench.study import Study, StudyConfig
+    from drawbench.study import Study
     from drawbench.suites import Suite
 
 
@@ -71,7 +72,7 @@ def new(
     database: DatabaseUrl = "",
 ) -> None:
     """Make a study: copy the images under blind names and lay out who sees what."""
-    from drawbench.study import load_preset, make_config, read_config_file
+    from drawbench.design import load_preset, make_config, read_config_file
 
     sources = _named_folders(models, "--models")
     given = {

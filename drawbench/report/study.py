@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from drawbench.design import StudyConfig, load_preset, make_config, preset_names
 from drawbench.errors import NoVotesError
 from drawbench.exports import raters_frame, ratings_frame, reports_frame
 from drawbench.report.card import ReportingCard
@@ -15,7 +16,7 @@ from drawbench.report.page import Context
 from drawbench.stats.raters import QualityRules
 from drawbench.stats.ratings import MeanRating, mean_ratings
 from drawbench.store import Store
-from drawbench.study import Study, StudyConfig, load_preset, make_config, preset_names
+from drawbench.study import Study
 
 NO_DEVIATION = frozenset(
     ("models", "reference", "title", "contact", "seed", "completion_code", "invited_only")

@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 
 from app.opening import shared_store
+from drawbench.design import load_preset, make_config
 from drawbench.making import make_study
 from drawbench.sources import open_source
 from drawbench.store import Store, open_store
-from drawbench.study import Study, load_preset, make_config
+from drawbench.study import Study
 from drawbench.suites import make_suite
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")

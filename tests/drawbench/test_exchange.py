@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ def test_a_second_import_of_the_same_file_is_refused_whole(
         (lambda lines: [*lines, lines[-1]], DuplicateVoteError, "both the vote of rater"),
         (lambda lines: [*lines[:-1], lines[-1].replace("tiny-", "other-")], VotesError, "does not"),
         (lambda lines: [*lines[:-1], lines[-1].replace("alignment", "colour")], VotesError, "ask"),
+        (
+            lambda lines: [*lines[:-1], re.sub(r"\d{4}-\d\d-\d\dT[^,]*", "noon", lines[-1])],
+            VotesError,
+            "'noon' is no time",
+        ),
     ],
 )
 def test_nothing_of_a_bad_file_is_imported(

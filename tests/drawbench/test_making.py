@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from drawbench.design import load_preset, make_config
 from drawbench.errors import StudyError
 from drawbench.images import blind_copy, least_alike
 from drawbench.making import make_study
 from drawbench.sample_study.making import make_sample_study
 from drawbench.sources import open_source
-from drawbench.study import Study, load_preset, make_config
+from drawbench.study import Study
 from drawbench.suites import Suite
 from evalkit.errors import DataError, MissingDataError, NotEnoughImagesError
 from evalkit.run import Outcome, RunFolder, WorkItem

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from drawbench.design import Question
 from drawbench.errors import RefusedError, StoreError
 from drawbench.exports import reports_frame, votes_frame
 from drawbench.rating import (
@@ -26,7 +27,7 @@ from drawbench.rating import (
     undo,
 )
 from drawbench.store import Store
-from drawbench.study import Question, Study
+from drawbench.study import Study
 
 NewStudy = Callable[..., Study]
 NewStore = Callable[[Study], Store]

@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from drawbench.design import StudyConfig, load_preset, make_config, preset_names, read_config_file
 from drawbench.errors import StudyError
 from drawbench.simulate import DRAWBENCH_SIZES
-from drawbench.study import (
-    Study,
-    StudyConfig,
-    StudyDocument,
-    load_preset,
-    load_study,
-    make_config,
-    preset_names,
-    read_config_file,
-)
+from drawbench.study import Study, StudyDocument, load_study
 from evalkit.errors import MissingDataError, UnknownNameError
 
 
