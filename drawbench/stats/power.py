@@ -94,6 +94,24 @@ class StudyPlan:
         )
         return float(np.sqrt(self.vote_variance(win_rate) * (weights**2 @ shape)))
 
+    def estimated_share(self, raters_per_category: float) -> float:
+        """What the analysis is expected to find of the true standard error, with so many raters.
+
+        Rater plus prompt less cell takes off what raters and prompts have in a cell along with its
+        noise, so of the prompts' part it misses 1 / R and of the raters' part 1 / P.
+        """
+        prompts = np.array(self.category_sizes, dtype=float)
+        of_raters = self.rater_correlation / raters_per_category
+        of_prompts = self.prompt_correlation / prompts
+        rest = (1 - self.rater_correlation - self.prompt_correlation) / (
+            raters_per_category * prompts
+        )
+        missed = of_raters * (1 - 1 / raters_per_category) / prompts
+        missed = missed + of_prompts * (1 - 1 / prompts) / raters_per_category
+        weights = prompts**2
+        true = weights @ (of_raters + of_prompts + rest)
+        return float(np.sqrt(1 - weights @ missed / true))
+
     def vote_variance(self, win_rate: float = 0.5) -> float:
         """Of one score; ties, worth 1/2, make it smaller.
 
@@ -208,16 +226,18 @@ def plan_looks(
     """Look after equal shares of raters, stopping as soon as |z| passes the boundary.
 
     "none" uses the ordinary 1.96 at every look, which finds differences that are not there; Pocock
-    (1977) raises it by a constant, O'Brien and Fleming (1979) most at the early looks.
+    (1977) raises it by a constant, O'Brien and Fleming (1979) most at the early looks. Early looks
+    have few raters and underestimate their standard error a little, which is allowed for.
     """
     if looks < 1 or looks > plan.raters_per_category:
         raise StudyError(f"{looks} looks: expected 1 to {plan.raters_per_category}, the raters.")
     raters = [plan.raters_per_category * look / looks for look in range(1, looks + 1)]
     errors = np.array([plan.standard_error(raters_per_category=share) for share in raters])
     information = errors[-1] ** 2 / errors**2
-    critical = critical_values(information, boundary=boundary, level=level)
-    rate = crossing_probability(information, critical)
-    ratio = _drift_for_power(information, critical, power) / _drift_for_power(
+    shares = np.array([plan.estimated_share(share) for share in raters])
+    critical = critical_values(information, boundary=boundary, level=level, shares=shares)
+    rate = crossing_probability(information, critical * shares)
+    ratio = _drift_for_power(information, critical * shares, power) / _drift_for_power(
         np.ones(1), critical_values(np.ones(1), level=level), power
     )
     return SequentialPlan(
@@ -231,9 +251,20 @@ def plan_looks(
 
 
 def critical_values(
-    information: Sequence[float] | Floats, *, boundary: Boundary = "none", level: float = LEVEL
+    information: Sequence[float] | Floats,
+    *,
+    boundary: Boundary = "none",
+    level: float = LEVEL,
+    shares: Floats | None = None,
 ) -> Floats:
-    """|z| at each look so that equal models are called different in 1 - `level` of studies."""
+    """|z| at each look so that equal models are called different in 1 - `level` of studies.
+
+    Args:
+        information: At each look, any unit.
+        boundary: Its shape; "none" is the ordinary value at every look.
+        level: Of the intervals.
+        shares: Expected estimate of the standard error by the true one, at each look; None for 1.
+    """
     from scipy.optimize import brentq
     from scipy.special import ndtri
 
@@ -242,7 +273,8 @@ def critical_values(
     single = float(ndtri(0.5 + level / 2))
     if boundary == "none" or len(times) == 1:
         return single * shape
-    excess = lambda c: crossing_probability(times, c * shape) - (1 - level)  # noqa: E731
+    known = np.ones_like(times) if shares is None else shares
+    excess = lambda c: crossing_probability(times, c * shape * known) - (1 - level)  # noqa: E731
     return float(brentq(excess, single / 2, 2 * single + 2, xtol=1e-7)) * shape
 
 
