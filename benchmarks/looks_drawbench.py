@@ -5,8 +5,8 @@
 Equal models, five looks after equal shares of the raters; how often some look calls them different.
 The seed was fixed before the first run.
 
-Plans take a look's standard error for known. It is estimated from few raters at the first looks, and
-that the estimate varies is not in the plan; so the simulated share may be a little larger.
+Plans take a look's standard error for known. It is estimated from few raters at the first looks,
+and that the estimate varies is not in the plan; so the simulated share may be a little larger.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from drawbench.stats.raters import QualityRules
 
 
+REPORT_FOLDER = "report"
+
+
 class Ties(StrEnum):
     """What a tie counts."""
 
@@ -57,7 +60,10 @@ def results(
         typer.Option(help="CSV prompt_id, model, score[, metric] to hold against votes."),
     ] = None,
     card: Annotated[Path | None, typer.Option(help="TOML with the reporting card.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html and CSV tables.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.html and CSV tables; STUDY/report for a study."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write records here.")] = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for none.")] = 2000,
@@ -90,8 +96,9 @@ def results(
     if json_file is not None:
         write_records(json_file, all_records(analysis, context))
         typer.echo(f"records: {json_file}")
-    if out is not None:
-        typer.echo(f"report: {write_report(out, analysis, context)[0]}")
+    folder = out if out is not None or study is None else Path(study) / REPORT_FOLDER
+    if folder is not None:
+        typer.echo(f"report: {write_report(folder, analysis, context)[0]}")
 
 
 def _of_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from drawbench.errors import StudyError
 from drawbench.report.page import Context, render_page
 from drawbench.report.tables import prompts_csv, raters_csv, results_csv
 from drawbench.stats.analysis import Analysis, records
@@ -42,6 +43,9 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
 
     Returns:
         The files, the page first.
+
+    Raises:
+        StudyError: The folder can't be written.
     """
     folder, found = Path(folder), all_records(analysis, context)
     texts = {
@@ -50,8 +54,14 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
         "prompts.csv": prompts_csv(analysis),
         "raters.csv": raters_csv(analysis),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(folder / name, text.encode())
-    write_records(folder / "results.json", found)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_atomically(folder / name, text.encode())
+        write_records(folder / "results.json", found)
+    except OSError as error:
+        raise StudyError(
+            f"{folder}: the report can't be written ({error.strerror}). Name another folder with "
+            "--out."
+        ) from error
     return [folder / name for name in (*texts, "results.json")]

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drawbench.cli import app
+from drawbench.errors import StudyError
 from drawbench.report.study import card_of, context_of, images_of
 from drawbench.stats.analysis import WIN_RATE
 from drawbench.store import open_store
@@ -100,6 +101,20 @@ def test_images_are_the_blind_copies(new_study: Callable[..., Study]) -> None:
     assert len(paths) == 2
     assert all(path.parent == study.path / "images" for path in paths)
     assert images_of(study, "no-such-prompt", "north-model") == ()
+
+
+def test_the_report_lies_in_the_study_unless_told_and_says_where_it_can_not(
+    new_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    path = _filled(new_study(rows=ROWS))
+    done = RUNNER.invoke(app, ["results", str(path), "--resamples", "0"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert (path / "report" / "report.html").is_file()
+    taken = tmp_path / "taken"
+    taken.write_text("a file", "utf-8")
+    refused = RUNNER.invoke(app, ["results", str(path), "--resamples", "0", "--out", str(taken)])
+    assert isinstance(refused.exception, StudyError)
+    assert "can't be written" in str(refused.exception)
 
 
 def test_no_study_there(tmp_path: Path) -> None:
