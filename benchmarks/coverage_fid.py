@@ -1,11 +1,12 @@
 """Does the 95 % interval of fd_infinity hold? Simulations with a known truth.
 
-    python benchmarks/coverage_fid.py --repetitions 2000 --workers 2
+    python -m benchmarks.coverage_fid --out coverage.jsonl                # all of it, hours
+    python -m benchmarks.coverage_fid --out coverage.jsonl --minutes 4    # goes on where it stopped
 
 Features are drawn from distributions whose mean and covariance are known exactly, so that the true
 distance is known. Each repetition draws samples, a reference and a second model of the same
-distribution, and asks for the interval and for the paired test. Settings, sizes and seeds are fixed
-here and were fixed before any result was looked at:
+distribution, and asks for the interval and for the paired test. The seed of a repetition is made of
+its cell and its number, so that chunks, processes and order change nothing:
 
 - `gaussian`: N(m, S), anisotropic; `relu`: max(0, W z), skewed and sparse like a network's
   features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and beyond
@@ -15,8 +16,8 @@ here and were fixed before any result was looked at:
 
 Printed for each: coverage of the interval of fd_infinity and of the same interval around the
 plug-in value, ratio of the mean standard error to the Monte-Carlo deviation of fd_infinity, bias
-and deviation of Chong and Forsyth's line in 1 / n, and how often the paired test rejects the true
-null.
+and deviation of Chong and Forsyth's line in 1 / n (of the first 200 repetitions), and how often the
+paired test rejects the true null.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -43,12 +45,31 @@ SETTINGS = ("gaussian", "relu", "student", "elliptical")
 MULTIPLES = (2.5, 5.0, 10.0, 15.0)
 CORRELATION = 0.8
 DEGREES = 10
-SEED = 20_231
+SEED = 20_261_124
+BLOCK = 50
+"""Repetitions that are written at once; all cells grow evenly by them."""
+WITH_LINE = 200
+"""Repetitions that draw the line in 1 / n as well."""
 HEAD = (
     "| features | captions | n / d | truth | plug-in | fd_infinity | coverage | of plug-in | "
     "SE / MC | 1/n line: bias, SD (fd_infinity's) | null rejected |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table: what is drawn, and how much of it."""
+
+    setting: str
+    dim: int
+    multiple: float
+    matched: bool
+    seed: int = SEED
+
+    def __str__(self) -> str:
+        kind = "matched" if self.matched else "independent"
+        return f"{self.setting}/{kind}/{self.multiple:g}x{self.dim}/seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -77,18 +98,15 @@ class Repetition:
     value: float
     corrected: float
     standard_error: float
-    line: float
     p_value: float
+    line: float | None
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """One row of the table."""
+    """What all repetitions of a cell gave."""
 
-    setting: str
-    matched: bool
-    multiple: float
-    dim: int
+    cell: Cell
     repetitions: int
     truth: float
     mean_plug_in: float
@@ -103,9 +121,9 @@ class Coverage:
 
 
 @lru_cache
-def world(setting: str, dim: int) -> World:
+def world(setting: str, dim: int, seed: int) -> World:
     """The two distributions of a setting; a model whose distance is about a tenth of its spread."""
-    rng = np.random.default_rng([SEED, SETTINGS.index(setting), dim])
+    rng = np.random.default_rng([seed, SETTINGS.index(setting), dim])
     scale = np.exp(rng.normal(size=dim) * 0.5)
     fake_map = rng.normal(size=(dim, dim)) / np.sqrt(dim) * scale
     real_map = fake_map + 0.2 * rng.normal(size=(dim, dim)) / np.sqrt(dim) * scale
@@ -119,12 +137,13 @@ def world(setting: str, dim: int) -> World:
     return World(setting, fake_map, real_map, shift, truth)
 
 
-def simulate(setting: str, dim: int, multiple: float, matched: bool, repetition: int) -> Repetition:
+def simulate(cell: Cell, repetition: int) -> Repetition:
     """One repetition, seeded by what it is."""
-    key = [SEED, SETTINGS.index(setting), dim, int(10 * multiple), int(matched), repetition]
+    name, matched = SETTINGS.index(cell.setting), cell.matched
+    key = [cell.seed, name, cell.dim, int(10 * cell.multiple), int(matched), repetition]
     rng = np.random.default_rng(key)
-    n = round(multiple * dim)
-    place = world(setting, dim)
+    n, dim = round(cell.multiple * cell.dim), cell.dim
+    place = world(cell.setting, dim, cell.seed)
     captions = rng.normal(size=(n, dim))
     first, second, real = (
         _correlated(captions, CORRELATION if matched else 0.0, rng) for _ in range(3)
@@ -135,8 +154,8 @@ def simulate(setting: str, dim: int, multiple: float, matched: bool, repetition:
     paired = paired_frechet_difference(x, other, y, first_ids=ids, second_ids=ids, real_ids=ids)
     assert found.corrected is not None
     assert found.standard_error is not None
-    line = line_in_inverse_n(x, y, rng)
-    return Repetition(found.value, found.corrected, found.standard_error, line, paired.p_value)
+    line = line_in_inverse_n(x, y, rng) if repetition < WITH_LINE else None
+    return Repetition(found.value, found.corrected, found.standard_error, paired.p_value, line)
 
 
 def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
@@ -154,46 +173,90 @@ def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) ->
     return float(np.polyfit(1 / sizes, values, 1)[1])
 
 
-def summarise(
-    setting: str, dim: int, multiple: float, matched: bool, found: list[Repetition]
-) -> Coverage:
+def summarise(cell: Cell, found: list[Repetition]) -> Coverage:
     """One row from all repetitions of a cell."""
-    truth = world(setting, dim).truth
-    columns = {
-        name: np.array([getattr(r, name) for r in found])
-        for name in ("value", "corrected", "standard_error", "line", "p_value")
-    }
-    reach = 1.959964 * columns["standard_error"]
-    deviation = float(columns["corrected"].std(ddof=1))
+    truth = world(cell.setting, cell.dim, cell.seed).truth
+    value, corrected, error, p_value = np.array(
+        [(r.value, r.corrected, r.standard_error, r.p_value) for r in found]
+    ).T
+    lines = np.array([r.line for r in found if r.line is not None])
+    deviation = float(corrected.std(ddof=1))
     return Coverage(
-        setting=setting,
-        matched=matched,
-        multiple=multiple,
-        dim=dim,
+        cell=cell,
         repetitions=len(found),
         truth=truth,
-        mean_plug_in=float(columns["value"].mean()),
-        mean_corrected=float(columns["corrected"].mean()),
-        coverage=float((np.abs(columns["corrected"] - truth) <= reach).mean()),
-        coverage_plug_in=float((np.abs(columns["value"] - truth) <= reach).mean()),
-        error_ratio=float(columns["standard_error"].mean()) / deviation,
+        mean_plug_in=float(value.mean()),
+        mean_corrected=float(corrected.mean()),
+        coverage=float((np.abs(corrected - truth) <= 1.959964 * error).mean()),
+        coverage_plug_in=float((np.abs(value - truth) <= 1.959964 * error).mean()),
+        error_ratio=float(error.mean()) / deviation,
         deviation=deviation,
-        line_bias=float(columns["line"].mean()) - truth,
-        line_deviation=float(columns["line"].std(ddof=1)),
-        rejected=float((columns["p_value"] < 0.05).mean()),
+        line_bias=float(lines.mean()) - truth,
+        line_deviation=float(lines.std(ddof=1)),
+        rejected=float((p_value < 0.05).mean()),
     )
 
 
-def run_cell(setting: str, dim: int, multiple: float, matched: bool, repetitions: int) -> Coverage:
+def run_cell(cell: Cell, repetitions: int) -> Coverage:
     """All repetitions of one cell."""
-    found = [simulate(setting, dim, multiple, matched, r) for r in range(repetitions)]
-    return summarise(setting, dim, multiple, matched, found)
+    return summarise(cell, [simulate(cell, r) for r in range(repetitions)])
 
 
-def line(r: Coverage) -> str:
-    """One row as Markdown."""
+def run_block(block: tuple[Cell, int]) -> list[dict[str, object]]:
+    """The rows of a file for one block of repetitions, from the given number on."""
+    cell, start = block
+    return [
+        {"cell": str(cell), "repetition": r, **asdict(simulate(cell, r))}
+        for r in range(start, start + BLOCK)
+    ]
+
+
+def read(path: Path) -> dict[str, dict[int, Repetition]]:
+    """What was simulated so far, by cell and repetition; a line cut short is left out."""
+    found: dict[str, dict[int, Repetition]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        cell, number = row.pop("cell"), row.pop("repetition")
+        found.setdefault(cell, {})[number] = Repetition(**row)
+    return found
+
+
+def missing_blocks(
+    cells: list[Cell], done: dict[str, dict[int, Repetition]], repetitions: int
+) -> Iterator[tuple[Cell, int]]:
+    """Blocks that are still to be simulated, all cells growing evenly."""
+    for start in range(0, repetitions, BLOCK):
+        for cell in cells:
+            if any(r not in done.get(str(cell), {}) for r in range(start, start + BLOCK)):
+                yield cell, start
+
+
+def extend(
+    cells: list[Cell], path: Path, repetitions: int, workers: int, minutes: float | None
+) -> None:
+    """Simulate what is missing, appending to the file, for no longer than the minutes given."""
+    stop = time.monotonic() + 60 * minutes if minutes else float("inf")
+    blocks = missing_blocks(cells, read(path), repetitions)
+    with path.open("a") as out, ProcessPoolExecutor(workers) as pool:
+        if out.tell():
+            out.write("\n")  # in case the last line was cut short
+        while time.monotonic() < stop:
+            batch = [block for _, block in zip(range(workers), blocks, strict=False)]
+            if not batch:
+                return
+            for rows in pool.map(run_block, batch):
+                out.write("".join(json.dumps(row) + "\n" for row in rows))
+            out.flush()
+
+
+def markdown(r: Coverage) -> str:
+    """One row of the table."""
+    cell = r.cell
     return (
-        f"| {r.setting} | {'matched' if r.matched else 'independent'} | {r.multiple:g} "
+        f"| {cell.setting} | {'matched' if cell.matched else 'independent'} | {cell.multiple:g} "
         f"| {r.truth:.3f} | {r.mean_plug_in:.3f} | {r.mean_corrected:.3f} | {r.coverage:.1%} "
         f"| {r.coverage_plug_in:.1%} | {r.error_ratio:.2f} "
         f"| {r.line_bias:+.3f}, {r.line_deviation:.3f} ({r.deviation:.3f}) | {r.rejected:.1%} |"
@@ -201,34 +264,35 @@ def line(r: Coverage) -> str:
 
 
 def main() -> None:
-    """Run all cells and print the table."""
+    """Simulate what is missing and print the table of what is there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=2000)
+    parser.add_argument("--out", type=Path, required=True, help="file to extend, JSON lines")
+    parser.add_argument("--reps", type=int, default=2000, help=f"rounded up to {BLOCK}")
+    parser.add_argument("--minutes", type=float, help="stop after so long; 0 only prints the table")
     parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--settings", nargs="+", default=SETTINGS, choices=SETTINGS)
+    parser.add_argument("--settings", nargs="+", default=SETTINGS[:3], choices=SETTINGS)
     parser.add_argument("--multiples", nargs="+", type=float, default=MULTIPLES)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     cells = [
-        (setting, arguments.dim, multiple, matched, arguments.repetitions)
+        Cell(setting, arguments.dim, multiple, matched, arguments.seed)
         for setting in arguments.settings
         for matched in (False, True)
         for multiple in arguments.multiples
     ]
-    started = time.perf_counter()
-    with ProcessPoolExecutor(arguments.workers) as pool:
-        rows = []
-        print("\n".join(HEAD))
-        for row in pool.map(run_cell, *zip(*cells, strict=True)):
-            rows.append(row)
-            print(line(row), flush=True)
+    if arguments.minutes != 0:
+        extend(cells, arguments.out, arguments.reps, arguments.workers, arguments.minutes)
+    print("\n".join(HEAD))
+    found = read(arguments.out)
+    counts = [len(found.get(str(cell), {})) for cell in cells]
+    for cell, count in zip(cells, counts, strict=True):
+        if count > 1:
+            print(markdown(summarise(cell, list(found[str(cell)].values()))))
     print(
-        f"\nd = {arguments.dim}, {arguments.repetitions} repetitions a row, seed {SEED}, "
-        f"{time.perf_counter() - started:.0f} s"
+        f"\nd = {arguments.dim}, {min(counts)} to {max(counts)} repetitions a row, "
+        f"seed {arguments.seed}"
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
 def _features(

@@ -39,6 +39,7 @@ from evalkit.metrics.moments import Moments
 DEFAULT_SPLITS = 8
 """Halvings that are averaged; more cost time and change the corrected value's noise little."""
 _SKEWED_SHARE = 1.5
+_Halves = tuple[Moments, Moments]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,14 +352,19 @@ class _Problem:
             self.clusters.part(fake, real),
         )
 
-    def half_distance(self, fake_half: np.ndarray, real_half: np.ndarray) -> float:
+    def half_distance(
+        self, fake_half: np.ndarray, real_half: np.ndarray, reals: _Halves | None = None
+    ) -> float:
         """Mean distance of both halves of one halving."""
         fakes = _halves(self.fake, self.fake_moments, fake_half)
-        if self.real is None:
-            reals = (self.real_moments, self.real_moments)
-        else:
-            reals = _halves(self.real, self.real_moments, real_half)
+        reals = reals or self.real_halves(real_half)
         return (frechet_distance(fakes[0], reals[0]) + frechet_distance(fakes[1], reals[1])) / 2
+
+    def real_halves(self, real_half: np.ndarray) -> _Halves:
+        """Moments of both halves of the reference; of statistics, twice themselves."""
+        if self.real is None:
+            return self.real_moments, self.real_moments
+        return _halves(self.real, self.real_moments, real_half)
 
 
 @dataclass
@@ -416,9 +422,10 @@ class _Joint:
         for split in range(splits):
             fake, real = self.codes.halve(np.random.default_rng([seed, split]))
             in_first, in_second = fake[: self.first.n], fake[self.first.n :]
+            reals = self.first.real_halves(real)
             found.append(
-                self.first.half_distance(in_first, real)
-                - self.second.half_distance(in_second, real)
+                self.first.half_distance(in_first, real, reals)
+                - self.second.half_distance(in_second, real, reals)
             )
         return found
 
@@ -437,7 +444,7 @@ def _some(features: Any, chosen: np.ndarray) -> Any:
     return features.subset(rows) if hasattr(features, "subset") else features[rows]
 
 
-def _halves(features: Any, whole: Moments, half: np.ndarray) -> tuple[Moments, Moments]:
+def _halves(features: Any, whole: Moments, half: np.ndarray) -> _Halves:
     first = Moments(whole.dim)
     rows = np.flatnonzero(half)
     for start in range(0, len(rows), _HALF_ROWS):

@@ -240,9 +240,9 @@ class TestCoverage:
 
     @pytest.mark.parametrize("matched", [False, True])
     def test_interval_and_paired_test(self, matched: bool) -> None:
-        from benchmarks.coverage_fid import run_cell
+        from benchmarks.coverage_fid import Cell, run_cell
 
-        row = run_cell("gaussian", 8, 10.0, matched, self.REPETITIONS)
+        row = run_cell(Cell("gaussian", 8, 10.0, matched), self.REPETITIONS)
         low, high = binom.interval(0.999, self.REPETITIONS, 0.95)
         assert low <= row.coverage * self.REPETITIONS <= high
         assert row.coverage_plug_in < row.coverage
