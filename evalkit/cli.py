@@ -6,6 +6,7 @@ Nothing heavy is imported here: each command imports what it needs when it is ca
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ import typer
 
 from evalkit.commands.arguments import named_paths, torch_device
 from evalkit.errors import ConfigError, EvalkitError
+from evalkit.options import MeasureOptions, measuring
 
 if TYPE_CHECKING:
     from evalkit.generation import GenerationOptions
@@ -28,6 +30,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make or find a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+plan_app = typer.Typer(help="How many images a comparison needs.", no_args_is_help=True)
+app.add_typer(plan_app, name="plan")
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="MODEL[:PRESET], see `evalkit list models`.")
@@ -46,15 +50,17 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images sampled at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; runs/... unless given.")]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH of local weights; repeatable.")]
-Features = Annotated[
-    str, typer.Option(help="inception (FID), shapes-clip or an open_clip model (FD).")
-]
-InceptionWeights = Annotated[Path | None, typer.Option(help="File of Inception weights.")]
-ClipModel = Annotated[
-    str | None,
-    typer.Option(help="Scores image and caption; shapes-clip for shapes, else ViT-L/14."),
+Against = Annotated[
+    str, typer.Option("--against", help="Data set, folder of images or statistics file.")
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the records here as well.")]
+
+_OF_OTHER_METRICS = (
+    "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
+    "neighbours", "distractors", "metrics", "num_influential",
+)  # fmt: skip
+_NOT_OF_A_PLAN = (*_OF_OTHER_METRICS, "halvings")
+_NOT_OF_STATISTICS = (*_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "seed")
 
 
 class Kind(StrEnum):
@@ -67,8 +73,10 @@ class Kind(StrEnum):
 
 
 @app.command()
+@measuring()
 def fid(
     model: Model,
+    measure: MeasureOptions,
     coco: Coco = False,
     data: Data = None,
     coco_root: CocoRoot = None,
@@ -79,27 +87,18 @@ def fid(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
-    features: Features = "inception",
-    inception_weights: InceptionWeights = None,
-    clip_model: ClipModel = None,
     weights: Weights = None,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
     """Generate (or resume), measure and report: FID, CLIP score and their kin."""
     from evalkit.commands.fid import fid as run
-    from evalkit.measurement import MeasureOptions
 
     options = _generation(
         model, coco, data, coco_root, n, guidance, steps, sampler, seed, batch_size, device,
         weights, out,
     )  # fmt: skip
-    measure = MeasureOptions(
-        features=features,
-        inception_weights=inception_weights,
-        clip_model=clip_model,
-        device=options.device,
-    )
+    measure = replace(measure, device=options.device)
     run(options, measure, json_file=json_file, command=_command_line())
 
 
@@ -131,53 +130,106 @@ def generate(
 
 
 @app.command()
+@measuring(flags={"batch_size": "--batch-size", "seed": "--seed"})
 def score(
     samples: Annotated[str, typer.Argument(help="Run folder, folder of images, zip, tar or npz.")],
-    against: Annotated[
-        str, typer.Option("--against", help="Data set, folder of images or statistics file.")
-    ],
-    metrics: Annotated[
-        str | None, typer.Option(help="Comma-separated, see `evalkit list metrics`.")
-    ] = None,
-    features: Features = "inception",
-    inception_weights: InceptionWeights = None,
-    clip_model: ClipModel = None,
-    resize: Annotated[
-        str, typer.Option(help="tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics.")
-    ] = "tf1",
-    crop: Annotated[
-        str | None, typer.Option(help="Of the reference: none, center or squash.")
-    ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Of the reference, in px.")] = None,
+    against: Against,
+    measure: MeasureOptions,
     coco_root: CocoRoot = None,
-    batch_size: BatchSize = 32,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode.")] = None,
-    precision: Annotated[str, typer.Option(help="float32 or bf16.")] = "float32",
     device: Device = "auto",
-    seed: Seed = 0,
-    skip_bad: Annotated[bool, typer.Option(help="Leave out images that can't be read.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Measure images that are there, against a reference."""
     from evalkit.commands.score import score as run
-    from evalkit.measurement import MeasureOptions
 
-    options = MeasureOptions(
-        metrics=tuple(metrics.split(",")) if metrics else None,
-        features=features,
-        inception_weights=inception_weights,
-        clip_model=clip_model,
-        resize=resize,
-        crop=crop,
-        size_px=size,
-        batch_size=batch_size,
-        workers=workers,
-        precision=precision,
-        device=torch_device(device),
-        seed=seed,
-        skip_bad=skip_bad,
-    )
-    run(samples, against, options, coco_root=coco_root, json_file=json_file)
+    measure = replace(measure, device=torch_device(device))
+    run(samples, against, measure, coco_root=coco_root, json_file=json_file)
+
+
+@app.command()
+@measuring(flags={"batch_size": "--batch-size", "seed": "--seed"})
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more, each [NAME=]RUN, a folder, zip, tar or npz.")
+    ],
+    measure: MeasureOptions,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="The reference; the runs' own data set unless given."),
+    ] = None,
+    coco_root: CocoRoot = None,
+    device: Device = "auto",
+    html: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
+    json_file: JsonFile = None,
+) -> None:
+    """Models by metrics with intervals, and the paired difference of each two."""
+    from evalkit.commands.compare import compare as run
+
+    measure = replace(measure, device=torch_device(device))
+    run(
+        runs, against, measure,
+        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+    )  # fmt: skip
+
+
+@plan_app.command("fid")
+@measuring(flags={"batch_size": "--batch-size", "seed": "--seed"}, without=_NOT_OF_A_PLAN)
+def plan_fid(
+    pilot: Annotated[str, typer.Argument(help="Samples of one model: a run, folder, zip, ...")],
+    difference: Annotated[float, typer.Option(help="Difference of distances to be found.")],
+    measure: MeasureOptions,
+    second: Annotated[
+        str | None, typer.Option(help="Samples of the other model on the same captions.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="The reference; the run's own data set unless given."),
+    ] = None,
+    power: Annotated[float, typer.Option(help="Probability wanted of finding it.")] = 0.8,
+    coco_root: CocoRoot = None,
+    device: Device = "auto",
+    json_file: JsonFile = None,
+) -> None:
+    """Images needed to tell a difference of FID from chance, by a pilot."""
+    from evalkit.commands.plan import plan_frechet as run
+
+    measure = replace(measure, device=torch_device(device))
+    run(
+        pilot, second, against, measure,
+        difference=difference, power=power, coco_root=coco_root, json_file=json_file,
+    )  # fmt: skip
+
+
+@app.command()
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_STATISTICS)
+def statistics(
+    images: Annotated[str, typer.Argument(help="Data set, run, folder, zip, tar or npz.")],
+    out: Annotated[Path, typer.Option(help="The .npz to write.")],
+    measure: MeasureOptions,
+    spatial: Annotated[
+        bool, typer.Option("--spatial", help="With mu_s and sigma_s for sFID, as ADM has them.")
+    ] = False,
+    coco_root: CocoRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Write mean and covariance of a set, for `--against` and for other tools."""
+    from evalkit.commands.statistics import statistics as run
+
+    measure = replace(measure, device=torch_device(device))
+    run(images, out, measure, spatial=spatial, coco_root=coco_root)
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all stored features.")] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of stored features; in the cache unless given.")
+    ] = None,
+) -> None:
+    """Show the stored features, or clear them."""
+    from evalkit.commands.cache import cache as run
+
+    run(store, clear=clear)
 
 
 @app.command()

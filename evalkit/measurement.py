@@ -8,22 +8,22 @@ this version's zero-shot COCO protocol says. Samples are taken as the model made
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, cast, get_args
 
 from evalkit.datasets.base import Caption, CaptionedImages
-from evalkit.errors import ConfigError, MissingWeightsError
+from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory, silent
-from evalkit.features.clip import SHAPES_CLIP, load_clip
+from evalkit.features.clip import SHAPES_CLIP
 from evalkit.features.inception import find_inception_weights
-from evalkit.features.pipeline import encode_texts, extract_set
-from evalkit.features.sources import ImageItem, Preparation
-from evalkit.features.store import FeatureStore
+from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
-from evalkit.metrics.clip_score import clip_cosines
+from evalkit.images import Filter
+from evalkit.metrics.clip_score import pair_scores
 from evalkit.metrics.composition import composition_records
-from evalkit.metrics.score import ScoreOptions, score_sets
+from evalkit.metrics.score import Measurer, ScoreOptions, load_extractor
+from evalkit.metrics.task import INCEPTION, Task, extractor_key
+from evalkit.options import MeasureOptions
 from evalkit.results import ResultRecord
 from evalkit.run import ManifestRow, RunFolder
 
@@ -32,26 +32,6 @@ DEFAULT_CLIP = "ViT-L/14"
 NATIVE = ("shapes",)
 """Data sets whose images are measured as they are."""
 PROTOCOL_SIZE_PX = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasureOptions:
-    """What a user can choose about a measurement."""
-
-    metrics: tuple[str, ...] | None = None
-    """Names of `evalkit list metrics`; None: the Fréchet distance, and CLIP score with captions."""
-    features: str = "inception"
-    inception_weights: Path | None = None
-    clip_model: str | None = None
-    resize: str = "tf1"
-    crop: str | None = None
-    size_px: int | None = None
-    batch_size: int = 32
-    workers: int | None = None
-    precision: str = "float32"
-    device: str = "cpu"
-    seed: int = 0
-    skip_bad: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +51,24 @@ def check_extractors(options: MeasureOptions) -> None:
         MissingWeightsError: The weights are neither given, cached nor downloadable.
         UnknownNameError: No such features.
     """
-    if options.features == "inception":
+    if options.features == INCEPTION:
         find_inception_weights(options.inception_weights)
     else:
-        load_clip(options.features)
+        load_extractor(extractor_key(options.features), ScoreOptions(precision=options.precision))
 
 
-def run_items(run: RunFolder, rows: Sequence[ManifestRow]) -> list[ImageItem]:
-    """The images of a run that came out, with what they were made from."""
+def run_items(
+    run: RunFolder,
+    rows: Sequence[ManifestRow],
+    categories: Mapping[str, str | None] | None = None,
+) -> list[ImageItem]:
+    """The images of a run that came out, with what they were made from.
+
+    Args:
+        run: The run.
+        rows: Its manifest.
+        categories: Category of each caption, by its id.
+    """
     return [
         ImageItem(
             path=run.image_path(row),
@@ -86,6 +76,7 @@ def run_items(run: RunFolder, rows: Sequence[ManifestRow]) -> list[ImageItem]:
             caption=row.prompt,
             caption_id=row.caption_id,
             image_id=row.image_id,
+            category=(categories or {}).get(row.caption_id),
         )
         for row in rows
         if row.file is not None
@@ -97,21 +88,16 @@ def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
     return [ImageItem(path=dataset.image_path(i), image_id=i) for i in dataset.image_ids]
 
 
-def score_options(options: MeasureOptions, dataset: str, store: Path | None = None) -> ScoreOptions:
+def score_options(options: MeasureOptions, dataset: str) -> ScoreOptions:
     """Options of the metrics, with the reference prepared as the data set's protocol says."""
+    names = {f.name for f in fields(ScoreOptions)} & {f.name for f in fields(MeasureOptions)}
+    same = {name: getattr(options, name) for name in names - {"clip_model"}}
     return ScoreOptions(
-        features=options.features,
-        inception_weights=options.inception_weights,
-        resize=options.resize,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        device=options.device,
-        precision=options.precision,
+        **same,
+        splits=options.halvings,
         clip_model=options.clip_model or default_clip(dataset),
-        seed=options.seed,
-        store=store,
+        sample_preparation=sample_preparation(options),
         reference_preparation=reference_preparation(dataset, options),
-        skip_bad=options.skip_bad,
     )
 
 
@@ -121,17 +107,46 @@ def default_clip(dataset: str) -> str:
 
 
 def reference_preparation(dataset: str, options: MeasureOptions) -> Preparation:
-    """What happens to a reference image before the extractor's own resizing."""
-    if options.crop == "none":
-        return Preparation(size_px=options.size_px)
+    """What happens to a reference image before the extractor's own resizing.
+
+    Raises:
+        ConfigError: An unknown crop or filter.
+    """
     if options.crop is None and options.size_px is None and dataset in NATIVE:
         return Preparation()
-    if options.crop not in (None, "center", "squash"):
-        raise ConfigError(f"--crop {options.crop!r} is unknown; use none, center or squash")
+    crop = _checked_crop(options.crop or "center", "--crop")
+    whole = crop == "none"
     return Preparation(
-        crop=options.crop or "center",  # type: ignore[arg-type]
-        size_px=options.size_px or PROTOCOL_SIZE_PX,
+        crop=crop,
+        size_px=options.size_px if whole else options.size_px or PROTOCOL_SIZE_PX,
+        filter=_checked_filter(options.filter),
     )
+
+
+def sample_preparation(options: MeasureOptions) -> Preparation:
+    """What happens to a sample before the extractor's own resizing: nothing unless asked for.
+
+    Raises:
+        ConfigError: An unknown crop or filter.
+    """
+    crop = _checked_crop(options.sample_crop, "--sample-crop")
+    if crop == "squash" and options.sample_size_px is None:
+        raise ConfigError("--sample-crop squash needs --sample-size, the size to squash to")
+    return Preparation(
+        crop=crop, size_px=options.sample_size_px, filter=_checked_filter(options.filter)
+    )
+
+
+def _checked_crop(crop: str, flag: str) -> Crop:
+    if crop not in get_args(Crop):
+        raise ConfigError(f"{flag} {crop!r} is unknown; use none, center or squash")
+    return cast(Crop, crop)
+
+
+def _checked_filter(name: str) -> Filter:
+    if name not in get_args(Filter):
+        raise ConfigError(f"--filter {name!r} is unknown; use {', '.join(get_args(Filter))}")
+    return cast(Filter, name)
 
 
 def measure_run(
@@ -145,72 +160,41 @@ def measure_run(
     """
     run, dataset = prepared.run, prepared.dataset
     rows = run.rows()
-    metrics, clip_failure = _without_missing_clip(
-        options.metrics or default_metrics(options), options, dataset.name, len(rows)
-    )
-    records = score_sets(
-        run_items(run, rows),
+    shown = [row for row in rows if row.file is not None]
+    categories = {caption.id: caption.category for caption in prepared.captions}
+    measurer = Measurer.of(
         reference_items(dataset),
-        metrics,
+        options.metrics or default_metrics(options),
         score_options(options, dataset.name),
         progress,
     )
-    records += clip_failure
+    measured = measurer.measure(run_items(run, rows, categories))
+    records = measurer.records(measured)
     if dataset.name in NATIVE and run.config["conditioning"] == "text":
         records += _composition(run, rows, prepared.captions)
     context = {**run_fingerprint(run), "reference": f"all images of {dataset.name}"}
     subject = run.config["display_name"]
-    clip_name = options.clip_model or default_clip(dataset.name)
     return Measured(
         records=[r.with_context(subject=subject, fingerprint=context) for r in records],
-        clip_scores=_clip_scores(run, rows, records, options, clip_name, progress),
+        clip_scores=_clip_scores(measured.tasks.get("clip-score"), shown),
         clip_name="CLIP score",
     )
 
 
 def default_metrics(options: MeasureOptions) -> tuple[str, ...]:
     """The Fréchet distance of the features asked for, and the CLIP score."""
-    return ("fid" if options.features == "inception" else "fd", "clip-score")
+    return ("fid" if options.features == INCEPTION else "fd", "clip-score")
 
 
-def _without_missing_clip(
-    metrics: Sequence[str], options: MeasureOptions, dataset: str, n: int
-) -> tuple[list[str], list[ResultRecord]]:
-    """The metrics that can be computed, and a failed CLIP score where its weights can't be had."""
-    if "clip-score" not in metrics:
-        return list(metrics), []
-    try:
-        load_clip(options.clip_model or default_clip(dataset), device=options.device)
-    except MissingWeightsError as error:
-        failed = ResultRecord(
-            metric="clip-score",
-            value=None,
-            n=n,
-            direction="higher",
-            state="failed",
-            reason=str(error),
-        )
-        return [name for name in metrics if name != "clip-score"], [failed]
-    return list(metrics), []
-
-
-def _clip_scores(
-    run: RunFolder,
-    rows: Sequence[ManifestRow],
-    records: Sequence[ResultRecord],
-    options: MeasureOptions,
-    clip_name: str,
-    progress: ProgressFactory,
-) -> dict[int, float]:
-    """100 cos of each image and its caption; the features are in the store by now."""
-    if not any(record.metric == "clip-score" and record.state == "ok" for record in records):
+def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:
+    """Score of each image and its caption, by index in the run; empty where there is none."""
+    if task is None or not task.captions:
         return {}
-    shown = [row for row in rows if row.file is not None]
-    clip, store = load_clip(clip_name, device=options.device), FeatureStore()
-    images = extract_set(run_items(run, shown), [clip], store=store, progress=progress)
-    texts = encode_texts([row.prompt or "" for row in shown], clip, store=store)
-    cosines = clip_cosines(images.of(clip)[:], texts[:])
-    return {row.index: 100 * float(cos) for row, cos in zip(shown, cosines, strict=True)}
+    pairs = pair_scores(task)
+    return {
+        shown[place].index: float(score)
+        for place, score in zip(task.samples.kept, pairs, strict=True)
+    }
 
 
 def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evalkit.commands.influence import influence_galleries
 from evalkit.errors import RunFolderError
 from evalkit.generation import run_fingerprint
 from evalkit.measurement import failures
@@ -55,7 +56,9 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
             f"{config['dataset']['n']:,} captions of {config['dataset']['name']}?"
         ),
         records=records,
-        galleries=_galleries(run, rows, kept.get("scores", {}), kept.get("score_name", "")),
+        galleries=_galleries(
+            run, rows, records, kept.get("scores", {}), kept.get("score_name", "")
+        ),
         fingerprint={**run_fingerprint(run), **({"command": command} if command else {})},
         warnings=_warnings(rows),
         timings=kept.get("timings", {}),
@@ -78,7 +81,11 @@ def _kept(run: RunFolder) -> dict[str, Any]:
 
 
 def _galleries(
-    run: RunFolder, rows: Sequence[ManifestRow], scores: Mapping[str, float], name: str
+    run: RunFolder,
+    rows: Sequence[ManifestRow],
+    records: Sequence[ResultRecord],
+    scores: Mapping[str, float],
+    name: str,
 ) -> list[Gallery]:
     def sample(row: ManifestRow) -> ReportSample:
         return ReportSample(
@@ -112,7 +119,7 @@ def _galleries(
                 samples=[sample(row) for row in ranked[:EXTREMES]],
             ),
         ]
-    return galleries
+    return galleries + influence_galleries(records, rows, sample)
 
 
 def _warnings(rows: Sequence[ManifestRow]) -> list[str]:

@@ -24,6 +24,13 @@ class Caption:
     """Class for class-conditional models, where there is one."""
     scene: Mapping[str, Any] | None = None
     """Ground truth for `composition`, where there is one (`shapes_scene.Scene.to_json`)."""
+    kind: str | None = None
+    """Category of a table of captions, where it has one."""
+
+    @property
+    def category(self) -> str | None:
+        """Kind of the caption, where the data set tells kinds apart: its own, or its scene's."""
+        return self.kind or (self.scene or {}).get("kind")
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ def load_image_folder(
 
     Hidden files and folders are passed over. Captions come from a table with the columns
     `file_name`, `text` and, if it has one, `id` (else the id is the file name, and of its second
-    caption `NAME#2`).
+    caption `NAME#2`) and `category`.
 
     Args:
         root: The folder.
@@ -69,7 +69,8 @@ def _read_captions(path: Path, files: Mapping[str, str]) -> tuple[Caption, ...]:
         if caption_id in captions:
             raise DataError(f"{where}: caption id {caption_id!r} occurs twice.")
         text = _column(row, "text", where)
-        captions[caption_id] = Caption(caption_id, file_name, text)
+        kind = _column(row, "category", where) if row.get("category") else None
+        captions[caption_id] = Caption(caption_id, file_name, text, kind=kind)
     if not captions:
         raise DataError(f"{path}: no captions in it; expected the columns file_name and text.")
     return tuple(sorted(captions.values(), key=lambda caption: id_order(caption.id)))

@@ -56,6 +56,8 @@ class ImageItem:
     """Id of that caption."""
     image_id: str | None = None
     """Id of the reference image that the caption belongs to; pairs samples with the reference."""
+    category: str | None = None
+    """Kind of the caption, where the data set tells kinds apart."""
 
     @property
     def name(self) -> str:

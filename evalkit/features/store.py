@@ -33,6 +33,8 @@ class StoredFeatures:
     folder: Path
     identity: Mapping[str, Any]
     num_shards: int
+    num_rows: int
+    """Images or captions, some perhaps twice where two processes added them at once."""
     size_bytes: int
 
 
@@ -56,17 +58,20 @@ class FeatureStore:
         for path in sorted(self.root.glob("*/identity.json")):
             shards = list(path.parent.glob("*.npy"))
             size = sum(shard.stat().st_size for shard in shards)
-            found.append(StoredFeatures(path.parent, _read_json(path), len(shards), size))
+            rows = sum(_num_rows(shard) for shard in shards)
+            found.append(StoredFeatures(path.parent, _read_json(path), len(shards), rows, size))
         return found
 
     def clear(self) -> int:
         """Delete all stored features, and return how many bytes that freed."""
         freed = 0
-        for stored in self.contents():
-            for path in [*stored.folder.glob("*.npy"), stored.folder / "identity.json"]:
+        for identity in self.root.glob("*/identity.json"):
+            folder = identity.parent
+            for path in [*folder.glob("*.npy"), *folder.glob("*.tmp"), identity]:
                 freed += path.stat().st_size
                 path.unlink()
-            stored.folder.rmdir()
+            if not any(folder.iterdir()):  # another process may have added to it meanwhile
+                folder.rmdir()
         return freed
 
 
@@ -191,6 +196,14 @@ class StoredSet:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array: np.ndarray = self.load()
         return array if dtype is None else array.astype(dtype, copy=bool(copy))
+
+
+def _num_rows(path: Path) -> int:
+    """Rows of a shard; 0 for one that can't be read."""
+    try:
+        return len(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return 0
 
 
 def _write_shard(path: Path, records: np.ndarray) -> None:

@@ -175,4 +175,10 @@ def mean_record_interval(found: MeanInterval) -> Interval | None:
     return Interval(low=found.low, high=found.high, level=found.level, method=found.method)
 
 
+def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
+    """The score of each image and its caption, of a set all of whose images have captions."""
+    need = task.needs[0]
+    return clip_score(task.fake(need), task.captions[need], variant=task.options.clip_variant).pairs
+
+
 CLIP_SCORE = Metric(_needs, _records)

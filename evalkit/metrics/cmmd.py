@@ -17,14 +17,14 @@ from scipy.special import ndtri
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import unit_length
 from evalkit.metrics.clusters import Clusters
-from evalkit.metrics.mmd import kernel_means
+from evalkit.metrics.mmd import KernelMeans, kernel_means
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
 from evalkit.results import Interval, ResultRecord
 
 CLIP_MODEL = "ViT-L/14@336px"
 MIN_IMAGES = 2
 _SIGMA = 10.0
-_SCALE = 1000.0
+SCALE = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +56,22 @@ def cmmd(
     >>> round(cmmd(a, b).value, 6)  # 2000 (1 - exp(-2 / 200))
     19.900333
     """
-    x = unit_length(as_features(fake, name="samples", minimum=MIN_IMAGES), name="samples")
-    y = unit_length(as_features(real, name="reference", minimum=MIN_IMAGES), name="reference")
+    x = as_features(fake, name="samples", minimum=MIN_IMAGES)
+    y = as_features(real, name="reference", minimum=MIN_IMAGES)
     refuse_mismatch(x.shape[1], y.shape[1])
-    means = kernel_means(x, y, gaussian_kernel)
+    means = cmmd_means(x, y)
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
     return ClipMmd(
-        value=_SCALE * means.biased(),
-        unbiased=_SCALE * means.unbiased(),
-        standard_error=_SCALE * means.standard_error(clusters),
+        value=SCALE * means.biased(),
+        unbiased=SCALE * means.unbiased(),
+        standard_error=SCALE * means.standard_error(clusters),
     )
+
+
+def cmmd_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
+    """Mean kernel values of embeddings of any length but 0, before the factor of 1,000."""
+    x, y = unit_length(fake, name="samples"), unit_length(real, name="reference")
+    return kernel_means(x, y, gaussian_kernel)
 
 
 def gaussian_kernel(

@@ -71,6 +71,9 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
         details["mark"] = "n <= d"
     if found.influences is not None:
         details["most_influential"] = most_influential(task, found.influences)
+        by_category = influence_by_category(task, found.influences)
+        if by_category:
+            details["influence_by_category"] = by_category
     return task.record(
         need,
         value=found.value,
@@ -117,10 +120,27 @@ def most_influential(task: Task, influences: np.ndarray) -> list[dict[str, Any]]
             "file": Path(task.items[i].name).name,
             "caption": task.items[i].caption,
             "caption_id": task.items[i].caption_id,
+            "category": task.items[i].category,
             "influence": float(influences[i]),
         }
         for i in order
     ]
+
+
+def influence_by_category(task: Task, influences: np.ndarray) -> dict[str, dict[str, float]]:
+    """For each category, its images and their mean influence; most harmful first.
+
+    The mean over all images is 0. Empty where no image has a category.
+    """
+    values: dict[str, list[float]] = {}
+    for item, influence in zip(task.items, influences, strict=True):
+        if item.category is not None:
+            values.setdefault(item.category, []).append(float(influence))
+    found = {
+        category: {"n": len(of_it), "mean_influence": float(np.mean(of_it))}
+        for category, of_it in values.items()
+    }
+    return dict(sorted(found.items(), key=lambda entry: -entry[1]["mean_influence"]))
 
 
 FID = Metric(fid_needs, frechet_records)

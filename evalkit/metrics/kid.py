@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from evalkit.errors import ConfigError
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
-from evalkit.metrics.mmd import kernel_means
+from evalkit.metrics.mmd import KernelMeans, kernel_means
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
 from evalkit.results import Interval, ResultRecord
 
@@ -82,7 +82,7 @@ def kid(
     if subsets < 1 or size < MIN_IMAGES:
         raise ConfigError(f"KID over {subsets} subsets of {size}: both must be at least 1 and 2")
     values = _subset_values(x, y, subsets, size, seed)
-    means = kernel_means(x, y, polynomial_kernel)
+    means = kid_means(x, y)
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
     return KernelDistance(
         value=float(values.mean()),
@@ -92,6 +92,11 @@ def kid(
         num_subsets=subsets,
         subset_size=size,
     )
+
+
+def kid_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
+    """Mean kernel values behind the full-set value."""
+    return kernel_means(fake, real, polynomial_kernel)
 
 
 def polynomial_kernel(

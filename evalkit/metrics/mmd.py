@@ -47,10 +47,13 @@ class KernelMeans:
 
     def standard_error(self, clusters: Clusters) -> float:
         """Of the unbiased value, from the influence of each image, summed within ids."""
+        return float(np.sqrt(clustered_variance(clusters, *self.influences())))
+
+    def influences(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]]:
+        """Each image's contribution to the unbiased value, divided by the size of its set."""
         fake = 2 * (self.fake_own - self.fake_other)
         real = 2 * (self.real_own - self.real_other)
-        fake, real = (fake - fake.mean()) / len(fake), (real - real.mean()) / len(real)
-        return float(np.sqrt(clustered_variance(clusters, fake, real)))
+        return (fake - fake.mean()) / len(fake), (real - real.mean()) / len(real)
 
 
 def kernel_means(

@@ -113,6 +113,12 @@ def power_at(plan: FrechetPlan, n: int) -> float:
     return float(ndtr(plan.difference / error - ndtri(0.5 + plan.level / 2)))
 
 
+def detectable_at(plan: FrechetPlan, n: int) -> float:
+    """Difference that n images of each model find with the plan's power."""
+    reach = float(ndtri(0.5 + plan.level / 2) + ndtri(plan.power))
+    return reach * plan.deviation / math.sqrt(n)
+
+
 def _check(difference: float, power: float, level: float) -> None:
     if not difference > 0:
         raise ConfigError(f"difference {difference} is not positive; give the least that matters")

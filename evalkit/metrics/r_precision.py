@@ -145,21 +145,31 @@ def _needs(options: ScoreOptions) -> Sequence[Need]:
     return [Need(extractor_key(options.clip_model), "", reference=False, prefix="")]
 
 
+def r_precision_of(task: Task) -> RPrecision:
+    """R-precision of a set, all of whose images have captions.
+
+    Raises:
+        NotEnoughImagesError: Fewer different captions than are to be ranked.
+    """
+    need, options = task.needs[0], task.options
+    return r_precision(
+        task.fake(need),
+        task.captions[need],
+        [caption_key(item.caption or "") for item in task.items],
+        groups=task.fake_ids,
+        distractors=options.distractors,
+        seed=options.seed,
+        level=options.level,
+    )
+
+
 def _records(task: Task) -> list[ResultRecord]:
     need, options = task.needs[0], task.options
     captions = task.captions.get(need)
     if captions is None:
         return [task.not_applicable(need, "higher", no_captions_reason(task))]
     try:
-        found = r_precision(
-            task.fake(need),
-            captions,
-            [caption_key(item.caption or "") for item in task.items],
-            groups=task.fake_ids,
-            distractors=options.distractors,
-            seed=options.seed,
-            level=options.level,
-        )
+        found = r_precision_of(task)
     except NotEnoughImagesError as error:
         return [task.not_applicable(need, "higher", str(error))]
     method = "Wilson interval at the number of independent draws"

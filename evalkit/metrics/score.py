@@ -44,11 +44,12 @@ METRICS: dict[str, str] = {
 __all__ = [
     "METRICS",
     "ImageItem",
+    "Measured",
+    "Measurer",
     "Preparation",
     "ReferenceStatistics",
     "ScoreOptions",
     "load_extractor",
-    "prepare_tasks",
     "score_sets",
     "summarise_set",
 ]
@@ -81,107 +82,155 @@ def score_sets(
         DataError: An image or a statistics file that can't be used.
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
-    options = options or ScoreOptions()
-    rows = _rows(metrics)
-    prepared = _prepare(samples, reference, rows, options, progress)
-    records: list[ResultRecord] = []
-    for name, metric in rows.items():
-        if name in prepared.missing:
-            records.append(_failed(name, prepared.n, str(prepared.missing[name])))
-        else:
-            records += _measure(metric, prepared.tasks[name], progress)
-    return records
-
-
-def prepare_tasks(
-    samples: Sequence[ImageItem],
-    reference: Sequence[ImageItem] | ReferenceStatistics | None,
-    metrics: Sequence[str],
-    options: ScoreOptions,
-    progress: ProgressFactory = silent,
-) -> dict[str, Task]:
-    """The features of one pass, as each metric's task, for those who compare several sets.
-
-    Raises:
-        MissingWeightsError: A metric's weights are neither cached nor reachable.
-        EvalkitError: As `score_sets`.
-    """
-    prepared = _prepare(samples, reference, _rows(metrics), options, progress)
-    if prepared.missing:
-        raise next(iter(prepared.missing.values()))
-    return prepared.tasks
+    measurer = Measurer.of(reference, metrics, options, progress, samples=samples)
+    return measurer.records(measurer.measure(samples))
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    tasks: dict[str, Task]
-    missing: dict[str, MissingWeightsError]
-    """Why a metric has no task."""
+class Measured:
+    """One set's features, as each metric's task."""
+
+    tasks: Mapping[str, Task]
     n: int
+    """Samples that could be used."""
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """Networks and reference, loaded once for any number of sets."""
+
+    rows: Mapping[str, Metric]
+    needs: Mapping[str, Sequence[Need]]
+    options: ScoreOptions
+    extractors: Mapping[str, Extractor]
+    lacking: Mapping[str, MissingWeightsError]
+    """Why an extractor is missing."""
+    reference: Reference
+    progress: ProgressFactory
+
+    @classmethod
+    def of(
+        cls,
+        reference: Sequence[ImageItem] | ReferenceStatistics | None,
+        metrics: Sequence[str],
+        options: ScoreOptions | None = None,
+        progress: ProgressFactory = silent,
+        *,
+        samples: Sequence[ImageItem] | None = None,
+    ) -> Measurer:
+        """Load what the metrics need; arguments and errors as of `score_sets`.
+
+        Args:
+            reference: Real images, or their statistics.
+            metrics: Names of `METRICS`, or `package/name` of an entry point.
+            options: How to measure.
+            progress: Such as `evalkit.progress.progress_bar`.
+            samples: Where they are known already, they are checked before anything is loaded.
+        """
+        options = options or ScoreOptions()
+        rows = _rows(metrics)
+        needs = {name: list(metric.needs(options)) for name, metric in rows.items()}
+        if samples is not None:
+            _check_samples(samples)
+        _check_reference(reference, needs)
+        extractors, lacking = _load_extractors(needs, options, progress)
+        known = [n for n in _flat(needs) if n.extractor in extractors]
+        store = FeatureStore(options.store)
+        against = _reference(reference, known, extractors, options, store, progress)
+        return cls(rows, needs, options, extractors, lacking, against, progress)
+
+    def measure(self, samples: Sequence[ImageItem], name: str = "the samples") -> Measured:
+        """One pass over a set of samples.
+
+        Raises:
+            NotEnoughImagesError: There are none.
+            DataError: An image that can't be used.
+        """
+        _check_samples(samples)
+        known = [n for n in _flat(self.needs) if n.extractor in self.extractors]
+        store = FeatureStore(self.options.store)
+        arguments = (self.extractors, self.options, store, self.progress)
+        found = _extract(samples, known, *arguments, of_reference=False, what=name)
+        kept = [samples[i] for i in found.kept]
+        captions = _embed_captions(kept, known, *arguments)
+        shared = (self.extractors, kept, found, self.reference, captions)
+        tasks = {
+            metric: Task(metric, self.options, wanted, *shared)
+            for metric, wanted in self.needs.items()
+            if self.why_missing(metric) is None
+        }
+        return Measured(tasks, len(kept))
+
+    def records(self, measured: Measured) -> list[ResultRecord]:
+        """The records of each metric, in the order asked for."""
+        found: list[ResultRecord] = []
+        for name, metric in self.rows.items():
+            missing = self.why_missing(name)
+            if missing is not None:
+                found.append(_failed(name, measured.n, str(missing)))
+            else:
+                found += _measure(metric, measured.tasks[name], self.progress)
+        return found
+
+    def why_missing(self, metric: str) -> MissingWeightsError | None:
+        """Why a metric can't be computed here; None where it can."""
+        missing = (self.lacking.get(need.extractor) for need in self.needs[metric])
+        return next(filter(None, missing), None)
 
 
 def _rows(metrics: Sequence[str]) -> dict[str, Metric]:
     return {name: resolve(name, METRICS, kind="metrics") for name in dict.fromkeys(metrics)}
 
 
-def _prepare(
-    samples: Sequence[ImageItem],
-    reference: Sequence[ImageItem] | ReferenceStatistics | None,
-    rows: Mapping[str, Metric],
-    options: ScoreOptions,
-    progress: ProgressFactory,
-) -> _Prepared:
-    needs = {name: list(metric.needs(options)) for name, metric in rows.items()}
-    _check_sets(samples, reference, needs)
-    extractors, lacking = _load_extractors(needs, options, progress)
-    every = [n for wanted in needs.values() for n in wanted if n.extractor in extractors]
-    store = FeatureStore(options.store)
-    found = _extract(samples, every, extractors, options, store, progress, of_reference=False)
-    kept = [samples[i] for i in found.kept]
-    against = _reference(reference, every, extractors, options, store, progress)
-    captions = _embed_captions(kept, every, extractors, options, store, progress)
-    missing = {
-        name: lacking[need.extractor]
-        for name, wanted in needs.items()
-        for need in wanted
-        if need.extractor in lacking
-    }
-    tasks = {
-        name: Task(name, options, wanted, extractors, kept, found, against, captions)
-        for name, wanted in needs.items()
-        if name not in missing
-    }
-    return _Prepared(tasks, missing, len(kept))
+def _flat(needs: Mapping[str, Sequence[Need]]) -> list[Need]:
+    return [need for wanted in needs.values() for need in wanted]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetSummary:
+    """What a statistics file says of a set; `write_statistics` writes it."""
+
+    moments: Moments
+    identity: Mapping[str, Any]
+    """The extractor, its layer and the preparation."""
+    spatial: Moments | None
+    """Of the features of sFID, where they were asked for."""
+    skipped: Mapping[str, str]
+    """Images that were left out, and why."""
 
 
 def summarise_set(
     items: Sequence[ImageItem],
     options: ScoreOptions | None = None,
     progress: ProgressFactory = silent,
-) -> tuple[Moments, dict[str, Any]]:
-    """Mean and covariance of a set, and the identity to write beside them with `write_statistics`.
+    *,
+    spatial: bool = False,
+) -> SetSummary:
+    """Mean and covariance of a set, prepared as a reference.
+
+    Args:
+        items: The images.
+        options: How to measure.
+        progress: Such as `evalkit.progress.progress_bar`.
+        spatial: The features of sFID as well.
 
     Raises:
+        ConfigError: Spatial features of another network than Inception.
         DataError: An image that can't be used.
         NotEnoughImagesError: Fewer than two images.
     """
     options = options or ScoreOptions()
     need = features_need(options, reference=False)
-    extractor = load_extractor(
-        need.extractor, options, [need.layer] if need.layer else [], progress
-    )
+    if spatial and need.extractor != INCEPTION:
+        raise ConfigError(f"features {options.features!r} have no spatial layer; leave it out")
+    layers = [name for name in (need.layer, "spatial" if spatial else "") if name]
+    extractor = load_extractor(need.extractor, options, layers, progress)
     if len(items) < 2:
         raise NotEnoughImagesError(f"a covariance needs at least 2 images, got {len(items)}")
-    found = extract_set(
-        items,
-        [extractor],
-        preparation=options.reference_preparation,
-        store=FeatureStore(options.store),
-        batch_size=options.batch_size,
-        workers=options.workers,
-        skip_bad=options.skip_bad,
-        what="the set",
-        progress=progress,
+    store = FeatureStore(options.store)
+    extractors = {need.extractor: extractor}
+    found = _extract(
+        items, [need], extractors, options, store, progress, of_reference=True, what="the set"
     )
     layer = need.layer or next(iter(extractor.layers))
     identity = {
@@ -189,7 +238,12 @@ def summarise_set(
         "layer": layer,
         "preparation": options.reference_preparation.identity(),
     }
-    return Moments.from_features(found.of(extractor, layer)), identity
+    return SetSummary(
+        moments=Moments.from_features(found.of(extractor, layer)),
+        identity=identity,
+        spatial=Moments.from_features(found.of(extractor, "spatial")) if spatial else None,
+        skipped=found.skipped,
+    )
 
 
 def load_extractor(
@@ -231,13 +285,15 @@ def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[Resu
     return records
 
 
-def _check_sets(
-    samples: Sequence[ImageItem],
-    reference: Sequence[ImageItem] | ReferenceStatistics | None,
-    needs: dict[str, list[Need]],
-) -> None:
+def _check_samples(samples: Sequence[ImageItem]) -> None:
     if not samples:
         raise NotEnoughImagesError("there are no samples; give at least one image")
+
+
+def _check_reference(
+    reference: Sequence[ImageItem] | ReferenceStatistics | None,
+    needs: Mapping[str, Sequence[Need]],
+) -> None:
     wanting = [name for name, wanted in needs.items() if any(n.reference for n in wanted)]
     if wanting and reference is None:
         raise ConfigError(f"{wanting[0]} compares with a reference; give one with --against")
@@ -246,11 +302,11 @@ def _check_sets(
 
 
 def _load_extractors(
-    needs: dict[str, list[Need]], options: ScoreOptions, progress: ProgressFactory
+    needs: Mapping[str, Sequence[Need]], options: ScoreOptions, progress: ProgressFactory
 ) -> tuple[dict[str, Extractor], dict[str, MissingWeightsError]]:
     """Extractors by name, and the errors of those whose weights are missing."""
     layers: dict[str, list[str]] = {}
-    for need in (n for wanted in needs.values() for n in wanted):
+    for need in _flat(needs):
         wanted_layers = layers.setdefault(need.extractor, [])
         if need.layer and need.layer not in wanted_layers:
             wanted_layers.append(need.layer)
@@ -277,23 +333,23 @@ def _failed(metric: str, n: int, reason: str) -> ResultRecord:
 def _extract(
     items: Sequence[ImageItem],
     needs: Iterable[Need],
-    extractors: dict[str, Extractor],
+    extractors: Mapping[str, Extractor],
     options: ScoreOptions,
     store: FeatureStore,
     progress: ProgressFactory,
     *,
     of_reference: bool,
+    what: str,
 ) -> FeatureSet:
-    wanted = {need.extractor for need in needs if need.reference or not of_reference}
     return extract_set(
         items,
-        [extractors[key] for key in sorted(wanted)],
+        [extractors[key] for key in sorted({need.extractor for need in needs})],
         preparation=options.reference_preparation if of_reference else options.sample_preparation,
         store=store,
         batch_size=options.batch_size,
         workers=options.workers,
         skip_bad=options.skip_bad,
-        what="the reference" if of_reference else "the samples",
+        what=what,
         progress=progress,
     )
 
@@ -301,7 +357,7 @@ def _extract(
 def _reference(
     reference: Sequence[ImageItem] | ReferenceStatistics | None,
     needs: Sequence[Need],
-    extractors: dict[str, Extractor],
+    extractors: Mapping[str, Extractor],
     options: ScoreOptions,
     store: FeatureStore,
     progress: ProgressFactory,
@@ -310,14 +366,16 @@ def _reference(
         return Reference(statistics=reference)
     if not reference or not any(need.reference for need in needs):
         return Reference()
-    found = _extract(reference, needs, extractors, options, store, progress, of_reference=True)
+    arguments = (extractors, options, store, progress)
+    wanted = [need for need in needs if need.reference]
+    found = _extract(reference, wanted, *arguments, of_reference=True, what="the reference")
     return Reference([reference[i] for i in found.kept], found)
 
 
 def _embed_captions(
     items: Sequence[ImageItem],
     needs: Sequence[Need],
-    extractors: dict[str, Any],
+    extractors: Mapping[str, Any],
     options: ScoreOptions,
     store: FeatureStore,
     progress: ProgressFactory,

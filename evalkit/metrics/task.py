@@ -62,9 +62,11 @@ class ScoreOptions:
     seed: int = 0
     batch_size: int = 32
     workers: int | None = None
-    """Threads that decode; None takes one for each core, at most 8."""
+    """Processes that decode; 0 decodes in threads of this one, None chooses by the work."""
     device: str = "cpu"
     precision: str = "float32"
+    compile: bool = False
+    """Compile the Inception network, which pays from some thousand images on."""
     store: Path | None = None
     """Folder of the feature store; None takes the cache."""
     sample_preparation: Preparation = field(default_factory=Preparation)

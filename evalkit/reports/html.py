@@ -53,6 +53,10 @@ class Gallery:
     samples: Sequence[ReportSample]
     layout: Literal["grid", "by_caption"] = "grid"
     """`by_caption` puts the images of one caption in a row, to compare models."""
+    header: Sequence[str] = ()
+    """Heads of the columns of a small table above the images; empty for none."""
+    lines: Sequence[Sequence[str]] = ()
+    """Lines of that table, the first column naming them."""
 
 
 @dataclass(frozen=True, kw_only=True)

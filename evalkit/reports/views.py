@@ -24,7 +24,7 @@ from evalkit.results import ResultRecord
 
 _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40
-_SHOWN_ELSEWHERE = ("histogram", "label", "mark")
+_SHOWN_ELSEWHERE = ("histogram", "label", "mark", "most_influential", "influence_by_category")
 _MOST_CARDS = 6
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
 

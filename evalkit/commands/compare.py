@@ -1,0 +1,174 @@
+"""`evalkit compare`: models by metrics, and the paired difference of each two of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from evalkit.commands.sets import Against, Samples, open_samples, own_reference
+from evalkit.errors import ConfigError
+from evalkit.features.base import ProgressFactory
+from evalkit.features.sources import ImageItem
+from evalkit.generation import library_versions
+from evalkit.measurement import MeasureOptions, default_metrics, score_options
+from evalkit.metrics.comparison import paired_differences
+from evalkit.metrics.score import Measured, Measurer
+from evalkit.progress import console, progress_bar
+from evalkit.reports.difference_table import difference_table
+from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_comparison_html
+from evalkit.reports.tables import comparison_table
+from evalkit.results import ResultRecord, write_records
+
+SHOWN_CAPTIONS = 6
+
+
+def compare(
+    runs: Sequence[str],
+    against: str | None,
+    options: MeasureOptions,
+    *,
+    coco_root: Path | None,
+    html: Path,
+    json_file: Path | None,
+    command: str,
+    progress: ProgressFactory = progress_bar,
+) -> list[ResultRecord]:
+    """Measure all sets in one go, print and write both tables.
+
+    Raises:
+        ConfigError: Fewer than two sets, two of one name, or no reference.
+        EvalkitError: As `score_sets`, of any set.
+    """
+    started = time.perf_counter()
+    sets = named_sets(runs)
+    compared = own_reference(against, list(sets.values()), coco_root, progress)
+    options = compared.options(options)
+    metrics = options.metrics or default_metrics(options)
+    if options.metrics is None and not any(_has_captions(one) for one in sets.values()):
+        metrics = metrics[:1]
+    scored = score_options(options, compared.protocol or "")
+    measurer = Measurer.of(compared.reference, metrics, scored, progress)
+    measured = {name: measurer.measure(one.items, name) for name, one in sets.items()}
+    records = _records(measurer, sets, measured, compared)
+    differences = _differences(measured, compared)
+    notes = _notes(len(sets))
+    page = ComparisonReport(
+        title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
+        question=f"Which of them is closer to {compared.name}, and is that more than chance?",
+        subjects=list(sets),
+        records=[*records, *differences],
+        galleries=_galleries(sets),
+        fingerprint={"command": command},
+        warnings=notes,
+        timings={"measuring": time.perf_counter() - started},
+        made_with=library_versions(),
+    )
+    write_comparison_html(html, page)
+    console.print(comparison_table(records, title=f"{len(sets)} models against {compared.name}"))
+    console.print(difference_table(differences, notes))
+    if json_file is not None:
+        write_records(json_file, [*records, *differences])
+    console.print(f"Report: {html}", soft_wrap=True)
+    return [*records, *differences]
+
+
+def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
+    """The sets by name: the one given, the model's, or, where that is taken, the path.
+
+    Raises:
+        ConfigError: Fewer than two, or two of one name.
+    """
+    if len(runs) < 2:
+        raise ConfigError(f"a comparison needs two sets or more, got {len(runs)}")
+    found: dict[str, Samples] = {}
+    opened = [_open(text) for text in runs]
+    subjects = [samples.subject for _, _, samples in opened]
+    for given, path, samples in opened:
+        own = samples.subject if subjects.count(samples.subject) == 1 else path
+        name = given or own
+        if name in found:
+            raise ConfigError(f"two sets are called {name!r}; name them: NAME={path}")
+        found[name] = samples
+    return found
+
+
+def _open(text: str) -> tuple[str, str, Samples]:
+    """Name, path and images of `[NAME=]PATH`; a path that holds a `=` needs no name."""
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).exists():
+        name, path = "", text
+    return name, path, open_samples(Path(path))
+
+
+def _has_captions(samples: Samples) -> bool:
+    return any(item.caption for item in samples.items)
+
+
+def _records(
+    measurer: Measurer,
+    sets: Mapping[str, Samples],
+    measured: Mapping[str, Measured],
+    compared: Against,
+) -> list[ResultRecord]:
+    return [
+        record.with_context(
+            subject=name, fingerprint={**sets[name].fingerprint, "reference": compared.name}
+        )
+        for name, one in measured.items()
+        for record in measurer.records(one)
+    ]
+
+
+def _differences(measured: Mapping[str, Measured], compared: Against) -> list[ResultRecord]:
+    return [
+        record.with_context(subject=f"{first} - {second}", fingerprint={"reference": compared.name})
+        for first, second in combinations(measured, 2)
+        for record in paired_differences(measured[first], measured[second])
+    ]
+
+
+def _notes(num_sets: int) -> list[str]:
+    pairs = num_sets * (num_sets - 1) // 2
+    if pairs < 2:
+        return []
+    return [
+        f"Each p-value speaks of its own pair; {pairs} pairs are compared, and of {pairs} true "
+        f"nulls {0.05 * pairs:.2g} are expected below 0.05 by chance."
+    ]
+
+
+def _galleries(sets: Mapping[str, Samples]) -> list[Gallery]:
+    """The first captions that all sets have, with each model's image beside the others'."""
+    by_caption = {name: _first_images(samples.items) for name, samples in sets.items()}
+    first, *others = by_caption.values()
+    shared = [key for key in first if all(key in other for other in others)][:SHOWN_CAPTIONS]
+    if not shared:
+        return []
+    samples = [
+        ReportSample(
+            image=Path(str(images[key].path)),
+            caption=images[key].caption or "",
+            caption_id=key,
+            subject=name,
+        )
+        for key in shared
+        for name, images in by_caption.items()
+    ]
+    return [
+        Gallery(
+            title="Side by side",
+            explanation=f"The first {len(shared)} captions that all have images of, not picked.",
+            samples=samples,
+            layout="by_caption",
+        )
+    ]
+
+
+def _first_images(items: Sequence[ImageItem]) -> dict[str, ImageItem]:
+    found: dict[str, ImageItem] = {}
+    for item in items:
+        if item.caption_id is not None and isinstance(item.path, Path):
+            found.setdefault(item.caption_id, item)
+    return found

@@ -1,0 +1,110 @@
+"""`evalkit plan fid`: how many images it takes to tell two models apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from evalkit.commands.sets import open_samples, own_reference
+from evalkit.errors import DataError
+from evalkit.features.base import ProgressFactory
+from evalkit.measurement import MeasureOptions, default_metrics, score_options
+from evalkit.metrics.planning import FrechetPlan, detectable_at, plan_fid, power_at
+from evalkit.metrics.score import Measurer
+from evalkit.metrics.task import Task
+from evalkit.progress import console, progress_bar
+from evalkit.results import ResultRecord, write_records
+
+_SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 50_000)
+
+
+def plan_frechet(
+    pilot: str,
+    second: str | None,
+    against: str | None,
+    options: MeasureOptions,
+    *,
+    difference: float,
+    power: float,
+    coco_root: Path | None,
+    json_file: Path | None,
+    progress: ProgressFactory = progress_bar,
+) -> FrechetPlan:
+    """Measure the pilot, print the plan, and write it where asked.
+
+    Raises:
+        ConfigError: A difference that is not positive, a probability outside (0, 1), no reference.
+        NotEnoughImagesError: No more images in the pilot than dimensions.
+        DataError: A statistics file without this layer.
+    """
+    sets = [open_samples(Path(path)) for path in (pilot, second) if path is not None]
+    compared = own_reference(against, sets, coco_root, progress)
+    scored = score_options(compared.options(options), compared.protocol or "")
+    metric = default_metrics(options)[0]
+    measurer = Measurer.of(compared.reference, [metric], scored, progress)
+    tasks = [measurer.measure(one.items).tasks[metric] for one in sets]
+    plan = _plan(tasks, difference=difference, power=power)
+    name = tasks[0].label(tasks[0].needs[0])
+    _print(plan, name)
+    if json_file is not None:
+        write_records(json_file, [_record(plan, tasks[0], sets[0].subject)])
+        console.print(f"Records: {json_file}", soft_wrap=True)
+    return plan
+
+
+def _plan(tasks: list[Task], *, difference: float, power: float) -> FrechetPlan:
+    first, need = tasks[0], tasks[0].needs[0]
+    real = first.real(need)
+    reference = first.real_moments(need) if real is None else real
+    if reference is None:
+        raise DataError(f"the reference file holds no statistics of layer {first.layer(need)}")
+    return plan_fid(
+        first.fake(need),
+        reference,
+        difference=difference,
+        second=tasks[1].fake(need) if len(tasks) > 1 else None,
+        fake_ids=first.fake_ids,
+        second_ids=tasks[1].fake_ids if len(tasks) > 1 else None,
+        real_ids=None if real is None else first.real_ids,
+        power=power,
+        level=first.options.level,
+    )
+
+
+def _print(plan: FrechetPlan, name: str) -> None:
+    pilots = (
+        "both models' pilots" if plan.paired else "one pilot; models that share captions need fewer"
+    )
+    console.print(
+        f"To tell a difference of {plan.difference:g} in {name} from chance "
+        f"({plan.power:.0%} of the time, with {1 - plan.level:.2g} false alarms):\n"
+        f"  {plan.n:,} images of each model\n"
+        f"By {pilots}: {plan.pilot_n:,} images each would tell {plan.detectable_at_pilot:.3g}."
+    )
+    if plan.n == plan.minimum_n:
+        console.print(
+            f"The difference itself needs fewer; below {plan.minimum_n:,} images (5 a dimension) "
+            "the interval of the distance is less sure."
+        )
+    table = Table("images of each", f"difference told {plan.power:.0%} of the time",
+                  f"chance to tell {plan.difference:g}", box=box.SIMPLE_HEAD)  # fmt: skip
+    for n in sorted({*_SIZES, plan.n}):
+        chance = f"{power_at(plan, n):.0%}"
+        table.add_row(f"{n:,}", f"{detectable_at(plan, n):.3g}", chance)
+    console.print(table)
+
+
+def _record(plan: FrechetPlan, task: Task, subject: str) -> ResultRecord:
+    record = task.record(
+        task.needs[0],
+        value=float(plan.n),
+        metric="images-needed",
+        direction="none",
+        unit="images",
+        reason="a plan: the number of images has no interval",
+        details=asdict(plan),
+    )
+    return record.with_context(subject=subject, fingerprint={})

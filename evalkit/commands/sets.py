@@ -1,0 +1,135 @@
+"""The sets of images that a command names: runs, folders, archives, data sets, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evalkit.catalog import DATASETS
+from evalkit.datasets.base import CaptionedImages
+from evalkit.datasets.image_folder import load_image_folder
+from evalkit.datasets.open import CAPTION_FILES, open_dataset
+from evalkit.errors import ConfigError
+from evalkit.features.base import ProgressFactory
+from evalkit.features.sources import ImageItem, image_items
+from evalkit.generation import check_complete, run_fingerprint
+from evalkit.measurement import reference_items, run_items
+from evalkit.metrics.statistics_files import (
+    ReferenceStatistics,
+    is_statistics_file,
+    read_statistics,
+)
+from evalkit.options import MeasureOptions
+from evalkit.registry import third_party
+from evalkit.run import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Images to judge, and what is known of them."""
+
+    items: Sequence[ImageItem]
+    subject: str
+    fingerprint: dict[str, object]
+    dataset: str | None = None
+    """Name of the data set that a run drew its captions from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """A reference, and how the protocol of its data set treats it."""
+
+    reference: Sequence[ImageItem] | ReferenceStatistics
+    name: str
+    """What fingerprints call it."""
+    protocol: str | None
+    """Name of the data set; None for anything else, whose images are taken as they are."""
+
+    def options(self, options: MeasureOptions) -> MeasureOptions:
+        """The options, with no crop where no protocol asks for one."""
+        return options if self.protocol else replace(options, crop=options.crop or "none")
+
+
+def open_samples(path: Path) -> Samples:
+    """A run folder, a folder with a table of captions, or any images.
+
+    Raises:
+        RunFolderError: An unfinished or damaged run.
+        MissingDataError: There is nothing at the path.
+        DataError: No image in it.
+    """
+    if (path / "run.json").is_file():
+        run = RunFolder.read(path)
+        check_complete(run)
+        return Samples(
+            items=run_items(run, run.rows()),
+            subject=run.config["display_name"],
+            fingerprint=run_fingerprint(run),
+            dataset=run.config["dataset"]["name"],
+        )
+    for table in CAPTION_FILES:
+        if (path / table).is_file():
+            folder = load_image_folder(path, captions=path / table)
+            items = [
+                ImageItem(
+                    path=folder.image_path(c.image_id),
+                    caption=c.text,
+                    caption_id=c.id,
+                    category=c.category,
+                )
+                for c in folder.captions
+            ]
+            return Samples(items=items, subject=path.name, fingerprint={})
+    return Samples(items=image_items(path), subject=path.name, fingerprint={})
+
+
+def open_against(against: str, coco_root: Path | None, progress: ProgressFactory) -> Against:
+    """A data set, a statistics file, or any images.
+
+    Raises:
+        MissingDataError: There is nothing of the name.
+        DataError: It can't be used.
+    """
+    path = Path(against)
+    if against in DATASETS or against in third_party("datasets"):
+        with progress(f"Opening {against}") as report:
+            dataset = open_dataset(against, coco_root=coco_root, on_progress=report)
+        return _of_dataset(dataset, against)
+    if path.is_file() and is_statistics_file(path):
+        return Against(reference=read_statistics(path), name=against, protocol=None)
+    if (path / "run.json").is_file():
+        return Against(reference=open_samples(path).items, name=against, protocol=None)
+    if list(path.glob("annotations/captions_*.json")):
+        return _of_dataset(open_dataset(against), against)
+    return Against(reference=image_items(path), name=against, protocol=None)
+
+
+def own_reference(
+    against: str | None,
+    samples: Sequence[Samples],
+    coco_root: Path | None,
+    progress: ProgressFactory,
+) -> Against:
+    """The reference named, or the one data set that all the runs drew their captions from.
+
+    Raises:
+        ConfigError: None is named, and the runs don't agree on one that has a name.
+    """
+    if against is not None:
+        return open_against(against, coco_root, progress)
+    names = {one.dataset for one in samples}
+    name = names.pop() if len(names) == 1 else None
+    if name is None or not (name in DATASETS or name in third_party("datasets")):
+        said = f"the data set {name!r} is known by its path only" if name else "there is none"
+        raise ConfigError(
+            f"no reference: {said} that all of these are runs of; give one with --against "
+            "DATASET, FOLDER or STATISTICS.npz"
+        )
+    return open_against(name, coco_root, progress)
+
+
+def _of_dataset(dataset: CaptionedImages, name: str) -> Against:
+    return Against(
+        reference=reference_items(dataset), name=f"all images of {name}", protocol=dataset.name
+    )

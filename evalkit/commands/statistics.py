@@ -1,0 +1,44 @@
+"""`evalkit statistics`: mean and covariance of a set, as a file that other tools read too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evalkit.commands.sets import open_against
+from evalkit.errors import ConfigError, DataError
+from evalkit.features.base import ProgressFactory
+from evalkit.measurement import MeasureOptions, score_options
+from evalkit.metrics.score import summarise_set
+from evalkit.metrics.statistics_files import ReferenceStatistics, write_statistics
+from evalkit.progress import console, progress_bar
+
+
+def statistics(
+    images: str,
+    out: Path,
+    options: MeasureOptions,
+    *,
+    spatial: bool,
+    coco_root: Path | None,
+    progress: ProgressFactory = progress_bar,
+) -> None:
+    """Measure a set as a reference is measured, and write what a distance needs of it.
+
+    Raises:
+        ConfigError: The file's name doesn't end in `.npz`, or spatial features of no Inception.
+        DataError: The set is a statistics file already, or an image can't be used.
+        NotEnoughImagesError: Fewer than two images.
+    """
+    if out.suffix != ".npz":
+        raise ConfigError(f"--out {out}: the name must end in .npz")
+    opened = open_against(images, coco_root, progress)
+    if isinstance(opened.reference, ReferenceStatistics):
+        raise DataError(f"{images} is a statistics file already; give the images")
+    scored = score_options(opened.options(options), opened.protocol or "")
+    found = summarise_set(opened.reference, scored, progress, spatial=spatial)
+    write_statistics(out, found.moments, found.identity, spatial=found.spatial)
+    console.print(
+        f"{found.moments.n:,} images, {found.moments.dim:,} dimensions: {out}", soft_wrap=True
+    )
+    for name, reason in found.skipped.items():
+        console.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)

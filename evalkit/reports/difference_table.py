@@ -1,0 +1,44 @@
+"""Paired differences as a table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from evalkit.reports.tables import state_words
+from evalkit.reports.views import difference_view, record_views
+from evalkit.results import ResultRecord
+
+
+def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ()) -> Table:
+    """One line a pair and metric: `-1.2 [-1.9, -0.5]`, p, and what that says."""
+    views, _ = record_views(records)
+    found = [difference_view(view) for view in views]
+    levels = {one.view.level for one in found if one.view.interval}
+    table = Table(
+        title=Text("Paired differences, first less second", style="bold"),
+        title_justify="left",
+        caption=Text("\n".join(notes)) if notes else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("models", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    table.add_column(f"difference [{levels.pop()} interval]" if len(levels) == 1 else "difference")
+    table.add_column("p", no_wrap=True)
+    table.add_column("what it says", overflow="fold")
+    for one in found:
+        record = one.view.record
+        state = state_words(record)
+        value = Text(f"{one.view.value} {one.view.interval}".strip())
+        table.add_row(
+            Text(record.subject),
+            Text(one.view.label.removesuffix(", difference")),
+            Text(state, style="yellow") if state else value,
+            Text(one.p_value.removeprefix("p ").removeprefix("= ")),
+            Text(one.verdict or record.reason),
+        )
+    return table
