@@ -15,6 +15,7 @@ from evalkit.datasets.base import Caption, CaptionedImages
 from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.clip import SHAPES_CLIP
+from evalkit.features.decoding import usable_cores
 from evalkit.features.inception import find_inception_weights
 from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
@@ -91,14 +92,22 @@ def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
 def score_options(options: MeasureOptions, dataset: str) -> ScoreOptions:
     """Options of the metrics, with the reference prepared as the data set's protocol says."""
     names = {f.name for f in fields(ScoreOptions)} & {f.name for f in fields(MeasureOptions)}
-    same = {name: getattr(options, name) for name in names - {"clip_model"}}
+    same = {name: getattr(options, name) for name in names - {"clip_model", "workers"}}
     return ScoreOptions(
         **same,
         splits=options.halvings,
+        workers=_workers(options),
         clip_model=options.clip_model or default_clip(dataset),
         sample_preparation=sample_preparation(options),
         reference_preparation=reference_preparation(dataset, options),
     )
+
+
+def _workers(options: MeasureOptions) -> int:
+    """Processes that decode: none where the network is slower than the threads of this one."""
+    if options.workers is not None:
+        return options.workers
+    return 0 if options.device == "cpu" else usable_cores()
 
 
 def default_clip(dataset: str) -> str:

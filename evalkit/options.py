@@ -127,12 +127,12 @@ class MeasureOptions:
     workers: int | None = _option(
         None,
         "--workers",
-        "Processes that decode; 0 decodes in threads of this one.",
+        "Processes that decode; 0: threads of this one. Unless given, 0 on a CPU.",
         minimum=0,
     )
     precision: str = _option("float32", "--precision", "float32 or bf16.")
     compile: bool = _option(
-        False, "--compile", "Compile the Inception network: pays from some thousand images on."
+        False, "--compile", "Compile the Inception network: pays from some ten thousand images on."
     )
     device: str = "cpu"
     """Each command has an option of its own for it."""

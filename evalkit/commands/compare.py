@@ -17,8 +17,9 @@ from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
 from evalkit.progress import console, progress_bar
 from evalkit.reports.difference_table import difference_table
+from evalkit.reports.fingerprints import SUBJECT_KEYS
 from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_comparison_html
-from evalkit.reports.tables import comparison_table
+from evalkit.reports.tables import models_table
 from evalkit.results import ResultRecord, write_records
 
 SHOWN_CAPTIONS = 6
@@ -66,7 +67,7 @@ def compare(
         made_with=library_versions(),
     )
     write_comparison_html(html, page)
-    console.print(comparison_table(records, title=f"{len(sets)} models against {compared.name}"))
+    console.print(models_table(records, title=f"{len(sets)} models against {compared.name}"))
     console.print(difference_table(differences, notes))
     if json_file is not None:
         write_records(json_file, [*records, *differences])
@@ -114,11 +115,21 @@ def _records(
 ) -> list[ResultRecord]:
     return [
         record.with_context(
-            subject=name, fingerprint={**sets[name].fingerprint, "reference": compared.name}
+            subject=name, fingerprint={**_own_marks(name, sets), "reference": compared.name}
         )
         for name, one in measured.items()
         for record in measurer.records(one)
     ]
+
+
+def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
+    """What the fingerprint says of the model, and of its captions as far as all sets say it.
+
+    The captions' hash is left to the metrics, which take it of the very captions that they saw.
+    """
+    everywhere = set.intersection(*(set(one.fingerprint) for one in sets.values()))
+    kept = (everywhere | SUBJECT_KEYS) - {"captions_sha256"}
+    return {key: value for key, value in sets[name].fingerprint.items() if key in kept}
 
 
 def _differences(measured: Mapping[str, Measured], compared: Against) -> list[ResultRecord]:

@@ -71,6 +71,8 @@ class PreparedExtractor:
 
     name: str
     layers: Mapping[str, int]
+    preparer: Callable[[np.ndarray], np.ndarray] | None = None
+    """Does what `prepare` does and can be pickled, so that worker processes can do it."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -89,7 +91,9 @@ class PreparedExtractor:
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
         """The network's input for one image."""
-        raise NotImplementedError
+        if self.preparer is None:
+            raise NotImplementedError
+        return self.preparer(image)
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
         """Features of a batch of prepared images, by layer."""

@@ -12,23 +12,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
-from PIL import Image
+from jaxtyping import Float32
 
 from evalkit.downloads import require_network, sha256_of
 from evalkit.errors import (
-    ConfigError,
     MissingWeightsError,
     NetworkError,
     WeightsError,
 )
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
+from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.registry import unknown
 
 OPENAI_NAMES = {
@@ -65,51 +63,13 @@ def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> 
     return OpenClipExtractor.from_name(name, device=device, precision=precision)
 
 
-@dataclass(frozen=True)
-class ClipPreprocessing:
-    """How an image comes to the network's size, and how its values are scaled."""
-
-    size_px: int
-    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
-    interpolation: str = "bicubic"
-    resize_mode: str = "shortest"
-    """`shortest` resizes the shorter side and crops the centre, `squash` changes the ratio."""
-
-    def __call__(
-        self, image: UInt8[np.ndarray, "height width 3"]
-    ) -> Float32[np.ndarray, "size size 3"]:
-        """One image, resized with antialiasing, cropped, scaled by mean and deviation."""
-        resampling = Image.Resampling[self.interpolation.upper()]
-        resized = Image.fromarray(image).resize(self._resized(*image.shape[:2]), resampling)
-        pixels = np.asarray(resized)
-        top = round((pixels.shape[0] - self.size_px) / 2.0)
-        left = round((pixels.shape[1] - self.size_px) / 2.0)
-        cropped = pixels[top : top + self.size_px, left : left + self.size_px]
-        unit = cropped.astype(np.float32) / np.float32(255)
-        scaled: np.ndarray = (unit - np.array(self.mean, np.float32)) / np.array(
-            self.std, np.float32
-        )
-        return scaled
-
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Width and height after resizing."""
-        if self.resize_mode == "squash":
-            return self.size_px, self.size_px
-        if self.resize_mode != "shortest":
-            raise ConfigError(f"CLIP resize mode {self.resize_mode!r} is not supported")
-        if width <= height:
-            return self.size_px, int(self.size_px * height / width)
-        return int(self.size_px * width / height), self.size_px
-
-
 class OpenClipExtractor(PreparedExtractor):
     """An open_clip model as an extractor of images and captions.
 
     Args:
         name: What the metric is named after.
         model: The network, with `encode_image` and `encode_text`.
-        preprocessing: What `prepare` does.
+        preprocessing: What becomes of an image before the network.
         tokenize: Captions to a tensor of token ids.
         weights_sha256: Hash of the weights file.
         device: Where the network runs.
@@ -131,7 +91,7 @@ class OpenClipExtractor(PreparedExtractor):
         self.name = f"clip:{name}"
         self.device = torch.device(device)
         self.precision = precision
-        self.preprocessing = preprocessing
+        self.preprocessing = self.preparer = preprocessing
         self.weights_sha256 = weights_sha256
         self._tokenize = tokenize
         self._model: Any = model.to(self.device).eval().requires_grad_(False)
@@ -176,10 +136,6 @@ class OpenClipExtractor(PreparedExtractor):
             f"{self.preprocessing.size_px}",
             "precision": self.precision,
         }
-
-    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The model's own preprocessing of one image."""
-        return self.preprocessing(image)
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
         """Image embeddings, not normalised."""

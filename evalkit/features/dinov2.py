@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
-from evalkit import images
 from evalkit.downloads import require_network, sha256_of
 from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
 from evalkit.features.base import PreparedExtractor, check_precision
 from evalkit.features.clip import inference
+from evalkit.features.clip_preprocessing import SquashAndScale
 
 REPOSITORY = "facebook/dinov2-large"
 WEIGHTS_FILE = "model.safetensors"
 _SIZE_PX = 224
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
 
 
 class Dinov2Extractor(PreparedExtractor):
@@ -53,6 +53,7 @@ class Dinov2Extractor(PreparedExtractor):
         network: Any = model  # transformers' attributes are not typed
         self._model = network.to(device).eval().requires_grad_(False)
         self._device = torch.device(device)
+        self.preparer = SquashAndScale(_SIZE_PX, _MEAN, _STD)
         self._identity = {
             "extractor": "dinov2-vit-l-14",
             "weights_sha256": weights_sha256,
@@ -65,12 +66,6 @@ class Dinov2Extractor(PreparedExtractor):
     def identity(self) -> Mapping[str, Any]:
         """Network, weights, resizing and precision."""
         return self._identity
-
-    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """One image at 224 x 224, scaled."""
-        pixels = images.squash(image, _SIZE_PX).astype(np.float32) / np.float32(255)
-        scaled: np.ndarray = (pixels - _MEAN) / _STD
-        return scaled
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
         """Class tokens of a batch of prepared images."""

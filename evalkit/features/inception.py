@@ -11,13 +11,15 @@ branch of `mixed_6`, 17 x 17, flattened to 2,023 dimensions.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity.feature_extractor_inceptionv3 import (
@@ -148,9 +150,10 @@ class InceptionExtractor(PreparedExtractor):
         resize: How an image comes to 299 x 299, see `evalkit.features.resize`.
         device: Where the network runs.
         precision: `float32`, or `bf16`, which is faster and moves features by a percent or two.
+        compiled: Compile the network, which takes half a minute and then saves some 5 % on a CPU.
 
     Raises:
-        ConfigError: An unknown layer, mode or precision.
+        ConfigError: An unknown layer, mode or precision, or no compiler.
         MissingWeightsError: No weights file, and no network to fetch one.
         WeightsError: The file holds something else.
     """
@@ -165,6 +168,7 @@ class InceptionExtractor(PreparedExtractor):
         resize: str = "tf1",
         device: str = "cpu",
         precision: str = "float32",
+        compiled: bool = False,
         progress: ProgressFactory = silent,
     ) -> None:
         check_layers(layers)
@@ -174,18 +178,21 @@ class InceptionExtractor(PreparedExtractor):
         self.layers: Mapping[str, int] = {layer: LAYER_DIMS[layer] for layer in layers}
         self.weights_sha256 = sha256_of(path)
         self.resize = resize
+        self.preparer = partial(resize_for_inception, mode=resize)
         self.precision = precision
         self.device = torch.device(device)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         network = load_network(path)
         fold_batch_norms(network)
         network.to(device=self.device, dtype=self._dtype).to(memory_format=torch.channels_last)
-        self._network = network
+        self._compiled = compiled
+        self._network = _compile(network, self.device) if compiled else network
+        self._batch_size = 0
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Network, weights, resizing and precision; the note where the weights are others."""
-        identity = {
+        identity: dict[str, Any] = {
             "extractor": "inception-2015",
             "weights_sha256": self.weights_sha256,
             "resize": self.resize,
@@ -193,6 +200,8 @@ class InceptionExtractor(PreparedExtractor):
         }
         if not self.weights_sha256.startswith(WEIGHTS_SHA256_PREFIX):
             identity["weights_note"] = OTHER_WEIGHTS_NOTE
+        if self._compiled:
+            identity["compiled"] = True
         return identity
 
     @property
@@ -200,17 +209,36 @@ class InceptionExtractor(PreparedExtractor):
         """FID, since this is the Inception-2015 network; other weights are marked beside it."""
         return "FID"
 
-    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """One image at 299 x 299 in the network's range."""
-        return resize_for_inception(image, self.resize)
-
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
         """Features of a batch of prepared images, by layer."""
+        count = len(prepared)
+        if self._compiled:
+            prepared = self._padded(prepared)
         batch = torch.from_numpy(prepared).permute(0, 3, 1, 2)  # (B, 3, 299, 299), channels last
         batch = batch.to(self.device, self._dtype)
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             found = self._network(batch, tuple(self.layers))
-        return {layer: found[layer].cpu().numpy() for layer in self.layers}
+        return {layer: found[layer][:count].cpu().numpy() for layer in self.layers}
+
+    def _padded(self, prepared: np.ndarray) -> np.ndarray:
+        """The batch, filled up to the size of the first, since another size is compiled anew."""
+        self._batch_size = max(self._batch_size, len(prepared))
+        missing = self._batch_size - len(prepared)
+        filling = np.zeros((missing, *prepared.shape[1:]), prepared.dtype)
+        return np.concatenate([prepared, filling]) if missing else prepared
+
+
+def _compile(network: nn.Module, device: torch.device) -> Callable[..., dict[str, Tensor]]:
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"--compile needs a C++ compiler, and there is no {compiler}; install one or leave the "
+            "option out"
+        )
+    compiled: Callable[..., dict[str, Tensor]] = torch.compile(
+        network, options={"freezing": True}, dynamic=False
+    )
+    return compiled
 
 
 def check_layers(layers: Sequence[str]) -> None:

@@ -1,16 +1,14 @@
 """One pass over a set of images for any number of extractors, through the feature store.
 
-Worker threads decode and resize (Pillow and numpy let go of the interpreter while they work), the
-calling thread runs the networks. What is already stored is neither decoded nor encoded; finished
+Threads or worker processes decode and resize (`evalkit.features.decoding`), the calling thread runs
+the networks. What is already stored is neither decoded nor encoded; finished
 batches are written as they come, so a pass that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,14 @@ from jaxtyping import Float32
 
 from evalkit.errors import DataError, NotEnoughImagesError
 from evalkit.features.base import Extractor, ProgressFactory, silent
-from evalkit.features.sources import ImageItem, Preparation, hash_of, load_image
+from evalkit.features.decoding import (
+    Decoded,
+    Job,
+    decode_in_processes,
+    decode_in_threads,
+    usable_cores,
+)
+from evalkit.features.sources import ImageItem, Preparation, hash_of
 from evalkit.features.store import FeatureStore, FeatureTable, StoredSet
 
 _FEATURES_VERSION = 1
@@ -69,7 +74,7 @@ def extract_set(
         preparation: What happens to an image before the extractors' own resizing.
         store: Where features are kept.
         batch_size: Images that a network takes at once; changes results by rounding only.
-        workers: Threads that decode; the number of usable cores unless told, at most 8.
+        workers: Processes that decode; without them, threads of this one do, one a core.
         skip_bad: Leave out images that can't be decoded instead of stopping.
         what: What to call the set in progress and errors.
         progress: Such as `evalkit.progress.progress_bar`.
@@ -85,10 +90,9 @@ def extract_set(
         for e in extractors
         for layer, dim in e.layers.items()
     }
-    with ThreadPoolExecutor(workers or _usable_cores()) as pool:
-        found = _Pass(items, extractors, preparation, tables, pool, batch_size, skip_bad)
-        found.hash_images(progress, what)
-        found.encode_missing(progress, what)
+    found = _Pass(items, extractors, preparation, tables, workers or 0, batch_size, skip_bad)
+    found.hash_images(progress, what)
+    found.encode_missing(progress, what)
     kept = tuple(i for i in range(len(items)) if i not in found.bad)
     if not kept:
         raise NotEnoughImagesError(f"{what}: none of the {len(items)} images can be used")
@@ -141,14 +145,6 @@ def encode_texts(
 
 
 @dataclass
-class _Prepared:
-    """One decoded image, prepared for the extractors that lack it."""
-
-    sha256: str
-    inputs: dict[str, np.ndarray]
-
-
-@dataclass
 class _Pass:
     """The state of one pass: what is known about each image, and what is still to do."""
 
@@ -156,7 +152,7 @@ class _Pass:
     extractors: Sequence[Extractor]
     preparation: Preparation
     tables: Mapping[Key, FeatureTable]
-    pool: ThreadPoolExecutor
+    workers: int
     batch_size: int
     skip_bad: bool
     bad: dict[int, str] = field(default_factory=dict)
@@ -167,9 +163,8 @@ class _Pass:
         if all(item.sha256 for item in self.items):
             self.sha256s = [item.sha256 or "" for item in self.items]
             return
-        with progress(f"hashing {what}") as report:
-            results = self.pool.map(_hash, self.items)
-            for index, (sha256, error) in enumerate(results):
+        with progress(f"hashing {what}") as report, ThreadPoolExecutor(usable_cores()) as pool:
+            for index, (sha256, error) in enumerate(pool.map(_hash, self.items)):
                 if error is not None:
                     self._note_bad(index, error)
                 self.sha256s.append(sha256)
@@ -183,10 +178,13 @@ class _Pass:
         batches = {e.name: _Batches(e, self.tables, self.batch_size) for e in self.extractors}
         try:
             with progress(f"features of {what}") as report:
-                for done, prepared in enumerate(self._decoded(todo), start=1):
-                    if prepared is not None:
-                        for name, values in prepared.inputs.items():
-                            batches[name].add(prepared.sha256, values)
+                decoded = zip(todo, self._decoded(todo), strict=True)
+                for done, ((index, _), found) in enumerate(decoded, start=1):
+                    if isinstance(found, DataError):
+                        self._note_bad(index, found)
+                    else:
+                        for name, values in found.items():
+                            batches[name].add(self.sha256s[index], values)
                     report(done, len(todo))
                 for batch in batches.values():
                     batch.encode()
@@ -209,38 +207,18 @@ class _Pass:
     def _lacks(self, extractor: Extractor, sha256: str) -> bool:
         return any(sha256 not in self.tables[extractor.name, layer] for layer in extractor.layers)
 
-    def _decoded(self, todo: list[tuple[int, list[Extractor]]]) -> Iterator[_Prepared | None]:
-        """Prepared images in order, a few batches ahead; None for a skipped one."""
-        ahead: deque[tuple[int, Future[_Prepared]]] = deque()
-        waiting = iter(todo)
-        try:
-            while True:
-                while len(ahead) < _PREFETCHED_BATCHES * self.batch_size:
-                    entry = next(waiting, None)
-                    if entry is None:
-                        break
-                    ahead.append((entry[0], self.pool.submit(self._prepare, *entry)))
-                if not ahead:
-                    return
-                index, future = ahead.popleft()
-                try:
-                    yield future.result()
-                except DataError as error:
-                    self._note_bad(index, error)
-                    yield None
-        finally:
-            for _, future in ahead:
-                future.cancel()
-
-    def _prepare(self, index: int, wanting: list[Extractor]) -> _Prepared:
-        item = self.items[index]
-        try:
-            image = load_image(item, self.preparation)
-        except DataError as error:
-            text = str(error)
-            raise DataError(text if item.name in text else f"{item.name}: {text}") from error
-        inputs = {e.name: e.prepare(image) for e in wanting}
-        return _Prepared(self.sha256s[index], inputs)
+    def _decoded(self, todo: Sequence[tuple[int, list[Extractor]]]) -> Iterator[Decoded]:
+        """Prepared images in order, a few batches ahead."""
+        jobs = [Job(self.items[index], tuple(e.name for e in wanting)) for index, wanting in todo]
+        ahead = min(len(jobs), _PREFETCHED_BATCHES * self.batch_size)
+        picklable = {e.name: getattr(e, "preparer", None) for e in self.extractors}
+        if self.workers and all(picklable.values()):
+            return decode_in_processes(
+                jobs, self.preparation, picklable, processes=self.workers, ahead=ahead
+            )
+        preparers = {e.name: e.prepare for e in self.extractors}
+        threads = self.workers or usable_cores()
+        return decode_in_threads(jobs, self.preparation, preparers, threads=threads, ahead=ahead)
 
     def _note_bad(self, index: int, error: DataError) -> None:
         if not self.skip_bad:
@@ -295,10 +273,6 @@ def _hash(item: ImageItem) -> tuple[str, DataError | None]:
         return item.sha256 or hash_of(item), None
     except DataError as error:
         return "", error
-
-
-def _usable_cores() -> int:
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
 
 
 def items_of(paths: Sequence[Path | str]) -> list[ImageItem]:

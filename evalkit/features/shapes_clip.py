@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
-from PIL import Image
+from jaxtyping import Float32
 
 from evalkit.errors import ConfigError
 from evalkit.features.base import PreparedExtractor
+from evalkit.features.clip_preprocessing import SquashTo
 from evalkit.registry import load
 
 JUDGE = "clip:tiny-judge"
@@ -36,6 +36,7 @@ class ShapesClipExtractor(PreparedExtractor):
         target = load("generators.catalog:CLIP_MODELS")[JUDGE]
         self._judge = load(target)(JUDGE, device)
         self.layers: Mapping[str, int] = {"embedding": self._judge.dim}
+        self.preparer = SquashTo(self._judge.size_px)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -46,14 +47,6 @@ class ShapesClipExtractor(PreparedExtractor):
             "resize": "bicubic",
             "precision": "float32",
         }
-
-    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The image at the judge's size, squashed if it isn't square."""
-        edge = self._judge.size_px
-        if image.shape[:2] == (edge, edge):
-            return image
-        resized = Image.fromarray(image).resize((edge, edge), Image.Resampling.BICUBIC)
-        return np.asarray(resized)
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
         """Embeddings of a batch of prepared images, each of length 1."""

@@ -11,6 +11,7 @@ import tarfile
 import threading
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -182,10 +183,19 @@ class _Archive:
         except (OSError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
             raise DataError(f"{self.path}:{member}: can't read it ({error})") from error
 
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Another process opens the archive itself, once."""
+        return _opened, (self.path,)
+
     def __del__(self) -> None:
         for archive in (self.__dict__.get("_zip"), self.__dict__.get("_tar")):
             if archive is not None:
                 archive.close()
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path) -> _Archive:
+    return _Archive(path)
 
 
 def _archive_items(path: Path) -> list[ImageItem]:

@@ -265,6 +265,7 @@ def load_extractor(
             resize=options.resize,
             device=options.device,
             precision=options.precision,
+            compiled=options.compile,
             progress=progress,
         )
         return extractor

@@ -62,11 +62,11 @@ class ScoreOptions:
     seed: int = 0
     batch_size: int = 32
     workers: int | None = None
-    """Processes that decode; 0 decodes in threads of this one, None chooses by the work."""
+    """Processes that decode; 0 or None decodes in threads of this one."""
     device: str = "cpu"
     precision: str = "float32"
     compile: bool = False
-    """Compile the Inception network, which pays from some thousand images on."""
+    """Compile the Inception network, which pays from some ten thousand images on."""
     store: Path | None = None
     """Folder of the feature store; None takes the cache."""
     sample_preparation: Preparation = field(default_factory=Preparation)

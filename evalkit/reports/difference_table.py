@@ -14,31 +14,35 @@ from evalkit.results import ResultRecord
 
 
 def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ()) -> Table:
-    """One line a pair and metric: `-1.2 [-1.9, -0.5]`, p, and what that says."""
+    """One line a pair and metric: `-1.2 [-1.9, -0.5]`, p, and whom that favours."""
     views, _ = record_views(records)
     found = [difference_view(view) for view in views]
     levels = {one.view.level for one in found if one.view.interval}
+    pairs = list(dict.fromkeys(record.subject for record in records))
+    of_what = pairs[0] if len(pairs) == 1 else "first less second"
     table = Table(
-        title=Text("Paired differences, first less second", style="bold"),
+        title=Text(f"Paired differences, {of_what}", style="bold"),
         title_justify="left",
         caption=Text("\n".join(notes)) if notes else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    table.add_column("models", overflow="fold")
+    if len(pairs) > 1:
+        table.add_column("models", overflow="fold")
     table.add_column("metric", overflow="fold")
-    table.add_column(f"difference [{levels.pop()} interval]" if len(levels) == 1 else "difference")
+    heading = f"difference\n[{levels.pop()} interval]" if len(levels) == 1 else "difference"
+    table.add_column(heading, no_wrap=True)
     table.add_column("p", no_wrap=True)
-    table.add_column("what it says", overflow="fold")
+    table.add_column("favours", overflow="fold")
     for one in found:
         record = one.view.record
         state = state_words(record)
         value = Text(f"{one.view.value} {one.view.interval}".strip())
         table.add_row(
-            Text(record.subject),
+            *([Text(record.subject)] if len(pairs) > 1 else []),
             Text(one.view.label.removesuffix(", difference")),
             Text(state, style="yellow") if state else value,
             Text(one.p_value.removeprefix("p ").removeprefix("= ")),
-            Text(one.verdict or record.reason),
+            Text(one.favours or ("neither: 0 is inside" if one.verdict else record.reason)),
         )
     return table

@@ -22,6 +22,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of every CSV, before those of the fingerprint."""
 
+MOST_COLUMNS = 3
+"""Columns of numbers that 80 characters have room for, beside the first."""
+
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _CONTROL_STARTS = ("\t", "\r", "\n")
@@ -132,6 +135,40 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
             row.append(Text("\n").join(lines) if lines else Text("not measured", style="dim"))
         table.add_row(*row)
     return table
+
+
+def metrics_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
+    """Metrics by models, for `rich`: many metrics of a few models fit 80 columns so."""
+    alike = comparability(records)
+    common = wording.common_badges(records)
+    cells = matrix(records)
+    levels = {formatting.level_text(record) for record in records if record.interval}
+    notes = _notes(records, common, with_subject=True)
+    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes, *notes])
+    subjects = list(dict.fromkeys(record.subject for record in records))
+    table.add_column(f"metric [{next(iter(levels))} interval]" if len(levels) == 1 else "metric")
+    for subject in subjects:
+        table.add_column(Text(subject), justify="right")
+    for name in dict.fromkeys(column(record) for record in records):
+        members = [record for record in records if column(record) == name]
+        row = [_metric_cell(members[0])]
+        for subject in subjects:
+            lines = [
+                _number_cell(records[place], alike.marks.get(place, ""), with_level=len(levels) > 1)
+                for place in cells.get((subject, name), [])
+            ]
+            row.append(Text("\n").join(lines) if lines else Text("not measured", style="dim"))
+        table.add_row(*row)
+    return table
+
+
+def models_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
+    """Several models' records in the table that has room for them."""
+    if len({column(record) for record in records}) <= MOST_COLUMNS:
+        return comparison_table(records, title=title)
+    if len({record.subject for record in records}) <= MOST_COLUMNS:
+        return metrics_table(records, title=title)
+    return terminal_table(records, title=title)
 
 
 def matrix(

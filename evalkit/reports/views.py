@@ -101,6 +101,8 @@ class DifferenceView:
     view: RecordView
     p_value: str
     verdict: str
+    favours: str
+    """The subject that the interval speaks for; empty where it includes 0 or there is none."""
 
 
 def record_view(
@@ -216,6 +218,7 @@ def difference_view(view: RecordView) -> DifferenceView:
         view=view,
         p_value=_p_text(p_value) if isinstance(p_value, int | float) else "",
         verdict=_verdict(view.record),
+        favours=_favoured(view.record),
     )
 
 
@@ -296,11 +299,18 @@ def _verdict(record: ResultRecord) -> str:
         return ""
     if record.interval.low <= 0 <= record.interval.high:
         return "the interval includes 0: no difference shown"
+    favoured = _favoured(record)
+    return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
+
+
+def _favoured(record: ResultRecord) -> str:
     names = _PAIR.split(record.subject)
-    if record.direction == "none" or len(names) != 2:
-        return "the interval excludes 0"
+    if record.value is None or record.interval is None or len(names) != 2:
+        return ""
+    if record.direction == "none" or record.interval.low <= 0 <= record.interval.high:
+        return ""
     first_wins = (record.value > 0) == (record.direction == "higher")
-    return f"the interval excludes 0, in favour of {names[0 if first_wins else 1]}"
+    return names[0 if first_wins else 1]
 
 
 def _p_text(p_value: float) -> str:

@@ -32,10 +32,17 @@ _LABELS = {
     "fid": "FID",
     "fid-infinity": "FID∞",
     "sfid": "sFID",
+    "sfid-infinity": "sFID∞",
+    "fd-dinov2": "FD (DINOv2)",
+    "fd-dinov2-infinity": "FD∞ (DINOv2)",
+    "clip-fd": "CLIP-FD",
+    "clip-fd-infinity": "CLIP-FD∞",
     "kid": "KID",
+    "kid-full": "KID, full set",
     "is": "Inception Score",
     "inception-score": "Inception Score",
     "cmmd": "CMMD",
+    "cmmd-unbiased": "CMMD, unbiased",
     "clip-score": "CLIP score",
     "composition-pairs": "Prompts found",
     "composition-pairs-shuffled": "Prompts found, shuffled",
@@ -46,6 +53,9 @@ _LABELS = {
     "r-precision": "R-precision",
     "images-per-second": "Images per second",
 }
+
+_OF_ANY_FEATURES = ("kid", "precision-k", "recall-k", "density-k", "coverage-k")
+"""Metrics that are named after their features where these are not Inception's."""
 
 _SUMMARIES = {
     "composition-pairs": "every prompted shape and colour is in the image, as the checker sees it",
@@ -104,6 +114,9 @@ def label(record: ResultRecord) -> str:
         text = record.metric[: len(stem)]
     else:
         text = stem[:1].upper() + stem[1:].replace("-", " ")
+    if stem.startswith(_OF_ANY_FEATURES):
+        features = extractor_name(record.fingerprint)
+        text += f" ({features})" * (features not in ("", "inception"))
     return f"{text}, difference" if stem != name else text
 
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
-from evalkit.features.clip import ClipPreprocessing, OpenClipExtractor, load_clip
+from evalkit.features.clip import OpenClipExtractor, load_clip
+from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.features.dinov2 import Dinov2Extractor, load_dinov2
 
 TINY = {

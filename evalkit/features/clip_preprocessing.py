@@ -1,0 +1,82 @@
+"""What CLIP, DINOv2 and the embedded judge make of an image, without torch: workers import this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from evalkit import images
+from evalkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ClipPreprocessing:
+    """How an image comes to the network's size, and how its values are scaled."""
+
+    size_px: int
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    """`shortest` resizes the shorter side and crops the centre, `squash` changes the ratio."""
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, "size size 3"]:
+        """One image, resized with antialiasing, cropped, scaled by mean and deviation."""
+        resampling = Image.Resampling[self.interpolation.upper()]
+        resized = Image.fromarray(image).resize(self._resized(*image.shape[:2]), resampling)
+        pixels = np.asarray(resized)
+        top = round((pixels.shape[0] - self.size_px) / 2.0)
+        left = round((pixels.shape[1] - self.size_px) / 2.0)
+        cropped = pixels[top : top + self.size_px, left : left + self.size_px]
+        unit = cropped.astype(np.float32) / np.float32(255)
+        scaled: np.ndarray = (unit - np.array(self.mean, np.float32)) / np.array(
+            self.std, np.float32
+        )
+        return scaled
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Width and height after resizing."""
+        if self.resize_mode == "squash":
+            return self.size_px, self.size_px
+        if self.resize_mode != "shortest":
+            raise ConfigError(f"CLIP resize mode {self.resize_mode!r} is not supported")
+        if width <= height:
+            return self.size_px, int(self.size_px * height / width)
+        return int(self.size_px * width / height), self.size_px
+
+
+@dataclass(frozen=True)
+class SquashAndScale:
+    """Resize to a square with antialiasing, to 8 bits, then scale by mean and deviation."""
+
+    size_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "height width 3"]
+    ) -> Float32[np.ndarray, "size size 3"]:
+        """One image, bicubic."""
+        pixels = images.squash(image, self.size_px).astype(np.float32) / np.float32(255)
+        scaled: np.ndarray = (pixels - np.array(self.mean, np.float32)) / np.array(
+            self.std, np.float32
+        )
+        return scaled
+
+
+@dataclass(frozen=True)
+class SquashTo:
+    """Resize to a square, bicubic, and leave it at 8 bits; at that size the image stays as is."""
+
+    size_px: int
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "height width 3"]
+    ) -> UInt8[np.ndarray, "size size 3"]:
+        """One image."""
+        return images.squash(image, self.size_px)
