@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := app,postgresql,study,train,dev
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow check format bench bench-drawbench clean
+.PHONY: setup demo test test-slow check format bench bench-drawbench bench-metrics coverage clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,14 @@ bench-drawbench: setup
 	$(BIN)/python -m benchmarks.looks_drawbench
 	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5
 	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
+
+# Alone on the machine; a quarter of an hour on two cores. BENCH="--images 50 --repeats 1" for a try.
+bench-metrics: setup
+	$(BIN)/python -m benchmarks.bench_metrics $(BENCH)
+
+# Hours on one core; goes on where it stopped.
+coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage_fid --out coverage_fid.jsonl
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -76,7 +76,7 @@ def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats
             "--no-datasets-cache", "--no-cache",
         ],
     }  # fmt: skip
-    score = [str(bin_folder / "evalkit"), "score", folders[0], "--against", folders[1]]
+    score = [sys.executable, "-m", "evalkit.cli", "score", folders[0], "--against", folders[1]]
     score += ["--metrics", "fid", "--inception-weights", str(weights), "--device", "cpu"]
     ours = {"evalkit score": score, "evalkit score, bf16": [*score, "--precision", "bf16"]}
     print("\n| command | seconds (median) | times faster than the faster other |\n|---|---|---|")

@@ -19,9 +19,10 @@ from evalkit.datasets.base import select_captions
 from evalkit.datasets.shapes import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import MeasureOptions, measure_run, reference_items, score_options
+from evalkit.measurement import measure_run, reference_items, score_options
 from evalkit.metrics.composition import composition_records
 from evalkit.metrics.score import score_sets
+from evalkit.options import MeasureOptions
 from evalkit.progress import progress_bar
 from evalkit.results import ResultRecord
 

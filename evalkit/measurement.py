@@ -21,7 +21,6 @@ from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.images import Filter
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.composition import composition_records
 from evalkit.metrics.score import Measurer, ScoreOptions, load_extractor
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
@@ -218,6 +217,9 @@ def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:
 def _composition(
     run: RunFolder, rows: Sequence[ManifestRow], captions: Sequence[Caption]
 ) -> list[ResultRecord]:
+    # It brings scipy.stats and the checker, a second that other data sets need not wait.
+    from evalkit.metrics.composition import composition_records
+
     by_id = {caption.id: caption for caption in captions}
     asked = [by_id[row.caption_id] for row in rows]
     images: list[Any] = [run.image_path(row) if row.file else None for row in rows]

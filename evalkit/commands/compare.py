@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from evalkit.commands.sets import Against, Samples, open_samples, own_reference
+from evalkit.commands.sets import Against, Samples, open_samples, own_reference, print_skipped
 from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import MeasureOptions, default_metrics, score_options
+from evalkit.measurement import default_metrics, score_options
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
+from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
 from evalkit.reports.difference_table import difference_table
 from evalkit.reports.fingerprints import SUBJECT_KEYS
@@ -69,6 +70,7 @@ def compare(
     write_comparison_html(html, page)
     console.print(models_table(records, title=f"{len(sets)} models against {compared.name}"))
     console.print(difference_table(differences, notes))
+    print_skipped(records)
     if json_file is not None:
         write_records(json_file, [*records, *differences])
     console.print(f"Report: {html}", soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evalkit.commands.fid import fid
 from evalkit.generation import GenerationOptions
-from evalkit.measurement import MeasureOptions
+from evalkit.options import MeasureOptions
 from evalkit.progress import console
 
 MODEL = "glide:tiny"

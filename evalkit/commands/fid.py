@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
+from evalkit.commands.sets import print_skipped
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
-from evalkit.measurement import MeasureOptions, check_extractors, failures, measure_run
+from evalkit.measurement import check_extractors, failures, measure_run
+from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
 from evalkit.registry import load
 from evalkit.reports.tables import terminal_table, write_csv
@@ -56,6 +58,7 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
         console.print(
             f"{count} samples {status}: they have no image and are left out of the scores"
         )
+    print_skipped(records)
     console.print(f"Report: {page}", soft_wrap=True)
 
 

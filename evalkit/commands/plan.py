@@ -11,10 +11,11 @@ from rich.table import Table
 from evalkit.commands.sets import open_samples, own_reference
 from evalkit.errors import DataError
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import MeasureOptions, default_metrics, score_options
+from evalkit.measurement import default_metrics, score_options
 from evalkit.metrics.planning import FrechetPlan, detectable_at, plan_fid, power_at
 from evalkit.metrics.score import Measurer
 from evalkit.metrics.task import Task
+from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
 from evalkit.results import ResultRecord, write_records
 

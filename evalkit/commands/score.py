@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalkit.commands.sets import open_against, open_samples
+from evalkit.commands.sets import open_against, open_samples, print_skipped
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import MeasureOptions, default_metrics, score_options
+from evalkit.measurement import default_metrics, score_options
 from evalkit.metrics.score import score_sets
+from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
 from evalkit.reports.tables import terminal_table
 from evalkit.results import ResultRecord, write_records
@@ -37,6 +38,7 @@ def score(
         for record in records
     ]
     console.print(terminal_table(records, title=f"{found.subject} against {against}"))
+    print_skipped(records)
     if json_file is not None:
         write_records(json_file, records)
         console.print(f"Records: {json_file}", soft_wrap=True)

@@ -21,8 +21,12 @@ from evalkit.metrics.statistics_files import (
     read_statistics,
 )
 from evalkit.options import MeasureOptions
+from evalkit.progress import console
 from evalkit.registry import third_party
+from evalkit.results import ResultRecord
 from evalkit.run import RunFolder
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +131,20 @@ def own_reference(
             "DATASET, FOLDER or STATISTICS.npz"
         )
     return open_against(name, coco_root, progress)
+
+
+def print_skipped(records: Sequence[ResultRecord]) -> None:
+    """Say how many images were left out because they can't be read, and which."""
+    skipped: dict[str, str] = {}
+    for record in records:
+        skipped |= record.details.get("skipped", {})
+    if not skipped:
+        return
+    console.print(f"{len(skipped):,} images can't be read and were left out:")
+    for reason in list(skipped.values())[:_MOST_NAMED]:
+        console.print(f"  {reason}", soft_wrap=True, markup=False, highlight=False)
+    if len(skipped) > _MOST_NAMED:
+        console.print(f"  and {len(skipped) - _MOST_NAMED:,} more, all in the records' details")
 
 
 def _of_dataset(dataset: CaptionedImages, name: str) -> Against:

@@ -211,8 +211,9 @@ class _Pass:
         """Prepared images in order, a few batches ahead."""
         jobs = [Job(self.items[index], tuple(e.name for e in wanting)) for index, wanting in todo]
         ahead = min(len(jobs), _PREFETCHED_BATCHES * self.batch_size)
-        picklable = {e.name: getattr(e, "preparer", None) for e in self.extractors}
-        if self.workers and all(picklable.values()):
+        possible = {e.name: getattr(e, "preparer", None) for e in self.extractors}
+        picklable = {name: one for name, one in possible.items() if one is not None}
+        if self.workers and len(picklable) == len(possible):
             return decode_in_processes(
                 jobs, self.preparation, picklable, processes=self.workers, ahead=ahead
             )

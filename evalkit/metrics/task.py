@@ -237,6 +237,8 @@ class Task:
             marks = {"reference_statistics": Path(statistics.source).name}
             if statistics.identity is None:
                 marks["reference_note"] = "made by an unnamed extractor and preparation"
+            else:
+                marks |= statistics.identity.get("preparation", {})
             return {**marks, "reference_sha256": statistics.sha256}
         assert self.reference.features is not None
         return {

@@ -121,6 +121,26 @@ class TestBadImages:
         assert list(found.skipped) == [str(broken)]
         assert found.of(colour).shape == (19, 3)
 
+    def test_one_in_the_middle_of_ten_thousand(
+        self, tmp_path: Path, store: FeatureStore, colour: ColourExtractor
+    ) -> None:
+        header = b"P6 1 1 255 "
+        archive = tmp_path / "many.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            for i in range(10_000):
+                pixel = bytes([i % 256, i // 256, 7])
+                file.writestr(f"{i:05}.png", b"cut" if i == 5_000 else header + pixel)
+        items = image_items(archive)
+        with pytest.raises(DataError, match=r"many\.zip:05000\.png"):
+            extract_set(items, [colour], store=store, batch_size=500)
+        found = extract_set(items, [colour], store=store, batch_size=500, skip_bad=True)
+        assert len(found.kept) == 9_999
+        assert [name for name in found.skipped if name.endswith("05000.png")]
+        assert len(found.skipped) == 1
+        assert found.of(colour)[[5_000]].round().tolist() == [[5_001 % 256, 5_001 // 256, 7]]
+        # What stood before the bad image was stored by the first pass and not decoded again.
+        assert sum(colour.batches) == 9_999
+
     def test_a_file_that_is_gone(self, store: FeatureStore, colour: ColourExtractor) -> None:
         items = [ImageItem(Path("/nowhere/gone.png"))]
         with pytest.raises(DataError, match=r"gone\.png: can't read the image"):
