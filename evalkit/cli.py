@@ -45,6 +45,10 @@ Steps = Annotated[
     str | None, typer.Option(help="Sampling steps, such as 50 or base=50,upsampler=10.")
 ]
 Sampler = Annotated[str | None, typer.Option(help="Sampler, such as ddim or base=ancestral.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Further setting, such as base.threshold=static; repeatable."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the captions' draw and of the noise.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images sampled at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -84,6 +88,7 @@ def fid(
     guidance: Guidance = None,
     steps: Steps = None,
     sampler: Sampler = None,
+    set_option: SetOption = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
@@ -95,8 +100,8 @@ def fid(
     from evalkit.commands.fid import fid as run
 
     options = _generation(
-        model, coco, data, coco_root, n, guidance, steps, sampler, seed, batch_size, device,
-        weights, out,
+        model, coco, data, coco_root, n, guidance, steps, sampler, set_option, seed, batch_size,
+        device, weights, out,
     )  # fmt: skip
     measure = replace(measure, device=options.device)
     run(options, measure, json_file=json_file, command=_command_line())
@@ -112,6 +117,7 @@ def generate(
     guidance: Guidance = None,
     steps: Steps = None,
     sampler: Sampler = None,
+    set_option: SetOption = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
@@ -123,8 +129,8 @@ def generate(
 
     run(
         _generation(
-            model, coco, data, coco_root, n, guidance, steps, sampler, seed, batch_size, device,
-            weights, out,
+            model, coco, data, coco_root, n, guidance, steps, sampler, set_option, seed, batch_size,
+            device, weights, out,
         )
     )  # fmt: skip
 
@@ -333,6 +339,7 @@ def _generation(
     guidance: str | None,
     steps: str | None,
     sampler: str | None,
+    set_option: list[str] | None,
     seed: int,
     batch_size: int,
     device: str,
@@ -352,6 +359,7 @@ def _generation(
         guidance=guidance,
         steps=steps,
         sampler=sampler,
+        set_options=",".join(set_option) if set_option else None,
         batch_size=batch_size,
         device=torch_device(device),
         out=out,

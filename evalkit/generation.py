@@ -43,6 +43,8 @@ class GenerationOptions:
     guidance: str | None = None
     steps: str | None = None
     sampler: str | None = None
+    set_options: str | None = None
+    """Further settings of the model's stages, `STAGE.NAME=VALUE`, comma-separated."""
     batch_size: int = 32
     device: str = "cpu"
     out: Path | None = None
@@ -91,7 +93,11 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         options.model, device=options.device, weights=options.weights
     )
     settings = load("generators.base:resolve_settings")(
-        generator.spec, guidance=options.guidance, steps=options.steps, sampler=options.sampler
+        generator.spec,
+        guidance=options.guidance,
+        steps=options.steps,
+        sampler=options.sampler,
+        options=options.set_options,
     )
     with progress(f"Opening {options.data}") as report:
         dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
@@ -138,6 +144,7 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
         "seed": config["seed"],
         "seed_rule": config["seed_rule"],
         **{key: _by_stage(settings, key) for key in ("sampler", "steps", "guidance")},
+        **_options_by_stage(settings),
         "batch_size": config["batch_size"],
         "device": config["device"],
         "reranked": False,
@@ -214,6 +221,12 @@ def _by_stage(settings: Mapping[str, Any], key: str) -> Any:
     """One value where the run has one stage, else the values by stage name."""
     values = {stage: chosen[key] for stage, chosen in settings.items() if chosen[key] is not None}
     return next(iter(values.values())) if len(settings) == 1 and values else values or None
+
+
+def _options_by_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Further settings by stage name, where a stage has any."""
+    options = {stage: chosen["options"] for stage, chosen in settings.items() if chosen["options"]}
+    return {"options": options} if options else {}
 
 
 def check_complete(run: RunFolder) -> None:

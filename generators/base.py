@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from evalkit.errors import ConfigError
+from generators.options import apply_options, listed_options
 
 Conditioning = Literal["none", "class", "text"]
 Status = Literal["ok", "refused", "filtered", "failed"]
@@ -65,6 +66,10 @@ class StageSpec:
     defaults: StageSettings
     samplers: tuple[str, ...] = ()
     max_steps: int | None = None
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What an option whose value is a word may be."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The least and the most that an option whose value is a number may be."""
 
 
 Settings = Mapping[str, StageSettings]
@@ -115,11 +120,12 @@ def resolve_settings(
     guidance: str | None = None,
     steps: str | None = None,
     sampler: str | None = None,
+    options: str | None = None,
 ) -> dict[str, StageSettings]:
     """Settings from what a user typed.
 
     A bare value (`3`, `50`, `ddim`) goes to the first stage that has the setting;
-    `base=1.35,sr1=8` names stages.
+    `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
 
     Raises:
         ConfigError: The generator has no such stage or setting, or the value is out of range.
@@ -128,7 +134,7 @@ def resolve_settings(
     for setting, text in (("guidance", guidance), ("steps", steps), ("sampler", sampler)):
         if text is not None:
             settings = _apply(spec, settings, setting, text)
-    return settings
+    return settings if options is None else apply_options(spec, settings, options)
 
 
 def _apply(
@@ -159,6 +165,7 @@ def _not_had(spec: GeneratorSpec, setting: str) -> str:
         for name in ("guidance", "steps", "sampler")
         if any(getattr(s.defaults, name) is not None for s in spec.stages)
     )
+    has += [f"--set {option}" for option in listed_options(spec)]
     return f"{spec.name} has no {setting}{why}; it has: {', '.join(has) or 'no settings'}"
 
 

@@ -21,8 +21,9 @@ SUBJECT_KEYS = frozenset(
     {
         "model", "generator", "display_name", "preset", "conditioning", "weights", "weights_sha256",
         "training_data", "training_relation", "reranked", "candidates", "stages", "sampler",
-        "steps", "guidance", "thresholding", "settings", "device", "batch_size", "workers", "run",
-        "config_hash", "out", "command", "created", "samples_sha256", "skipped_samples",
+        "steps", "guidance", "options", "thresholding", "settings", "device", "batch_size",
+        "workers", "run", "config_hash", "out", "command", "created", "samples_sha256",
+        "skipped_samples",
     }
 )  # fmt: skip
 """First parts of the keys that describe the subject and not the measurement."""

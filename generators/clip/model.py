@@ -219,12 +219,18 @@ class Clip(nn.Module):
             tokens: Ids, the end token behind the last word and as padding.
             mask: True up to the last word; the position behind it is read.
         """
+        return self.read_text(tokens, mask)[1]
+
+    def read_text(
+        self, tokens: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
+    ) -> tuple[Float[Tensor, "batch length width"], Float[Tensor, "batch embed"]]:
+        """The text tower's last states, which unCLIP's prior reads, and the embeddings."""
         length = tokens.shape[1]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]  # (B, L, W)
-        x = self.ln_final(self.transformer(x))
+        states = self.ln_final(self.transformer(x))
         end = mask.sum(dim=1).clamp(max=length - 1)
-        pooled = x[torch.arange(len(x), device=x.device), end]  # (B, W)
-        return F.normalize((pooled @ self.text_projection).float(), dim=-1)
+        pooled = states[torch.arange(len(x), device=x.device), end]  # (B, W)
+        return states, F.normalize((pooled @ self.text_projection).float(), dim=-1)
 
     def _normalised(self, images: Tensor) -> Tensor:
         mean = images.new_tensor(self.config.mean).view(3, 1, 1)

@@ -21,16 +21,20 @@ Gradient = Callable[[Tensor, Tensor], Tensor]
 IMAGE_CHANNELS = 3
 
 
-def classifier_free(network: Denoiser, guidance_scale: float) -> Denoiser:
+def classifier_free(
+    network: Denoiser, guidance_scale: float, *, guided_channels: int = IMAGE_CHANNELS
+) -> Denoiser:
     """Guides by the difference that the condition makes (Ho & Salimans 2021; GLIDE, eq. 8).
 
-    Both halves go through the network as one batch. The first three channels are guided, eps_u + s
-    (eps_c - eps_u); the variance's channels are the conditional half's.
+    Both halves go through the network as one batch. The first channels are guided, eps_u + s
+    (eps_c - eps_u); the variance's channels are the conditional half's. Guiding a predicted x_0 or
+    v instead of eps is the same, since each is linear in the others at a given x_t.
 
     Args:
         network: Takes a batch of 2B, of which the first half has the condition and the second half
             the empty one.
         guidance_scale: s; 1 is no guidance, 0 no condition.
+        guided_channels: How many there are; the width of what is diffused.
 
     Returns:
         A denoiser for batches of B.
@@ -39,8 +43,8 @@ def classifier_free(network: Denoiser, guidance_scale: float) -> Denoiser:
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         output = network(torch.cat([x_t, x_t]), torch.cat([t, t]))
         conditional, unconditional = output.chunk(2)
-        eps_c, rest = conditional[:, :IMAGE_CHANNELS], conditional[:, IMAGE_CHANNELS:]
-        eps_u = unconditional[:, :IMAGE_CHANNELS]
+        eps_c, rest = conditional[:, :guided_channels], conditional[:, guided_channels:]
+        eps_u = unconditional[:, :guided_channels]
         return torch.cat([eps_u + guidance_scale * (eps_c - eps_u), rest], dim=1)
 
     return guided

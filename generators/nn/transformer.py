@@ -1,15 +1,16 @@
-"""The bidirectional text transformer of GLIDE: pre-norm blocks, no causal mask.
+"""Transformer of pre-norm blocks: GLIDE's text encoder, and with a mask unCLIP's priors.
 
-Every position is in the softmax, padding too: GLIDE gives padded positions learned embeddings
-instead of masking them.
+Without a mask every position is in the softmax, padding too: GLIDE gives padded positions learned
+embeddings instead of masking them.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from generators.nn.attention import merge_heads, split_heads
@@ -28,10 +29,10 @@ class MultiheadAttention(nn.Module):
         self.c_qkv = _linear(width, 3 * width)
         self.c_proj = _linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, W) to (B, L, W)."""
         q, k, v = split_heads(self.c_qkv(x), self.heads, parts=3, new_order=False)
-        return self.c_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        return self.c_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, mask)))
 
 
 class MLP(nn.Module):
@@ -57,9 +58,9 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_2 = LayerNorm(width)
         self.mlp = MLP(width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, L, W) to (B, L, W)."""
-        x = x + self.attn(self.ln_1(x))
+        x = x + self.attn(self.ln_1(x), mask)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -77,12 +78,31 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
 
     def forward(
-        self, x: Float[Tensor, "batch length width"]
+        self,
+        x: Float[Tensor, "batch length width"],
+        mask: Bool[Tensor, "#batch 1 length length"] | None = None,
     ) -> Float[Tensor, "batch length width"]:
-        """Same shape as `x`."""
+        """Same shape as `x`; `mask` is True where a position (row) may look at another (column)."""
         for block in self.resblocks:
-            x = block(x)
+            x = block(x, mask)
         return x
+
+
+def causal_mask(kept: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
+    """Who may look at whom: each position at itself and at those before it that are kept.
+
+    A position always sees itself, so that no row is empty (a softmax over nothing is NaN).
+
+    Args:
+        kept: False on padding.
+
+    >>> causal_mask(torch.tensor([[True, False, True]]))[0, 0].int().tolist()
+    [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    """
+    length = kept.shape[1]
+    before = torch.ones(length, length, dtype=torch.bool, device=kept.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=kept.device)
+    return ((before & kept[:, None, :]) | itself)[:, None]
 
 
 def _linear(fan_in: int, fan_out: int) -> nn.Linear:

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,8 @@ def train(
         torch.default_generator.manual_seed(recipe.seed)
         build = resolve(recipe.network, NETWORKS, kind="networks")
         trainee: nn.Module = build(recipe.model, recipe.objective)
+    prepare: Callable[[TrainingSet], None] = getattr(trainee, "prepare", lambda data: None)
+    prepare(data)
     network: nn.Module = trainee.get_submodule("network")
     checkpoint = out / "checkpoint.safetensors"
     if not checkpoint.exists():
@@ -152,7 +154,7 @@ def train(
     keep(settings.steps)
     weights = out / WEIGHTS
     if accelerator.is_main_process:
-        export_weights(weights, ema.network, {"recipe": json.dumps(recipe_dict)})
+        export_weights(weights, ema.network, _metadata(recipe_dict, trainee))
     return weights
 
 
@@ -177,6 +179,14 @@ def begin_with(network: nn.Module, recipe: Recipe, start: Path | None, out: Path
     weights = {name: tensor.float() for name, tensor in load_state_dict(path).items()}
     check_state_dict(network.state_dict(), weights, path.name)
     network.load_state_dict(weights)
+
+
+def _metadata(recipe: Mapping[str, Any], trainee: nn.Module) -> dict[str, str]:
+    """The recipe, and the hashes of the frozen networks that the trainee learned beside."""
+    metadata = {"recipe": json.dumps(recipe)}
+    if trained_with := getattr(trainee, "trained_with", None):
+        metadata["trained_with"] = json.dumps(trained_with)
+    return metadata
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

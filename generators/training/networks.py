@@ -26,6 +26,8 @@ NETWORKS: dict[str, str] = {
     "glide-base": "generators.training.networks:GlideBaseTraining",
     "glide-upsampler": "generators.training.networks:GlideUpsamplerTraining",
     "clip": "generators.training.networks:ClipTraining",
+    "unclip-prior": "generators.training.unclip:DiffusionPriorTraining",
+    "unclip-prior-ar": "generators.training.unclip:AutoregressivePriorTraining",
 }
 NUM_TIMESTEPS = 1000
 

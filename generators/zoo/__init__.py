@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import safe_open
 from torch import Tensor
 
-from evalkit.errors import MissingWeightsError
+from evalkit.errors import MissingWeightsError, WeightsError
 from generators.glide.tokenizer import BytePairTokenizer
 from generators.training.recipe import Recipe
 from generators.weights_io import file_sha256, load_state_dict
@@ -30,6 +31,8 @@ class ZooWeights:
     """float32."""
     recipe: Recipe
     sha256: str
+    trained_with: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of the frozen networks that it was trained on the outputs of, by their names."""
 
 
 @functools.cache
@@ -55,4 +58,30 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
         metadata = handle.metadata() or {}
     if "recipe" not in metadata:
         raise MissingWeightsError(f"{file} holds no recipe; give a file that evalkit train wrote")
-    return ZooWeights(state, Recipe(**json.loads(metadata["recipe"])), file_sha256(file))
+    return ZooWeights(
+        state,
+        Recipe(**json.loads(metadata["recipe"])),
+        file_sha256(file),
+        json.loads(metadata.get("trained_with", "{}")),
+    )
+
+
+def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]) -> None:
+    """Compares the frozen networks that are in use with those of the training.
+
+    Args:
+        name: The trained network's, for the message.
+        weights: Its weights.
+        frozen: Hashes of the frozen networks in use, by their names.
+
+    Raises:
+        WeightsError: A network was trained beside another one.
+    """
+    for other, sha256 in frozen.items():
+        known = weights.trained_with.get(other)
+        if known != sha256:
+            raise WeightsError(
+                f"{name} was trained with {other} {(known or 'of no known hash')[:12]}, but "
+                f"{sha256[:12]} is in use: train {name} again, or give the file it was trained "
+                f"with by --weights {other}=PATH"
+            )

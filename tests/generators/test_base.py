@@ -25,7 +25,13 @@ def spec(conditioning: str = "text") -> GeneratorSpec:
             ),
             StageSpec(
                 name="sr1",
-                defaults=StageSettings(steps=27, sampler="ddim"),
+                defaults=StageSettings(
+                    steps=27,
+                    sampler="ddim",
+                    options={"threshold": "dynamic", "aug_level": 0.1, "round": False},
+                ),
+                choices={"threshold": ("dynamic", "static")},
+                ranges={"aug_level": (0, 1)},
                 samplers=SAMPLERS,
                 max_steps=1000,
             ),
@@ -52,6 +58,12 @@ def test_stages_are_set_by_name() -> None:
     assert (settings["base"].steps, settings["sr1"].steps) == (20, 5)
 
 
+def test_options_keep_their_type_and_the_other_options() -> None:
+    settings = resolve_settings(spec(), options="threshold=static, sr1.aug_level=0.3,round=yes")
+    assert settings["sr1"].options == {"threshold": "static", "aug_level": 0.3, "round": True}
+    assert settings["base"] == spec().default_settings()["base"]
+
+
 @pytest.mark.parametrize(
     ("typed", "complaint"),
     [
@@ -64,6 +76,16 @@ def test_stages_are_set_by_name() -> None:
         ({"steps": "2.5"}, "whole number"),
         ({"steps": "sr2=5"}, "no steps for a stage 'sr2'"),
         ({"sampler": "magic"}, "it has: ancestral, ddim"),
+        ({"options": "sr1.aug_level=2"}, "--set sr1.aug_level: expected 0 to 1, got 2"),
+        ({"options": "aug_level=nan"}, "expected 0 to 1, got nan"),
+        ({"options": "aug_level=much"}, "expected a number, got 'much'"),
+        ({"options": "threshold=none"}, "expected dynamic or static, got 'none'"),
+        ({"options": "round=perhaps"}, "expected true or yes or false or no"),
+        ({"options": "threshold"}, "--set wants NAME=VALUE or STAGE.NAME=VALUE"),
+        (
+            {"options": "base.threshold=static"},
+            "no option 'base.threshold'; it has: sr1.threshold, sr1.aug_level, sr1.round",
+        ),
     ],
 )
 def test_what_a_model_can_not_do_is_said(typed: dict[str, str], complaint: str) -> None:

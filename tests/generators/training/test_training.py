@@ -47,7 +47,9 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
     assert all(recipe.data.split == "train" for recipe in recipes)
 
 
-@pytest.mark.parametrize("name", ["glide-tiny-base-first", "glide-tiny-upsampler", "clip-tiny"])
+@pytest.mark.parametrize(
+    "name", ["glide-tiny-base-first", "glide-tiny-upsampler", "clip-tiny", "unclip-tiny-prior-ar"]
+)
 def test_an_interrupted_run_ends_with_the_same_weights(
     name: str, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
