@@ -97,6 +97,8 @@ class GeneratorSpec:
     """Hash of all weights files, in the order of the stages."""
     num_classes: int | None = None
     """Number of labels of a class-conditional model."""
+    main_stage: str = ""
+    """The stage that a bare setting goes to if it has it; empty: the first one that has it."""
 
     def default_settings(self) -> dict[str, StageSettings]:
         """Each stage's defaults by stage name."""
@@ -124,7 +126,7 @@ def resolve_settings(
 ) -> dict[str, StageSettings]:
     """Settings from what a user typed.
 
-    A bare value (`3`, `50`, `ddim`) goes to the first stage that has the setting;
+    A bare value (`3`, `50`, `ddim`) goes to the main stage, or to the first that has the setting;
     `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
 
     Raises:
@@ -144,9 +146,10 @@ def _apply(
     if not having:
         raise ConfigError(_not_had(spec, setting))
     changed = dict(settings)
+    bare = spec.main_stage if spec.main_stage in having else having[0]
     for part in text.split(","):
         name, eq, value = part.strip().partition("=")
-        stage, raw = (name, value) if eq else (having[0], name)
+        stage, raw = (name, value) if eq else (bare, name)
         if stage not in having:
             raise ConfigError(
                 f"{spec.name} has no {setting} for a stage {stage!r}; it has it for: "

@@ -29,6 +29,18 @@ class ModelRow:
     """`embedded` works now, `released` has to be fetched, `none` is the architecture only."""
 
 
+def _tiny_unclip(
+    summary: str, weights: Literal["embedded", "released", "none"] = "embedded"
+) -> ModelRow:
+    return ModelRow(
+        target="generators.unclip.generator:load_tiny",
+        summary=summary,
+        conditioning="text",
+        size_px=64,
+        weights=weights,
+    )
+
+
 MODELS: dict[str, ModelRow] = {
     "glide:tiny": ModelRow(
         target="generators.glide.generator:load_tiny",
@@ -50,6 +62,18 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
+    ),
+    "unclip:tiny": _tiny_unclip("unCLIP at tiny size, trained on shapes"),
+    "unclip:tiny-ar": _tiny_unclip("the same with the autoregressive prior"),
+    "unclip:tiny-untrained": _tiny_unclip(
+        "the networks of unclip:tiny with random weights", weights="none"
+    ),
+    "unclip:paper": ModelRow(
+        target="generators.unclip.generator:load_paper",
+        summary="unCLIP at the published size (6 B parameters); weights were never released",
+        conditioning="text",
+        size_px=1024,
+        weights="none",
     ),
 }
 

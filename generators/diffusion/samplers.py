@@ -156,6 +156,34 @@ def sample_ddim(
 
 
 @torch.no_grad()
+def invert_ddim(
+    model: Denoiser,
+    x_0: Float[Tensor, " batch *chw"],
+    process: DiffusionProcess,
+    *,
+    progress: Progress | None = None,
+) -> Float[Tensor, " batch *chw"]:
+    """The noise x_T from which deterministic DDIM makes an image (Dhariwal & Nichol 2021, app. F).
+
+    DDIM's steps are walked the other way, each with the eps of the cleaner end; so the way back is
+    exact in the limit of many steps. Nothing is thresholded, which would lose information.
+
+    Args:
+        model: The denoiser, condition bound, best unguided.
+        x_0: Images in [-1, 1].
+        process: Respaced to the steps to walk.
+        progress: Told after each step.
+    """
+    x = x_0  # at timestep 0, whose noise is too little to see
+    for index in range(1, process.num_steps):
+        image, eps = _x_0_and_eps(model, x, _indices(x, index - 1), process, None, None)
+        alpha_bar = process.alpha_bar[index]
+        x = float(np.sqrt(alpha_bar)) * image + float(np.sqrt(1 - alpha_bar)) * eps
+        _report(progress, index, process.num_steps - 1)
+    return x
+
+
+@torch.no_grad()
 def sample_dpm_solver_pp_2m(
     model: Denoiser,
     x_T: Float[Tensor, " batch *chw"],

@@ -141,6 +141,16 @@ class Text2ImUNet(UNet):
             tokens: Ids, padded to the context's length.
             mask: False on padding; needed where padding has its own embedding.
         """
+        x = self.read_text(tokens, mask)
+        states = x.transpose(1, 2)  # (B, W, L)
+        return TextStates(self.transformer_proj(x[:, -1]), states, self.project_context(states))
+
+    def read_text(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        mask: Bool[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch length width"]:
+        """The text transformer's states."""
         text = self.text
         if text is None:
             raise ArchitectureError("this network has no text encoder: xf_width is 0")
@@ -152,10 +162,7 @@ class Text2ImUNet(UNet):
                 raise ArchitectureError("this network needs the mask of the tokens: xf_padding")
             x = torch.where(mask[..., None], x, self.padding_embedding)
         x = self.transformer(x)
-        if self.final_ln is not None:
-            x = self.final_ln(x)
-        states = x.transpose(1, 2)  # (B, W, L)
-        return TextStates(self.transformer_proj(x[:, -1]), states, self.project_context(states))
+        return x if self.final_ln is None else self.final_ln(x)
 
     def forward(  # type: ignore[override]
         self,

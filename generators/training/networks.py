@@ -28,6 +28,8 @@ NETWORKS: dict[str, str] = {
     "clip": "generators.training.networks:ClipTraining",
     "unclip-prior": "generators.training.unclip:DiffusionPriorTraining",
     "unclip-prior-ar": "generators.training.unclip:AutoregressivePriorTraining",
+    "unclip-decoder": "generators.training.unclip:DecoderTraining",
+    "unclip-upsampler": "generators.training.unclip:UnclipUpsamplerTraining",
 }
 NUM_TIMESTEPS = 1000
 
@@ -85,9 +87,10 @@ class GlideUpsamplerTraining(nn.Module):
         super().__init__()
         config = GlideConfig.from_flat(model)
         self.network = SuperResText2ImUNet(config)
+        self.size_px = config.unet.image_size
         self.factor = config.unet.image_size // int(objective["low_res_px"])
         self.crop_px = int(objective["crop_px"])
-        self.low_res_noise = float(objective["low_res_noise"])
+        self.low_res_noise = float(objective.get("low_res_noise", 0.0))
         self.residual_scale = objective.get("residual_scale")
         self.process = DiffusionProcess.from_schedule(
             objective["schedule"],
@@ -98,15 +101,21 @@ class GlideUpsamplerTraining(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
-        x_0 = random_crops(batch.images, self.crop_px, self.factor, batch.generator)
+        images = shrink(batch.images, self.size_px)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.generator)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        disturbance = torch.randn(low_res.shape, generator=batch.generator).to(low_res)
-        low_res = low_res + self.low_res_noise * disturbance
+        low_res = self.degraded(low_res, batch.generator)
         if self.residual_scale is not None:
             x_0 = to_residual(x_0, low_res, self.residual_scale)
         x_t, t, noise = noised(self.process, x_0, batch.generator)
         output = self.network(x_t, t, low_res)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+
+    def degraded(self, low_res: Tensor, generator: torch.Generator) -> Tensor:
+        """What the network sees of a clean low-resolution image."""
+        return low_res + self.low_res_noise * torch.randn(low_res.shape, generator=generator).to(
+            low_res
+        )
 
 
 class ClipTraining(nn.Module):
@@ -138,6 +147,8 @@ class ClipTraining(nn.Module):
 
 def shrink(images: Tensor, size_px: int) -> Tensor:
     """The area mean, exact for whole factors."""
+    if images.shape[-1] == size_px:
+        return images
     return F.interpolate(images, (size_px, size_px), mode="area")
 
 

@@ -9,13 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.diffusion.losses import simple_loss
+from generators.diffusion.losses import hybrid_loss, simple_loss
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import from_uint8
 from generators.training.data import Batch, TrainingSet
-from generators.training.networks import drop_captions, noised
+from generators.training.networks import (
+    GlideUpsamplerTraining,
+    drop_captions,
+    noised,
+    on_device,
+    shrink,
+)
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip
+from generators.unclip.decoder import DecoderConfig, UnclipDecoder
+from generators.unclip.degradations import resolve_degradation
 from generators.unclip.prior import DiffusionPrior, PriorConfig
 
 NUM_TIMESTEPS = 1000
@@ -85,6 +93,58 @@ class AutoregressivePriorTraining(nn.Module):
         cosines = (unit * self.clip.read_captions(batch.captions).embedding).sum(dim=1)
         told = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
         return self.network.loss(unit * self.clip.scale, cosines, told).mean()
+
+
+class DecoderTraining(nn.Module):
+    """The decoder on GLIDE's hybrid loss, told the embedding of the very image it is to make.
+
+    Args:
+        model: Settings of `DecoderConfig.from_flat`.
+        objective: `schedule`; `embedding_dropout` and `caption_dropout`, the shares of embeddings
+            and captions that are left out, independently (section 2.1: 10 % and 50 %); `clip`.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = UnclipDecoder(DecoderConfig.from_flat(model))
+        self.clip = clip_of(objective)
+        self.trained_with = {self.clip.name: self.clip.sha256}
+        assert self.network.text is not None
+        self.length = self.network.text.text_ctx
+        self.caption_dropout = float(objective["caption_dropout"])
+        self.embedding_dropout = float(objective["embedding_dropout"])
+        self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch."""
+        device = batch.images.device
+        self.clip.to(device)
+        embedding = self.clip.embed_images(batch.images) * self.clip.scale
+        captions = drop_captions(batch, self.caption_dropout)
+        kept = torch.rand(len(captions), generator=batch.generator) >= self.embedding_dropout
+        tokens = on_device(self.clip.tokenizer, captions, self.length, device)
+        read = self.network.condition(tokens.ids, tokens.mask, embedding, kept.to(device))
+        x_0 = shrink(batch.images, self.network.config.image_size)
+        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        output = self.network(x_t, t, text=read)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+
+
+class UnclipUpsamplerTraining(GlideUpsamplerTraining):
+    """GLIDE's upsampler on degraded low-resolution images.
+
+    Args:
+        model: Settings of `GlideConfig.from_flat`, without text.
+        objective: As GLIDE's, with `degradation` (`blur` or `bsr`) in the place of `low_res_noise`.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__(model, objective)
+        self.degrade = resolve_degradation(objective["degradation"])
+
+    def degraded(self, low_res: Tensor, generator: torch.Generator) -> Tensor:
+        """Blurred, or put through the BSR degradation."""
+        return self.degrade(low_res, generator)
 
 
 def clip_of(objective: Mapping[str, Any]) -> FrozenClip:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from evalkit.errors import ConfigError
 from generators.errors import ArchitectureError
 from generators.nn.normalization import LayerNorm
 from generators.nn.settings import config_from_flat
@@ -97,7 +98,15 @@ class EmbeddingCodes(nn.Module):
         Args:
             embeddings: Scaled image embeddings, more than there are components.
             agreements: Cosine of each with its caption's embedding.
+
+        Raises:
+            ConfigError: Too few embeddings for the components.
         """
+        if len(embeddings) <= len(self.basis):
+            raise ConfigError(
+                f"{len(self.basis)} components want more images than that, got {len(embeddings)}: "
+                "draw more, or lower num_components"
+            )
         count = len(self.basis)
         centre = embeddings.double().mean(dim=0)
         axes = torch.linalg.svd(embeddings.double() - centre, full_matrices=False).Vh[:count]

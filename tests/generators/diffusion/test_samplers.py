@@ -12,6 +12,7 @@ from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
     SAMPLER_NAMES,
+    invert_ddim,
     process_for,
     sample,
     sample_ancestral,
@@ -282,3 +283,12 @@ def test_strong_gradients_stay_in_range(sampler):
         gradient=lambda x, t: torch.full_like(x, 3.0),
     )
     assert x.abs().max() <= 1.0001
+
+
+def test_inverted_ddim_finds_the_noise_of_an_image():
+    """For data N(mean, sigma^2) the flow is known: it takes the noise that is found to the image."""
+    x_0 = torch.tensor([[0.5], [-0.3]])
+    x_T = invert_ddim(gaussian_model(), x_0, COSINE)
+    torch.testing.assert_close(exact_flow(x_T, COSINE), x_0, rtol=0.02, atol=0.005)
+    back = sample_ddim(gaussian_model(), x_T, COSINE, threshold=None)
+    torch.testing.assert_close(back, x_0, rtol=0.02, atol=0.005)

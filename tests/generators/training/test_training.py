@@ -28,7 +28,7 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def data() -> TrainingSet:
-    return shapes_training_set(seed=0, num_images=24)
+    return shapes_training_set(seed=0, num_images=40)
 
 
 def tiny(name: str, **changes: object) -> Recipe:

@@ -1,0 +1,120 @@
+"""The networks of a tiny system: from the zoo, from files, or with random weights.
+
+A part is a network under its recipe's name, such as `unclip-tiny-prior`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from evalkit.errors import ConfigError, MissingWeightsError
+from generators.released import check_state_dict
+from generators.training.recipe import Recipe, load_recipe
+from generators.zoo import ZOO, check_trained_with, zoo_weights
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+UNTRAINED_SEED = 0
+"""Seed of the random weights of `...-untrained` models."""
+UNTRAINED = "-untrained"
+"""What the names of such models end in."""
+
+
+@dataclass(frozen=True)
+class Part(Generic[NetworkT]):
+    """A network, how it was made, and the hash of its weights."""
+
+    network: NetworkT
+    recipe: Recipe
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Loads the networks of one model."""
+
+    model: str
+    """The catalog name."""
+    weights: Mapping[str, Path]
+    """Files of `evalkit train` in the place of the shipped ones."""
+
+    @property
+    def trained(self) -> bool:
+        """False for the twin with random weights."""
+        return not self.model.endswith(UNTRAINED)
+
+    def load(
+        self,
+        name: str,
+        build: Callable[[Mapping[str, Any]], NetworkT],
+        frozen: Mapping[str, str] | None = None,
+    ) -> Part[NetworkT]:
+        """One network.
+
+        Args:
+            name: Its recipe's.
+            build: From the recipe's `model` to a network.
+            frozen: Hashes of the frozen networks it works beside, which are to be those of its
+                training.
+
+        Raises:
+            MissingWeightsError: It isn't shipped, and no file is given.
+            WeightsError: The weights don't fit.
+        """
+        if not self.trained:
+            recipe = load_recipe(name)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(UNTRAINED_SEED)
+                return Part(build(recipe.model), recipe, "random")
+        given = self.weights.get(name)
+        if given is None and not (ZOO / f"{name}.safetensors").is_file():
+            raise MissingWeightsError(
+                f"{self.model}: {name} is not shipped. Train it with: evalkit train {name}, then "
+                f"pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
+                f"{self.model}{UNTRAINED}, which works now"
+            )
+        weights = zoo_weights(name, given)
+        network = build(weights.recipe.model)
+        check_state_dict(network.state_dict(), weights.state_dict, name)
+        network.load_state_dict(weights.state_dict)
+        check_trained_with(name, weights, frozen or {})
+        return Part(network, weights.recipe, weights.sha256)
+
+    def provenance(self) -> str:
+        """Where the weights came from, for the spec."""
+        if not self.trained:
+            return f"random, seed {UNTRAINED_SEED}"
+        return "given: " + ", ".join(self.weights) if self.weights else "generators/zoo"
+
+    def joint_hash(self, parts: Sequence[Part[Any]], frozen: Sequence[str] = ()) -> str:
+        """One hash for all networks, in the order of the stages, the frozen ones last."""
+        if not self.trained:
+            return "random"
+        hashes = [*(part.sha256 for part in parts), *frozen]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def never_released(name: str, instead: str) -> MissingWeightsError:
+    """What a preset of the published size is answered with: it is an architecture only."""
+    return MissingWeightsError(
+        f"{name} is the published architecture; its weights were never released. Build its "
+        f"networks from the presets in generators/{name.partition(':')[0]}/presets.py, or use "
+        f"{instead}"
+    )
+
+
+def check_overrides(name: str, weights: Mapping[str, Path], known: Sequence[str]) -> None:
+    """Refuses weights that a model doesn't have.
+
+    Raises:
+        ConfigError: There are such.
+    """
+    for part in weights:
+        if part not in known:
+            raise ConfigError(f"{name} has no weights {part!r}; it has: {', '.join(known)}")

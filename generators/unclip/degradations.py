@@ -1,0 +1,141 @@
+"""What unCLIP's upsamplers see in training instead of clean small images (section 2.1).
+
+The first one gets them blurred, the second one through a simplified BSR degradation (Zhang et al.
+2021): blur, resizing, noise and JPEG, each of random strength, in random order. An upsampler that
+was trained so forgives the faults of the stage before it. Images are in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from evalkit.errors import ConfigError
+from generators.pixels import from_uint8, to_uint8
+
+BLUR_SIZE_PX = 3
+BLUR_SIGMA_PX = 0.6
+"""Appendix C."""
+BSR_KERNEL_PX = 7
+BSR_SIGMA_PX = (0.1, 1.2)
+BSR_RESIZE = (0.5, 1.5)
+BSR_NOISE = (2 / 255, 24 / 255)
+"""Deviation in [-1, 1]."""
+BSR_GRAY_NOISE_SHARE = 0.4
+BSR_JPEG_QUALITY = (40, 96)
+RESIZE_MODES = ("bilinear", "bicubic", "area")
+
+Degradation = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def gaussian_kernel(
+    size_px: int, sigmas_px: tuple[float, float], angle: float = 0.0
+) -> Float[Tensor, "size size"]:
+    """A normalised Gaussian with a deviation along each of two axes, turned by an angle.
+
+    Args:
+        size_px: Odd edge.
+        sigmas_px: Deviations along the axes.
+        angle: Of the first axis, in radians.
+    """
+    steps = torch.arange(size_px, dtype=torch.float32) - size_px // 2
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    along = (math.cos(angle) * x + math.sin(angle) * y) / sigmas_px[0]
+    across = (math.cos(angle) * y - math.sin(angle) * x) / sigmas_px[1]
+    kernel = torch.exp(-0.5 * (along.square() + across.square()))
+    return kernel / kernel.sum()
+
+
+def convolve(
+    images: Float[Tensor, "batch 3 height width"], kernel: Float[Tensor, "size size"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """Each channel with the same kernel; edges are mirrored."""
+    half = kernel.shape[0] // 2
+    weights = kernel.to(images).expand(3, 1, *kernel.shape)
+    return F.conv2d(F.pad(images, [half] * 4, mode="reflect"), weights, groups=3)
+
+
+def blur(
+    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator | None = None
+) -> Float[Tensor, "batch 3 height width"]:
+    """The first upsampler's: a fixed Gaussian of 3 px with deviation 0.6; draws nothing."""
+    sigmas = (BLUR_SIGMA_PX, BLUR_SIGMA_PX)
+    return convolve(images, gaussian_kernel(BLUR_SIZE_PX, sigmas))
+
+
+def bsr(
+    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator
+) -> Float[Tensor, "batch 3 height width"]:
+    """The second upsampler's: each image blurred, resized, noised and compressed in its own way."""
+    return torch.cat([_degraded(images[i : i + 1], generator) for i in range(len(images))])
+
+
+def _degraded(image: Tensor, generator: torch.Generator) -> Tensor:
+    for index in torch.randperm(len(BSR_STEPS), generator=generator).tolist():
+        image = BSR_STEPS[index](image, generator)
+    return image.clamp(-1, 1)
+
+
+def _random_blur(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Round in half of the cases, else longer along one axis."""
+    first, second = (uniform(*BSR_SIGMA_PX, generator) for _ in range(2))
+    round_one = uniform(0, 1, generator) < 0.5
+    angle = uniform(0, math.pi, generator)
+    kernel = gaussian_kernel(BSR_KERNEL_PX, (first, first if round_one else second), angle)
+    return convolve(image, kernel)
+
+
+def _random_resize(image: Tensor, generator: torch.Generator) -> Tensor:
+    """To another size and back, each with a filter drawn at random."""
+    size = image.shape[-1]
+    between = max(2, round(size * uniform(*BSR_RESIZE, generator)))
+    for target in (between, size):
+        mode = RESIZE_MODES[int(torch.randint(len(RESIZE_MODES), (1,), generator=generator))]
+        image = F.interpolate(image, (target, target), mode=mode)
+    return image
+
+
+def _random_noise(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian, in some cases the same for all three channels."""
+    deviation = uniform(*BSR_NOISE, generator)
+    gray = uniform(0, 1, generator) < BSR_GRAY_NOISE_SHARE
+    shape = (1, 1, *image.shape[2:]) if gray else image.shape
+    return image + deviation * torch.randn(shape, generator=generator).to(image)
+
+
+def _random_jpeg(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Compressed and read again."""
+    quality = int(torch.randint(*BSR_JPEG_QUALITY, (1,), generator=generator))
+    pixels = to_uint8(image)[0].cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    back = np.array(Image.open(file))
+    return from_uint8(torch.from_numpy(back)[None]).to(image)
+
+
+BSR_STEPS: tuple[Degradation, ...] = (_random_blur, _random_resize, _random_noise, _random_jpeg)
+DEGRADATIONS: dict[str, Degradation] = {"blur": blur, "bsr": bsr}
+
+
+def resolve_degradation(name: str) -> Degradation:
+    """A degradation by its name in a recipe.
+
+    Raises:
+        ConfigError: There is no such.
+    """
+    if name not in DEGRADATIONS:
+        raise ConfigError(f"unknown degradation {name!r}; known: {', '.join(DEGRADATIONS)}")
+    return DEGRADATIONS[name]
+
+
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    """An evenly drawn number."""
+    return low + (high - low) * float(torch.rand((), generator=generator))

@@ -1,0 +1,310 @@
+"""unCLIP behind the Generator interface: prior, decoder, two upsamplers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.diffusion.noise import image_generators
+from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.samplers import SAMPLER_NAMES
+from generators.errors import UnsupportedRequestError
+from generators.glide.model import GlideConfig, SuperResText2ImUNet
+from generators.glide.pipeline import sample_base, sample_upsampler
+from generators.parts import Parts, check_overrides, never_released
+from generators.pixels import to_uint8
+from generators.training.recipe import Recipe
+from generators.unclip.autoregressive import (
+    AutoregressivePrior,
+    AutoregressivePriorConfig,
+    sample_codes,
+)
+from generators.unclip.conditioning import CLIP_NAME, CaptionReading, FrozenClip
+from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
+from generators.unclip.pipeline import best_of, sample_prior
+from generators.unclip.prior import DiffusionPrior, PriorConfig
+
+NUM_TIMESTEPS = 1000
+EMBEDDINGS = ("prior", "text", "none")
+"""What the decoder is told: the prior's image embedding, CLIP's text embedding in its place, or
+nothing but the caption (the paper's comparison, section 5.1)."""
+
+
+@dataclass(frozen=True)
+class DiffusingPrior:
+    """The diffusion prior with its process."""
+
+    network: DiffusionPrior
+    process: DiffusionProcess
+
+    def draw(
+        self,
+        caption: CaptionReading,
+        empty: CaptionReading,
+        generators: Sequence[torch.Generator],
+        settings: StageSettings,
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """From noise, in `settings.steps` steps."""
+        assert settings.guidance is not None
+        assert settings.sampler is not None
+        return sample_prior(
+            self.network,
+            caption,
+            empty,
+            generators,
+            process=self.process,
+            guidance_scale=settings.guidance,
+            steps=settings.steps or 0,
+            sampler=settings.sampler,
+        )
+
+
+@dataclass(frozen=True)
+class CodingPrior:
+    """The autoregressive prior."""
+
+    network: AutoregressivePrior
+
+    def draw(
+        self,
+        caption: CaptionReading,
+        empty: CaptionReading,
+        generators: Sequence[torch.Generator],
+        settings: StageSettings,
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Code by code."""
+        assert settings.guidance is not None
+        return sample_codes(
+            self.network,
+            caption,
+            generators,
+            empty=empty,
+            guidance_scale=settings.guidance,
+            temperature=float(settings.options["temperature"]),
+        )
+
+
+Prior = DiffusingPrior | CodingPrior
+"""From captions to embeddings; how, is each one's own business."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network that makes images, and the process it was trained with."""
+
+    network: Any
+    process: DiffusionProcess
+
+
+class UnclipGenerator:
+    """The whole cascade; its parts are there for variations and interpolations too."""
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        *,
+        clip: FrozenClip,
+        prior: Prior,
+        decoder: Stage,
+        upsamplers: Mapping[str, Stage],
+    ) -> None:
+        self.spec = spec
+        self.clip = clip
+        self.prior = prior
+        self.decoder = decoder
+        self.upsamplers = upsamplers
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
+        """One image per request; all requests are one batch.
+
+        Raises:
+            UnsupportedRequestError: A request has no prompt.
+        """
+        if any(request.prompt is None for request in requests):
+            raise UnsupportedRequestError(f"{self.spec.name} wants a prompt with every request")
+        prompts = [request.prompt or "" for request in requests]
+        seeds = [request.seed for request in requests]
+        embedding = self.embed(prompts, seeds, settings["prior"])
+        captions = decoder_captions(self.decoder.network, self.clip.tokenizer, prompts, embedding)
+        base = settings["base"]
+        assert base.guidance is not None
+        assert base.sampler is not None
+        small = sample_base(
+            self.decoder.network,
+            captions,
+            image_generators(seeds, "base"),
+            process=self.decoder.process,
+            guidance_scale=base.guidance,
+            steps=base.steps or 0,
+            sampler=base.sampler,
+        )
+        pixels = to_uint8(self.enlarge(small, seeds, settings)).cpu().numpy()
+        notes = [("caption truncated",) if cut else () for cut in captions.truncated]
+        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+
+    def embed(
+        self, prompts: Sequence[str], seeds: Sequence[int], settings: StageSettings
+    ) -> Float[Tensor, "batch embed_dim"] | None:
+        """What the decoder is told besides the captions; None: nothing."""
+        if settings.options["embedding"] == "none":
+            return None
+        caption = self.clip.read_captions(prompts)
+        if settings.options["embedding"] == "text":
+            return caption.embedding * self.clip.scale
+        empty = self.clip.read_captions([""] * len(prompts))
+        return best_of(
+            lambda generators: self.prior.draw(caption, empty, generators, settings),
+            caption.embedding,
+            seeds,
+            candidates=int(settings.options["candidates"]),
+            scale=self.clip.scale,
+        )
+
+    def enlarge(
+        self, images: Float[Tensor, "batch 3 s s"], seeds: Sequence[int], settings: Settings
+    ) -> Float[Tensor, "batch 3 size size"]:
+        """Runs the upsamplers, one after the other."""
+        for name, stage in self.upsamplers.items():
+            chosen = settings[name]
+            assert chosen.sampler is not None
+            images = sample_upsampler(
+                stage.network,
+                images,
+                None,
+                image_generators(seeds, name),
+                process=stage.process,
+                steps=chosen.steps or 0,
+                sampler=chosen.sampler,
+                temperature=float(chosen.options["temperature"]),
+                quantise=False,
+            )
+        return images
+
+
+def _prior_stage(*, diffusion: bool, steps: int) -> StageSpec:
+    options: dict[str, Any] = {"candidates": 2, "embedding": "prior"}
+    ranges = {"candidates": (1, 64), "temperature": (0, 10)}
+    if not diffusion:
+        defaults = StageSettings(guidance=1.0, options={**options, "temperature": 1.0})
+        return StageSpec(
+            name="prior", defaults=defaults, choices={"embedding": EMBEDDINGS}, ranges=ranges
+        )
+    return StageSpec(
+        name="prior",
+        defaults=StageSettings(steps=steps, sampler="dpm++2m", guidance=1.0, options=options),
+        samplers=SAMPLER_NAMES,
+        max_steps=NUM_TIMESTEPS,
+        choices={"embedding": EMBEDDINGS},
+        ranges=ranges,
+    )
+
+
+def _image_stage(name: str, defaults: StageSettings) -> StageSpec:
+    return StageSpec(
+        name=name,
+        defaults=defaults,
+        samplers=SAMPLER_NAMES,
+        max_steps=NUM_TIMESTEPS,
+        ranges={"temperature": (0, 2)},
+    )
+
+
+TINY_IMAGE_STAGES = (
+    _image_stage("base", StageSettings(steps=20, sampler="dpm++2m", guidance=2.0)),
+    _image_stage("sr1", StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0})),
+    _image_stage("sr2", StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0})),
+)
+PRIORS = {"diffusion": "unclip-tiny-prior", "autoregressive": "unclip-tiny-prior-ar"}
+IMAGE_PARTS = ("unclip-tiny-decoder", "unclip-tiny-sr1", "unclip-tiny-sr2")
+
+
+def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGenerator:
+    """`unclip:tiny` and `unclip:tiny-ar`, or the same networks with random weights (`-untrained`).
+
+    Args:
+        name: The catalog name.
+        device: A torch device.
+        weights: Files of `evalkit train` in the place of the shipped ones.
+    """
+    kind = "autoregressive" if name.startswith("unclip:tiny-ar") else "diffusion"
+    check_overrides(name, weights, (CLIP_NAME, PRIORS[kind], *IMAGE_PARTS))
+    clip = FrozenClip.from_zoo(weights.get(CLIP_NAME)).to(device)
+    parts, frozen = Parts(name, weights), {clip.name: clip.sha256}
+    prior_part = parts.load(PRIORS[kind], partial(_build_prior, kind), frozen)
+    decoder, sr1, sr2 = (
+        parts.load(IMAGE_PARTS[0], _build_decoder, frozen),
+        *(parts.load(part, _build_upsampler) for part in IMAGE_PARTS[1:]),
+    )
+    prior = prior_part.network.to(device).eval()
+    shown = {"diffusion": "", "autoregressive": ", autoregressive prior"}[kind]
+    spec = GeneratorSpec(
+        name=name,
+        display_name=f"unCLIP (tiny{shown}{'' if parts.trained else ', untrained'})",
+        conditioning="text",
+        stages=(_prior_stage(diffusion=kind == "diffusion", steps=25), *TINY_IMAGE_STAGES),
+        size_px=sr2.network.config.image_size,
+        training_data=("shapes",) if parts.trained else (),
+        weights=parts.provenance(),
+        weights_sha256=parts.joint_hash([prior_part, decoder, sr1, sr2], [clip.sha256]),
+        main_stage="base",
+    )
+    return UnclipGenerator(
+        spec,
+        clip=clip,
+        prior=(
+            DiffusingPrior(prior, _process(prior_part.recipe, prediction="x_0"))
+            if isinstance(prior, DiffusionPrior)
+            else CodingPrior(prior)
+        ),
+        decoder=_stage(decoder.network, decoder.recipe, device),
+        upsamplers={
+            stage: _stage(part.network, part.recipe, device)
+            for stage, part in (("sr1", sr1), ("sr2", sr2))
+        },
+    )
+
+
+def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGenerator:
+    """`unclip:paper`: an architecture without weights.
+
+    Raises:
+        MissingWeightsError: Always.
+    """
+    raise never_released(name, "unclip:tiny")
+
+
+def _build_prior(kind: str, model: Mapping[str, Any]) -> DiffusionPrior | AutoregressivePrior:
+    if kind == "diffusion":
+        return DiffusionPrior(PriorConfig.from_flat(model))
+    return AutoregressivePrior(AutoregressivePriorConfig.from_flat(model))
+
+
+def _build_decoder(model: Mapping[str, Any]) -> UnclipDecoder:
+    return UnclipDecoder(DecoderConfig.from_flat(model))
+
+
+def _build_upsampler(model: Mapping[str, Any]) -> SuperResText2ImUNet:
+    return SuperResText2ImUNet(GlideConfig.from_flat(model))
+
+
+def _stage(network: Any, recipe: Recipe, device: str) -> Stage:
+    moved = network.to(device).to(memory_format=torch.channels_last).eval()
+    return Stage(moved, _process(recipe, prediction=recipe.objective.get("prediction", "eps")))
+
+
+def _process(recipe: Recipe, *, prediction: Any) -> DiffusionProcess:
+    return DiffusionProcess.from_schedule(
+        recipe.objective["schedule"],
+        NUM_TIMESTEPS,
+        prediction=prediction,
+        variance="fixed_small" if prediction == "x_0" else "learned_range",
+    )
