@@ -29,11 +29,11 @@ class ModelRow:
     """`embedded` works now, `released` has to be fetched, `none` is the architecture only."""
 
 
-def _tiny_unclip(
-    summary: str, weights: Literal["embedded", "released", "none"] = "embedded"
+def _tiny(
+    system: str, summary: str, weights: Literal["embedded", "released", "none"] = "embedded"
 ) -> ModelRow:
     return ModelRow(
-        target="generators.unclip.generator:load_tiny",
+        target=f"generators.{system}.generator:load_tiny",
         summary=summary,
         conditioning="text",
         size_px=64,
@@ -63,14 +63,25 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="released",
     ),
-    "unclip:tiny": _tiny_unclip("unCLIP at tiny size, trained on shapes"),
-    "unclip:tiny-ar": _tiny_unclip("the same with the autoregressive prior"),
-    "unclip:tiny-untrained": _tiny_unclip(
-        "the networks of unclip:tiny with random weights", weights="none"
+    "unclip:tiny": _tiny("unclip", "unCLIP at tiny size, trained on shapes"),
+    "unclip:tiny-ar": _tiny("unclip", "the same with the autoregressive prior"),
+    "unclip:tiny-untrained": _tiny(
+        "unclip", "the networks of unclip:tiny with random weights", weights="none"
     ),
     "unclip:paper": ModelRow(
         target="generators.unclip.generator:load_paper",
         summary="unCLIP at the published size (6 B parameters); weights were never released",
+        conditioning="text",
+        size_px=1024,
+        weights="none",
+    ),
+    "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
+    "imagen:tiny-untrained": _tiny(
+        "imagen", "the networks of imagen:tiny with random weights", weights="none"
+    ),
+    "imagen:paper": ModelRow(
+        target="generators.imagen.generator:load_paper",
+        summary="Imagen at the published size (3 B and T5-XXL); weights were never released",
         conditioning="text",
         size_px=1024,
         weights="none",

@@ -72,6 +72,19 @@ class Parts:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(UNTRAINED_SEED)
                 return Part(build(recipe.model), recipe, "random")
+        weights = zoo_weights(name, self.file(name))
+        network = build(weights.recipe.model)
+        check_state_dict(network.state_dict(), weights.state_dict, name)
+        network.load_state_dict(weights.state_dict)
+        check_trained_with(name, weights, frozen or {})
+        return Part(network, weights.recipe, weights.sha256)
+
+    def file(self, name: str) -> Path | None:
+        """The file that is given for a network; None: the shipped one.
+
+        Raises:
+            MissingWeightsError: Neither is there.
+        """
         given = self.weights.get(name)
         if given is None and not (ZOO / f"{name}.safetensors").is_file():
             raise MissingWeightsError(
@@ -79,12 +92,7 @@ class Parts:
                 f"pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
                 f"{self.model}{UNTRAINED}, which works now"
             )
-        weights = zoo_weights(name, given)
-        network = build(weights.recipe.model)
-        check_state_dict(network.state_dict(), weights.state_dict, name)
-        network.load_state_dict(weights.state_dict)
-        check_trained_with(name, weights, frozen or {})
-        return Part(network, weights.recipe, weights.sha256)
+        return given
 
     def provenance(self) -> str:
         """Where the weights came from, for the spec."""

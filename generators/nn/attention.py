@@ -47,6 +47,7 @@ class AttentionBlock(nn.Module):
         num_heads: Number of heads; divides `channels`.
         new_order: See the module's first lines.
         context_channels: Width of the context (text states); None: there is none.
+        inner_channels: Width of all heads together; None: `channels`.
     """
 
     def __init__(
@@ -56,15 +57,17 @@ class AttentionBlock(nn.Module):
         num_heads: int,
         new_order: bool = False,
         context_channels: int | None = None,
+        inner_channels: int | None = None,
     ) -> None:
         super().__init__()
+        inner = channels if inner_channels is None else inner_channels
         self.num_heads = num_heads
         self.new_order = new_order
         self.norm = GroupNorm(channels)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.qkv = nn.Conv1d(channels, 3 * inner, 1)
         if context_channels is not None:
-            self.encoder_kv = nn.Conv1d(context_channels, 2 * channels, 1)
-        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+            self.encoder_kv = nn.Conv1d(context_channels, 2 * inner, 1)
+        self.proj_out = zeroed(nn.Conv1d(inner, channels, 1))
 
     def project_context(
         self, context: Float[Tensor, "batch context_channels length"]
@@ -91,6 +94,44 @@ class AttentionBlock(nn.Module):
 
     def _split(self, projected: Tensor, parts: int) -> Tensor:
         return split_heads(projected, self.num_heads, parts=parts, new_order=self.new_order)
+
+
+class CrossAttentionBlock(nn.Module):
+    """Residual attention of a feature map's positions over a context alone (Imagen, appendix B.1).
+
+    Args:
+        channels: Width of the feature map.
+        num_heads: Number of heads; divides `channels`.
+        context_channels: Width of the context.
+    """
+
+    def __init__(self, channels: int, *, num_heads: int, context_channels: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = GroupNorm(channels)
+        self.q = nn.Conv1d(channels, channels, 1)
+        self.encoder_kv = nn.Conv1d(context_channels, 2 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def project_context(
+        self, context: Float[Tensor, "batch context_channels length"]
+    ) -> Float[Tensor, "batch length kv"]:
+        """Keys and values of a context."""
+        return pointwise(context.transpose(1, 2), self.encoder_kv)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        context_kv: Float[Tensor, "batch length kv"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Adds what each position gathers from the (projected) context."""
+        batch, channels, height, width = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
+        q = split_heads(pointwise(tokens, self.q), self.num_heads, parts=1, new_order=True)[0]
+        k, v = split_heads(context_kv, self.num_heads, parts=2, new_order=True)
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))  # (B, T, C)
+        out = pointwise(attended, self.proj_out).view(batch, height, width, channels)
+        return x + out.permute(0, 3, 1, 2)
 
 
 class AttentionPool2d(nn.Module):

@@ -154,7 +154,8 @@ def train(
     keep(settings.steps)
     weights = out / WEIGHTS
     if accelerator.is_main_process:
-        export_weights(weights, ema.network, _metadata(recipe_dict, trainee))
+        exported: Callable[[nn.Module], nn.Module] = getattr(trainee, "exported", lambda n: n)
+        export_weights(weights, exported(ema.network), _metadata(recipe_dict, trainee))
     return weights
 
 

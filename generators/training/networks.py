@@ -30,6 +30,9 @@ NETWORKS: dict[str, str] = {
     "unclip-prior-ar": "generators.training.unclip:AutoregressivePriorTraining",
     "unclip-decoder": "generators.training.unclip:DecoderTraining",
     "unclip-upsampler": "generators.training.unclip:UnclipUpsamplerTraining",
+    "imagen-t5": "generators.training.imagen:T5Training",
+    "imagen-base": "generators.training.imagen:ImagenBaseTraining",
+    "imagen-upsampler": "generators.training.imagen:ImagenUpsamplerTraining",
 }
 NUM_TIMESTEPS = 1000
 

@@ -286,7 +286,7 @@ def test_strong_gradients_stay_in_range(sampler):
 
 
 def test_inverted_ddim_finds_the_noise_of_an_image():
-    """For data N(mean, sigma^2) the flow is known: it takes the noise that is found to the image."""
+    """For data N(mean, sigma^2) the flow is known: it takes the noise found back to the image."""
     x_0 = torch.tensor([[0.5], [-0.3]])
     x_T = invert_ddim(gaussian_model(), x_0, COSINE)
     torch.testing.assert_close(exact_flow(x_T, COSINE), x_0, rtol=0.02, atol=0.005)

@@ -48,7 +48,14 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["glide-tiny-base-first", "glide-tiny-upsampler", "clip-tiny", "unclip-tiny-prior-ar"]
+    "name",
+    [
+        "glide-tiny-base-first",
+        "glide-tiny-upsampler",
+        "clip-tiny",
+        "unclip-tiny-prior-ar",
+        "imagen-tiny-t5",
+    ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(
     name: str, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,10 +92,18 @@ def test_training_lowers_the_loss(data: TrainingSet, tmp_path: Path) -> None:
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+@pytest.fixture(scope="module")
+def text_encoder(data: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text encoder that Imagen's networks can be trained beside."""
+    recipe = tiny("imagen-tiny-t5", steps=1)
+    return train(recipe, data, tmp_path_factory.mktemp("t5"), cpu=True)
+
+
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_gradients_reach_every_parameter(name: str, data: TrainingSet) -> None:
+def test_gradients_reach_every_parameter(name: str, data: TrainingSet, text_encoder: Path) -> None:
     recipe = next(r for r in map(load_recipe, list_recipes()) if r.network == name)
-    trainee = load(NETWORKS[name])(recipe.model, recipe.objective)
+    beside = {"text_encoder": str(text_encoder)} if "text_dropout" in recipe.objective else {}
+    trainee = load(NETWORKS[name])(recipe.model, {**recipe.objective, **beside})
     for parameter in trainee.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     trainee(draw_batch(data, seed=0, step=0, batch_size=4)).backward()

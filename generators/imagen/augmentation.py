@@ -1,0 +1,44 @@
+"""Noise-conditioning augmentation (Saharia et al. 2022, section 2.4; Ho et al. 2021).
+
+An upsampler is trained on low-resolution images with noise of a random level on them, and is told
+the level. When sampling, the level is a setting: little noise keeps what the stage before made,
+more noise lets the upsampler correct it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+OFFSET = 0.008
+"""The cosine schedule's (Nichol & Dhariwal 2021, eq. 17)."""
+
+
+def augmented(
+    low_res: Float[Tensor, "batch 3 height width"],
+    aug_level: Float[Tensor, " batch"],
+    noise: Float[Tensor, "batch 3 height width"],
+) -> Float[Tensor, "batch 3 height width"]:
+    """The forward process at a continuous time: variance-preserving, on the cosine schedule.
+
+    Args:
+        low_res: Images in [-1, 1].
+        aug_level: In [0, 1]; 0 leaves an image as it is, 1 leaves nothing of it.
+        noise: Standard normal.
+    """
+    alpha_bar = signal_share(aug_level).view(-1, 1, 1, 1)
+    return alpha_bar.sqrt().to(low_res) * low_res + (1 - alpha_bar).sqrt().to(noise) * noise
+
+
+def signal_share(level: Float[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
+    """The alpha_bar of a level, exactly 1 at level 0.
+
+    >>> signal_share(torch.tensor([0.0, 0.5, 1.0])).round(decimals=3).tolist()
+    [1.0, 0.494, 0.0]
+    """
+    angle = (level.double() + OFFSET) / (1 + OFFSET) * math.pi / 2
+    start = math.cos(OFFSET / (1 + OFFSET) * math.pi / 2) ** 2
+    return (torch.cos(angle).square() / start).clamp(0, 1)

@@ -1,0 +1,183 @@
+"""Imagen's text encoder: the encoder half of a frozen T5, run through transformers.
+
+States of padding are set to zero, as all states are where the text is left out for guidance; so
+padding says what no text says, and the networks need no mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import T5Config
+from transformers.models.t5.modeling_t5 import T5EncoderModel
+
+from evalkit.errors import MissingWeightsError
+from generators.glide.tokenizer import BytePairTokenizer, Tokens
+from generators.released import check_state_dict
+from generators.zoo import tiny_tokenizer, zoo_weights
+
+T5_NAME = "imagen-tiny-t5"
+"""The text encoder of the tiny models, in the zoo."""
+TINY_LENGTH = 24
+"""Tokens of the tiny models, the end token among them."""
+NUM_SENTINELS = 16
+"""Tokens that stand for a cut-out span in pre-training, behind the vocabulary and the start."""
+
+Tokenize = Callable[[Sequence[str]], Tokens]
+
+
+@dataclass(frozen=True, eq=False)
+class TextReading:
+    """What the frozen encoder says of a batch of captions."""
+
+    states: Float[Tensor, "batch length width"]
+    """Zero on padding."""
+    truncated: tuple[bool, ...]
+
+
+class FrozenT5:
+    """A T5 encoder that is read and never trained; on purpose no module of the networks it serves.
+
+    Args:
+        encoder: From transformers.
+        tokenize: Captions to ids with the end token, and the mask of both.
+        name: Of its weights.
+        sha256: Of the same.
+    """
+
+    def __init__(
+        self, encoder: T5EncoderModel, tokenize: Tokenize, *, name: str, sha256: str
+    ) -> None:
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.tokenize = tokenize
+        self.name = name
+        self.sha256 = sha256
+        self.width = int(encoder.config.d_model)
+
+    @classmethod
+    def from_zoo(cls, path: Path | None = None) -> FrozenT5:
+        """`imagen-tiny-t5`, or a file of `evalkit train` in its place."""
+        weights = zoo_weights(T5_NAME, path)
+        encoder = T5EncoderModel(t5_config(weights.recipe.model))
+        stack = encoder.get_encoder()
+        check_state_dict(stack.state_dict(), weights.state_dict, T5_NAME)
+        stack.load_state_dict(weights.state_dict)
+        return cls(encoder, tiny_tokens, name=T5_NAME, sha256=weights.sha256)
+
+    @classmethod
+    def untrained(cls, model: Mapping[str, Any], seed: int) -> FrozenT5:
+        """An encoder of the tiny size with random weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            encoder = T5EncoderModel(t5_config(model))
+        return cls(encoder, tiny_tokens, name=T5_NAME, sha256="random")
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, length: int = 128) -> FrozenT5:
+        """A published T5 by its name or folder, such as the paper's `google/t5-v1_1-xxl`.
+
+        Args:
+            name: On the hub, or a folder in its format.
+            length: Tokens of a caption, the end token among them.
+
+        Raises:
+            MissingWeightsError: It is neither cached nor reachable.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            encoder = T5EncoderModel.from_pretrained(name, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except OSError as error:
+            raise MissingWeightsError(
+                f"text encoder {name}: {str(error).splitlines()[0]}; fetch it with the hub's own "
+                "client, or give a folder that holds it"
+            ) from error
+
+        def tokenize(captions: Sequence[str]) -> Tokens:
+            batch = tokenizer(
+                list(captions),
+                padding="max_length",
+                max_length=length,
+                truncation=True,
+                return_tensors="pt",
+            )
+            whole = tokenizer(list(captions))["input_ids"]
+            cut = tuple(len(ids) > length for ids in whole)
+            return Tokens(batch["input_ids"], batch["attention_mask"].bool(), cut)
+
+        return cls(encoder, tokenize, name=name, sha256="")
+
+    def to(self, device: torch.device | str) -> FrozenT5:
+        """Moves the network; gives itself back."""
+        self.encoder.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.encoder.parameters()).device
+
+    @torch.no_grad()
+    def read(self, captions: Sequence[str]) -> TextReading:
+        """Runs the encoder, once for each different caption, in float32."""
+        unique = list(dict.fromkeys(captions))
+        tokens = self.tokenize(unique)
+        ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            states = self._states(ids, mask)
+        row = {caption: index for index, caption in enumerate(unique)}
+        rows = [row[caption] for caption in captions]
+        index = torch.tensor(rows, dtype=torch.long, device=self.device)
+        return TextReading(states[index], tuple(tokens.truncated[i] for i in rows))
+
+    def _states(
+        self, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length width"]:
+        output = self.encoder(input_ids=ids, attention_mask=mask.long())
+        return output.last_hidden_state * mask[..., None]
+
+
+def t5_config(model: Mapping[str, Any]) -> T5Config:
+    """A T5 of version 1.1 (gated GELU) over the tiny vocabulary.
+
+    Args:
+        model: `d_model`, `d_kv`, `d_ff`, `num_heads`, `num_layers`, `num_decoder_layers`.
+    """
+    vocabulary = tiny_tokenizer().num_tokens
+    return T5Config(
+        **model,
+        vocab_size=vocabulary + 1 + NUM_SENTINELS,
+        pad_token_id=vocabulary,
+        decoder_start_token_id=vocabulary,
+        eos_token_id=tiny_tokenizer().end_id,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        dropout_rate=0.0,
+        relative_attention_num_buckets=16,
+        relative_attention_max_distance=TINY_LENGTH,
+        use_cache=False,
+    )
+
+
+def first_sentinel(tokenizer: BytePairTokenizer) -> int:
+    """Id of the first sentinel; they follow one another."""
+    return tokenizer.num_tokens + 1
+
+
+def tiny_tokens(captions: Sequence[str]) -> Tokens:
+    """Ids over the tiny vocabulary, each caption with its end token inside the mask."""
+    tokens = tiny_tokenizer().pad(captions, TINY_LENGTH - 1)
+    ends = torch.full((len(captions), 1), tiny_tokenizer().end_id)
+    first = torch.ones(len(captions), 1, dtype=torch.bool)
+    # the tokenizer pads with the end token, so one more True is the end
+    return Tokens(
+        torch.cat([tokens.ids, ends], dim=1), torch.cat([first, tokens.mask], dim=1),
+        tokens.truncated,
+    )  # fmt: skip

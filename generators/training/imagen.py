@@ -1,0 +1,198 @@
+"""Training of Imagen's networks, and before them of the text encoder that they read, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
+
+from generators.diffusion.losses import simple_loss
+from generators.diffusion.process import DiffusionProcess
+from generators.imagen.augmentation import augmented
+from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
+from generators.imagen.text import (
+    NUM_SENTINELS,
+    TINY_LENGTH,
+    FrozenT5,
+    first_sentinel,
+    t5_config,
+)
+from generators.pixels import requantise
+from generators.training.data import Batch
+from generators.training.networks import NUM_TIMESTEPS, noised, random_crops, shrink
+from generators.zoo import tiny_tokenizer
+
+IGNORED = -100
+"""Label of positions without a loss, in transformers."""
+
+
+class T5Training(nn.Module):
+    """A T5 by span corruption on captions (Raffel et al. 2020, section 3.1.4); images are unused.
+
+    Args:
+        model: What `t5_config` takes.
+        objective: `noise_density`, the share of tokens that are cut out, and `mean_span`, the mean
+            number of tokens of a cut.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = T5ForConditionalGeneration(t5_config(model))
+        self.tokenizer = tiny_tokenizer()
+        self.noise_density = float(objective["noise_density"])
+        self.mean_span = float(objective["mean_span"])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch, in nats a token."""
+        start, end = first_sentinel(self.tokenizer), self.tokenizer.end_id
+        pairs = [
+            corrupt_spans(
+                self.tokenizer.encode(caption)[: TINY_LENGTH - 1],
+                batch.generator,
+                first_sentinel=start,
+                noise_density=self.noise_density,
+                mean_span=self.mean_span,
+            )
+            for caption in batch.captions
+        ]
+        device = batch.images.device
+        inputs, mask = _padded([[*kept, end] for kept, _ in pairs], end, device)
+        labels, there = _padded([[*cut, end] for _, cut in pairs], IGNORED, device)
+        labels = labels.masked_fill(~there, IGNORED)
+        return self.network(input_ids=inputs, attention_mask=mask.long(), labels=labels).loss
+
+    def exported(self, network: T5ForConditionalGeneration) -> nn.Module:
+        """What ships: the encoder; the decoder has served."""
+        return network.get_encoder()
+
+
+class _ImagenTraining(nn.Module):
+    """What base and upsamplers share: frozen text, zeroed at random, and the process."""
+
+    network: ImagenBase | ImagenUpsampler
+
+    def __init__(self, objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        given = objective.get("text_encoder")
+        self.text = FrozenT5.from_zoo(None if given is None else Path(given))
+        self.trained_with = {self.text.name: self.text.sha256}
+        self.text_dropout = float(objective["text_dropout"])
+        self.process = DiffusionProcess.from_schedule(
+            objective["schedule"],
+            NUM_TIMESTEPS,
+            prediction=objective["prediction"],
+            variance="fixed_small",
+        )
+
+    def read(self, batch: Batch) -> Any:
+        """The captions' states, some of them set to zero, as the network reads them."""
+        states = self.text.to(batch.images.device).read(batch.captions).states
+        kept = torch.rand(len(states), generator=batch.generator) >= self.text_dropout
+        return self.network.read_text(states * kept.to(states)[:, None, None])
+
+
+class ImagenBaseTraining(_ImagenTraining):
+    """The base on the squared error of its prediction.
+
+    Args:
+        model: Settings of `ImagenConfig.base_from_flat`.
+        objective: `schedule`, `prediction`; `text_dropout`, the share of captions whose states are
+            zeroed (section 2.2: 10 %); `text_encoder`, a file in the place of the zoo's.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__(objective)
+        self.network: ImagenBase = ImagenBase(ImagenConfig.base_from_flat(model))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch."""
+        x_0 = shrink(batch.images, self.network.config.image_size)
+        text = self.read(batch)
+        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        output = self.network(x_t, t, text)
+        return simple_loss(self.process, output.float(), x_0, t, noise).mean()
+
+
+class ImagenUpsamplerTraining(_ImagenTraining):
+    """An upsampler on crops, its low-resolution images augmented at a level drawn evenly.
+
+    Args:
+        model: Settings of `ImagenConfig.upsampler_from_flat`.
+        objective: As for the base; and `low_res_px`, the edge of the whole low-resolution image,
+            `crop_px`, the edge of the crops.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__(objective)
+        self.network: ImagenUpsampler = ImagenUpsampler(ImagenConfig.upsampler_from_flat(model))
+        self.size_px = self.network.config.image_size
+        self.factor = self.size_px // int(objective["low_res_px"])
+        self.crop_px = int(objective["crop_px"])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch."""
+        images = shrink(batch.images, self.size_px)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.generator)
+        low_res = requantise(shrink(x_0, self.crop_px // self.factor))
+        level = torch.rand(len(x_0), generator=batch.generator).to(x_0)
+        disturbance = torch.randn(low_res.shape, generator=batch.generator).to(x_0)
+        text = self.read(batch)
+        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        seen = augmented(low_res, level, disturbance)
+        output = self.network(x_t, t, text, low_res=seen, aug_level=level)
+        return simple_loss(self.process, output.float(), x_0, t, noise).mean()
+
+
+def corrupt_spans(
+    ids: Sequence[int],
+    generator: torch.Generator,
+    *,
+    first_sentinel: int,
+    noise_density: float,
+    mean_span: float,
+) -> tuple[list[int], list[int]]:
+    """Cuts spans out of a caption: a sentinel stands in each one's place, and before it in the label.
+
+    Args:
+        ids: At least two tokens.
+        generator: Draws where the spans are.
+        first_sentinel: Id of the first sentinel.
+        noise_density: Share of tokens that are cut out.
+        mean_span: Mean number of tokens of a span.
+
+    Returns:
+        The corrupted ids, and the label.
+    """
+    cut = min(max(1, round(len(ids) * noise_density)), len(ids) - 1)
+    spans = min(max(1, round(cut / mean_span)), cut, len(ids) - cut, NUM_SENTINELS)
+    kept_lengths = _parts(len(ids) - cut, spans, generator)
+    cut_lengths = _parts(cut, spans, generator)
+    corrupted: list[int] = []
+    label: list[int] = []
+    place = 0
+    for index, (kept, gone) in enumerate(zip(kept_lengths, cut_lengths, strict=True)):
+        corrupted += [*ids[place : place + kept], first_sentinel + index]
+        label += [first_sentinel + index, *ids[place + kept : place + kept + gone]]
+        place += kept + gone
+    return corrupted, label
+
+
+def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
+    """Splits a number into that many positive parts, each way of doing so equally likely."""
+    cuts = sorted(torch.randperm(total - 1, generator=generator)[: count - 1].tolist())
+    edges = [0, *(cut + 1 for cut in cuts), total]
+    return [high - low for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], fill: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids in one tensor, and a mask that is False on what was filled in."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(length, device=device) < lengths[:, None]
