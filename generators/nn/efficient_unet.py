@@ -10,6 +10,7 @@ Feature maps are (B, C, H, W); `emb` is the sum of all embeddings (B, 4 * channe
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,9 +127,7 @@ class Block(nn.Module):
         super().__init__()
         self.combine = nn.Sequential(nn.SiLU(), nn.Linear(config.embedding_channels, in_channels))
         widths = [in_channels] + [channels] * num_res_blocks
-        self.res_blocks = nn.Sequential(
-            *(ResNetBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        )
+        self.res_blocks = nn.Sequential(*(ResNetBlock(a, b) for a, b in itertools.pairwise(widths)))
         self.attention = _attention(config, channels) if lowest else None
 
     def forward(self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None) -> Tensor:

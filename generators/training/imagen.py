@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def corrupt_spans(
     noise_density: float,
     mean_span: float,
 ) -> tuple[list[int], list[int]]:
-    """Cuts spans out of a caption: a sentinel stands in each one's place, and before it in the label.
+    """Cuts spans out of a caption: a sentinel in each one's place, and before it in the label.
 
     Args:
         ids: At least two tokens.
@@ -185,7 +186,7 @@ def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
     """Splits a number into that many positive parts, each way of doing so equally likely."""
     cuts = sorted(torch.randperm(total - 1, generator=generator)[: count - 1].tolist())
     edges = [0, *(cut + 1 for cut in cuts), total]
-    return [high - low for low, high in zip(edges, edges[1:], strict=False)]
+    return [high - low for low, high in itertools.pairwise(edges)]
 
 
 def _padded(
