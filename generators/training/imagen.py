@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from generators.diffusion.losses import simple_loss
+from generators.diffusion.losses import simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.imagen.augmentation import augmented
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
@@ -24,7 +24,7 @@ from generators.imagen.text import (
 )
 from generators.pixels import requantise
 from generators.training.data import Batch
-from generators.training.networks import NUM_TIMESTEPS, noised, random_crops, shrink
+from generators.training.networks import NUM_TIMESTEPS, Timesteps, noised, random_crops, shrink
 from generators.zoo import tiny_tokenizer
 
 IGNORED = -100
@@ -102,20 +102,24 @@ class ImagenBaseTraining(_ImagenTraining):
     Args:
         model: Settings of `ImagenConfig.base_from_flat`.
         objective: `schedule`, `prediction`; `text_dropout`, the share of captions whose states are
-            zeroed (section 2.2: 10 %); `text_encoder`, a file in the place of the zoo's.
+            zeroed (section 2.2: 10 %); `text_encoder`, a file in the place of the zoo's;
+            `weight_cap` and `timestep_focus`, as for GLIDE's base.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__(objective)
         self.network: ImagenBase = ImagenBase(ImagenConfig.base_from_flat(model))
+        self.weight_cap = float(objective.get("weight_cap", 1.0))
+        self.timesteps = Timesteps(objective.get("timestep_focus"))
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
         x_0 = shrink(batch.images, self.network.config.image_size)
         text = self.read(batch)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
         output = self.network(x_t, t, text)
-        return simple_loss(self.process, output.float(), x_0, t, noise).mean()
+        weight = velocity_weight(self.process, t, cap=self.weight_cap)
+        return (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
 
 
 class ImagenUpsamplerTraining(_ImagenTraining):

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.diffusion.losses import hybrid_loss, simple_loss
+from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import from_uint8
 from generators.training.data import Batch, TrainingSet
 from generators.training.networks import (
+    NUM_TIMESTEPS,
     GlideUpsamplerTraining,
+    Timesteps,
     drop_captions,
     noised,
     on_device,
@@ -26,7 +28,6 @@ from generators.unclip.decoder import DecoderConfig, UnclipDecoder
 from generators.unclip.degradations import resolve_degradation
 from generators.unclip.prior import DiffusionPrior, PriorConfig
 
-NUM_TIMESTEPS = 1000
 FIT_IMAGES = 5_000
 """Training images that the codes of the autoregressive prior are fitted to."""
 FIT_BATCH = 250
@@ -101,7 +102,8 @@ class DecoderTraining(nn.Module):
     Args:
         model: Settings of `DecoderConfig.from_flat`.
         objective: `schedule`; `embedding_dropout` and `caption_dropout`, the shares of embeddings
-            and captions that are left out, independently (section 2.1: 10 % and 50 %); `clip`.
+            and captions that are left out, independently (section 2.1: 10 % and 50 %); `clip`;
+            `weight_cap` and `timestep_focus`, as for GLIDE's base.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -113,6 +115,8 @@ class DecoderTraining(nn.Module):
         self.length = self.network.text.text_ctx
         self.caption_dropout = float(objective["caption_dropout"])
         self.embedding_dropout = float(objective["embedding_dropout"])
+        self.weight_cap = float(objective.get("weight_cap", 1.0))
+        self.timesteps = Timesteps(objective.get("timestep_focus"))
         self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -125,9 +129,10 @@ class DecoderTraining(nn.Module):
         tokens = on_device(self.clip.tokenizer, captions, self.length, device)
         read = self.network.condition(tokens.ids, tokens.mask, embedding, kept.to(device))
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
         output = self.network(x_t, t, text=read)
-        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+        weight = velocity_weight(self.process, t, cap=self.weight_cap)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
 
 
 class UnclipUpsamplerTraining(GlideUpsamplerTraining):

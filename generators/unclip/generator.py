@@ -102,6 +102,8 @@ class Stage:
 
     network: Any
     process: DiffusionProcess
+    residual_scale: float | None = None
+    """Of an upsampler that makes only what the enlarged image lacks."""
 
 
 class UnclipGenerator:
@@ -186,6 +188,7 @@ class UnclipGenerator:
                 sampler=chosen.sampler,
                 temperature=float(chosen.options["temperature"]),
                 quantise=False,
+                residual_scale=stage.residual_scale,
             )
         return images
 
@@ -298,7 +301,9 @@ def _build_upsampler(model: Mapping[str, Any]) -> SuperResText2ImUNet:
 
 def _stage(network: Any, recipe: Recipe, device: str) -> Stage:
     moved = network.to(device).to(memory_format=torch.channels_last).eval()
-    return Stage(moved, _process(recipe, prediction=recipe.objective.get("prediction", "eps")))
+    objective = recipe.objective
+    process = _process(recipe, prediction=objective.get("prediction", "eps"))
+    return Stage(moved, process, objective.get("residual_scale"))
 
 
 def _process(recipe: Recipe, *, prediction: Any) -> DiffusionProcess:
