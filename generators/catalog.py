@@ -68,6 +68,9 @@ MODELS: dict[str, ModelRow] = {
     "unclip:tiny-untrained": _tiny(
         "unclip", "the networks of unclip:tiny with random weights", weights="none"
     ),
+    "unclip:tiny-ar-untrained": _tiny(
+        "unclip", "the networks of unclip:tiny-ar with random weights", weights="none"
+    ),
     "unclip:paper": ModelRow(
         target="generators.unclip.generator:load_paper",
         summary="unCLIP at the published size (6 B parameters); weights were never released",

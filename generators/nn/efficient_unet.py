@@ -172,8 +172,9 @@ class EfficientUNet(nn.Module):
 
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
         """Keys and values of text states for each attention, in the order of execution."""
-        blocks = (self.down_blocks[-1].attention, self.up_blocks[-1].attention)
-        return tuple(block.project_context(context) for block in blocks if block is not None)
+        attending = (AttentionBlock, CrossAttentionBlock)
+        blocks = [module for module in self.modules() if isinstance(module, attending)]
+        return tuple(block.project_context(context) for block in blocks)
 
     def denoise(
         self,

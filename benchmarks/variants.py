@@ -1,0 +1,70 @@
+"""One model under several settings, on the same captions and seeds, as a Markdown table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.glide_tiny import MEASURE
+from evalkit.generation import GenerationOptions, prepare_run
+from evalkit.measurement import measure_run
+from evalkit.progress import progress_bar
+from evalkit.results import ResultRecord
+
+COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd")
+Variants = Mapping[str, Mapping[str, str]]
+"""Name of a row to `GenerationOptions` that differ: model, guidance, steps, set_options."""
+
+
+def parse_options(summary: str, *, model: str, n: int, out: str) -> argparse.Namespace:
+    """The options that all of these benchmarks take."""
+    parser = argparse.ArgumentParser(description=summary)
+    parser.add_argument("--model", default=model)
+    parser.add_argument("--n", type=int, default=n, help="images a row")
+    parser.add_argument("--steps", help="instead of the model's, for a quick look")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser.parse_args()
+
+
+def print_table(title: str, variants: Variants, options: argparse.Namespace) -> None:
+    """Make what is missing, measure everything, print one row a variant."""
+    print(f"\n## {title}\n\nn = {options.n}, {options.model}\n")
+    print("| | " + " | ".join([*COLUMNS, "pixels at 0 or 255"]) + " |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    for name, changes in variants.items():
+        records, saturated = measured(name, changes, options)
+        cells = [shown(records, metric) for metric in COLUMNS]
+        print(f"| {name} | " + " | ".join([*cells, f"{100 * saturated:.1f} %"]) + " |", flush=True)
+
+
+def measured(
+    name: str, changes: Mapping[str, str], options: argparse.Namespace
+) -> tuple[Sequence[ResultRecord], float]:
+    """Records of one variant, and its share of saturated pixel values."""
+    folder = options.out / "".join(c if c.isalnum() else "-" for c in name)
+    settings = {"model": options.model, "steps": options.steps, **changes}
+    prepared = prepare_run(
+        GenerationOptions(data="shapes", n=options.n, out=folder, **settings), progress_bar
+    )
+    prepared.generate(progress_bar)
+    records = measure_run(prepared, MEASURE, progress_bar).records
+    shares = []
+    for row in prepared.run.rows():
+        with Image.open(prepared.run.path / row.file) as image:
+            pixels = np.asarray(image)
+        shares.append(float(((pixels == 0) | (pixels == 255)).mean()))
+    return records, float(np.mean(shares))
+
+
+def shown(records: Sequence[ResultRecord], metric: str) -> str:
+    """A value with its interval."""
+    record = next((r for r in records if r.metric == metric), None)
+    if record is None or record.value is None:
+        return "-"
+    if record.interval is None:
+        return f"{record.value:.3g}"
+    return f"{record.value:.3g} [{record.interval.low:.3g}, {record.interval.high:.3g}]"
