@@ -2,7 +2,7 @@
 
     python -m benchmarks.imagen_tiny [--n 200] [--out runs/imagen-tiny]
 
-The paper (section 4.4, figures A.9 and A.11): dynamic thresholding keeps high guidance from saturating
+The paper (section 4.4): dynamic thresholding keeps high guidance from saturating
 images; the augmentation level trades detail against fidelity to the small image. Resumable.
 """
 

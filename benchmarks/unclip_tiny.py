@@ -2,8 +2,8 @@
 
     python -m benchmarks.unclip_tiny [--n 200] [--out runs/unclip-tiny]
 
-The paper (section 5.1): the decoder on the caption alone, on CLIP's text embedding in the place of an
-image embedding, on the prior's image embedding; and both priors (section 5.2). Resumable.
+The paper (section 5.1): the decoder on the caption alone, on CLIP's text embedding in the place of
+an image embedding, on the prior's image embedding; and both priors (section 5.2). Resumable.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from generators.options import apply_options, listed_options
 
 Conditioning = Literal["none", "class", "text"]
 Status = Literal["ok", "refused", "filtered", "failed"]
+GUIDANCE_RANGE = (0.0, 100.0)
+"""Of a stage that says nothing else."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class StageSpec:
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What an option whose value is a word may be."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """The least and the most that an option whose value is a number may be."""
+    """The least and the most that `guidance`, or an option whose value is a number, may be."""
 
 
 Settings = Mapping[str, StageSettings]
@@ -188,6 +190,8 @@ def _parse(spec: GeneratorSpec, stage: str, setting: str, raw: str) -> float | i
         most = stage_spec.max_steps
         if number < 1 or (most is not None and number > most):
             raise ConfigError(f"--steps for {stage}: expected 1 to {most}, got {number}")
-    elif not 0 <= number <= 100:
-        raise ConfigError(f"--guidance for {stage}: expected 0 to 100, got {raw}")
+        return number
+    low, high = stage_spec.ranges.get(setting, GUIDANCE_RANGE)
+    if not low <= number <= high:
+        raise ConfigError(f"--guidance for {stage}: expected {low:g} to {high:g}, got {raw}")
     return number

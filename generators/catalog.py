@@ -78,6 +78,20 @@ MODELS: dict[str, ModelRow] = {
         size_px=1024,
         weights="none",
     ),
+    "unclip:karlo": ModelRow(
+        target="generators.adapters.diffusers:load_karlo",
+        summary="Karlo, an unCLIP trained by others, through diffusers",
+        conditioning="text",
+        size_px=256,
+        weights="released",
+    ),
+    "imagen:if-xl": ModelRow(
+        target="generators.adapters.diffusers:load_if",
+        summary="DeepFloyd IF, in Imagen's style, through diffusers: its first two stages",
+        conditioning="text",
+        size_px=256,
+        weights="released",
+    ),
     "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
     "imagen:tiny-untrained": _tiny(
         "imagen", "the networks of imagen:tiny with random weights", weights="none"
@@ -91,7 +105,7 @@ MODELS: dict[str, ModelRow] = {
     ),
 }
 
-ALIASES = {"glide": "glide:released"}
+ALIASES = {"glide": "glide:released", "unclip": "unclip:karlo", "imagen": "imagen:if-xl"}
 """What a bare name means."""
 
 CLIP_MODELS: dict[str, str] = {

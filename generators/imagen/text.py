@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from evalkit.errors import MissingWeightsError
 from generators.glide.tokenizer import BytePairTokenizer, Tokens
+from generators.hub import folder_sha256, hub_folder
 from generators.released import check_state_dict
 from generators.zoo import tiny_tokenizer, zoo_weights
 
@@ -91,14 +91,12 @@ class FrozenT5:
         """
         from transformers import AutoTokenizer
 
-        try:
-            encoder = T5EncoderModel.from_pretrained(name, use_safetensors=True)
-            tokenizer = AutoTokenizer.from_pretrained(name)
-        except OSError as error:
-            raise MissingWeightsError(
-                f"text encoder {name}: {str(error).splitlines()[0]}; fetch it with the hub's own "
-                "client, or give a folder that holds it"
-            ) from error
+        given = Path(name) if Path(name).is_dir() else None
+        folder = hub_folder("", name, given, instead="imagen:tiny-untrained")
+        encoder = T5EncoderModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
         def tokenize(captions: Sequence[str]) -> Tokens:
             batch = tokenizer(
@@ -112,7 +110,7 @@ class FrozenT5:
             cut = tuple(len(ids) > length for ids in whole)
             return Tokens(batch["input_ids"], batch["attention_mask"].bool(), cut)
 
-        return cls(encoder, tokenize, name=name, sha256="")
+        return cls(encoder, tokenize, name=name, sha256=folder_sha256(folder))
 
     def to(self, device: torch.device | str) -> FrozenT5:
         """Moves the network; gives itself back."""

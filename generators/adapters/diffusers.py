@@ -1,0 +1,218 @@
+"""Models that diffusers runs: Karlo (an unCLIP) and DeepFloyd IF (in Imagen's style).
+
+These are other people's trainings of the two systems, the best that the public can get; their
+records carry their own names. Each image has its own noise generator, as everywhere here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evalkit.errors import WeightsError
+from evalkit.registry import require
+from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.diffusion.noise import image_generators
+from generators.errors import UnsupportedRequestError
+from generators.hub import folder_sha256, hub_folder
+from generators.parts import check_overrides
+from generators.pixels import to_uint8
+
+KARLO = "kakaobrain/karlo-v1-alpha"
+IF_BASE = "DeepFloyd/IF-I-XL-v1.0"
+IF_SR1 = "DeepFloyd/IF-II-L-v1.0"
+MAX_STEPS = 1000
+GUIDANCE_RANGE = (1.0, 100.0)
+"""Both pipelines leave guidance out at 1 and know nothing below."""
+LEVEL_SCALE = 1000
+"""DeepFloyd IF calls the augmentation level 0.25 a noise level of 250."""
+
+
+def _stage(name: str, steps: int, guidance: float | None, **options: float) -> StageSpec:
+    return StageSpec(
+        name=name,
+        defaults=StageSettings(steps=steps, guidance=guidance, options=options),
+        max_steps=MAX_STEPS,
+        ranges={"guidance": GUIDANCE_RANGE, "aug_level": (0.0, 0.999)},
+    )
+
+
+KARLO_STAGES = (_stage("prior", 25, 4.0), _stage("base", 25, 8.0), _stage("sr1", 7, None))
+IF_STAGES = (_stage("base", 100, 7.0), _stage("sr1", 50, 4.0, aug_level=0.25))
+"""The pipelines' own defaults."""
+
+
+class KarloGenerator:
+    """Prior, decoder and upsampler in one pipeline."""
+
+    def __init__(self, spec: GeneratorSpec, pipeline: Any) -> None:
+        self.spec = spec
+        self.pipeline = pipeline
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
+        """One image per request; all requests are one batch.
+
+        Raises:
+            UnsupportedRequestError: A request has no prompt.
+        """
+        prompts = _prompts(self.spec, requests)
+        made = self.pipeline(
+            prompts,
+            generator=image_generators([request.seed for request in requests]),
+            prior_num_inference_steps=settings["prior"].steps,
+            decoder_num_inference_steps=settings["base"].steps,
+            super_res_num_inference_steps=settings["sr1"].steps,
+            prior_guidance_scale=settings["prior"].guidance,
+            decoder_guidance_scale=settings["base"].guidance,
+            output_type="np",
+        ).images
+        pixels = _uint8(made)
+        cut = _truncated(self.pipeline.tokenizer, prompts, self.pipeline.tokenizer.model_max_length)
+        return [Sample(image=i, notes=n) for i, n in zip(pixels, cut, strict=True)]
+
+
+class DeepFloydGenerator:
+    """Base and first upsampler; the text encoder of the base serves both."""
+
+    def __init__(self, spec: GeneratorSpec, base: Any, upsampler: Any) -> None:
+        self.spec = spec
+        self.base = base
+        self.upsampler = upsampler
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
+        """One image per request; all requests are one batch.
+
+        An image that the pipeline's own safety checker flags is a sample without an image.
+
+        Raises:
+            UnsupportedRequestError: A request has no prompt.
+        """
+        prompts = _prompts(self.spec, requests)
+        seeds = [request.seed for request in requests]
+        text, no_text = self.base.encode_prompt(prompts, clean_caption=False)
+        small = self.base(
+            prompt_embeds=text,
+            negative_prompt_embeds=no_text,
+            generator=image_generators(seeds, "base"),
+            num_inference_steps=settings["base"].steps,
+            guidance_scale=settings["base"].guidance,
+            output_type="pt",
+        ).images
+        made = self.upsampler(
+            image=small,
+            prompt_embeds=text,
+            negative_prompt_embeds=no_text,
+            generator=image_generators(seeds, "sr1"),
+            num_inference_steps=settings["sr1"].steps,
+            guidance_scale=settings["sr1"].guidance,
+            noise_level=round(LEVEL_SCALE * float(settings["sr1"].options["aug_level"])),
+            output_type="np",
+        )
+        flagged = made.nsfw_detected or [False] * len(prompts)
+        cut = _truncated(self.base.tokenizer, prompts, TEXT_LENGTH)
+        return [
+            Sample(image=None, status="filtered", reason="flagged by its safety checker", notes=n)
+            if hidden
+            else Sample(image=image, notes=n)
+            for image, hidden, n in zip(_uint8(made.images), flagged, cut, strict=True)
+        ]
+
+
+TEXT_LENGTH = 77
+"""Tokens that DeepFloyd IF's pipeline reads of a caption."""
+
+
+def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGenerator:
+    """`unclip:karlo`.
+
+    Args:
+        name: The catalog name.
+        device: A torch device.
+        weights: `karlo`, a folder in the place of the download.
+
+    Raises:
+        MissingWeightsError: Neither given, cached nor reachable.
+    """
+    check_overrides(name, weights, ("karlo",))
+    folder = hub_folder("karlo", KARLO, weights.get("karlo"), instead="unclip:tiny-untrained")
+    pipeline = _pipeline("UnCLIPPipeline", folder, device)
+    spec = GeneratorSpec(
+        name=name,
+        display_name="Karlo (unCLIP-style)",
+        conditioning="text",
+        stages=KARLO_STAGES,
+        size_px=int(pipeline.super_res_first.config.sample_size),
+        training_data=("coyo", "cc3m", "cc12m"),
+        weights="given: karlo" if weights else KARLO,
+        weights_sha256=folder_sha256(folder),
+        main_stage="base",
+    )
+    return KarloGenerator(spec, pipeline)
+
+
+def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGenerator:
+    """`imagen:if-xl`, its first two stages.
+
+    Args:
+        name: The catalog name.
+        device: A torch device.
+        weights: `if-base` and `if-sr1`, folders in the place of downloads.
+
+    Raises:
+        MissingWeightsError: Neither given, cached nor reachable.
+    """
+    check_overrides(name, weights, ("if-base", "if-sr1"))
+    folders = [
+        hub_folder(part, repository, weights.get(part), instead="imagen:tiny-untrained")
+        for part, repository in (("if-base", IF_BASE), ("if-sr1", IF_SR1))
+    ]
+    base = _pipeline("IFPipeline", folders[0], device)
+    upsampler = _pipeline("IFSuperResolutionPipeline", folders[1], device, text_encoder=None)
+    spec = GeneratorSpec(
+        name=name,
+        display_name="DeepFloyd IF (Imagen-style)",
+        conditioning="text",
+        stages=IF_STAGES,
+        size_px=int(upsampler.unet.config.sample_size),
+        training_data=("laion-a",),
+        weights="given: " + ", ".join(weights) if weights else f"{IF_BASE}, {IF_SR1}",
+        weights_sha256="+".join(folder_sha256(folder) for folder in folders),
+    )
+    return DeepFloydGenerator(spec, base, upsampler)
+
+
+def _pipeline(kind: str, folder: Path, device: str, **parts: Any) -> Any:
+    diffusers = require("diffusers", extra="diffusers", what=f"{kind} of diffusers")
+    try:
+        pipeline = getattr(diffusers, kind).from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, **parts
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{folder} holds no {kind} in diffusers' format: {reason}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _prompts(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
+    if any(request.prompt is None for request in requests):
+        raise UnsupportedRequestError(f"{spec.name} wants a prompt with every request")
+    return [request.prompt or "" for request in requests]
+
+
+def _uint8(images: np.ndarray) -> np.ndarray:
+    """Floats in [0, 1], batch x height x width x 3, to 0-255."""
+    pixels: Tensor = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
+    return to_uint8(2 * pixels - 1).numpy()
+
+
+def _truncated(tokenizer: Any, prompts: Sequence[str], length: int) -> list[tuple[str, ...]]:
+    counts = [len(tokenizer(prompt).input_ids) for prompt in prompts]
+    return [("caption truncated",) if count > length else () for count in counts]

@@ -1,0 +1,58 @@
+"""Published repositories as folders: the one that is given, the cached one, or a download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from evalkit.downloads import require_network, sha256_of
+from evalkit.errors import MissingWeightsError, NetworkError
+
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""Never a pickle."""
+
+
+def hub_folder(name: str, repository: str, given: Path | None, *, instead: str) -> Path:
+    """Where a repository's files are.
+
+    Args:
+        name: What `--weights` calls it; empty where it is no model's own.
+        repository: On the hub, `owner/name`.
+        given: A local folder in its place.
+        instead: A model that works without, for the error's advice.
+
+    Raises:
+        MissingWeightsError: It is nowhere.
+    """
+    if given is not None:
+        if not given.is_dir():
+            raise MissingWeightsError(f"--weights {name}={given}: no such folder")
+        return given
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+            raise NetworkError("HF_HUB_OFFLINE is set")
+        require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+        return Path(snapshot_download(repository, allow_patterns=list(WANTED)))
+    except (NetworkError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MissingWeightsError(
+            f"{repository}: {reason}. Fetch it (some ask you to accept a licence first) and "
+            f"{f'pass --weights {name}=FOLDER' if name else 'give its folder'}, or use {instead}, "
+            "which works now"
+        ) from error
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash of all weights in a folder, whatever the order of the files on disk."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(f"{file.relative_to(folder)} {sha256_of(file)}\n".encode())
+    return digest.hexdigest()
