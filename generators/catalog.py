@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from generators.base import Generator
 
 
+Weights = Literal["embedded", "to train", "released", "none"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """One model that can be asked for by name."""
@@ -25,13 +28,12 @@ class ModelRow:
     summary: str
     conditioning: Literal["none", "class", "text"]
     size_px: int
-    weights: Literal["embedded", "released", "none"]
-    """`embedded` works now, `released` has to be fetched, `none` is the architecture only."""
+    weights: Weights
+    """`embedded` works now, `to train` after `evalkit train`, `released` has to be fetched, `none`
+    is the architecture only."""
 
 
-def _tiny(
-    system: str, summary: str, weights: Literal["embedded", "released", "none"] = "embedded"
-) -> ModelRow:
+def _tiny(system: str, summary: str, weights: Weights = "to train") -> ModelRow:
     return ModelRow(
         target=f"generators.{system}.generator:load_tiny",
         summary=summary,
