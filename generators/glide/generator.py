@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from evalkit.errors import ConfigError
 from generators.base import (
     GeneratorSpec,
     Request,
@@ -26,6 +25,7 @@ from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
 from generators.glide.pipeline import encode_captions, sample_base, sample_upsampler
 from generators.glide.presets import RELEASED, GlideStage
 from generators.glide.tokenizer import BytePairTokenizer
+from generators.parts import UNTRAINED_SEED, check_overrides
 from generators.pixels import to_uint8
 from generators.released import check_state_dict
 from generators.weights import locate
@@ -33,8 +33,6 @@ from generators.weights_io import file_sha256, load_state_dict
 from generators.zoo import tiny_tokenizer, zoo_weights
 
 NetworkT = TypeVar("NetworkT", bound=Text2ImUNet)
-UNTRAINED_SEED = 0
-"""Seed of the random weights of `glide:tiny-untrained`."""
 
 
 class GlideGenerator:
@@ -140,7 +138,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
         weights: Files of `evalkit train` in the place of the shipped ones.
     """
     names = ("glide-tiny-base", "glide-tiny-upsampler")
-    _check_overrides(name, weights, names)
+    check_overrides(name, weights, names)
     parts = {part: zoo_weights(part, weights.get(part)) for part in names}
     trained = name == "glide:tiny"
     with torch.random.fork_rng(devices=[]):
@@ -187,7 +185,7 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideG
         MissingWeightsError: A file is neither given, cached nor downloadable.
     """
     names = ("glide-base", "glide-upsampler", "gpt2-encoder", "gpt2-merges")
-    _check_overrides(name, weights, names)
+    check_overrides(name, weights, names)
     files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in names}
     base = _released_network(Text2ImUNet, RELEASED.base, files["glide-base"])
     upsampler = _released_network(SuperResText2ImUNet, RELEASED.upsampler, files["glide-upsampler"])
@@ -218,12 +216,6 @@ def _released_network(kind: type[NetworkT], stage: GlideStage, file: Path) -> Ne
     check_state_dict(network.state_dict(), state, file.name)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     return network
-
-
-def _check_overrides(name: str, weights: Mapping[str, Path], known: Sequence[str]) -> None:
-    for part in weights:
-        if part not in known:
-            raise ConfigError(f"{name} has no weights {part!r}; it has: {', '.join(known)}")
 
 
 def _provenance(trained: bool, own: Mapping[str, Path]) -> str:
