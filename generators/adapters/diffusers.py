@@ -6,6 +6,8 @@ records carry their own names. Each image has its own noise generator, as everyw
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evalkit.errors import WeightsError
+from evalkit.errors import MissingExtraError, WeightsError
 from evalkit.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.diffusion.noise import image_generators
@@ -24,6 +26,16 @@ from generators.parts import check_overrides
 from generators.pixels import to_uint8
 
 KARLO = "kakaobrain/karlo-v1-alpha"
+KARLO_PARTS = {
+    "prior": "PriorTransformer",
+    "decoder": "UNet2DConditionModel",
+    "super_res_first": "UNet2DModel",
+    "super_res_last": "UNet2DModel",
+    "prior_scheduler": "UnCLIPScheduler",
+    "decoder_scheduler": "UnCLIPScheduler",
+    "super_res_scheduler": "UnCLIPScheduler",
+}
+"""Folders of its repository by the class in diffusers; the text side is transformers'."""
 IF_BASE = "DeepFloyd/IF-I-XL-v1.0"
 IF_SR1 = "DeepFloyd/IF-II-L-v1.0"
 MAX_STEPS = 1000
@@ -142,7 +154,7 @@ def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGene
     """
     check_overrides(name, weights, ("karlo",))
     folder = hub_folder("karlo", KARLO, weights.get("karlo"), instead="unclip:tiny-untrained")
-    pipeline = _pipeline("UnCLIPPipeline", folder, device)
+    pipeline = _karlo_pipeline(folder, device)
     spec = GeneratorSpec(
         name=name,
         display_name="Karlo (unCLIP-style)",
@@ -188,15 +200,43 @@ def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGen
     return DeepFloydGenerator(spec, base, upsampler)
 
 
+def _karlo_pipeline(folder: Path, device: str) -> Any:
+    """Karlo part by part: its index names a module of diffusers that has moved since."""
+    diffusers = require("diffusers", extra="diffusers", what="Karlo through diffusers")
+    transformers = require("transformers", extra="diffusers", what="Karlo through diffusers")
+    kinds = {name: getattr(diffusers, kind) for name, kind in KARLO_PARTS.items()}
+    kinds["text_encoder"] = transformers.CLIPTextModelWithProjection
+    kinds["tokenizer"] = transformers.CLIPTokenizer
+    kinds["text_proj"] = _text_projection()
+    parts = {name: _load(kind, folder / name) for name, kind in kinds.items()}
+    return _ready(diffusers.UnCLIPPipeline(**parts), device)
+
+
+def _text_projection() -> Any:
+    for place in ("deprecated.unclip", "unclip"):
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(f"diffusers.pipelines.{place}.text_proj")
+            return module.UnCLIPTextProjModel
+    raise MissingExtraError("Karlo, which this version of diffusers no longer runs,", "diffusers")
+
+
 def _pipeline(kind: str, folder: Path, device: str, **parts: Any) -> Any:
-    diffusers = require("diffusers", extra="diffusers", what=f"{kind} of diffusers")
+    diffusers = require("diffusers", extra="diffusers", what=f"{kind} through diffusers")
+    return _ready(_load(getattr(diffusers, kind), folder, **parts), device)
+
+
+def _load(kind: Any, folder: Path, **parts: Any) -> Any:
+    """From a folder in the hub's format, or an error that says what it lacks."""
+    if "Scheduler" not in kind.__name__ and "Tokenizer" not in kind.__name__:  # these hold none
+        parts = {"use_safetensors": True, **parts}
     try:
-        pipeline = getattr(diffusers, kind).from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, **parts
-        )
+        return kind.from_pretrained(str(folder), local_files_only=True, **parts)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{folder} holds no {kind} in diffusers' format: {reason}") from error
+        raise WeightsError(f"{folder} holds no {kind.__name__}: {reason}") from error
+
+
+def _ready(pipeline: Any, device: str) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 

@@ -150,7 +150,7 @@ def t5_config(model: Mapping[str, Any]) -> T5Config:
     """
     vocabulary = tiny_tokenizer().num_tokens
     return T5Config(
-        **model,
+        **model,  # type: ignore[call-arg]
         vocab_size=vocabulary + 1 + NUM_SENTINELS,
         pad_token_id=vocabulary,
         decoder_start_token_id=vocabulary,

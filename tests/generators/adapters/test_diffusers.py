@@ -55,7 +55,7 @@ def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1
         ),
         decoder=diffusers.UNet2DConditionModel(
-            sample_size=16, out_channels=6, layers_per_block=1, block_out_channels=(32, 32),
+            sample_size=16, in_channels=3, out_channels=6, layers_per_block=1, block_out_channels=(32, 32),
             down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
             up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
             mid_block_type="UNetMidBlock2DSimpleCrossAttn", cross_attention_dim=40,
@@ -75,6 +75,9 @@ def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder_scheduler=diffusers.UnCLIPScheduler(variance_type="learned_range"),
         super_res_scheduler=diffusers.UnCLIPScheduler(variance_type="fixed_small_log"),
     ).save_pretrained(folder)  # fmt: skip
+    index = json.loads((folder / "model_index.json").read_text())
+    index["text_proj"] = ["unclip", "UnCLIPTextProjModel"]  # as the published repository has it
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 
@@ -217,6 +220,6 @@ def test_what_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:
         load_generator("unclip")
     with pytest.raises(MissingWeightsError, match=r"if-base=.*no such folder"):
         load_generator("imagen", weights={"if-base": tmp_path / "nowhere"})
-    with pytest.raises(WeightsError, match="holds no UnCLIPPipeline") as caught:
+    with pytest.raises(WeightsError, match="holds no PriorTransformer") as caught:
         load_generator("unclip:karlo", weights={"karlo": tmp_path})
     assert "\n" not in str(caught.value)
