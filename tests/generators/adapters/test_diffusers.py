@@ -50,12 +50,15 @@ def karlo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "down_block_types": ("ResnetDownsampleBlock2D",) * 2,
         "up_block_types": ("ResnetUpsampleBlock2D",) * 2,
     }  # fmt: skip
+    prior = diffusers.PriorTransformer(
+        num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1
+    )
+    torch.nn.init.ones_(prior.clip_std)  # a new one is zero, and so would all embeddings be
     diffusers.UnCLIPPipeline(
-        prior=diffusers.PriorTransformer(
-            num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1
-        ),
+        prior=prior,
         decoder=diffusers.UNet2DConditionModel(
-            sample_size=16, in_channels=3, out_channels=6, layers_per_block=1, block_out_channels=(32, 32),
+            sample_size=16, in_channels=3, out_channels=6, layers_per_block=1,
+            block_out_channels=(32, 32),
             down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
             up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
             mid_block_type="UNetMidBlock2DSimpleCrossAttn", cross_attention_dim=40,
@@ -162,7 +165,7 @@ def test_an_image_depends_on_its_seed_and_prompt_alone(
 @pytest.mark.parametrize(
     ("name", "typed"),
     [
-        ("karlo", {"guidance": "prior=9"}),
+        ("karlo", {"guidance": "prior=30"}),
         ("karlo", {"guidance": "base=2"}),
         ("karlo", {"steps": "prior=3,base=2,sr1=2"}),
         ("karlo", {"steps": "prior=2,base=2,sr1=3"}),
