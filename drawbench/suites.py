@@ -15,39 +15,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import re
-import unicodedata
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from drawbench.errors import SuiteError
-from evalkit.downloads import cache_root, require_network
-from evalkit.errors import MissingDataError, NetworkError
+from drawbench.suite_files import Row, clean_text, parse_rows, read_rows
+from drawbench.suite_homes import HOMES
+from evalkit.downloads import cache_root
+from evalkit.errors import NetworkError
 from evalkit.registry import load, third_party, unknown
 from evalkit.results import write_atomically
 
 MAX_PROMPT_CHARACTERS = 2000
 NO_CATEGORY = "all"
-FETCH_TIMEOUT_S = 20
 
 DRAWBENCH_SHA256 = "317b04c88e10320a88737b9268fcbb01d3b5ce8bd39c8de566167cf4dc9dc3b4"
-DRAWBENCH_DATASET = "sayakpaul/drawbench"
-DRAWBENCH_HUB = "https://huggingface.co"
-DRAWBENCH_SHEET = (
-    "https://docs.google.com/spreadsheets/d/1y7nAbmR4FREi6npB1u-Bo3GFdwdOPYJc617rBOxIRHY/"
-    "gviz/tq?tqx=out:csv&sheet=Sheet1"
-)
 PARTI_SHA256 = "45e2d22ef4d50628e712ee8a2c724e8b00d119a087314f6960ba3ec7d94bf987"
 SUITE_SIZES: Mapping[str, int] = {"drawbench": 200, "parti": 1632}
-PARTI_FILE = "https://raw.githubusercontent.com/google-research/parti/main/PartiPrompts.tsv"
 
 ALTERED_NAME = "drawbench-altered-openai-dalle3"
 ALTERED_NOTE = (
@@ -59,14 +48,9 @@ ALTERED_ROWS = {153: "009ff6cd75b17108", 167: "d4d2be8f94167bc2"}
 # From this many matching rows on, a file is taken for an attempt at DrawBench and must be complete.
 LOOKS_LIKE_DRAWBENCH = 150
 
-_PROMPT_COLUMNS = ("prompt", "prompts", "text", "caption")
-_CATEGORY_COLUMNS = ("category", "categories")
-_ID_COLUMNS = ("id", "prompt_id")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # Ids become folder names where images are looked for, so they must not wander.
 _PROMPT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-
-Row = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,59 +156,10 @@ def make_suite(
     )
 
 
-def clean_text(text: str) -> str:
-    r"""Text in Unicode NFC, runs of white space as one blank, none at the ends.
-
-    >>> clean_text("  a  red\tcar ")
-    'a red car'
-    """
-    return unicodedata.normalize("NFC", " ".join(text.split()))
-
-
 def rows_sha256(rows: Iterable[Row]) -> str:
     """Hash of prompts and categories in order."""
     lines = [f"{clean_text(text)}\t{clean_text(category)}\n" for text, category in rows]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def read_rows(path: Path) -> tuple[list[Row], list[str] | None]:
-    """Read (prompt, category) rows, and ids if there are any, from CSV, TSV or lines of text.
-
-    Raises:
-        MissingDataError: There is no such file.
-        SuiteError: It is no such table.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise MissingDataError(
-            f"{path}: no such file. Give a CSV with prompt and category."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{path}: not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
-    except OSError as error:
-        raise SuiteError(f"{path}: can't read it ({error.strerror}).") from error
-    return parse_rows(text, suffix=path.suffix.lower(), source=str(path))
-
-
-def parse_rows(text: str, *, suffix: str, source: str) -> tuple[list[Row], list[str] | None]:
-    """The rows of a table given as text; `suffix` is ".csv", ".tsv" or ".txt".
-
-    Raises:
-        SuiteError: No column holds prompts, or a row has another number of cells than the header.
-    """
-    if suffix == ".txt":
-        return [(line, "") for line in text.splitlines() if line.strip()], None
-    header, *rows = _table(text, tabs=suffix == ".tsv", source=source) or [[]]
-    prompt = _column(header, _PROMPT_COLUMNS)
-    if prompt is None:
-        raise SuiteError(
-            f"{source}: no column of prompts. Expected one of {', '.join(_PROMPT_COLUMNS)} in the "
-            f"header; found {', '.join(header) or 'nothing'}."
-        )
-    category, prompt_id = _column(header, _CATEGORY_COLUMNS), _column(header, _ID_COLUMNS)
-    pairs = [(row[prompt], row[category] if category is not None else "") for row in rows]
-    return pairs, None if prompt_id is None else [row[prompt_id].strip() for row in rows]
 
 
 def recognise(rows: Sequence[Row], *, source: str) -> Suite | None:
@@ -313,32 +248,7 @@ def _from_third_party(name: str) -> Suite:
     return make_suite(name.rpartition("/")[2], rows, source=name)
 
 
-def _fetch_drawbench() -> Suite:
-    return _fetch(
-        "drawbench",
-        [
-            (f"data set {DRAWBENCH_DATASET}", _drawbench_from_hub),
-            (
-                "the official sheet",
-                lambda: parse_rows(_get(DRAWBENCH_SHEET), suffix=".csv", source="")[0],
-            ),
-        ],
-    )
-
-
-def _fetch_parti() -> Suite:
-    return _fetch(
-        "parti",
-        [
-            (
-                "google-research/parti",
-                lambda: parse_rows(_get(PARTI_FILE), suffix=".tsv", source="")[0],
-            )
-        ],
-    )
-
-
-def _fetch(name: str, homes: Sequence[tuple[str, Callable[[], list[Row]]]]) -> Suite:
+def _fetch(name: str) -> Suite:
     """The kept copy if it is still whole, else the first home that answers with the true suite."""
     kept = cache_folder() / f"{name}.csv"
     if kept.is_file():
@@ -346,7 +256,7 @@ def _fetch(name: str, homes: Sequence[tuple[str, Callable[[], list[Row]]]]) -> S
         if suite is not None and suite.name == name:
             return suite
     faults = []
-    for home, read in homes:
+    for home, read in HOMES[name]:
         try:
             rows = read()
         except (OSError, ValueError, ImportError) as error:
@@ -369,26 +279,6 @@ _ADVICE = {
 }
 
 
-def _drawbench_from_hub() -> list[Row]:
-    if not os.environ.get("HF_HUB_OFFLINE"):
-        require_network(DRAWBENCH_HUB)  # the library would try for half a minute
-    from datasets import load_dataset
-
-    table = load_dataset(DRAWBENCH_DATASET, split="train")
-    return [(str(row["Prompts"]), str(row["Category"])) for row in table]
-
-
-def _get(url: str) -> str:
-    require_network(url)
-    try:
-        # The addresses are literals of this module, so the scheme is known.
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310
-            content: bytes = answer.read()
-    except urllib.error.URLError as error:
-        raise ConnectionError(str(error.reason)) from error
-    return content.decode("utf-8-sig")
-
-
 def _shapes_bench() -> Suite:
     text = (files("drawbench") / "prompts" / "shapes_bench.csv").read_text("utf-8")
     rows, _ = parse_rows(text, suffix=".csv", source="shapes-bench")
@@ -396,39 +286,10 @@ def _shapes_bench() -> Suite:
 
 
 _FETCHERS: Mapping[str, Callable[[], Suite]] = {
-    "drawbench": _fetch_drawbench,
-    "parti": _fetch_parti,
+    "drawbench": lambda: _fetch("drawbench"),
+    "parti": lambda: _fetch("parti"),
     "shapes-bench": _shapes_bench,
 }
-
-
-def _table(text: str, *, tabs: bool, source: str) -> list[list[str]]:
-    # Tab-separated prompt lists (Parti's) hold bare quotation marks that are part of the prompt.
-    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    try:
-        reader = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter="\t" if tabs else ",",
-            quoting=quoting,
-            strict=True,
-        )
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise SuiteError(
-            f"{source}: not a CSV file ({error}). Quote cells that hold commas."
-        ) from error
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            raise SuiteError(
-                f"{source}: row {number} has {len(row)} cells, the header has {len(rows[0])}. "
-                "Quote cells that hold a comma."
-            )
-    return rows
-
-
-def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
-    lowered = [cell.strip().lower() for cell in header]
-    return next((lowered.index(name) for name in names if name in lowered), None)
 
 
 def _numbered(name: str, count: int) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drawbench import suites
+from drawbench import suite_homes
 from drawbench.errors import SuiteError
+from drawbench.suite_homes import HOMES
 from drawbench.suites import (
     ALTERED_NAME,
     DRAWBENCH_SHA256,
@@ -182,7 +183,7 @@ def test_fetching_verifies_keeps_and_reuses(shared: Path, monkeypatch: pytest.Mo
         calls.append(1)
         return rows
 
-    monkeypatch.setattr(suites, "_drawbench_from_hub", from_hub)
+    monkeypatch.setitem(HOMES, "drawbench", [("hub", from_hub)])
     assert load_suite("drawbench").name == "drawbench"
     assert load_suite("drawbench").source.endswith("drawbench.csv")
     assert len(calls) == 1
@@ -192,7 +193,8 @@ def test_a_fetched_list_that_is_something_else_is_refused(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = (shared / "data" / "drawbench_openai_dalle3.txt").read_text("utf-8").splitlines()
-    monkeypatch.setattr(suites, "_drawbench_from_hub", lambda: [(line, "") for line in lines])
+    rows = [(line, "") for line in lines]
+    monkeypatch.setitem(HOMES, "drawbench", [("hub", lambda: rows)])
     with pytest.raises(SuiteError, match="does not hold the drawbench suite any more"):
         load_suite("drawbench")
 
@@ -201,7 +203,10 @@ def test_without_a_network_the_advice_is_to_give_a_file(monkeypatch: pytest.Monk
     def away(*_: object) -> str:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(suites, "_drawbench_from_hub", away)
-    monkeypatch.setattr(suites, "_get", away)
-    with pytest.raises(NetworkError, match=r"no route.*--suite drawbench=FILE.csv"):
+    monkeypatch.setattr(suite_homes, "require_network", away)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    told = (
+        r"sayakpaul/drawbench: no route; the official sheet: no route.*--suite drawbench=FILE.csv"
+    )
+    with pytest.raises(NetworkError, match=told):
         load_suite("drawbench")
