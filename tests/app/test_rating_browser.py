@@ -28,6 +28,8 @@ pytestmark = [
 MODELS = ("Zephyrine-XL", "Quokkalith")
 PATIENCE_MS = 240_000
 """Generous: the machine may be busy with other things."""
+UNHEARD_MS = 40_000
+"""After this time without an effect, a press was not heard."""
 KEYS = {"first": "1", "tie": "2", "second": "3"}
 PHONE = {"width": 390, "height": 844}
 
@@ -66,13 +68,24 @@ class Visitor:
     def answer_page(self, first: str = "1", second: str = "1") -> None:
         """Answer both questions by key and wait until the page has moved on."""
         before = self.where()
-        self.page.keyboard.press(first)
+        current = self.page.locator(".st-key-question-current-1")
+        self.press_until(first, lambda: current.wait_for(timeout=UNHEARD_MS))
         self.wait_for_question(1)
-        self.page.keyboard.press(second)
-        self.page.wait_for_function(
-            "before => document.querySelector('.where')?.innerText !== before", arg=before
+        moved = "before => document.querySelector('.where')?.innerText !== before"
+        self.press_until(
+            second,
+            lambda: self.page.wait_for_function(moved, arg=before, timeout=UNHEARD_MS),
         )
         self.page.wait_for_timeout(1000 * (MIN_VIEW_S + 0.3))
+
+    def press_until(self, key: str, seen: Callable[[], Any]) -> None:
+        """Press again when nothing came of it: on a busy machine a page may not listen yet."""
+        for _ in range(PATIENCE_MS // UNHEARD_MS):
+            self.page.keyboard.press(key)
+            with suppress(sync_api.TimeoutError):
+                seen()
+                return
+        raise AssertionError(f"nothing came of pressing {key}")
 
     def close(self) -> None:
         self.context.close()
