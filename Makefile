@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := app,postgresql,study,train,dev
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow check format bench bench-drawbench bench-metrics coverage clean
+.PHONY: setup demo test test-slow check format bench bench-drawbench bench-metrics bench-sampling coverage clean
 
 setup: $(STAMP)
 
@@ -35,8 +35,7 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup
-	$(BIN)/python -m benchmarks.sampling
+bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.startup
 
 # Whether the study's intervals and plans hold (about 10 minutes on one core; goes on where it
@@ -54,6 +53,12 @@ bench-metrics: setup
 # Hours on one core; goes on where it stopped.
 coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage_fid --out coverage_fid.jsonl
+
+# Speed of sampling, and how many steps are enough; alone on the machine.
+bench-sampling: setup
+	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.glide_speed
+	$(BIN)/python -m benchmarks.sampling_steps --plot docs/images/sampling-steps.png
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -32,6 +32,8 @@ data_app = typer.Typer(help="Make or find a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 plan_app = typer.Typer(help="How many images a comparison needs.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
+weights_app = typer.Typer(help="Weights that others published.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="MODEL[:PRESET], see `evalkit list models`.")
@@ -52,6 +54,8 @@ SetOption = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the captions' draw and of the noise.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images sampled at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Bf16 = Annotated[bool, typer.Option("--bf16", help="Sample in bfloat16 where that is safe.")]
+Compile = Annotated[bool, typer.Option("--compile-model", help="Compile the networks first.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; runs/... unless given.")]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH of local weights; repeatable.")]
 Against = Annotated[
@@ -92,6 +96,8 @@ def fid(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
+    bf16: Bf16 = False,
+    compiled: Compile = False,
     weights: Weights = None,
     out: Out = None,
     json_file: JsonFile = None,
@@ -101,7 +107,7 @@ def fid(
 
     options = _generation(
         model, coco, data, coco_root, n, guidance, steps, sampler, set_option, seed, batch_size,
-        device, weights, out,
+        device, bf16, compiled, weights, out,
     )  # fmt: skip
     measure = replace(measure, device=options.device)
     run(options, measure, json_file=json_file, command=_command_line())
@@ -121,6 +127,8 @@ def generate(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
+    bf16: Bf16 = False,
+    compiled: Compile = False,
     weights: Weights = None,
     out: Out = None,
 ) -> None:
@@ -130,7 +138,7 @@ def generate(
     run(
         _generation(
             model, coco, data, coco_root, n, guidance, steps, sampler, set_option, seed, batch_size,
-            device, weights, out,
+            device, bf16, compiled, weights, out,
         )
     )  # fmt: skip
 
@@ -239,6 +247,37 @@ def cache(
 
 
 @app.command()
+def nll(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", help="Name or folder of a data set.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to draw.")] = 100,
+    steps: Annotated[
+        int | None, typer.Option(help="Timesteps of the bound; all of the model's unless given.")
+    ] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+    weights: Weights = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Bits per dimension of an unconditional diffusion model: a bound on -log2 p of real images."""
+    from evalkit.commands.nll import NllOptions
+    from evalkit.commands.nll import nll as run
+
+    options = NllOptions(
+        model=model,
+        data=data,
+        n=n,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        device=torch_device(device),
+        weights=named_paths(weights or []),
+    )
+    run(options, json_file=json_file)
+
+
+@app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(help="A run folder that was measured.")],
 ) -> None:
@@ -286,6 +325,34 @@ def data_coco(coco_root: CocoRoot = None) -> None:
     from evalkit.commands.data import coco
 
     coco(coco_root)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List published weights: where they are, whether they are cached, their hash."""
+    from evalkit.commands.weights import show
+
+    show()
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Annotated[list[str], typer.Argument(help="See `evalkit weights list`.")],
+) -> None:
+    """Download published weights into the cache, or go on with a download that broke off."""
+    from evalkit.commands.weights import fetch
+
+    fetch(names)
+
+
+@weights_app.command("verify")
+def weights_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="All that are cached, if none.")] = None,
+) -> None:
+    """Compare cached weights with the hash that was published, or that they had at first."""
+    from evalkit.commands.weights import verify
+
+    verify(names or [])
 
 
 @app.command("list")
@@ -343,6 +410,8 @@ def _generation(
     seed: int,
     batch_size: int,
     device: str,
+    bf16: bool,
+    compiled: bool,
     weights: list[str] | None,
     out: Path | None,
 ) -> GenerationOptions:
@@ -362,6 +431,8 @@ def _generation(
         set_options=",".join(set_option) if set_option else None,
         batch_size=batch_size,
         device=torch_device(device),
+        bf16=bf16,
+        compiled=compiled,
         out=out,
         weights=named_paths(weights or []),
     )

@@ -5,7 +5,9 @@ Imports nothing else of ours but the errors, so that every package may use it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import http.client
 import os
 import socket
 import threading
@@ -13,7 +15,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.message import Message
+from http import HTTPStatus
 from pathlib import Path
 
 from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
@@ -66,24 +71,29 @@ def fetch(
 ) -> Path:
     """Download a file, check its hash, and only then give it its name.
 
+    What a broken transfer leaves is kept beside the target and gone on with by the next call, if
+    the server still has the very same file.
+
     Raises:
         NetworkError: The host can't be reached or the transfer broke.
         WeightsError: What arrived has another hash.
     """
     require_network(url)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        _download(url, temporary, report)
-        found = sha256_of(temporary)
+    partial = target.with_name(f".{target.name}.part")
+    with _alone(partial, target) as first:
+        if not first:
+            return target
+        _download(url, partial, report)
+        found = sha256_of(partial)
         if not found.startswith(sha256_prefix):
+            partial.unlink()
             raise WeightsError(
                 f"{url}: sha256 starts with {found[:8]}, expected {sha256_prefix}; nothing was "
                 "kept; try again, or fetch the file by other means"
             )
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        partial.replace(target)
+        _version_file(partial).unlink(missing_ok=True)
     return target
 
 
@@ -123,17 +133,62 @@ def _resolve(host: str, port: int) -> tuple[str, int] | None:
     return found[0] if found else None
 
 
-def _download(url: str, path: Path, report: Callable[[int, int], None]) -> None:
+@contextmanager
+def _alone(partial: Path, target: Path) -> Iterator[bool]:
+    """Waits until no other process downloads the file; yields False where it is there by then."""
+    lock = partial.with_name(f"{partial.name}.lock")
+    there_before = target.exists()
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield there_before or not target.exists()
+
+
+def _download(url: str, partial: Path, report: Callable[[int, int], None]) -> None:
+    """Fetches a file, or the rest of it behind what `partial` holds of the same version."""
+    headers, version = {}, _version_file(partial)
+    if partial.exists() and version.exists():
+        headers = {"Range": f"bytes={partial.stat().st_size}-", "If-Range": version.read_text()}
     try:
         # The addresses are literals of this package, so the scheme is known.
-        with urllib.request.urlopen(url, timeout=30) as response, path.open("wb") as handle:  # noqa: S310
-            total = int(response.headers.get("Content-Length") or 0)
-            done = 0
-            while block := response.read(_BLOCK):
-                handle.write(block)
-                done += len(block)
-                report(done, total)
-            handle.flush()
-            os.fsync(handle.fileno())
-    except (urllib.error.URLError, OSError) as error:
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            goes_on = response.status == HTTPStatus.PARTIAL_CONTENT
+            _note_version(response.headers, version)
+            done = partial.stat().st_size if goes_on else 0
+            length = response.headers.get("Content-Length")
+            total = done + int(length or 0)
+            with partial.open("ab" if goes_on else "wb") as handle:
+                while block := response.read(_BLOCK):
+                    handle.write(block)
+                    done += len(block)
+                    report(done, total)
+                handle.flush()
+                os.fsync(handle.fileno())
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
+            partial.unlink()
+            return _download(url, partial, report)
         raise NetworkError(f"{url}: download failed ({error})") from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        raise NetworkError(
+            f"{url}: download failed ({error}); the same command goes on where it stopped"
+        ) from error
+    if length is not None and done < total:
+        raise NetworkError(
+            f"{url}: the transfer ended after {done:,} of {total:,} bytes; the same command goes "
+            "on where it stopped"
+        )
+
+
+def _version_file(partial: Path) -> Path:
+    """Where the server's name for the version of a partial file is kept."""
+    return partial.with_name(f"{partial.name}.version")
+
+
+def _note_version(headers: Message, version: Path) -> None:
+    """Keeps the tag or date that tells whether the server still has the same file."""
+    tag = headers.get("ETag") or headers.get("Last-Modified")
+    if tag and not tag.startswith("W/"):
+        version.write_text(tag)
+    else:
+        version.unlink(missing_ok=True)

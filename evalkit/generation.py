@@ -17,6 +17,13 @@ from evalkit.datasets.base import (
     hash_captions,
     select_captions,
 )
+from evalkit.datasets.classes import (
+    CLASS_RULE,
+    PLAIN_RULE,
+    class_requests,
+    labelled_part,
+    plain_requests,
+)
 from evalkit.datasets.open import open_dataset
 from evalkit.engine.local import generate
 from evalkit.errors import ConfigError, RunFolderError
@@ -47,6 +54,10 @@ class GenerationOptions:
     """Further settings of the model's stages, `STAGE.NAME=VALUE`, comma-separated."""
     batch_size: int = 32
     device: str = "cpu"
+    bf16: bool = False
+    """Networks in bfloat16 where that is safe."""
+    compiled: bool = False
+    """Networks through torch.compile."""
     out: Path | None = None
     weights: Mapping[str, Path] = field(default_factory=dict)
 
@@ -62,6 +73,8 @@ class PreparedRun:
     settings: Mapping[str, Any]
     items: Sequence[WorkItem]
     batch_size: int
+    reference: str
+    """Which images of the data set it is measured against, in words."""
 
     def generate(self, progress: ProgressFactory = silent) -> None:
         """Make the images that are not there yet."""
@@ -90,7 +103,11 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
     generator = load("generators.catalog:load_generator")(
-        options.model, device=options.device, weights=options.weights
+        options.model,
+        device=options.device,
+        weights=options.weights,
+        bf16=options.bf16,
+        compiled=options.compiled,
     )
     settings = load("generators.base:resolve_settings")(
         generator.spec,
@@ -101,18 +118,58 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     )
     with progress(f"Opening {options.data}") as report:
         dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
-    captions = select_captions(dataset, _number(options.n, dataset), options.seed)
-    config = _config(options, generator.spec, settings, dataset, captions)
+    dataset, wanted = select_requests(generator.spec, dataset, options.n, options.seed)
+    config = _config(options, generator.spec, settings, dataset, wanted)
     folder = options.out or default_folder(options.model, dataset.name, config)
     return PreparedRun(
         run=RunFolder.create_or_resume(folder, config, library_versions()),
         dataset=dataset,
-        captions=captions,
+        captions=wanted.captions,
         generator=generator,
         settings=settings,
-        items=_items(generator.spec, captions, options.seed),
+        items=_items(generator.spec, wanted.captions, options.seed),
         batch_size=options.batch_size,
+        reference=wanted.reference,
     )
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a model is asked for, and what it is measured against."""
+
+    captions: Sequence[Caption]
+    """In order; without a text for models that take none."""
+    rule: str
+    """How they were chosen."""
+    reference: str
+    """Which images of the data set are the reference."""
+
+
+def select_requests(
+    spec: Any, dataset: CaptionedImages, n: int | None, seed: int
+) -> tuple[CaptionedImages, Requests]:
+    """What to ask a model for, and the part of the data set that is its reference.
+
+    A model that takes captions gets captions. One that takes classes gets each class as often as
+    the reference has it, the reference being the images that have a class. Any other is asked for
+    n images.
+
+    Raises:
+        ConfigError: More captions than there are, or classes that the model doesn't know.
+        DataError: No image has a class.
+    """
+    whole = f"all images of {dataset.name}"
+    if spec.conditioning == "text":
+        captions = select_captions(dataset, _number(n, dataset), seed)
+        return dataset, Requests(captions, SELECTION_RULE, whole)
+    number = n or _default_n(dataset.name)
+    if spec.conditioning == "none":
+        return dataset, Requests(plain_requests(number), PLAIN_RULE, whole)
+    part, labels = labelled_part(dataset, spec.num_classes)
+    reference = whole
+    if len(labels) < len(dataset.image_ids):
+        reference = f"the {len(labels):,} images of {dataset.name} that have a class"
+    return part, Requests(class_requests(labels, number), CLASS_RULE, reference)
 
 
 def default_folder(model: str, data: str, config: Mapping[str, Any]) -> Path:
@@ -147,6 +204,8 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
         **_options_by_stage(settings),
         "batch_size": config["batch_size"],
         "device": config["device"],
+        "sampling_precision": config.get("precision", "float32")
+        + (", compiled" if config.get("compiled") else ""),
         "reranked": False,
         "run": run.fingerprint,
     }
@@ -165,10 +224,12 @@ def _number(n: int | None, dataset: CaptionedImages) -> int:
         raise ConfigError(
             f"{dataset.name} has no captions: add captions.jsonl (file_name, text) to the folder"
         )
-    if n is not None:
-        return n
-    row = DATASETS.get(dataset.name)
-    return min(available, row.default_n if row else DEFAULT_N)
+    return min(available, _default_n(dataset.name)) if n is None else n
+
+
+def _default_n(name: str) -> int:
+    row = DATASETS.get(name)
+    return row.default_n if row else DEFAULT_N
 
 
 def _config(
@@ -176,7 +237,7 @@ def _config(
     spec: Any,
     settings: Mapping[str, Any],
     dataset: CaptionedImages,
-    captions: Sequence[Caption],
+    wanted: Requests,
 ) -> dict[str, Any]:
     return {
         "model": spec.name,
@@ -189,20 +250,20 @@ def _config(
         "settings": {stage: asdict(chosen) for stage, chosen in settings.items()},
         "dataset": {
             "name": dataset.name,
-            "n": len(captions),
-            "captions_sha256": hash_captions(captions),
-            "selection": SELECTION_RULE,
+            "n": len(wanted.captions),
+            "captions_sha256": hash_captions(wanted.captions),
+            "selection": wanted.rule,
         },
         "seed": options.seed,
         "seed_rule": SEED_RULE,
         "batch_size": options.batch_size,
         "device": options.device.split(":")[0],
+        "precision": "bf16 autocast" if options.bf16 else "float32",
+        "compiled": options.compiled,
     }
 
 
 def _items(spec: Any, captions: Sequence[Caption], seed: int) -> list[WorkItem]:
-    if spec.conditioning == "class" and any(caption.label is None for caption in captions):
-        raise ConfigError(f"{spec.name} wants a class for each image; this data set has none")
     return [
         WorkItem(
             index=index,
@@ -211,7 +272,7 @@ def _items(spec: Any, captions: Sequence[Caption], seed: int) -> list[WorkItem]:
             seed=image_seed(seed, caption.id, 0),
             prompt=caption.text if spec.conditioning == "text" else None,
             label=caption.label if spec.conditioning == "class" else None,
-            image_id=caption.image_id,
+            image_id=caption.image_id or None,
         )
         for index, caption in enumerate(captions)
     ]

@@ -172,7 +172,7 @@ def measure_run(
     categories = {caption.id: caption.category for caption in prepared.captions}
     measurer = Measurer.of(
         reference_items(dataset),
-        options.metrics or default_metrics(options),
+        options.metrics or default_metrics(options, run.config["conditioning"]),
         score_options(options, dataset.name),
         progress,
     )
@@ -180,7 +180,7 @@ def measure_run(
     records = measurer.records(measured)
     if dataset.name in NATIVE and run.config["conditioning"] == "text":
         records += _composition(run, rows, prepared.captions)
-    context = {**run_fingerprint(run), "reference": f"all images of {dataset.name}"}
+    context = {**run_fingerprint(run), "reference": prepared.reference}
     subject = run.config["display_name"]
     return Measured(
         records=[r.with_context(subject=subject, fingerprint=context) for r in records],
@@ -189,9 +189,10 @@ def measure_run(
     )
 
 
-def default_metrics(options: MeasureOptions) -> tuple[str, ...]:
-    """The Fréchet distance of the features asked for, and the CLIP score."""
-    return ("fid" if options.features == INCEPTION else "fd", "clip-score")
+def default_metrics(options: MeasureOptions, conditioning: str = "text") -> tuple[str, ...]:
+    """The Fréchet distance of the features asked for and, where there are captions, CLIP score."""
+    distance = "fid" if options.features == INCEPTION else "fd"
+    return (distance, "clip-score") if conditioning == "text" else (distance,)
 
 
 def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:

@@ -30,6 +30,10 @@ class Request:
     """The class index, for a class-conditional model."""
     seed: int = 0
     """Seed of this image's noise, in [0, 2**63)."""
+    image: np.ndarray | None = None
+    """uint8, height x width x 3: for a model that inpaints, the image to keep parts of."""
+    mask: np.ndarray | None = None
+    """bool, height x width: which pixels of `image` to keep."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class StageSettings:
     sampler: str | None = None
     """Name of the sampler, such as `ancestral` or `ddim`."""
     guidance: float | None = None
-    """Classifier-free guidance scale s in eps_u + s (eps_c - eps_u); 1 is off, None: has none."""
+    """Scale: of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
+    classifier's gradient, 0 is off. None: has none."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of this stage, with their defaults."""
 

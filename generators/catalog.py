@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from evalkit.errors import ConfigError
 from evalkit.registry import load, third_party, unknown
 
 if TYPE_CHECKING:
@@ -45,24 +46,122 @@ def _tiny(system: str, summary: str, weights: Weights = "to train") -> ModelRow:
 
 MODELS: dict[str, ModelRow] = {
     "glide:tiny": ModelRow(
-        target="generators.glide.generator:load_tiny",
+        target="generators.glide.loaders:load_tiny",
         summary="GLIDE at tiny size, trained on shapes",
         conditioning="text",
         size_px=64,
         weights="embedded",
     ),
     "glide:tiny-untrained": ModelRow(
-        target="generators.glide.generator:load_tiny",
+        target="generators.glide.loaders:load_tiny",
         summary="the networks of glide:tiny with random weights: the ceiling of its FD",
         conditioning="text",
         size_px=64,
         weights="none",
     ),
     "glide:released": ModelRow(
-        target="generators.glide.generator:load_released",
+        target="generators.glide.loaders:load_released",
         summary="GLIDE as OpenAI released it (filtered data, 385 M + 398 M parameters)",
         conditioning="text",
         size_px=256,
+        weights="released",
+    ),
+    "glide:released-inpaint": ModelRow(
+        target="generators.glide.loaders:load_released_inpaint",
+        summary="GLIDE's networks for inpainting; without an image to keep, text to image",
+        conditioning="text",
+        size_px=256,
+        weights="released",
+    ),
+    "glide:paper": ModelRow(
+        target="generators.glide.loaders:load_paper",
+        summary="GLIDE at the paper's size (3.5 B + 1.5 B), whose weights were never released",
+        conditioning="text",
+        size_px=256,
+        weights="none",
+    ),
+    "ddpm:tiny": ModelRow(
+        target="generators.ddpm.generator:load_tiny",
+        summary="DDPM at tiny size, unconditional, trained on shapes",
+        conditioning="none",
+        size_px=32,
+        weights="to train",
+    ),
+    "ddpm:tiny-class": ModelRow(
+        target="generators.ddpm.generator:load_tiny",
+        summary="the same told the shape, with a noisy classifier for guidance",
+        conditioning="class",
+        size_px=32,
+        weights="to train",
+    ),
+    "ddpm:cifar10": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="DDPM for CIFAR-10 (Ho et al. 2020), 35.7 M parameters",
+        conditioning="none",
+        size_px=32,
+        weights="released",
+    ),
+    "ddpm:celebahq256": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="DDPM for CelebA-HQ (Ho et al. 2020), 114 M parameters",
+        conditioning="none",
+        size_px=256,
+        weights="released",
+    ),
+    "ddpm:improved-cifar10": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="Improved DDPM for CIFAR-10 (Nichol & Dhariwal 2021)",
+        conditioning="none",
+        size_px=32,
+        weights="released",
+    ),
+    "ddpm:improved-imagenet64": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="Improved DDPM for ImageNet",
+        conditioning="none",
+        size_px=64,
+        weights="released",
+    ),
+    "ddpm:improved-imagenet64-class": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="Improved DDPM for ImageNet, class-conditional",
+        conditioning="class",
+        size_px=64,
+        weights="released",
+    ),
+    "ddpm:adm64": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="ADM for ImageNet (Dhariwal & Nichol 2021), 296 M parameters, with its classifier",
+        conditioning="class",
+        size_px=64,
+        weights="released",
+    ),
+    "ddpm:adm128": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="ADM for ImageNet at 128 px, with its classifier",
+        conditioning="class",
+        size_px=128,
+        weights="released",
+    ),
+    "ddpm:adm256": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="ADM for ImageNet at 256 px, with its classifier",
+        conditioning="class",
+        size_px=256,
+        weights="released",
+    ),
+    "ddpm:adm256-unconditional": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="ADM without classes, which the classifier brings in",
+        conditioning="class",
+        size_px=256,
+        weights="released",
+    ),
+    "ddpm:adm512": ModelRow(
+        target="generators.ddpm.generator:load_released",
+        summary="ADM for ImageNet at 512 px, with its classifier",
+        conditioning="class",
+        size_px=512,
         weights="released",
     ),
     "unclip:tiny": _tiny("unclip", "unCLIP at tiny size, trained on shapes"),
@@ -107,7 +206,12 @@ MODELS: dict[str, ModelRow] = {
     ),
 }
 
-ALIASES = {"glide": "glide:released", "unclip": "unclip:karlo", "imagen": "imagen:if-xl"}
+ALIASES = {
+    "ddpm": "ddpm:cifar10",
+    "glide": "glide:released",
+    "unclip": "unclip:karlo",
+    "imagen": "imagen:if-xl",
+}
 """What a bare name means."""
 
 CLIP_MODELS: dict[str, str] = {
@@ -131,7 +235,12 @@ def full_name(name: str) -> str:
 
 
 def load_generator(
-    name: str, *, device: str = "cpu", weights: Mapping[str, Path] | None = None
+    name: str,
+    *,
+    device: str = "cpu",
+    weights: Mapping[str, Path] | None = None,
+    bf16: bool = False,
+    compiled: bool = False,
 ) -> Generator:
     """Build the generator behind a name.
 
@@ -139,12 +248,20 @@ def load_generator(
         name: Such as `glide:tiny`, or `package/name` of an entry point.
         device: A torch device.
         weights: Local files that take the place of downloads, by the name of the weights.
+        bf16: Sample with bfloat16 autocast.
+        compiled: Sample with compiled networks.
 
     Raises:
+        ConfigError: The generator can't be run in bfloat16 or compiled.
         UnknownNameError: No such model.
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
     full = full_name(name)
     target = MODELS[full].target if full in MODELS else third_party("generators")[full]
     generator: Generator = load(target)(full, device, dict(weights or {}))
+    if bf16 or compiled:
+        accelerate = getattr(generator, "accelerate", None)
+        if accelerate is None:
+            raise ConfigError(f"{full} can be run neither in bfloat16 nor compiled")
+        accelerate(load("generators.numerics:Numerics")(bf16=bf16, compiled=compiled))
     return generator

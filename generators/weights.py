@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalkit.downloads import cache_root, fetch
-from evalkit.errors import MissingWeightsError, NetworkError
+from evalkit.downloads import cache_root, fetch, sha256_of
+from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
 from evalkit.registry import unknown
+from evalkit.results import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +20,16 @@ class PublishedFile:
     file: str
     """Its name in the cache's folder `weights`."""
     url: str
+    """Empty where the weights were never released."""
     sha256: str
     """Published hash; empty where its authors published none."""
     what: str
 
 
 _GLIDE = "https://openaipublic.blob.core.windows.net/diffusion/dec-2021"
+_ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
+_IMPROVED = "https://openaipublic.blob.core.windows.net/diffusion/march-2021"
+_GOOGLE = "https://huggingface.co/google"
 _CODE = "https://raw.githubusercontent.com/openai/glide-text2im/main/glide_text2im/tokenizer"
 
 PUBLISHED: dict[str, PublishedFile] = {
@@ -34,6 +41,111 @@ PUBLISHED: dict[str, PublishedFile] = {
         url=f"{_GLIDE}/upsample.pt",
         sha256="",
         what="GLIDE upsampler, 256 px",
+    ),
+    "glide-base-inpaint": PublishedFile(
+        file="glide-base-inpaint.pt",
+        url=f"{_GLIDE}/base_inpaint.pt",
+        sha256="",
+        what="GLIDE base for inpainting, 64 px",
+    ),
+    "glide-upsampler-inpaint": PublishedFile(
+        file="glide-upsample-inpaint.pt",
+        url=f"{_GLIDE}/upsample_inpaint.pt",
+        sha256="",
+        what="GLIDE upsampler for inpainting, 256 px",
+    ),
+    "ddpm-cifar10": PublishedFile(
+        file="ddpm-cifar10.bin",
+        url=f"{_GOOGLE}/ddpm-cifar10-32/resolve/main/diffusion_pytorch_model.bin",
+        sha256="",
+        what="DDPM for CIFAR-10, 32 px",
+    ),
+    "ddpm-celebahq256": PublishedFile(
+        file="ddpm-celebahq256.bin",
+        url=f"{_GOOGLE}/ddpm-celebahq-256/resolve/main/diffusion_pytorch_model.bin",
+        sha256="",
+        what="DDPM for CelebA-HQ, 256 px",
+    ),
+    "ddpm-improved-cifar10": PublishedFile(
+        file="ddpm-improved-cifar10.pt",
+        url=f"{_IMPROVED}/cifar10_uncond_50M_500K.pt",
+        sha256="",
+        what="Improved DDPM for CIFAR-10, 32 px",
+    ),
+    "ddpm-improved-imagenet64": PublishedFile(
+        file="ddpm-improved-imagenet64.pt",
+        url=f"{_IMPROVED}/imagenet64_uncond_100M_1500K.pt",
+        sha256="",
+        what="Improved DDPM for ImageNet, 64 px",
+    ),
+    "ddpm-improved-imagenet64-class": PublishedFile(
+        file="ddpm-improved-imagenet64-class.pt",
+        url=f"{_IMPROVED}/imagenet64_cond_270M_250K.pt",
+        sha256="",
+        what="Improved DDPM for ImageNet with classes, 64 px",
+    ),
+    "ddpm-adm64": PublishedFile(
+        file="ddpm-adm64.pt",
+        url=f"{_ADM}/64x64_diffusion.pt",
+        sha256="",
+        what="ADM for ImageNet, 64 px",
+    ),
+    "ddpm-adm64-classifier": PublishedFile(
+        file="ddpm-adm64-classifier.pt",
+        url=f"{_ADM}/64x64_classifier.pt",
+        sha256="",
+        what="ADM's noisy classifier, 64 px",
+    ),
+    "ddpm-adm128": PublishedFile(
+        file="ddpm-adm128.pt",
+        url=f"{_ADM}/128x128_diffusion.pt",
+        sha256="",
+        what="ADM for ImageNet, 128 px",
+    ),
+    "ddpm-adm128-classifier": PublishedFile(
+        file="ddpm-adm128-classifier.pt",
+        url=f"{_ADM}/128x128_classifier.pt",
+        sha256="",
+        what="ADM's noisy classifier, 128 px",
+    ),
+    "ddpm-adm256": PublishedFile(
+        file="ddpm-adm256.pt",
+        url=f"{_ADM}/256x256_diffusion.pt",
+        sha256="",
+        what="ADM for ImageNet, 256 px",
+    ),
+    "ddpm-adm256-classifier": PublishedFile(
+        file="ddpm-adm256-classifier.pt",
+        url=f"{_ADM}/256x256_classifier.pt",
+        sha256="",
+        what="ADM's noisy classifier, 256 px",
+    ),
+    "ddpm-adm512": PublishedFile(
+        file="ddpm-adm512.pt",
+        url=f"{_ADM}/512x512_diffusion.pt",
+        sha256="",
+        what="ADM for ImageNet, 512 px",
+    ),
+    "ddpm-adm512-classifier": PublishedFile(
+        file="ddpm-adm512-classifier.pt",
+        url=f"{_ADM}/512x512_classifier.pt",
+        sha256="",
+        what="ADM's noisy classifier, 512 px",
+    ),
+    "ddpm-adm256-unconditional": PublishedFile(
+        file="ddpm-adm256-unconditional.pt",
+        url=f"{_ADM}/256x256_diffusion_uncond.pt",
+        sha256="",
+        what="ADM for ImageNet without classes, 256 px",
+    ),
+    "glide-paper-base": PublishedFile(
+        file="glide-paper-base.safetensors", url="", sha256="", what="GLIDE base of the paper"
+    ),
+    "glide-paper-upsampler": PublishedFile(
+        file="glide-paper-upsampler.safetensors",
+        url="",
+        sha256="",
+        what="GLIDE upsampler of the paper",
     ),
     "gpt2-encoder": PublishedFile(
         file="glide-encoder.json.gz",
@@ -50,33 +162,139 @@ PUBLISHED: dict[str, PublishedFile] = {
 }
 
 
-def locate(name: str, given: Path | None = None, *, instead: str = "") -> Path:
+RECORDS = "sha256.json"
+"""In the cache's folder `weights`: the hash that each file had when it was first used."""
+UNPUBLISHED = "unpublished"
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """What is known of one row's file in the cache."""
+
+    name: str
+    path: Path
+    is_there: bool
+    recorded: str
+    """Hash at first use; empty: never used."""
+
+    @property
+    def expected(self) -> str:
+        """The hash that the file must have, or the start of it; empty: not known yet."""
+        return PUBLISHED[self.name].sha256 or self.recorded
+
+    @property
+    def origin(self) -> str:
+        """Where the expected hash comes from."""
+        return "published" if PUBLISHED[self.name].sha256 else UNPUBLISHED
+
+
+def cached_file(name: str) -> CachedFile:
+    """What is known of a row of `PUBLISHED` on this machine.
+
+    Raises:
+        UnknownNameError: No such row.
+    """
+    if name not in PUBLISHED:
+        raise unknown(name, PUBLISHED, kind="weights")
+    path = weights_folder() / PUBLISHED[name].file
+    return CachedFile(name, path, path.is_file(), _recorded().get(path.name, ""))
+
+
+def weights_folder() -> Path:
+    """Where fetched weights lie."""
+    return cache_root() / "weights"
+
+
+def locate(
+    name: str,
+    given: Path | None = None,
+    *,
+    instead: str = "",
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
     """The file of some published weights: the one given, the cached one, or a download.
+
+    A cached file is compared with the published hash, or with the one it had at its first use; a
+    given one is the caller's own and is taken as it is.
 
     Args:
         name: A row of `PUBLISHED`.
         given: A local file that takes its place.
         instead: A model that works without, for the error's advice.
+        report: Called with (bytes there, bytes in all) while it is fetched.
 
     Raises:
         MissingWeightsError: The file is nowhere; the message says where to get and put it.
+        WeightsError: The cached file is not what it was.
     """
-    if name not in PUBLISHED:
-        raise unknown(name, PUBLISHED, kind="weights")
+    cached = cached_file(name)
     if given is not None:
         if not given.is_file():
             raise MissingWeightsError(f"--weights {name}={given}: no such file")
         return given
-    row = PUBLISHED[name]
-    target = cache_root() / "weights" / row.file
-    if target.is_file():
-        return target
+    if not cached.is_there:
+        _fetch(cached, instead, report)
+    verify(name)
+    return cached.path
+
+
+def verify(name: str) -> str:
+    """Compares a cached file with its hash, recording it where none is published or recorded.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        MissingWeightsError: It isn't cached.
+        WeightsError: It has another hash.
+    """
+    cached = cached_file(name)
+    if not cached.is_there:
+        raise MissingWeightsError(
+            f"{name} is not cached: fetch it with `evalkit weights fetch {name}`"
+        )
+    found = sha256_of(cached.path)
+    if not found.startswith(cached.expected):
+        raise WeightsError(
+            f"{cached.path} has sha256 {found}, expected {cached.expected} ({cached.origin}"
+            f"{', recorded at first use' if cached.origin == UNPUBLISHED else ''}): delete it and "
+            f"fetch it again with `evalkit weights fetch {name}`"
+        )
+    if cached.recorded != found:
+        _record(cached.path.name, found)
+    return found
+
+
+def _fetch(cached: CachedFile, instead: str, report: Callable[[int, int], None]) -> None:
+    row = PUBLISHED[cached.name]
+    advice = f", or use {instead}, which works now" if instead else ""
+    if not row.url:
+        raise MissingWeightsError(
+            f"{row.what}: these weights were never released; pass --weights "
+            f"{cached.name}=PATH{advice}"
+        )
     try:
-        return fetch(row.url, target, sha256_prefix=row.sha256)
+        fetch(row.url, cached.path, sha256_prefix=cached.expected, report=report)
     except NetworkError as error:
-        advice = f", or use {instead}, which works now" if instead else ""
         raise MissingWeightsError(
             f"{row.what}: {error}. Fetch {row.url} (sha256 "
-            f"{row.sha256 or 'not published'}) and put it at {target}, or pass "
-            f"--weights {name}=PATH{advice}"
+            f"{row.sha256 or 'not published'}) and put it at {cached.path}, or pass "
+            f"--weights {cached.name}=PATH{advice}"
         ) from error
+
+
+def _recorded() -> dict[str, str]:
+    file = weights_folder() / RECORDS
+    if not file.is_file():
+        return {}
+    try:
+        hashes: dict[str, str] = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{file} is damaged ({error}); delete it") from error
+    return hashes
+
+
+def _record(file_name: str, sha256: str) -> None:
+    hashes = _recorded() | {file_name: sha256}
+    text = json.dumps(hashes, indent=2, sort_keys=True) + "\n"
+    write_atomically(weights_folder() / RECORDS, text.encode())

@@ -51,10 +51,7 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
     config = run.config
     page = Report(
         title=f"{config['display_name']} on {config['dataset']['name']}",
-        question=(
-            f"How good are the images that {config['display_name']} makes for "
-            f"{config['dataset']['n']:,} captions of {config['dataset']['name']}?"
-        ),
+        question=_question(config),
         records=records,
         galleries=_galleries(
             run, rows, records, kept.get("scores", {}), kept.get("score_name", "")
@@ -67,6 +64,17 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
     target = run.path / "report.html"
     write_html(target, page)
     return target
+
+
+def _question(config: Mapping[str, Any]) -> str:
+    name, data = config["display_name"], config["dataset"]
+    if config["conditioning"] == "text":
+        return (
+            f"How good are the images that {name} makes for {data['n']:,} captions of "
+            f"{data['name']}?"
+        )
+    told = "told the classes of" if config["conditioning"] == "class" else "beside"
+    return f"How good are {data['n']:,} images that {name} makes, {told} {data['name']}?"
 
 
 def _kept(run: RunFolder) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Configurations of the DDPM family: released weights, and small networks of our own."""
+"""Configurations of the DDPM family whose weights the public can get."""
 
 from __future__ import annotations
 
@@ -33,10 +33,18 @@ class DDPMPreset:
     """Of the noisy classifier for guidance; its `out_channels` are the classes."""
     classifier_scale: float = 0.0
     """The authors' scale of classifier guidance."""
+    display_name: str
+    """What reports call it."""
+    training_data: str
+    """Name of the data set it was trained on."""
+    classifier_weights: str = ""
+    """Name of the classifier's weights in `generators.weights`."""
 
     @property
     def num_classes(self) -> int | None:
-        """Number of labels the network is conditioned on; None: unconditional."""
+        """Number of labels that it can be asked for; None: unconditional."""
+        if self.network.num_classes is None and self.classifier is not None:
+            return self.classifier.out_channels
         return self.network.num_classes
 
     def process(self) -> DiffusionProcess:
@@ -115,6 +123,8 @@ CIFAR10 = DDPMPreset(
     schedule="linear",
     variance="fixed_large",
     respacing="1000",
+    display_name="DDPM (CIFAR-10)",
+    training_data="cifar10",
 )
 """35.7 M parameters (Ho et al. 2020, appendix B)."""
 
@@ -128,6 +138,8 @@ HIGH_RESOLUTION = DDPMPreset(
     schedule="linear",
     variance="fixed_small",
     respacing="1000",
+    display_name="DDPM (CelebA-HQ 256)",
+    training_data="celeba-hq",
 )
 """114 M parameters: LSUN and CelebA-HQ at 256 px (the same appendix)."""
 
@@ -151,79 +163,72 @@ PRESETS: Mapping[str, DDPMPreset] = {
         schedule="cosine",
         num_steps=4000,
         rescale_timesteps=True,
+        display_name="Improved DDPM (CIFAR-10)",
+        training_data="cifar10",
     ),
     "improved-imagenet64": DDPMPreset(
         network=_improved(64, (1, 2, 3, 4), dropout=0.0),
         schedule="cosine",
         num_steps=4000,
         rescale_timesteps=True,
+        display_name="Improved DDPM (ImageNet 64)",
+        training_data="imagenet",
+    ),
+    "improved-imagenet64-class": DDPMPreset(
+        network=replace(
+            _improved(64, (1, 2, 3, 4), dropout=0.0),
+            model_channels=192,
+            num_classes=IMAGENET_CLASSES,
+        ),
+        schedule="cosine",
+        num_steps=4000,
+        display_name="Improved DDPM (ImageNet 64, class-conditional)",
+        training_data="imagenet",
     ),
     "adm64": DDPMPreset(
         network=_ADM64,
         schedule="cosine",
         classifier=_adm_classifier(_ADM64, depth=4),
         classifier_scale=1.0,
+        display_name="ADM (ImageNet 64)",
+        training_data="imagenet",
+        classifier_weights="ddpm-adm64-classifier",
     ),
     "adm128": DDPMPreset(
         network=_ADM128,
         schedule="linear",
         classifier=_adm_classifier(_ADM128),
         classifier_scale=0.5,
+        display_name="ADM (ImageNet 128)",
+        training_data="imagenet",
+        classifier_weights="ddpm-adm128-classifier",
     ),
     "adm256": DDPMPreset(
         network=_ADM256,
         schedule="linear",
         classifier=_adm_classifier(_ADM256),
         classifier_scale=1.0,
+        display_name="ADM (ImageNet 256)",
+        training_data="imagenet",
+        classifier_weights="ddpm-adm256-classifier",
     ),
     "adm256-unconditional": DDPMPreset(
         network=replace(_ADM256, num_classes=None),
         schedule="linear",
         classifier=_adm_classifier(_ADM256),
         classifier_scale=10.0,
+        display_name="ADM (ImageNet 256, unconditional)",
+        training_data="imagenet",
+        classifier_weights="ddpm-adm256-classifier",
     ),
     "adm512": DDPMPreset(
         network=_ADM512,
         schedule="linear",
         classifier=_adm_classifier(_ADM512),
         classifier_scale=4.0,
+        display_name="ADM (ImageNet 512)",
+        training_data="imagenet",
+        classifier_weights="ddpm-adm512-classifier",
     ),
 }
 """By the name behind `ddpm:`; weights are fetched apart."""
-
-
-def tiny(
-    *,
-    image_size: int = 32,
-    model_channels: int = 64,
-    channel_mult: tuple[float, ...] = (1, 2, 2),
-    num_res_blocks: int = 1,
-    attention_downsamples: tuple[int, ...] = (2, 4),
-    num_classes: int | None = None,
-    classifier_channels: int = 32,
-) -> DDPMPreset:
-    """A network in ADM's layout that two CPU cores can train; with classes, a classifier too."""
-    network = UNetConfig(
-        image_size=image_size,
-        model_channels=model_channels,
-        out_channels=6,
-        num_res_blocks=num_res_blocks,
-        channel_mult=channel_mult,
-        attention_downsamples=attention_downsamples,
-        num_classes=num_classes,
-        num_head_channels=32,
-        use_scale_shift_norm=True,
-        resblock_updown=True,
-    )
-    if num_classes is None:
-        return DDPMPreset(network=network, schedule="cosine", respacing="100")
-    classifier = replace(
-        network, model_channels=classifier_channels, out_channels=num_classes, num_classes=None
-    )
-    return DDPMPreset(
-        network=network,
-        schedule="cosine",
-        respacing="100",
-        classifier=classifier,
-        classifier_scale=1.0,
-    )

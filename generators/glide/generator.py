@@ -1,228 +1,179 @@
-"""GLIDE as a `Generator`: a base network with classifier-free guidance, then an upsampler."""
+"""GLIDE as a `Generator`: a base network with guidance, then an upsampler."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from generators.base import (
-    GeneratorSpec,
-    Request,
-    Sample,
-    Settings,
-    StageSettings,
-    StageSpec,
-)
+from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings
+from generators.clip.model import Clip
+from generators.diffusion.guidance import Gradient, clip_gradient
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.errors import UnsupportedRequestError
-from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
-from generators.glide.pipeline import encode_captions, sample_base, sample_upsampler
-from generators.glide.presets import RELEASED, GlideStage
+from generators.glide.inpainting import GivenPixels, given_pixels
+from generators.glide.model import Text2ImUNet
+from generators.glide.pipeline import Captions, encode_captions, sample_base, sample_upsampler
 from generators.glide.tokenizer import BytePairTokenizer
-from generators.parts import UNTRAINED_SEED, check_overrides
+from generators.numerics import Numerics, ready
 from generators.pixels import to_uint8
-from generators.released import check_state_dict
-from generators.weights import locate
-from generators.weights_io import file_sha256, load_state_dict
-from generators.zoo import tiny_tokenizer, zoo_weights
 
-NetworkT = TypeVar("NetworkT", bound=Text2ImUNet)
+
+@dataclass(frozen=True, eq=False)
+class NoisedClip:
+    """A CLIP that reads noisy images, and its tokenizer: what CLIP guidance needs."""
+
+    network: Clip
+    tokenizer: BytePairTokenizer
+
+    def gradient(self, captions: Sequence[str], scale: float, device: str) -> Gradient:
+        """Scale * gradient of the similarity of noisy images and their captions."""
+        clip = self.network.to(device).requires_grad_(False)
+        tokens = self.tokenizer.pad(captions, clip.config.context_length)
+        with torch.no_grad():
+            texts = clip.encode_text(tokens.ids.to(device), tokens.mask.to(device))
+        return clip_gradient(clip.encode_image, texts, float(clip.logit_scale.exp()), scale)
 
 
 class GlideGenerator:
-    """Two networks and a tokenizer behind the Generator interface."""
+    """Two networks and a tokenizer behind the Generator interface.
+
+    Args:
+        spec: What it is.
+        base: The network that decides the content.
+        upsampler: The network that enlarges.
+        processes: Of both stages, by name.
+        tokenizer: Of both networks.
+        device: Where all of it runs.
+        residual_scale: Of an upsampler that makes only what the enlarged image lacks.
+        inpaints: Whether the networks see pixels to keep.
+        load_clip: Loads the noised CLIP at its first use; None: there is none.
+    """
 
     def __init__(
         self,
         spec: GeneratorSpec,
         *,
         base: Text2ImUNet,
-        upsampler: SuperResText2ImUNet,
+        upsampler: Text2ImUNet,
         processes: Mapping[str, DiffusionProcess],
         tokenizer: BytePairTokenizer,
         device: str,
         residual_scale: float | None = None,
+        inpaints: bool = False,
+        load_clip: Callable[[], NoisedClip] | None = None,
     ) -> None:
         self.spec = spec
-        self.base = base.to(device).to(memory_format=torch.channels_last).eval()
-        self.upsampler = upsampler.to(device).to(memory_format=torch.channels_last).eval()
+        self.base = ready(base, device)
+        self.upsampler = ready(upsampler, device)
         self.processes = processes
         self.tokenizer = tokenizer
+        self.device = device
         self.residual_scale = residual_scale
+        self.inpaints = inpaints
+        self.numerics = Numerics()
+        self._load_clip = load_clip
+        self._clip: NoisedClip | None = None
 
-    @torch.inference_mode()
+    def accelerate(self, numerics: Numerics) -> None:
+        """Run the networks otherwise than in plain float32."""
+        self.numerics = numerics
+        numerics.apply(self.base)
+        numerics.apply(self.upsampler)
+
+    @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
         """One image per request; all requests are one batch.
 
         Raises:
-            UnsupportedRequestError: A request has no prompt.
+            UnsupportedRequestError: A request has no prompt, or an image and the networks don't
+                inpaint.
         """
         prompts = [request.prompt for request in requests]
         if any(prompt is None for prompt in prompts):
             raise UnsupportedRequestError(f"{self.spec.name} wants a prompt with every request")
         texts = [prompt or "" for prompt in prompts]
         seeds = [request.seed for request in requests]
-        captions = encode_captions(self.base, self.tokenizer, texts)
-        base, upsampler = settings["base"], settings["upsampler"]
-        assert base.guidance is not None
-        small = sample_base(
+        given = self._given(requests)
+        with self.numerics.autocast(self.device):
+            captions = encode_captions(self.base, self.tokenizer, texts)
+            small = self._small(texts, captions, seeds, given, settings["base"])
+            large = self._large(texts, small, seeds, given, settings["upsampler"])
+        notes = [("caption truncated",) if cut else () for cut in captions.truncated]
+        pixels = to_uint8(large).cpu().numpy()
+        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+
+    def _small(
+        self,
+        texts: Sequence[str],
+        captions: Captions,
+        seeds: Sequence[int],
+        given: GivenPixels | None,
+        settings: StageSettings,
+    ) -> torch.Tensor:
+        assert settings.guidance is not None
+        scale = float(settings.options.get("clip_guidance", 0.0))
+        return sample_base(
             self.base,
             captions,
             image_generators(seeds, "base"),
             process=self.processes["base"],
-            guidance_scale=base.guidance,
-            steps=base.steps or 0,
-            sampler=base.sampler,  # type: ignore[arg-type]
+            guidance_scale=settings.guidance,
+            steps=settings.steps or 0,
+            sampler=settings.sampler,  # type: ignore[arg-type]
+            gradient=self.clip.gradient(texts, scale, self.device) if scale else None,
+            given=given and given.shrunk(self.base.config.image_size),
         )
-        large = sample_upsampler(
-            self.upsampler,
+
+    def _large(
+        self,
+        texts: Sequence[str],
+        small: torch.Tensor,
+        seeds: Sequence[int],
+        given: GivenPixels | None,
+        settings: StageSettings,
+    ) -> torch.Tensor:
+        upsampler = self.upsampler
+        return sample_upsampler(
+            upsampler,
             small,
-            encode_captions(self.upsampler, self.tokenizer, texts) if self.upsampler.text else None,
+            encode_captions(upsampler, self.tokenizer, texts) if upsampler.text else None,
             image_generators(seeds, "upsampler"),
             process=self.processes["upsampler"],
-            steps=_upsampler_steps(upsampler),
-            sampler=upsampler.sampler,  # type: ignore[arg-type]
-            temperature=float(upsampler.options["temperature"]),
-            quantise=bool(upsampler.options["quantise"]),
+            steps=_upsampler_steps(settings),
+            sampler=settings.sampler,  # type: ignore[arg-type]
+            temperature=float(settings.options["temperature"]),
+            quantise=bool(settings.options["quantise"]),
             residual_scale=self.residual_scale,
+            given=given,
         )
-        notes = [("caption truncated",) if cut else () for cut in captions.truncated]
-        pixels = to_uint8(large).cpu().numpy()
-        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+
+    @property
+    def clip(self) -> NoisedClip:
+        """The noised CLIP, loaded at its first use.
+
+        Raises:
+            UnsupportedRequestError: There is none.
+        """
+        if self._load_clip is None:
+            raise UnsupportedRequestError(f"{self.spec.name} has no noised CLIP to be guided by")
+        if self._clip is None:
+            self._clip = self._load_clip()
+        return self._clip
+
+    def _given(self, requests: Sequence[Request]) -> GivenPixels | None:
+        if self.inpaints:
+            return given_pixels(requests, self.spec.size_px, self.device)
+        if any(request.image is not None or request.mask is not None for request in requests):
+            raise UnsupportedRequestError(
+                f"{self.spec.name} does not inpaint; glide:released-inpaint does"
+            )
+        return None
 
 
 def _upsampler_steps(settings: StageSettings) -> int | str:
     """GLIDE's own 27 steps are uneven; any other number is spread evenly."""
     assert settings.steps is not None
     return "fast27" if settings.steps == 27 and settings.sampler == "ddim" else settings.steps
-
-
-def _stages(
-    *, base: StageSettings, upsampler: StageSettings, num_timesteps: int = 1000
-) -> tuple[StageSpec, StageSpec]:
-    return (
-        StageSpec(name="base", defaults=base, samplers=SAMPLER_NAMES, max_steps=num_timesteps),
-        StageSpec(
-            name="upsampler", defaults=upsampler, samplers=SAMPLER_NAMES, max_steps=num_timesteps
-        ),
-    )
-
-
-TINY_STAGES = _stages(
-    base=StageSettings(steps=20, sampler="dpm++2m", guidance=3.0),
-    upsampler=StageSettings(
-        steps=6, sampler="ddim", options={"temperature": 1.0, "quantise": False}
-    ),
-)
-RELEASED_STAGES = _stages(
-    base=StageSettings(steps=100, sampler="ancestral", guidance=3.0),
-    upsampler=StageSettings(
-        steps=27, sampler="ddim", options={"temperature": 0.997, "quantise": True}
-    ),
-)
-"""The settings of the authors' notebook."""
-
-
-def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:tiny`, or the same networks with random weights (`glide:tiny-untrained`).
-
-    Args:
-        name: The catalog name.
-        device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
-    """
-    names = ("glide-tiny-base", "glide-tiny-upsampler")
-    check_overrides(name, weights, names)
-    parts = {part: zoo_weights(part, weights.get(part)) for part in names}
-    trained = name == "glide:tiny"
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(UNTRAINED_SEED)
-        base = Text2ImUNet(GlideConfig.from_flat(parts["glide-tiny-base"].recipe.model))
-        upsampler = SuperResText2ImUNet(
-            GlideConfig.from_flat(parts["glide-tiny-upsampler"].recipe.model)
-        )
-    processes = {}
-    for stage, part, network in zip(("base", "upsampler"), names, (base, upsampler), strict=True):
-        if trained:
-            check_state_dict(network.state_dict(), parts[part].state_dict, part)
-            network.load_state_dict(parts[part].state_dict)
-        objective = parts[part].recipe.objective
-        processes[stage] = DiffusionProcess.from_schedule(
-            objective["schedule"], 1000, prediction=objective.get("prediction", "eps")
-        )
-    own = {part: weights[part] for part in names if part in weights}
-    spec = GeneratorSpec(
-        name=name,
-        display_name="GLIDE (tiny)" if trained else "GLIDE (tiny, untrained)",
-        conditioning="text",
-        stages=TINY_STAGES,
-        size_px=upsampler.config.image_size,
-        training_data=("shapes",) if trained else (),
-        weights=_provenance(trained, own),
-        weights_sha256=_joint_hash([parts[p].sha256 for p in names]) if trained else "random",
-    )
-    return GlideGenerator(
-        spec,
-        base=base,
-        upsampler=upsampler,
-        processes=processes,
-        tokenizer=tiny_tokenizer(),
-        device=device,
-        residual_scale=parts["glide-tiny-upsampler"].recipe.objective.get("residual_scale"),
-    )
-
-
-def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:released`: OpenAI's filtered networks of December 2021.
-
-    Raises:
-        MissingWeightsError: A file is neither given, cached nor downloadable.
-    """
-    names = ("glide-base", "glide-upsampler", "gpt2-encoder", "gpt2-merges")
-    check_overrides(name, weights, names)
-    files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in names}
-    base = _released_network(Text2ImUNet, RELEASED.base, files["glide-base"])
-    upsampler = _released_network(SuperResText2ImUNet, RELEASED.upsampler, files["glide-upsampler"])
-    spec = GeneratorSpec(
-        name=name,
-        display_name="GLIDE (released, filtered)",
-        conditioning="text",
-        stages=RELEASED_STAGES,
-        size_px=256,
-        training_data=("openai-filtered",),
-        weights="base.pt and upsample.pt of December 2021",
-        weights_sha256=_joint_hash([file_sha256(files[part]) for part in names[:2]]),
-    )
-    return GlideGenerator(
-        spec,
-        base=base,
-        upsampler=upsampler,
-        processes={"base": RELEASED.base.process(), "upsampler": RELEASED.upsampler.process()},
-        tokenizer=BytePairTokenizer.from_files(files["gpt2-encoder"], files["gpt2-merges"]),
-        device=device,
-    )
-
-
-def _released_network(kind: type[NetworkT], stage: GlideStage, file: Path) -> NetworkT:
-    with torch.device("meta"):
-        network = kind(stage.network)
-    state = load_state_dict(file)
-    check_state_dict(network.state_dict(), state, file.name)
-    network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
-    return network
-
-
-def _provenance(trained: bool, own: Mapping[str, Path]) -> str:
-    if not trained:
-        return f"random, seed {UNTRAINED_SEED}"
-    return "given: " + ", ".join(own) if own else "generators/zoo"
-
-
-def _joint_hash(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -19,7 +19,8 @@ from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import Progress, process_for, sample
 from generators.diffusion.thresholding import Threshold, static_threshold
-from generators.glide.model import SuperResText2ImUNet, Text2ImUNet, TextStates
+from generators.glide.inpainting import GivenPixels
+from generators.glide.model import Text2ImUNet, TextStates
 from generators.glide.residual import from_residual, residual_threshold
 from generators.glide.tokenizer import BytePairTokenizer
 from generators.pixels import requantise
@@ -77,6 +78,7 @@ def sample_base(
     eta: float = 0.0,
     threshold: Threshold | None = static_threshold,
     gradient: Gradient | None = None,
+    given: GivenPixels | None = None,
     progress: Progress | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
     """Makes the small images.
@@ -92,6 +94,7 @@ def sample_base(
         eta: For DDIM.
         threshold: Keeps the predicted images in range.
         gradient: Of a noised CLIP, instead of (or beside) classifier-free guidance.
+        given: Pixels to keep, for an inpainting network.
         progress: Told after each step.
 
     Returns:
@@ -100,10 +103,11 @@ def sample_base(
     size = network.config.image_size
     text = captions.text
     if guidance_scale == 1.0:
-        model = _bound(network, text)
+        model = _bound(network, text, given)
     else:
         empty = captions.empty.select(torch.zeros(len(text.proj), dtype=torch.long))
-        model = classifier_free(_bound(network, TextStates.cat([text, empty])), guidance_scale)
+        both = _bound(network, TextStates.cat([text, empty]), given and given.twice())
+        model = classifier_free(both, guidance_scale)
     x_T = draw_noise(generators, (3, size, size), text.proj.device)
     return sample(
         sampler,
@@ -112,7 +116,7 @@ def sample_base(
         process_for(process, sampler, steps),
         generators,
         eta=eta,
-        threshold=threshold,
+        threshold=_keeping(threshold, given),
         gradient=gradient,
         progress=progress,
     )
@@ -120,7 +124,7 @@ def sample_base(
 
 @torch.no_grad()
 def sample_upsampler(
-    network: SuperResText2ImUNet,
+    network: Text2ImUNet,
     low_res: Float[Tensor, "batch 3 low_height low_width"],
     captions: Captions | None,
     generators: Sequence[torch.Generator],
@@ -133,6 +137,7 @@ def sample_upsampler(
     quantise: bool = True,
     residual_scale: float | None = None,
     threshold: Threshold | None = static_threshold,
+    given: GivenPixels | None = None,
     progress: Progress | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
     """Enlarges images to the network's size.
@@ -151,12 +156,14 @@ def sample_upsampler(
             makes a level of a difference in the seventh digit, so that batch sizes show.
         residual_scale: Of a network that makes only what the enlarged image lacks (`residual`).
         threshold: Keeps the predicted images in range; of residuals, static whatever is given.
+        given: Pixels to keep, for an inpainting network.
         progress: Told after each step.
 
     Returns:
         Images in [-1, 1], not yet rounded.
     """
     size = network.config.image_size
+    inputs = {} if given is None else given.as_inputs()
     seen = requantise(low_res) if quantise else low_res.clamp(-1, 1)
     text = captions.text if captions else None
     x_T = temperature * draw_noise(generators, (3, size, size), low_res.device)
@@ -164,16 +171,24 @@ def sample_upsampler(
         threshold = residual_threshold(seen, residual_scale)
     made = sample(
         sampler,
-        lambda x_t, t: network(x_t, t, seen, text=text),
+        lambda x_t, t: network(x_t, t, seen, text=text, **inputs),
         x_T,
         process_for(process, sampler, steps),
         generators,
         eta=eta,
-        threshold=threshold,
+        threshold=_keeping(threshold, given),
         progress=progress,
     )
     return made if residual_scale is None else from_residual(made, seen, residual_scale)
 
 
-def _bound(network: Text2ImUNet, text: TextStates) -> Denoiser:
-    return lambda x_t, t: network(x_t, t, text=text)
+def _bound(network: Text2ImUNet, text: TextStates, given: GivenPixels | None) -> Denoiser:
+    inputs = {} if given is None else given.as_inputs()
+    return lambda x_t, t: network(x_t, t, text=text, **inputs)
+
+
+def _keeping(threshold: Threshold | None, given: GivenPixels | None) -> Threshold | None:
+    """The threshold, after the given pixels are put into the predicted image."""
+    if given is None:
+        return threshold
+    return given.put_into(threshold or (lambda x_0: x_0))

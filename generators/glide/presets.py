@@ -1,4 +1,4 @@
-"""GLIDE's configurations: the released networks, the paper's, and small ones of our own."""
+"""GLIDE's configurations: the released networks and the paper's."""
 
 from __future__ import annotations
 
@@ -86,62 +86,3 @@ PAPER = GlidePreset(
     base=GlideStage(network=PAPER_BASE, schedule="cosine"),
     upsampler=GlideStage(network=PAPER_UPSAMPLER, schedule="linear"),
 )
-
-
-def tiny_text(
-    n_vocab: int, *, text_ctx: int = 32, width: int = 128, layers: int = 4, heads: int = 4
-) -> TextConfig:
-    """A text encoder for a small vocabulary of our own."""
-    return TextConfig(
-        n_vocab=n_vocab, text_ctx=text_ctx, xf_width=width, xf_layers=layers, xf_heads=heads
-    )
-
-
-def tiny_base(
-    text: TextConfig,
-    *,
-    image_size: int = 32,
-    model_channels: int = 64,
-    channel_mult: tuple[float, ...] = (1, 2, 2),
-    num_res_blocks: int = 1,
-    attention_downsamples: tuple[int, ...] = (2, 4),
-    num_head_channels: int = 32,
-    dropout: float = 0.0,
-) -> GlideConfig:
-    """A base network that two CPU cores can train."""
-    unet = UNetConfig(
-        image_size=image_size,
-        model_channels=model_channels,
-        out_channels=6,
-        num_res_blocks=num_res_blocks,
-        channel_mult=channel_mult,
-        attention_downsamples=attention_downsamples,
-        dropout=dropout,
-        num_head_channels=num_head_channels,
-        use_scale_shift_norm=True,
-        resblock_updown=True,
-    )
-    return GlideConfig(unet=unet, text=text)
-
-
-def tiny_upsampler(
-    text: TextConfig | None = None,
-    *,
-    image_size: int = 64,
-    model_channels: int = 32,
-    channel_mult: tuple[float, ...] = (1, 2, 2),
-    num_res_blocks: int = 1,
-) -> GlideConfig:
-    """An upsampler without attention (and, by default, without text), for speed."""
-    unet = UNetConfig(
-        image_size=image_size,
-        model_channels=model_channels,
-        out_channels=6,
-        num_res_blocks=num_res_blocks,
-        channel_mult=channel_mult,
-        middle_attention=text is not None,
-        num_head_channels=32,
-        use_scale_shift_norm=True,
-        resblock_updown=True,
-    )
-    return GlideConfig(unet=unet, text=text)

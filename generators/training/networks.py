@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evalkit.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig, clip_loss
+from generators.ddpm.tiny import build_classifier, build_network
 from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
@@ -33,6 +35,9 @@ NETWORKS: dict[str, str] = {
     "imagen-t5": "generators.training.imagen:T5Training",
     "imagen-base": "generators.training.imagen:ImagenBaseTraining",
     "imagen-upsampler": "generators.training.imagen:ImagenUpsamplerTraining",
+    "noised-clip": "generators.training.networks:NoisedClipTraining",
+    "ddpm": "generators.training.networks:DdpmTraining",
+    "noisy-classifier": "generators.training.networks:NoisyClassifierTraining",
 }
 NUM_TIMESTEPS = 1000
 
@@ -136,16 +141,79 @@ class ClipTraining(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch, in nats."""
-        length = self.network.config.context_length
-        tokens = on_device(self.tokenizer, batch.captions, length, batch.images.device)
-        seen: dict[str, int] = {}
-        groups = [seen.setdefault(caption.lower(), len(seen)) for caption in batch.captions]
-        return clip_loss(
-            self.network.encode_image(batch.images),
-            self.network.encode_text(tokens.ids, tokens.mask),
-            self.network.logit_scale,
-            groups,
+        return contrastive_loss(
+            self.network, self.tokenizer, self.network.encode_image(batch.images), batch.captions
         )
+
+
+class NoisedClipTraining(nn.Module):
+    """CLIP on noisy images, for guiding a base model (GLIDE, section 2.4).
+
+    Args:
+        model: Settings of `ClipConfig`, its `image_size` being the base model's.
+        objective: `schedule`, the base model's.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = Clip(ClipConfig(**model, num_timesteps=NUM_TIMESTEPS))
+        self.tokenizer = tiny_tokenizer()
+        self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch, in nats."""
+        x_0 = shrink(batch.images, self.network.config.image_size)
+        x_t, t, _ = noised(self.process, x_0, batch.generator)
+        images = self.network.encode_image(x_t, t)
+        return contrastive_loss(self.network, self.tokenizer, images, batch.captions)
+
+
+class DdpmTraining(nn.Module):
+    """A DDPM on its hybrid loss, unconditional or (with `num_classes`) told the label.
+
+    Args:
+        model: Settings of `generators.ddpm.tiny.build_network`.
+        objective: `schedule` and `prediction`.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = build_network(model)
+        self.size_px = int(model["image_size"])
+        self.takes_labels = "num_classes" in model
+        self.process = DiffusionProcess.from_schedule(
+            objective["schedule"],
+            NUM_TIMESTEPS,
+            prediction=objective["prediction"],
+            variance="learned_range",
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch."""
+        x_0 = shrink(batch.images, self.size_px)
+        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        output = self.network(x_t, t, labels_of(batch) if self.takes_labels else None)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+
+
+class NoisyClassifierTraining(nn.Module):
+    """A classifier of noisy images on cross-entropy (Dhariwal & Nichol 2021, section 4).
+
+    Args:
+        model: Settings of `generators.ddpm.tiny.build_classifier`.
+        objective: `schedule`, that of the network it is to guide.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = build_classifier(model)
+        self.size_px = int(model["image_size"])
+        self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch, in nats."""
+        x_t, t, _ = noised(self.process, shrink(batch.images, self.size_px), batch.generator)
+        return F.cross_entropy(self.network(x_t, t).float(), labels_of(batch))
 
 
 def shrink(images: Tensor, size_px: int) -> Tensor:
@@ -209,6 +277,31 @@ def noised(
     t = drawn.to(x_0.device)
     noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
     return process.q_sample(x_0, t, noise), t, noise
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """The labels, if each image has one.
+
+    Raises:
+        ConfigError: One has none.
+    """
+    if bool((batch.labels < 0).any()):
+        raise ConfigError(
+            "this network learns classes and some images have none: set data.dataset to "
+            "shapes-single in the recipe"
+        )
+    return batch.labels
+
+
+def contrastive_loss(
+    clip: Clip, tokenizer: BytePairTokenizer, images: Tensor, captions: Sequence[str]
+) -> Tensor:
+    """CLIP's loss of embedded images and their captions; equal captions are no wrong answers."""
+    tokens = on_device(tokenizer, captions, clip.config.context_length, images.device)
+    seen: dict[str, int] = {}
+    groups = [seen.setdefault(caption.lower(), len(seen)) for caption in captions]
+    texts = clip.encode_text(tokens.ids, tokens.mask)
+    return clip_loss(images, texts, clip.logit_scale, groups)
 
 
 def on_device(

@@ -21,7 +21,8 @@ class _Strict(BaseModel):
 class DataRecipe(_Strict):
     """Which images, and how many."""
 
-    dataset: Literal["shapes"] = "shapes"
+    dataset: Literal["shapes", "shapes-single"] = "shapes"
+    """`shapes-single`: only the images of one object, which have a class."""
     split: Literal["train"] = "train"
     """The validation split is never trained on, so there is no other choice."""
     num_images: int = Field(gt=0)

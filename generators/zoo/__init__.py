@@ -53,6 +53,11 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
         WeightsError: The file is damaged.
     """
     file = path or ZOO / f"{name}.safetensors"
+    if path is None and not file.is_file():
+        raise MissingWeightsError(
+            f"{name} does not ship: make it with `evalkit train {name}`, then pass "
+            f"--weights {name}=runs/train/{name}/weights.safetensors"
+        )
     state = {key: tensor.float() for key, tensor in load_state_dict(file).items()}
     with safe_open(file, framework="pt") as handle:
         metadata = handle.metadata() or {}

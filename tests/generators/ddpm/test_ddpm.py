@@ -6,14 +6,29 @@ import torch
 from generators.ddpm.adm import NoisyClassifier, SuperResUNet
 from generators.ddpm.model import DDPMConfig, DDPMUNet
 from generators.ddpm.pipeline import sample_images
-from generators.ddpm.presets import CIFAR10, PRESETS, tiny
+from generators.ddpm.presets import CIFAR10, PRESETS
+from generators.ddpm.tiny import build_classifier, build_network
 from generators.diffusion.noise import image_generators
+from generators.diffusion.process import DiffusionProcess
 from generators.errors import ArchitectureError
 from generators.nn.unet import UNetConfig
 from generators.released import load_released
 
 SAME_MATHS = 1e-5  # relative L2: other orders of float32 sums
 SMALL = DDPMConfig(image_size=8, model_channels=32, channel_mult=(1, 2), attention_levels=(1,))
+
+
+TINY = {
+    "image_size": 16,
+    "patch_size": 2,
+    "model_channels": 32,
+    "out_channels": 6,
+    "num_res_blocks": 1,
+    "channel_mult": [1, 2],
+    "attention_downsamples": [2],
+    "num_head_channels": 32,
+    "use_scale_shift_norm": True,
+}
 
 
 def diffusers_network(config):
@@ -144,25 +159,46 @@ def test_upsampler_doubles_its_input_channels():
     assert SuperResUNet(config).input_blocks[0][0].in_channels == 6
 
 
+def test_patches_hold_the_same_pixels_and_reach_every_parameter(randomised):
+    """A network on patches of 1 px is the plain one; a classifier's logits stay as they are."""
+    plain = randomised(build_network({**TINY, "image_size": 8, "patch_size": 1}))
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 800])
+    assert torch.equal(plain(x, t), plain.network(x, t))
+    network = randomised(build_network({**TINY, "num_classes": 3}))
+    assert network.network.config.in_channels == 12
+    x = torch.randn(2, 3, 16, 16)
+    out = network(x, t, torch.tensor([0, 2]))
+    assert out.shape == (2, 6, 16, 16)
+    # a pixel of patch channel c * 4 + k is in image channel c: eps and variance stay apart
+    raw = network.network(torch.nn.functional.pixel_unshuffle(x, 2), t, torch.tensor([0, 2]))
+    torch.testing.assert_close(out[:, 0, ::2, ::2], raw[:, 0])
+    torch.testing.assert_close(out[:, 3, 1::2, 1::2], raw[:, 15])
+    network(x, t, torch.tensor([0, 1])).square().mean().backward()
+    network(x, t, torch.tensor([2, 1])).square().mean().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+    classifier = build_classifier({**TINY, "out_channels": 5})
+    assert classifier(x, t).shape == (2, 5)
+    with pytest.raises(ArchitectureError, match="16 is not a multiple of patch_size 3"):
+        build_network({**TINY, "patch_size": 3})
+
+
 def test_sampling_with_labels_and_a_classifier(randomised):
-    preset = tiny(
-        image_size=8, model_channels=32, channel_mult=(1, 2), num_classes=4,
-        attention_downsamples=(2,),
-    )  # fmt: skip
-    network, classifier = randomised(preset.build()), randomised(preset.build_classifier())
+    network = randomised(build_network({**TINY, "num_classes": 4}))
+    classifier = randomised(build_classifier({**TINY, "out_channels": 4}))
+    process = DiffusionProcess.from_schedule("cosine", prediction="v")
 
     def images(seeds=(1, 2), labels=(0, 3), **options):
-        settings = {"steps": 3, "label_network": True, "size_px": 8} | options
+        settings = {"steps": 3, "label_network": True, "size_px": 16} | options
         return sample_images(
             network,
             image_generators(seeds),
-            process=preset.process(),
+            process=process,
             labels=torch.tensor(labels),
             **settings,
         )
 
     plain = images()
-    assert plain.shape == (2, 3, 8, 8)
+    assert plain.shape == (2, 3, 16, 16)
     assert torch.equal(plain, images())
     torch.testing.assert_close(images((2,), (3,))[0], plain[1], rtol=0, atol=1e-4)
     guided = images(classifier=classifier, classifier_scale=5.0)
@@ -170,13 +206,3 @@ def test_sampling_with_labels_and_a_classifier(randomised):
     for other in others:
         assert not torch.allclose(plain, other, atol=1e-3)
     assert torch.equal(plain, images(classifier=classifier, classifier_scale=0.0))
-
-
-def test_an_unconditional_network_needs_no_labels(randomised):
-    preset = tiny(image_size=8, model_channels=32, channel_mult=(1,), attention_downsamples=())
-    network = randomised(preset.build())
-    images = sample_images(
-        network, image_generators([1]), size_px=8, process=preset.process(), steps="ddim2"
-    )
-    assert images.shape == (1, 3, 8, 8)
-    assert preset.build_classifier() is None

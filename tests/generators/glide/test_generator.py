@@ -15,9 +15,14 @@ from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsafeWeightsError, UnsupportedRequestError
-from generators.glide import generator as module
+from generators.glide import loaders as module
 from generators.glide.generator import GlideGenerator
-from generators.glide.model import SuperResText2ImUNet, Text2ImUNet
+from generators.glide.model import (
+    InpaintText2ImUNet,
+    SuperResInpaintText2ImUNet,
+    SuperResText2ImUNet,
+    Text2ImUNet,
+)
 from generators.glide.presets import RELEASED
 from generators.glide.tokenizer import train_merges, vocabulary
 
@@ -89,21 +94,32 @@ def released_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     files = {
         "glide-base": tmp_path / "base.pt",
         "glide-upsampler": tmp_path / "upsample.pt",
+        "glide-base-inpaint": tmp_path / "base_inpaint.pt",
+        "glide-upsampler-inpaint": tmp_path / "upsample_inpaint.pt",
         "gpt2-encoder": tmp_path / "encoder.json.gz",
         "gpt2-merges": tmp_path / "vocab.bpe.gz",
     }
-    torch.save(Text2ImUNet(stages["base"].network).state_dict(), files["glide-base"])
-    torch.save(
-        SuperResText2ImUNet(stages["upsampler"].network).state_dict(), files["glide-upsampler"]
-    )
+    networks = {
+        "glide-base": Text2ImUNet(stages["base"].network),
+        "glide-upsampler": SuperResText2ImUNet(stages["upsampler"].network),
+        "glide-base-inpaint": InpaintText2ImUNet(stages["base"].network),
+        "glide-upsampler-inpaint": SuperResInpaintText2ImUNet(stages["upsampler"].network),
+    }
+    for part, network in networks.items():
+        torch.save(network.state_dict(), files[part])
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
     files["gpt2-encoder"].write_bytes(gzip.compress(json.dumps(ids).encode()))
     files["gpt2-merges"].write_bytes(gzip.compress("\n".join(lines).encode()))
     return files
 
 
+def chosen(files: dict[str, Path], *, inpaint: bool = False) -> dict[str, Path]:
+    """The files of the networks that inpaint, or of those that don't."""
+    return {k: v for k, v in files.items() if "glide" not in k or ("inpaint" in k) == inpaint}
+
+
 def test_weights_in_the_released_format_sample(released_files: dict[str, Path]) -> None:
-    generator = load_generator("glide", weights=released_files)
+    generator = load_generator("glide", weights=chosen(released_files))
     assert generator.spec.name == "glide:released"
     assert generator.spec.training_data == ("openai-filtered",)
     settings = resolve_settings(generator.spec, steps="base=2,upsampler=1")
@@ -120,16 +136,69 @@ def test_weights_of_another_shape_list_the_keys(released_files: dict[str, Path])
     state["surprise"] = state.pop("out.2.bias")
     torch.save(state, released_files["glide-base"])
     with pytest.raises(WeightsError, match=r"missing: out\.2\.bias.*extra: surprise"):
-        load_generator("glide", weights=released_files)
+        load_generator("glide", weights=chosen(released_files))
 
 
 def test_a_pickle_with_code_is_refused(released_files: dict[str, Path]) -> None:
     torch.save({"run": print, "module": torch.nn.Linear(1, 1)}, released_files["glide-base"])
     with pytest.raises(UnsafeWeightsError, match="refused"):
-        load_generator("glide", weights=released_files)
+        load_generator("glide", weights=chosen(released_files))
 
 
 def test_a_file_that_is_not_there_is_named(released_files: dict[str, Path]) -> None:
     released_files["glide-base"].unlink()
     with pytest.raises(MissingWeightsError, match=r"glide-base=.*no such file"):
-        load_generator("glide", weights=released_files)
+        load_generator("glide", weights=chosen(released_files))
+
+
+def test_released_inpainting_keeps_what_it_is_given(released_files: dict[str, Path]) -> None:
+    files = chosen(released_files, inpaint=True)
+    generator = load_generator("glide:released-inpaint", weights=files)
+    settings = resolve_settings(generator.spec, steps="base=2,upsampler=2")
+    image = np.full((256, 256, 3), 200, np.uint8)
+    mask = np.zeros((256, 256), bool)
+    mask[:, :100] = True
+    asked = Request(prompt="a red circle", seed=0, image=image, mask=mask)
+    made = generator.generate([asked, Request(prompt="a red circle")], settings)[0].image
+    assert made is not None
+    assert np.abs(made[:, :100].astype(int) - 200).max() <= 1
+    assert np.abs(made[:, 100:].astype(int) - 200).max() > 20
+    for broken, complaint in (
+        ({"mask": None}, "an image and a mask"),
+        ({"mask": mask[:9]}, "256 x 256 px"),
+    ):
+        with pytest.raises(UnsupportedRequestError, match=complaint):
+            generator.generate([dataclasses.replace(asked, **broken)], settings)
+
+
+def test_only_inpainting_networks_take_an_image(tiny: GlideGenerator) -> None:
+    asked = Request(prompt="a", image=np.zeros((64, 64, 3), np.uint8), mask=np.ones((64, 64), bool))
+    with pytest.raises(UnsupportedRequestError, match="glide:released-inpaint does"):
+        tiny.generate([asked], resolve_settings(tiny.spec, **QUICK))
+
+
+def test_the_papers_weights_were_never_released() -> None:
+    with pytest.raises(MissingWeightsError, match=r"never released.*--weights glide-paper-base"):
+        load_generator("glide:paper")
+
+
+def test_bfloat16_is_close_and_not_the_same(tiny: GlideGenerator) -> None:
+    settings = resolve_settings(tiny.spec, **QUICK)
+    asked = [Request(prompt="a red circle", seed=5)]
+    exact = tiny.generate(asked, settings)[0].image
+    quick = load_generator("glide:tiny", bf16=True).generate(asked, settings)[0].image
+    assert exact is not None
+    assert quick is not None
+    assert not np.array_equal(exact, quick)
+    assert np.abs(exact.astype(int) - quick).mean() < 8
+
+
+@pytest.mark.slow
+def test_compiled_networks_make_the_same_images(tiny: GlideGenerator) -> None:
+    settings = resolve_settings(tiny.spec, **QUICK)
+    asked = [Request(prompt="a red circle", seed=5)]
+    exact = tiny.generate(asked, settings)[0].image
+    compiled = load_generator("glide:tiny", compiled=True).generate(asked, settings)[0].image
+    assert exact is not None
+    assert compiled is not None
+    assert np.abs(exact.astype(int) - compiled).max() <= 2

@@ -4,14 +4,19 @@ import pytest
 import torch
 
 from evalkit.errors import ConfigError
+from generators.clip.model import Clip, ClipConfig
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.thresholding import dynamic_threshold
+from generators.glide.generator import NoisedClip
+from generators.glide.inpainting import GivenPixels
 from generators.glide.model import (
+    GlideConfig,
     InpaintText2ImUNet,
     SuperResInpaintText2ImUNet,
     SuperResText2ImUNet,
     Text2ImUNet,
+    TextConfig,
 )
 from generators.glide.pipeline import encode_captions, sample_base, sample_upsampler
 from generators.glide.presets import (
@@ -20,30 +25,41 @@ from generators.glide.presets import (
     RELEASED,
     RELEASED_BASE,
     RELEASED_UPSAMPLER,
-    tiny_base,
-    tiny_text,
-    tiny_upsampler,
 )
 from generators.glide.tokenizer import BytePairTokenizer, train_merges, vocabulary
+from generators.nn.unet import UNetConfig
 from generators.pixels import requantise
 
 MERGES = train_merges(["a red circle", "a blue square"], 20)
 TOKENIZER = BytePairTokenizer(vocabulary(MERGES), MERGES)
-TEXT = tiny_text(TOKENIZER.num_tokens, text_ctx=8, width=32, layers=1, heads=2)
+TEXT = TextConfig(n_vocab=TOKENIZER.num_tokens, text_ctx=8, xf_width=32, xf_layers=1, xf_heads=2)
 CAPTIONS = ["a red circle", "a blue square", "a red circle"]
 PROCESS = DiffusionProcess.from_schedule("cosine")
 BATCH_TOLERANCE = 1e-3  # rounding of one batch size against another, through all steps
 
 
+def small(size_px, text=TEXT, **changes):
+    settings = {
+        "model_channels": 32,
+        "out_channels": 6,
+        "num_res_blocks": 1,
+        "channel_mult": (1, 2),
+        "attention_downsamples": (2, 4),
+        "num_head_channels": 32,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+    }
+    return GlideConfig(unet=UNetConfig(image_size=size_px, **settings | changes), text=text)
+
+
 @pytest.fixture(scope="module")
 def base(randomised):
-    config = tiny_base(TEXT, image_size=8, model_channels=32, channel_mult=(1, 2))
-    return randomised(Text2ImUNet(config))
+    return randomised(Text2ImUNet(small(8)))
 
 
 @pytest.fixture(scope="module")
 def upsampler(randomised):
-    config = tiny_upsampler(image_size=16, model_channels=32, channel_mult=(1, 2))
+    config = small(16, text=None, attention_downsamples=(), middle_attention=False)
     return randomised(SuperResText2ImUNet(config), seed=1)
 
 
@@ -81,7 +97,7 @@ def test_parameter_counts_of_the_paper():
 def test_inpainting_networks_have_four_more_channels_and_use_them(randomised):
     low_res, image = torch.randn(1, 3, 4, 4), torch.randn(1, 3, 8, 8)
     x, t = torch.randn(1, 3, 8, 8), torch.tensor([5])
-    config = tiny_base(TEXT, image_size=8, model_channels=32, channel_mult=(1, 2))
+    config = small(8)
     tokens = TOKENIZER.pad(["a red circle"], 8)
     call = {"tokens": tokens.ids, "mask": tokens.mask}
     mask = torch.ones(1, 1, 8, 8)
@@ -96,6 +112,59 @@ def test_inpainting_networks_have_four_more_channels_and_use_them(randomised):
         kept = network(x, t, **extra, **call, inpaint_image=image, inpaint_mask=mask)
         assert torch.equal(nothing, masked)
         assert not torch.allclose(nothing, kept)
+
+
+def test_given_pixels_come_out_as_they_were(randomised):
+    """The last predicted image has them put in, and without noise the last step is that image."""
+    network = randomised(InpaintText2ImUNet(small(8)))
+    image = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[0, :, :, :5] = 1
+    given = GivenPixels(image * mask, mask)
+    text = encode_captions(network, TOKENIZER, CAPTIONS[:2])
+
+    def make_from(kept, sampler="ddim", scale=2.0):
+        return sample_base(
+            network, text, image_generators([1, 2]), process=PROCESS, steps=3, sampler=sampler,
+            guidance_scale=scale, given=kept,
+        )  # fmt: skip
+
+    for sampler in ("ddim", "ancestral", "dpm++2m"):
+        made = make_from(given, sampler)
+        torch.testing.assert_close(made[0, :, :, :5], image[0, :, :, :5], rtol=0, atol=2e-3)
+        assert not torch.allclose(made[0, :, :, 5:], image[0, :, :, 5:], atol=0.1)
+    nothing = GivenPixels(0 * image, 0 * mask)
+    torch.testing.assert_close(make_from(given)[1], make_from(nothing)[1], rtol=0, atol=1e-3)
+    assert torch.equal(make_from(nothing, scale=1.0), make_from(None, scale=1.0))
+
+
+def test_given_pixels_of_the_small_image():
+    """A small pixel is kept only where all pixels under it are."""
+    mask = torch.ones(1, 1, 8, 8)
+    mask[0, 0, 0, 0] = 0
+    shrunk = GivenPixels(torch.full((1, 3, 8, 8), 0.5) * mask, mask).shrunk(4)
+    assert shrunk.mask.sum() == 15
+    assert shrunk.mask[0, 0, 0, 0] == 0
+    torch.testing.assert_close(shrunk.image[0, :, 1, 1], torch.full((3,), 0.5))
+
+
+def test_a_noised_clip_pulls_images_towards_their_captions(base, randomised):
+    config = ClipConfig(
+        image_size=8, patch_size=4, vision_width=32, vision_layers=1, vision_heads=2,
+        vocab_size=TOKENIZER.num_tokens, context_length=8, text_width=32, text_layers=1,
+        text_heads=2, embed_dim=16, num_timesteps=1000,
+    )  # fmt: skip
+    clip = NoisedClip(Clip(config).eval(), TOKENIZER)
+    tokens = TOKENIZER.pad(CAPTIONS, 8)
+    texts = clip.network.encode_text(tokens.ids, tokens.mask)
+
+    def similarity(scale):
+        gradient = clip.gradient(CAPTIONS, scale, "cpu") if scale else None
+        images = make(base, guidance_scale=1.0, gradient=gradient, steps=10)
+        embedded = clip.network.encode_image(images, torch.zeros(3, dtype=torch.long))
+        return float((embedded * texts).sum(dim=1).mean().detach())
+
+    assert similarity(0) < similarity(1) < similarity(10)
 
 
 def test_captions_are_encoded_once_each(base):

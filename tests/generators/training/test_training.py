@@ -31,6 +31,11 @@ def data() -> TrainingSet:
     return shapes_training_set(seed=0, num_images=24)
 
 
+@pytest.fixture(scope="module")
+def singles() -> TrainingSet:
+    return shapes_training_set(seed=0, num_images=24, single_objects=True)
+
+
 def tiny(name: str, **changes: object) -> Recipe:
     """A shipped recipe with a batch that a test can afford."""
     recipe = load_recipe(name, steps=STEPS)
@@ -59,13 +64,14 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
         "clip-tiny",
         "unclip-tiny-prior-ar",
         "imagen-tiny-t5",
+        "ddpm-tiny-class",
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(
-    name: str, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, singles: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", 0.0)
-    recipe = tiny(name)
+    recipe, data = tiny(name), singles
     whole = load_file(train(recipe, data, tmp_path / "whole", cpu=True))
 
     class Killed(Exception):
@@ -103,20 +109,36 @@ def text_encoder(data: TrainingSet, tmp_path_factory: pytest.TempPathFactory) ->
     return train(recipe, data, tmp_path_factory.mktemp("t5"), cpu=True)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
-def test_gradients_reach_every_parameter(name: str, data: TrainingSet, text_encoder: Path) -> None:
-    recipe = next(r for r in map(load_recipe, list_recipes()) if r.network == name)
+@pytest.mark.parametrize("name", [*NETWORKS, "ddpm-tiny-class"])
+def test_gradients_reach_every_parameter(
+    name: str, singles: TrainingSet, text_encoder: Path
+) -> None:
+    recipe = next(r for r in map(load_recipe, list_recipes()) if name in (r.network, r.name))
     beside: dict[str, object] = {}
     if "text_dropout" in recipe.objective:
         beside = {"text_encoder": str(text_encoder)}
     if "embedding_dropout" in recipe.objective:  # of four images one has to be left out
         beside = {"embedding_dropout": 0.5}
-    trainee = load(NETWORKS[name])(recipe.model, {**recipe.objective, **beside})
+    trainee = load(NETWORKS[recipe.network])(recipe.model, {**recipe.objective, **beside})
     for parameter in trainee.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    trainee(draw_batch(data, seed=0, step=0, batch_size=4)).backward()
+    trainee(draw_batch(singles, seed=0, step=0, batch_size=8)).backward()
     without = [key for key, p in trainee.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not without
+    # a shift of all keys alike cancels in the softmax
+    assert [key for key in without if "qkv_proj.bias" not in key] == []
+
+
+@pytest.mark.parametrize("name", ["ddpm-tiny-class", "ddpm-tiny-classifier"])
+def test_classes_are_learned_from_images_that_have_one(
+    name: str, data: TrainingSet, singles: TrainingSet
+) -> None:
+    assert set(singles.labels) <= set(range(7))
+    assert (data.labels == -1).any()
+    recipe = load_recipe(name)
+    trainee = load(NETWORKS[recipe.network])(recipe.model, recipe.objective)
+    with pytest.raises(ConfigError, match="shapes-single"):
+        trainee(draw_batch(data, seed=0, step=0, batch_size=24))
+    assert recipe.data.dataset == "shapes-single"
 
 
 def test_a_step_sees_the_same_whatever_came_before(data: TrainingSet) -> None:

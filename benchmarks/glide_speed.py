@@ -1,0 +1,97 @@
+"""Speed of GLIDE's released base network: one evaluation of a guided pair, random weights.
+
+    python -m benchmarks.glide_speed [--repeats 3]
+
+Three ways to the same numbers: a plain reference that reads the state dict and encodes the captions
+anew each time (`tests/reference/plain_unet.py`), ours with the text states computed once, and ours
+in bfloat16. Run it alone on the machine; it takes about a minute and 4 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from generators.glide.model import Text2ImUNet
+from generators.glide.presets import CONTEXT_LENGTH, RELEASED_BASE, VOCABULARY_SIZE
+from tests.reference.plain_unet import PlainUNet
+
+SEED = 0
+LEAST_SPEEDUP = 1.1
+
+
+def random_weights(network: nn.Module) -> None:
+    """Random values everywhere: branches that start at zero would cost, but not count."""
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 25
+            parameter.normal_(generator=generator).div_(fan_in**0.5)
+
+
+def flat_settings() -> dict[str, object]:
+    """The configuration as the released code writes it."""
+    text = RELEASED_BASE.text
+    assert text is not None
+    return {**dataclasses.asdict(RELEASED_BASE.unet), **dataclasses.asdict(text)}
+
+
+def median_seconds(call: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
+    """Median time of a call, after one that warms up, and what it gives."""
+    result = call()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), result
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Relative L2 distance."""
+    return float((actual.float() - expected).norm() / expected.norm())
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print seconds and errors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    network = Text2ImUNet(RELEASED_BASE).to(memory_format=torch.channels_last).eval()
+    random_weights(network)
+    generator = torch.Generator().manual_seed(SEED)
+    x = torch.randn(2, 3, 64, 64, generator=generator)
+    t = torch.tensor([500, 500])
+    tokens = torch.randint(VOCABULARY_SIZE, (2, CONTEXT_LENGTH), generator=generator)
+    mask = torch.arange(CONTEXT_LENGTH).expand(2, -1) < torch.tensor([[12], [0]])
+    reference = PlainUNet(network.state_dict(), flat_settings())
+    text = network.encode_text(tokens, mask)
+
+    def in_bf16() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(x, t, text=text)
+
+    plain, expected = median_seconds(
+        lambda: reference(x, t, tokens=tokens, mask=mask), options.repeats
+    )
+    ours, output = median_seconds(lambda: network(x, t, text=text), options.repeats)
+    rounded, rough = median_seconds(in_bf16, options.repeats)
+    print(f"GLIDE released base, one guided pair, {torch.get_num_threads()} threads")
+    print("| | seconds | times as fast | relative error |\n|---|---|---|---|")
+    print(f"| plain reference, text anew | {plain:.2f} | 1.00 | 0 |")
+    for name, seconds, result in (("ours, float32", ours, output), ("ours, bf16", rounded, rough)):
+        error = relative_error(result, expected)
+        print(f"| {name} | {seconds:.2f} | {plain / seconds:.2f} | {error:.1e} |")
+    verdict = "holds" if plain / ours >= LEAST_SPEEDUP else "MISSED"
+    print(f"at least {LEAST_SPEEDUP} times as fast in float32: {verdict}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""`evalkit nll`: how many bits per dimension an unconditional model needs for real images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.datasets.base import CaptionedImages
+from evalkit.datasets.open import open_dataset
+from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.features.base import ProgressFactory
+from evalkit.generation import library_versions, training_relation
+from evalkit.images import center_crop, read_rgb, resize
+from evalkit.metrics.means import mean_interval
+from evalkit.progress import console, progress_bar
+from evalkit.registry import load
+from evalkit.reports.tables import terminal_table
+from evalkit.results import Interval, ResultRecord, write_records
+from evalkit.seeding import image_seed
+
+METRIC = "nll"
+SHRINKING = "centre crop, area means"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NllOptions:
+    """What a user can choose."""
+
+    model: str
+    data: str
+    n: int
+    steps: int | None = None
+    """Timesteps of the bound; None: all of the model's."""
+    seed: int = 0
+    batch_size: int = 32
+    device: str = "cpu"
+    weights: Mapping[str, Path]
+
+
+def nll(
+    options: NllOptions, *, json_file: Path | None, progress: ProgressFactory = progress_bar
+) -> ResultRecord:
+    """Measure, print, and write the record if asked to."""
+    record = measure(options, progress)
+    if json_file is not None:
+        write_records(json_file, [record])
+    console.print(terminal_table([record], title=record.subject))
+    return record
+
+
+def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
+    """The variational bound of n images, their mean and its interval.
+
+    Raises:
+        ConfigError: The model has no likelihood, or fewer steps than 1.
+        NotEnoughImagesError: Fewer than n images.
+    """
+    generator = load("generators.catalog:load_generator")(
+        options.model, device=options.device, weights=options.weights
+    )
+    if not hasattr(generator, "bits_per_dim"):
+        raise ConfigError(
+            f"{options.model} has no bits per dimension; unconditional models of `ddpm` have: "
+            "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10, ..."
+        )
+    most = generator.process.num_steps
+    if options.steps is not None and not 1 <= options.steps <= most:
+        raise ConfigError(f"--steps wants 1 to {most}, got {options.steps}")
+    with progress(f"Opening {options.data}") as report:
+        dataset = open_dataset(options.data, on_progress=report)
+    chosen = select_images(dataset, options.n, options.seed)
+    bits = []
+    with progress(f"Bits per dimension of {generator.spec.name}") as report:
+        for start in range(0, len(chosen), options.batch_size):
+            batch = chosen[start : start + options.batch_size]
+            images = np.stack([_at_size(dataset, i, generator.spec.size_px) for i in batch])
+            seeds = [image_seed(options.seed, image_id, 0) for image_id in batch]
+            bits.append(generator.bits_per_dim(images, seeds, steps=options.steps).cpu().numpy())
+            report(start + len(batch), len(chosen))
+    return _record(np.concatenate(bits).astype(np.float64), generator, dataset, options)
+
+
+def select_images(dataset: CaptionedImages, n: int, seed: int) -> list[str]:
+    """The n images with the smallest sha256(seed/image id).
+
+    Raises:
+        NotEnoughImagesError: There are fewer.
+    """
+    if not 1 <= n <= len(dataset.image_ids):
+        raise NotEnoughImagesError(
+            f"--n {n}: {dataset.name} has {len(dataset.image_ids)} images; choose 1 to that many"
+        )
+    rank = lambda image_id: hashlib.sha256(f"{seed}/{image_id}".encode()).digest()  # noqa: E731
+    return sorted(dataset.image_ids, key=rank)[:n]
+
+
+def _at_size(dataset: CaptionedImages, image_id: str, size_px: int) -> np.ndarray:
+    image = center_crop(read_rgb(dataset.image_path(image_id)))
+    return image if len(image) == size_px else resize(image, size_px, "box")
+
+
+def _record(
+    bits: np.ndarray, generator: Any, dataset: CaptionedImages, options: NllOptions
+) -> ResultRecord:
+    found = mean_interval(bits)
+    interval = None
+    if found.low is not None and found.high is not None:
+        interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
+    spec = generator.spec
+    return ResultRecord(
+        metric=METRIC,
+        value=found.value,
+        n=len(bits),
+        direction="lower",
+        unit="bits/dim",
+        interval=interval,
+        standard_error=found.standard_error,
+        reason="" if interval else found.method,
+        subject=spec.display_name,
+        fingerprint={
+            "model": spec.name,
+            "weights": spec.weights,
+            "weights_sha256": spec.weights_sha256,
+            "training_data": list(spec.training_data),
+            "training_relation": training_relation(spec.training_data, dataset.name),
+            "dataset": dataset.name,
+            "size_px": spec.size_px,
+            "crop": SHRINKING,
+            "steps": options.steps or generator.process.num_steps,
+            "seed": options.seed,
+            "device": options.device,
+            "library_versions": library_versions(),
+        },
+        details={"what": "variational bound on -log2 p(x) per dimension, one noise a timestep"},
+    )

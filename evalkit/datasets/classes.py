@@ -1,0 +1,99 @@
+"""What models without captions are asked for: classes as often as the reference, or just images.
+
+The requests are as `Caption`s without a text. Their ids name no image of the data set, so that they
+are independent draws, and any number of them can be had.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from evalkit.datasets.base import Caption, CaptionedFiles, CaptionedImages
+from evalkit.errors import ConfigError, DataError
+
+CLASS_RULE = "labels as frequent as in the reference, largest remainders"
+PLAIN_RULE = "n samples, numbered"
+
+
+def image_labels(dataset: CaptionedImages) -> dict[str, int]:
+    """The class of each image that has one.
+
+    It is what the captions' table says; a folder without captions is read as ImageNet is laid out,
+    its subfolders in alphabetical order being the classes 0, 1, ...
+    """
+    labels = {c.image_id: c.label for c in dataset.captions if c.label is not None}
+    if labels or dataset.captions:
+        return labels
+    folders = {i: i.rpartition("/")[0] for i in dataset.image_ids}
+    if not all(folders.values()):
+        return {}
+    numbers = {folder: number for number, folder in enumerate(sorted(set(folders.values())))}
+    return {image_id: numbers[folder] for image_id, folder in folders.items()}
+
+
+def labelled_part(
+    dataset: CaptionedImages, num_classes: int
+) -> tuple[CaptionedFiles, dict[str, int]]:
+    """The images that have a class, as a data set of the same name, and their classes.
+
+    Raises:
+        DataError: No image has a class.
+        ConfigError: There are classes that the model doesn't know, or a folder for only some.
+    """
+    labels = image_labels(dataset)
+    if not labels:
+        raise DataError(
+            f"{dataset.name}: no image has a class, and the model wants one; give a folder with a "
+            "subfolder for each class, or captions with a 'label'"
+        )
+    known = set(labels.values())
+    if max(known) >= num_classes or min(known) < 0:
+        raise ConfigError(
+            f"{dataset.name} has the classes {min(known)} to {max(known)}, the model knows 0 to "
+            f"{num_classes - 1}"
+        )
+    if not dataset.captions and len(known) != num_classes:
+        raise ConfigError(
+            f"{dataset.name} has {len(known)} subfolders and the model knows {num_classes} "
+            "classes: which folder is which class can't be told; it takes one for each"
+        )
+    files = {image_id: str(dataset.image_path(image_id)) for image_id in labels}
+    root = dataset.image_path(next(iter(labels))).anchor
+    captions = tuple(c for c in dataset.captions if c.image_id in labels)
+    return CaptionedFiles(dataset.name, Path(root), captions, files), labels
+
+
+def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
+    """How many of n samples each class gets: its share, rounded by the largest remainders.
+
+    >>> label_quotas({"a": 0, "b": 0, "c": 1}, 4)
+    {0: 3, 1: 1}
+    """
+    counts = sorted(Counter(labels.values()).items())
+    total = sum(count for _, count in counts)
+    quotas = {label: n * count // total for label, count in counts}
+    by_remainder = sorted(counts, key=lambda pair: (-(n * pair[1] % total), pair[0]))
+    for label, _ in by_remainder[: n - sum(quotas.values())]:
+        quotas[label] += 1
+    return quotas
+
+
+def class_requests(labels: Mapping[str, int], n: int) -> list[Caption]:
+    """N requests for classes, in turns, as often as the quotas say."""
+    quotas = label_quotas(labels, n)
+    wanted = [
+        Caption(f"class-{label}-{number}", "", "", label)
+        for label, quota in quotas.items()
+        for number in range(quota)
+    ]
+    return sorted(wanted, key=_turn)
+
+
+def plain_requests(n: int) -> list[Caption]:
+    """N requests for an image and nothing else."""
+    return [Caption(f"sample-{number}", "", "") for number in range(n)]
+
+
+def _turn(request: Caption) -> tuple[int, int]:
+    """First one of each class, then a second one, and so on."""
+    return int(request.id.rpartition("-")[2]), request.label or 0

@@ -1,0 +1,251 @@
+"""DDPM, Improved DDPM and ADM as a `Generator`: a network, with classifier guidance or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from torch import Tensor, nn
+
+from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.ddpm.model import current_names
+from generators.ddpm.pipeline import sample_images
+from generators.ddpm.presets import PRESETS, DDPMPreset
+from generators.ddpm.tiny import build_classifier, build_network
+from generators.diffusion.losses import bits_per_dim
+from generators.diffusion.noise import draw_noise, image_generators
+from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.samplers import SAMPLER_NAMES
+from generators.errors import UnsupportedRequestError
+from generators.loading import fill_network, joint_hash, network_from_file
+from generators.numerics import Numerics, ready
+from generators.parts import check_overrides
+from generators.pixels import from_uint8, to_uint8
+from generators.weights import locate
+from generators.weights_io import file_sha256, load_state_dict
+from generators.zoo import zoo_weights
+
+STAGE = "base"
+TINY_STEPS = 50
+TINY_SCALE = 1.0
+"""Of classifier guidance; chosen by `python -m benchmarks.classifier_guidance`."""
+
+
+class DDPMGenerator:
+    """A network, its process and perhaps a classifier behind the Generator interface.
+
+    Args:
+        spec: What it is; asked with a class where the network or the classifier knows classes.
+        network: Called with (x, t), or with (x, t, y) where `takes_labels`.
+        takes_labels: Whether the network itself is told the class.
+        process: All timesteps of its training.
+        classifier: Of noisy images, for guidance.
+        device: Where all of it runs.
+    """
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        *,
+        network: nn.Module,
+        takes_labels: bool,
+        process: DiffusionProcess,
+        classifier: nn.Module | None,
+        device: str,
+    ) -> None:
+        self.spec = spec
+        self.network = ready(network, device)
+        self.takes_labels = takes_labels
+        self.process = process
+        self.classifier = None if classifier is None else ready(classifier, device)
+        self.device = device
+        self.numerics = Numerics()
+
+    def accelerate(self, numerics: Numerics) -> None:
+        """Run the networks otherwise than in plain float32."""
+        self.numerics = numerics
+        numerics.apply(self.network)
+
+    @torch.no_grad()
+    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
+        """One image per request; all requests are one batch.
+
+        Raises:
+            UnsupportedRequestError: A request has a prompt, or a label the model does not know.
+        """
+        chosen = settings[STAGE]
+        assert chosen.steps is not None
+        assert chosen.sampler is not None
+        labels = self._labels(requests)
+        with self.numerics.autocast(self.device):
+            images = sample_images(
+                self.network,
+                image_generators([request.seed for request in requests], STAGE),
+                size_px=self.spec.size_px,
+                process=self.process,
+                steps=chosen.steps,
+                sampler=chosen.sampler,
+                eta=float(chosen.options["eta"]),
+                labels=labels,
+                label_network=self.takes_labels,
+                classifier=self.classifier,
+                classifier_scale=chosen.guidance or 0.0,
+            )
+        return [Sample(image=image) for image in to_uint8(images).cpu().numpy()]
+
+    @torch.no_grad()
+    def bits_per_dim(
+        self,
+        images: UInt8[ndarray, "batch size size 3"],
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+    ) -> Tensor:
+        """The variational bound on each image's -log2 p per dimension; lower is better.
+
+        Args:
+            images: Of the network's size.
+            seeds: One an image, for the noise at all timesteps.
+            steps: Timesteps of a respaced process, whose bound is looser; None: all of them.
+
+        Raises:
+            UnsupportedRequestError: The network is told classes, so it has no p(x) of its own.
+        """
+        if self.takes_labels:
+            raise UnsupportedRequestError(
+                f"{self.spec.name} is class-conditional; bits per dimension are for unconditional "
+                "models"
+            )
+        process = self.process if steps is None else self.process.respaced(str(steps))
+        x_0 = from_uint8(torch.from_numpy(images)).to(self.device)
+        generators = image_generators(seeds, "nll")
+        return bits_per_dim(
+            self.network, process, x_0, lambda _: draw_noise(generators, x_0.shape[1:], x_0.device)
+        )
+
+    def _labels(self, requests: Sequence[Request]) -> Tensor | None:
+        if any(request.prompt is not None for request in requests):
+            asked = "a class" if self.spec.num_classes else "nothing"
+            raise UnsupportedRequestError(f"{self.spec.name} takes no prompts: it wants {asked}")
+        labels = [request.label for request in requests]
+        if self.spec.num_classes is None:
+            if any(label is not None for label in labels):
+                raise UnsupportedRequestError(
+                    f"{self.spec.name} is unconditional: it has no labels"
+                )
+            return None
+        for label in labels:
+            if label is None or not 0 <= label < self.spec.num_classes:
+                raise UnsupportedRequestError(
+                    f"{self.spec.name} wants a label from 0 to {self.spec.num_classes - 1}, "
+                    f"got {label}"
+                )
+        return torch.tensor(labels, device=self.device)
+
+
+def stage(
+    *, steps: int, sampler: str, guidance: float | None, num_timesteps: int
+) -> tuple[StageSpec]:
+    """The one stage, with its defaults."""
+    defaults = StageSettings(steps=steps, sampler=sampler, guidance=guidance, options={"eta": 0.0})
+    return (
+        StageSpec(name=STAGE, defaults=defaults, samplers=SAMPLER_NAMES, max_steps=num_timesteps),
+    )
+
+
+def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:
+    """`ddpm:tiny`, or `ddpm:tiny-class` with its noisy classifier.
+
+    Args:
+        name: The catalog name.
+        device: A torch device.
+        weights: Files of `evalkit train` in the place of the shipped ones.
+    """
+    part = name.replace(":", "-")
+    parts = [part, "ddpm-tiny-classifier"] if name == "ddpm:tiny-class" else [part]
+    check_overrides(name, weights, parts)
+    trained = {each: zoo_weights(each, weights.get(each)) for each in parts}
+    recipe = trained[part].recipe
+    network = fill_network(build_network(recipe.model), trained[part].state_dict, part)
+    classifier = None
+    if len(parts) > 1:
+        other = trained[parts[1]]
+        classifier = fill_network(build_classifier(other.recipe.model), other.state_dict, parts[1])
+    process = DiffusionProcess.from_schedule(
+        recipe.objective["schedule"], prediction=recipe.objective["prediction"]
+    )
+    num_classes = recipe.model.get("num_classes")
+    spec = GeneratorSpec(
+        name=name,
+        display_name="DDPM (tiny, class-conditional)" if num_classes else "DDPM (tiny)",
+        conditioning="class" if num_classes else "none",
+        stages=stage(
+            steps=TINY_STEPS,
+            sampler="dpm++2m",
+            guidance=TINY_SCALE if classifier else None,
+            num_timesteps=process.num_steps,
+        ),
+        size_px=int(recipe.model["image_size"]),
+        training_data=("shapes",),
+        weights="given: " + ", ".join(weights) if weights else "generators/zoo",
+        weights_sha256=joint_hash(trained[each].sha256 for each in parts),
+        num_classes=num_classes,
+    )
+    return DDPMGenerator(
+        spec,
+        network=network,
+        takes_labels=num_classes is not None,
+        process=process,
+        classifier=classifier,
+        device=device,
+    )
+
+
+def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:
+    """A preset of `generators.ddpm.presets` with its published weights.
+
+    Raises:
+        MissingWeightsError: A file is neither given, cached nor downloadable.
+        WeightsError: A file doesn't fit.
+    """
+    preset = PRESETS[name.removeprefix("ddpm:")]
+    part = name.replace(":", "-")
+    parts = [part, *([preset.classifier_weights] if preset.classifier else [])]
+    check_overrides(name, weights, parts)
+    files = {each: locate(each, weights.get(each), instead="ddpm:tiny") for each in parts}
+    with torch.device("meta"):
+        network, classifier = preset.build(), preset.build_classifier()
+    state = load_state_dict(files[part])
+    network = fill_network(network, current_names(state), files[part].name)
+    if classifier is not None:
+        classifier = network_from_file(classifier, files[preset.classifier_weights])
+    return DDPMGenerator(
+        _released_spec(name, preset, [file_sha256(files[each]) for each in parts]),
+        network=network,
+        takes_labels=preset.network.num_classes is not None,
+        process=preset.process(),
+        classifier=classifier,
+        device=device,
+    )
+
+
+def _released_spec(name: str, preset: DDPMPreset, hashes: Sequence[str]) -> GeneratorSpec:
+    return GeneratorSpec(
+        name=name,
+        display_name=preset.display_name,
+        conditioning="none" if preset.num_classes is None else "class",
+        stages=stage(
+            steps=int(preset.respacing),
+            sampler="ancestral",
+            guidance=preset.classifier_scale if preset.classifier else None,
+            num_timesteps=preset.num_steps,
+        ),
+        size_px=preset.network.image_size,
+        training_data=(preset.training_data,),
+        weights="released",
+        weights_sha256=joint_hash(hashes),
+        num_classes=preset.num_classes,
+    )

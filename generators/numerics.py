@@ -1,0 +1,36 @@
+"""How networks are run: float32 or bfloat16 where that is safe, compiled or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """What changes speed, and rounding with it."""
+
+    bf16: bool = False
+    """Convolutions and products in bfloat16 (torch.autocast); sums and the process stay float32."""
+    compiled: bool = False
+    """Networks through torch.compile, which takes a minute or so at the first batch."""
+
+    def autocast(self, device: str) -> torch.autocast:
+        """The context in which networks are evaluated."""
+        return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16)
+
+    def apply(self, network: NetworkT) -> NetworkT:
+        """Compiles a network in place, if that was chosen."""
+        if self.compiled:
+            network.compile()
+        return network
+
+
+def ready(network: NetworkT, device: str) -> NetworkT:
+    """The network on its device, in the memory layout that convolutions like, for evaluation."""
+    return network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
