@@ -8,7 +8,7 @@ this version's zero-shot COCO protocol says. Samples are taken as the model made
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
 from evalkit.datasets.base import Caption, CaptionedImages
@@ -167,6 +167,7 @@ def measure_run(
         NotEnoughImagesError: Fewer images than the metric needs.
     """
     run, dataset = prepared.run, prepared.dataset
+    options = at_own_size(options, run.config)
     rows = run.rows()
     shown = [row for row in rows if row.file is not None]
     categories = {caption.id: caption.category for caption in prepared.captions}
@@ -187,6 +188,16 @@ def measure_run(
         clip_scores=_clip_scores(measured.tasks.get("clip-score"), shown),
         clip_name="CLIP score",
     )
+
+
+def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOptions:
+    """A model that takes no captions is measured at the size it makes, unless told otherwise.
+
+    Its reference is centre-cropped and resized to that size, as for ADM (Dhariwal & Nichol 2021).
+    """
+    if config["conditioning"] == "text" or options.crop or options.size_px:
+        return options
+    return replace(options, crop="center", size_px=config["size_px"])
 
 
 def default_metrics(options: MeasureOptions, conditioning: str = "text") -> tuple[str, ...]:
