@@ -59,7 +59,11 @@ def test_classes_are_measured_with_the_references_frequencies(
         "--steps", "2", "--features", "shapes-clip", "--out", str(out), "--device", "cpu",
         *[part for option in weights[1:] for part in ("--weights", option)],
     )  # fmt: skip
-    labels = [c.label for c in load_shapes(small_shapes).captions[::5] if c.label is not None]
+    labels = [
+        c.label
+        for c in load_shapes(small_shapes, num_images=60).captions[::5]
+        if c.label is not None
+    ]
     asked = Counter(row.label for row in RunFolder.read(out).rows())
     for label, count in Counter(labels).items():
         assert abs(asked[label] - 14 * count / len(labels)) < 1
