@@ -182,6 +182,7 @@ def test_the_papers_weights_were_never_released() -> None:
         load_generator("glide:paper")
 
 
+@pytest.mark.slow  # where the processor has no bfloat16, it is emulated
 def test_bfloat16_is_close_and_not_the_same(tiny: GlideGenerator) -> None:
     settings = resolve_settings(tiny.spec, steps="base=1,upsampler=1")
     asked = [Request(prompt="a red circle", seed=5)]
