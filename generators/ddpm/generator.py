@@ -152,7 +152,13 @@ def stage(
     """The one stage, with its defaults."""
     defaults = StageSettings(steps=steps, sampler=sampler, guidance=guidance, options={"eta": 0.0})
     return (
-        StageSpec(name=STAGE, defaults=defaults, samplers=SAMPLER_NAMES, max_steps=num_timesteps),
+        StageSpec(
+            name=STAGE,
+            defaults=defaults,
+            samplers=SAMPLER_NAMES,
+            max_steps=num_timesteps,
+            ranges={"eta": (0.0, 1.0)},
+        ),
     )
 
 

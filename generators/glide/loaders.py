@@ -29,15 +29,26 @@ from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
 
 TINY_NETWORKS = ("glide-tiny-base", "glide-tiny-upsampler")
 TINY_CLIP = "clip-tiny-noised"
+MAX_CLIP_GUIDANCE = 1_000.0
 
 
 def _stages(
     *, base: StageSettings, upsampler: StageSettings, num_timesteps: int = 1000
 ) -> tuple[StageSpec, StageSpec]:
     return (
-        StageSpec(name="base", defaults=base, samplers=SAMPLER_NAMES, max_steps=num_timesteps),
         StageSpec(
-            name="upsampler", defaults=upsampler, samplers=SAMPLER_NAMES, max_steps=num_timesteps
+            name="base",
+            defaults=base,
+            samplers=SAMPLER_NAMES,
+            max_steps=num_timesteps,
+            ranges={"clip_guidance": (0.0, MAX_CLIP_GUIDANCE)},
+        ),
+        StageSpec(
+            name="upsampler",
+            defaults=upsampler,
+            samplers=SAMPLER_NAMES,
+            max_steps=num_timesteps,
+            ranges={"temperature": (0.0, 2.0)},
         ),
     )
 
