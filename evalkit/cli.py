@@ -51,6 +51,12 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Further setting, such as base.threshold=static; repeatable."),
 ]
+Candidates = Annotated[
+    int, typer.Option(min=1, help="Images made per sample, of which --rerank keeps the best.")
+]
+Rerank = Annotated[
+    str | None, typer.Option(help="CLIP that picks: clip (of the model's kind), or its name.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the captions' draw and of the noise.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images sampled at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -93,6 +99,8 @@ def fid(
     steps: Steps = None,
     sampler: Sampler = None,
     set_option: SetOption = None,
+    candidates: Candidates = 1,
+    rerank: Rerank = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
@@ -106,8 +114,8 @@ def fid(
     from evalkit.commands.fid import fid as run
 
     options = _generation(
-        model, coco, data, coco_root, n, guidance, steps, sampler, set_option, seed, batch_size,
-        device, bf16, compiled, weights, out,
+        model, coco, data, coco_root, n, guidance, steps, sampler, set_option, candidates, rerank,
+        seed, batch_size, device, bf16, compiled, weights, out,
     )  # fmt: skip
     measure = replace(measure, device=options.device)
     run(options, measure, json_file=json_file, command=_command_line())
@@ -124,6 +132,8 @@ def generate(
     steps: Steps = None,
     sampler: Sampler = None,
     set_option: SetOption = None,
+    candidates: Candidates = 1,
+    rerank: Rerank = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     device: Device = "auto",
@@ -137,8 +147,8 @@ def generate(
 
     run(
         _generation(
-            model, coco, data, coco_root, n, guidance, steps, sampler, set_option, seed, batch_size,
-            device, bf16, compiled, weights, out,
+            model, coco, data, coco_root, n, guidance, steps, sampler, set_option, candidates,
+            rerank, seed, batch_size, device, bf16, compiled, weights, out,
         )
     )  # fmt: skip
 
@@ -407,6 +417,8 @@ def _generation(
     steps: str | None,
     sampler: str | None,
     set_option: list[str] | None,
+    candidates: int,
+    rerank: str | None,
     seed: int,
     batch_size: int,
     device: str,
@@ -429,6 +441,8 @@ def _generation(
         steps=steps,
         sampler=sampler,
         set_options=",".join(set_option) if set_option else None,
+        candidates=candidates,
+        rerank=rerank,
         batch_size=batch_size,
         device=torch_device(device),
         bf16=bf16,

@@ -29,6 +29,7 @@ from evalkit.engine.local import generate
 from evalkit.errors import ConfigError, RunFolderError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.registry import load
+from evalkit.reranking import reranked, reranking
 from evalkit.run import RunFolder, WorkItem, config_hash
 from evalkit.seeding import SEED_RULE, image_seed
 
@@ -52,6 +53,10 @@ class GenerationOptions:
     sampler: str | None = None
     set_options: str | None = None
     """Further settings of the model's stages, `STAGE.NAME=VALUE`, comma-separated."""
+    candidates: int = 1
+    """Images made per sample, of which the best is kept."""
+    rerank: str | None = None
+    """The CLIP that picks it: `clip`, or a name."""
     batch_size: int = 32
     device: str = "cpu"
     bf16: bool = False
@@ -116,10 +121,13 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         sampler=options.sampler,
         options=options.set_options,
     )
+    generator = reranked(
+        generator, rerank=options.rerank, candidates=options.candidates, device=options.device
+    )
     with progress(f"Opening {options.data}") as report:
         dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
     dataset, wanted = select_requests(generator.spec, dataset, options.n, options.seed)
-    config = _config(options, generator.spec, settings, dataset, wanted)
+    config = _config(options, generator.spec, settings, dataset, wanted) | reranking(generator)
     folder = options.out or default_folder(options.model, dataset.name, config)
     return PreparedRun(
         run=RunFolder.create_or_resume(folder, config, library_versions()),
@@ -206,7 +214,7 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
         "device": config["device"],
         "sampling_precision": config.get("precision", "float32")
         + (", compiled" if config.get("compiled") else ""),
-        "reranked": False,
+        "reranked": config.get("reranked", False),
         "run": run.fingerprint,
     }
 

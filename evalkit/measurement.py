@@ -21,9 +21,10 @@ from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.images import Filter
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import Measurer, ScoreOptions, load_extractor
+from evalkit.metrics.score import Measurer, ScoreOptions, load_extractor, metric_needs
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
+from evalkit.reranking import refuse_own_judge
 from evalkit.results import ResultRecord
 from evalkit.run import ManifestRow, RunFolder
 
@@ -55,6 +56,25 @@ def check_extractors(options: MeasureOptions) -> None:
         find_inception_weights(options.inception_weights)
     else:
         load_extractor(extractor_key(options.features), ScoreOptions(precision=options.precision))
+
+
+def refuse_biased_scores(reranking: Any, options: MeasureOptions, dataset: str) -> None:
+    """Stop where the CLIP that picked a run's images would measure them.
+
+    Args:
+        reranking: What the run's configuration or fingerprint says under `reranked`.
+        options: How it would be measured.
+        dataset: The protocol's data set, for the default CLIP.
+
+    Raises:
+        ConfigError: It would.
+    """
+    if not reranking:
+        return
+    scored = score_options(options, dataset)
+    metrics = options.metrics or default_metrics(options)
+    needs = [need for name in metrics for need in metric_needs(name, scored)]
+    refuse_own_judge(reranking, (need.extractor for need in needs))
 
 
 def run_items(

@@ -6,6 +6,9 @@ or guidance scales that are given the same captions share their noise.
 
 import hashlib
 
+CANDIDATE_RULE = (
+    "candidate 0: the image's own seed; candidate k: sha256(seed/candidate k)[:63 bits]"
+)
 SEED_RULE = "sha256(run_seed/caption_id/sample_index)[:63 bits]"
 
 
@@ -21,4 +24,18 @@ def image_seed(run_seed: int, caption_id: str, sample_index: int) -> int:
     False
     """
     digest = hashlib.sha256(f"{run_seed}/{caption_id}/{sample_index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def candidate_seed(seed: int, candidate: int) -> int:
+    """Seed of one of several candidates for an image; the first has the image's own seed.
+
+    So one candidate is the run without re-ranking, and four are among the first of sixteen.
+
+    >>> candidate_seed(7, 0), candidate_seed(7, 1) == candidate_seed(7, 2)
+    (7, False)
+    """
+    if candidate == 0:
+        return seed
+    digest = hashlib.sha256(f"{seed}/candidate {candidate}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

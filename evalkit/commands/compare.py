@@ -12,7 +12,7 @@ from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import default_metrics, score_options
+from evalkit.measurement import default_metrics, refuse_biased_scores, score_options
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
 from evalkit.options import MeasureOptions
@@ -50,6 +50,8 @@ def compare(
     metrics = options.metrics or default_metrics(options)
     if options.metrics is None and not any(_has_captions(one) for one in sets.values()):
         metrics = metrics[:1]
+    for one in sets.values():
+        refuse_biased_scores(one.fingerprint.get("reranked"), options, compared.protocol or "")
     scored = score_options(options, compared.protocol or "")
     measurer = Measurer.of(compared.reference, metrics, scored, progress)
     measured = {name: measurer.measure(one.items, name) for name, one in sets.items()}

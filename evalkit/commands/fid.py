@@ -10,7 +10,12 @@ from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
-from evalkit.measurement import check_extractors, failures, measure_run
+from evalkit.measurement import (
+    check_extractors,
+    failures,
+    measure_run,
+    refuse_biased_scores,
+)
 from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
 from evalkit.registry import load
@@ -30,6 +35,8 @@ def fid(
     load("generators.catalog:full_name")(generation.model)
     check_extractors(measure)
     prepared = prepare_run(generation, progress)
+    reranking = prepared.run.config.get("reranked")
+    refuse_biased_scores(reranking, measure, prepared.dataset.name)
     started = time.perf_counter()
     prepared.generate(progress)
     sampled = time.perf_counter()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evalkit.commands.sets import open_against, open_samples, print_skipped
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import default_metrics, score_options
+from evalkit.measurement import default_metrics, refuse_biased_scores, score_options
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
@@ -27,6 +27,7 @@ def score(
     found = open_samples(Path(samples))
     compared = open_against(against, coco_root, progress)
     options = compared.options(options)
+    refuse_biased_scores(found.fingerprint.get("reranked"), options, compared.protocol or "")
     scored = score_options(options, compared.protocol or "")
     metrics = options.metrics or default_metrics(options)
     if options.metrics is None and all(item.caption is None for item in found.items):

@@ -34,6 +34,9 @@ class SuiteOptions:
     guidance: str | None = None
     steps: str | None = None
     sampler: str | None = None
+    set_options: str | None = None
+    candidates: int = 1
+    rerank: str | None = None
     batch_size: int = 32
     device: str = "cpu"
     out: Path = Path("runs")
@@ -57,6 +60,16 @@ def generate(
     ] = None,
     steps: Annotated[str | None, typer.Option(help="Sampling steps, such as 50.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler, such as ddim.")] = None,
+    set_option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Further setting, such as temperature=0.9; repeatable."),
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Images made per sample, of which --rerank keeps the best.")
+    ] = 1,
+    rerank: Annotated[
+        str | None, typer.Option(help="CLIP that picks: clip (of the model's kind), or its name.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images sampled at once.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -75,6 +88,9 @@ def generate(
         guidance=guidance,
         steps=steps,
         sampler=sampler,
+        set_options=",".join(set_option) if set_option else None,
+        candidates=candidates,
+        rerank=rerank,
         batch_size=batch_size,
         device=torch_device(device),
         out=out,
@@ -101,6 +117,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
     """
     from drawbench.suites import load_suite
     from evalkit.engine.local import generate as run_all
+    from evalkit.reranking import reranking
 
     if not options.models or len(set(options.models)) != len(options.models):
         raise ConfigError(f"--models wants different models, got {', '.join(options.models)!r}")
@@ -111,6 +128,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         name = generator.spec.name.replace("/", "-")
         folder = options.out / f"{suite.name}-{name.replace(':', '-')}"
         config = _config(generator.spec, settings, suite, len(items), options)
+        config |= reranking(generator)
         run = RunFolder.create_or_resume(folder, config)
         with progress(f"Sampling {generator.spec.name}") as report:
             run_all(run, generator, settings, items, batch_size=options.batch_size, report=report)
@@ -121,6 +139,8 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
 def _prepare(
     model: str, suite: Suite, options: SuiteOptions
 ) -> tuple[Any, Mapping[str, Any], Sequence[WorkItem]]:
+    from evalkit.reranking import reranked
+
     generator = load("generators.catalog:load_generator")(
         model, device=options.device, weights=options.weights
     )
@@ -130,7 +150,14 @@ def _prepare(
             "does"
         )
     settings = load("generators.base:resolve_settings")(
-        generator.spec, guidance=options.guidance, steps=options.steps, sampler=options.sampler
+        generator.spec,
+        guidance=options.guidance,
+        steps=options.steps,
+        sampler=options.sampler,
+        options=options.set_options,
+    )
+    generator = reranked(
+        generator, rerank=options.rerank, candidates=options.candidates, device=options.device
     )
     items = [
         WorkItem(

@@ -63,6 +63,13 @@ def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> 
     return OpenClipExtractor.from_name(name, device=device, precision=precision)
 
 
+def is_known(name: str) -> bool:
+    """Whether open_clip has the model of a name; nothing is loaded."""
+    import open_clip
+
+    return name in OPENAI_NAMES or name.partition(":")[0] in open_clip.list_models()
+
+
 class OpenClipExtractor(PreparedExtractor):
     """An open_clip model as an extractor of images and captions.
 
@@ -230,7 +237,7 @@ def _downloaded(name: str, config: Mapping[str, Any]) -> Path:
         raise MissingWeightsError(
             f"CLIP weights {name} ({config.get('hf_hub') or config.get('url')}) are not cached and "
             f"can't be fetched ({error}); go online once, pass MODEL:PATH of a file, or use "
-            f"{SHAPES_CLIP}"
+            f"a CLIP that ships ({SHAPES_CLIP} to score, clip:tiny to re-rank)"
         ) from error
 
 

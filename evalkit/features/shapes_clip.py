@@ -1,4 +1,8 @@
-"""The embedded judge `clip:tiny-judge` as an extractor: it scores `shapes`, and nothing else."""
+"""The tiny CLIPs as extractors.
+
+`clip:tiny-judge` scores `shapes` under the name `shapes-clip`, and does nothing else; `clip:tiny`
+is for the models' own use, such as picking the best of several candidates.
+"""
 
 from __future__ import annotations
 
@@ -17,42 +21,44 @@ JUDGE = "clip:tiny-judge"
 
 
 class ShapesClipExtractor(PreparedExtractor):
-    """Embeddings of the judge, which neither trained nor re-ranks any model.
+    """Embeddings of a tiny CLIP: the judge, which neither trained nor re-ranks any model.
 
     Args:
         device: Where the network runs.
         precision: Only float32.
+        clip: The judge, or another one of the catalog's, which then goes by its own name.
 
     Raises:
         ConfigError: Another precision.
         MissingWeightsError: The shipped weights are not there.
     """
 
-    name = "shapes-clip"
-
-    def __init__(self, *, device: str = "cpu", precision: str = "float32") -> None:
+    def __init__(
+        self, *, device: str = "cpu", precision: str = "float32", clip: str = JUDGE
+    ) -> None:
+        self.name = "shapes-clip" if clip == JUDGE else clip
         if precision != "float32":
-            raise ConfigError(f"shapes-clip runs in float32 only, not in {precision}")
-        target = load("generators.catalog:CLIP_MODELS")[JUDGE]
-        self._judge = load(target)(JUDGE, device)
-        self.layers: Mapping[str, int] = {"embedding": self._judge.dim}
-        self.preparer = SquashTo(self._judge.size_px)
+            raise ConfigError(f"{self.name} runs in float32 only, not in {precision}")
+        target = load("generators.catalog:CLIP_MODELS")[clip]
+        self._clip = load(target)(clip, device)
+        self.layers: Mapping[str, int] = {"embedding": self._clip.dim}
+        self.preparer = SquashTo(self._clip.size_px)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The judge and its weights."""
+        """The network and its weights."""
         return {
             "extractor": self.name,
-            "weights_sha256": self._judge.weights_sha256,
+            "weights_sha256": self._clip.weights_sha256,
             "resize": "bicubic",
             "precision": "float32",
         }
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
         """Embeddings of a batch of prepared images, each of length 1."""
-        return {"embedding": self._judge.embed_images(prepared)}
+        return {"embedding": self._clip.embed_images(prepared)}
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Embeddings of captions, each of length 1."""
-        embedded: Float32[np.ndarray, "n d"] = self._judge.embed_texts(captions)
+        embedded: Float32[np.ndarray, "n d"] = self._clip.embed_texts(captions)
         return embedded

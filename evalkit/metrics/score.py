@@ -178,6 +178,17 @@ class Measurer:
         return next(filter(None, missing), None)
 
 
+def metric_needs(name: str, options: ScoreOptions) -> Sequence[Need]:
+    """The features that a metric measures with.
+
+    Raises:
+        UnknownNameError: No such metric.
+        ConfigError: Options that the metric can't do with.
+    """
+    metric: Metric = resolve(name, METRICS, kind="metrics")
+    return metric.needs(options)
+
+
 def _rows(metrics: Sequence[str]) -> dict[str, Metric]:
     return {name: resolve(name, METRICS, kind="metrics") for name in dict.fromkeys(metrics)}
 

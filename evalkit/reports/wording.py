@@ -319,6 +319,8 @@ def _weights_note(record: ResultRecord) -> str:
 def _how(reranked: Any) -> str:
     if reranked is True:
         return ""
+    if isinstance(reranked, Mapping) and {"by", "candidates"} <= reranked.keys():
+        return f": {_plain(reranked['candidates'])} a caption, picked by {_plain(reranked['by'])}"
     return f" ({_plain(reranked)})"
 
 

@@ -1,0 +1,210 @@
+"""Keeping the best of several candidates, as CLIP sees them (DALL-E, section 2.6).
+
+The run, its records and its report say so, and the CLIP that picked never scores what it picked:
+`refuse_own_judge`. The embedded judge picks nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError
+from evalkit.features.clip import OPENAI_NAMES, SHAPES_CLIP, is_known, load_clip
+from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
+from evalkit.metrics.clip_score import clip_cosines
+from evalkit.registry import load
+from evalkit.seeding import CANDIDATE_RULE, candidate_seed
+
+PREFIX = "clip:"
+TINY = "clip:tiny"
+RELEASED = "clip:ViT-B/16"
+"""OpenAI's model that no metric uses unless asked: CLIP score takes ViT-L/14, CLIP-FD ViT-B/32."""
+
+
+@runtime_checkable
+class Picker(Protocol):
+    """What of a CLIP extractor is needed to compare images with prompts."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Holds `weights_sha256`."""
+
+    def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
+        """The network's input for one image."""
+
+    def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
+        """Embeddings of a batch; the first layer counts."""
+
+    def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Embeddings of prompts in the same space."""
+
+
+class RerankedGenerator:
+    """A generator that makes several candidates for each request and returns the best.
+
+    Candidates come in rounds, one candidate of every request a round, so that a batch stays as
+    large as asked for and of all candidates only the best so far is held.
+
+    Args:
+        generator: Any text-conditional generator.
+        clip: What compares images with prompts.
+        name: What the CLIP is called in notes and fingerprints.
+        candidates: Images a request, 2 or more.
+    """
+
+    def __init__(self, generator: Any, clip: Picker, *, name: str, candidates: int) -> None:
+        self.spec = generator.spec
+        self.generator = generator
+        self.clip = clip
+        self.name = name
+        self.candidates = candidates
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the run's configuration and the fingerprint of its records say."""
+        return {
+            "by": self.name,
+            "candidates": self.candidates,
+            "weights_sha256": self.clip.identity["weights_sha256"],
+            "candidate_seeds": CANDIDATE_RULE,
+        }
+
+    def generate(self, requests: Sequence[Any], settings: Any) -> list[Any]:
+        """One sample a request: of its candidates the one whose cosine with the prompt is highest.
+
+        A candidate without an image is never chosen unless all are; ties go to the first.
+        """
+        texts = self.clip.encode_text([request.prompt for request in requests])
+        best: list[tuple[float, int, Any]] = []
+        for candidate in range(self.candidates):
+            round_ = [replace(r, seed=candidate_seed(r.seed, candidate)) for r in requests]
+            samples = self.generator.generate(round_, settings)
+            cosines = self._cosines(samples, texts)
+            found = [(cosines[i], candidate, sample) for i, sample in enumerate(samples)]
+            pairs = zip(best or found, found, strict=True)
+            best = [max(pair, key=_cosine) for pair in pairs]  # the first of equals
+        return [self._noted(*winner) for winner in best]
+
+    def _cosines(self, samples: Sequence[Any], texts: Float32[np.ndarray, "n d"]) -> list[float]:
+        """Of each image with its prompt; minus infinity where there is no image."""
+        made = [index for index, sample in enumerate(samples) if sample.image is not None]
+        cosines = [float("-inf")] * len(samples)
+        if made:
+            prepared = np.stack([self.clip.prepare(samples[index].image) for index in made])
+            images = next(iter(self.clip.encode(prepared).values()))
+            for index, cosine in zip(made, clip_cosines(images, texts[made]), strict=True):
+                cosines[index] = float(cosine)
+        return cosines
+
+    def _noted(self, cosine: float, candidate: int, sample: Any) -> Any:
+        if sample.image is None:
+            note = f"re-ranked: none of {self.candidates} candidates has an image"
+        else:
+            note = (
+                f"re-ranked by {self.name}: candidate {candidate} of {self.candidates} (counted "
+                f"from 0), cosine {cosine:.3f}"
+            )
+        return load("generators.base:Sample")(
+            image=sample.image,
+            status=sample.status,
+            reason=sample.reason,
+            notes=(*sample.notes, note),
+        )
+
+
+def reranked(generator: Any, *, rerank: str | None, candidates: int, device: str) -> Any:
+    """The generator, behind a re-ranking where one is asked for.
+
+    Args:
+        generator: As the catalog builds it.
+        rerank: `clip` for the kind that goes with the model (`clip:tiny` for one trained on shapes,
+            else OpenAI's ViT-B/16), or a name: `clip:tiny`, `ViT-B/32`, `MODEL:TAG`, `MODEL:PATH`.
+        candidates: Images a sample; with one there is nothing to choose.
+        device: Where CLIP runs.
+
+    Raises:
+        ConfigError: Options that don't go together, a model without prompts, or the judge.
+        UnknownNameError: No such CLIP.
+        MissingWeightsError: Its weights are neither cached nor reachable.
+    """
+    if candidates < 1:
+        raise ConfigError(f"--candidates wants at least 1, got {candidates}")
+    if rerank is None:
+        if candidates > 1:
+            raise ConfigError(f"--candidates {candidates} wants someone who picks: --rerank clip")
+        return generator
+    spec = generator.spec
+    if spec.conditioning != "text":
+        raise ConfigError(
+            f"--rerank compares images with prompts, and {spec.name} takes none "
+            f"({spec.conditioning})"
+        )
+    name = _full_name(rerank, spec.training_data)
+    if candidates == 1:
+        return generator
+    clip = _load(name, device)
+    return RerankedGenerator(generator, clip, name=name, candidates=candidates)
+
+
+def reranking(generator: Any) -> dict[str, Any]:
+    """What a run's configuration says of re-ranking; nothing where there is none."""
+    if not isinstance(generator, RerankedGenerator):
+        return {}
+    return {"reranked": generator.description}
+
+
+def refuse_own_judge(reranking: Any, extractors: Iterable[str]) -> None:
+    """Stop where the CLIP that picked the images would score them.
+
+    Args:
+        reranking: The entry `reranked` of a run's configuration: a mapping, or nothing.
+        extractors: Names of those that would measure, `clip:` before CLIP's.
+
+    Raises:
+        ConfigError: One of them has the weights of the one that picked.
+    """
+    if not isinstance(reranking, Mapping):
+        return
+    for name in sorted({n.removeprefix(PREFIX) for n in extractors if n.startswith(PREFIX)}):
+        try:
+            measuring = load_clip(name).identity["weights_sha256"]
+        except MissingWeightsError:
+            continue  # the metric itself will say so
+        if measuring == reranking["weights_sha256"]:
+            raise ConfigError(
+                f"{name} can't score these images: it picked them ({reranking['by']}, best of "
+                f"{reranking['candidates']}), so its score would be biased; measure with another "
+                "CLIP (--clip-model, --features)"
+            )
+
+
+def _full_name(rerank: str, training_data: Sequence[str]) -> str:
+    if rerank in (JUDGE, SHAPES_CLIP):
+        raise ConfigError(
+            f"--rerank {rerank}: the judge only scores, so that no model is judged by what picked "
+            f"its images; use --rerank {TINY}"
+        )
+    if rerank == "clip":
+        return TINY if "shapes" in training_data else RELEASED
+    return rerank if rerank.startswith(PREFIX) else f"{PREFIX}{rerank}"
+
+
+def _load(name: str, device: str) -> Picker:
+    if name == TINY:
+        return ShapesClipExtractor(device=device, clip=TINY)
+    model = name.removeprefix(PREFIX)
+    if not is_known(model):
+        raise UnknownNameError(
+            f"--rerank {name}: no such CLIP; use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
+            "MODEL:TAG or MODEL:PATH of open_clip"
+        )
+    return load_clip(model, device=device)
+
+
+def _cosine(found: tuple[float, int, Any]) -> float:
+    return found[0]
