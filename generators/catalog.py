@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, MissingWeightsError
 from evalkit.registry import load, third_party, unknown
 
 if TYPE_CHECKING:
@@ -76,6 +76,17 @@ MODELS: dict[str, ModelRow] = {
     "glide:paper": ModelRow(
         target="generators.glide.loaders:load_paper",
         summary="GLIDE at the paper's size (3.5 B + 1.5 B), whose weights were never released",
+        conditioning="text",
+        size_px=256,
+        weights="none",
+    ),
+    "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
+    "dalle:tiny-untrained": _tiny(
+        "dalle", "the networks of dalle:tiny with random weights", weights="none"
+    ),
+    "dalle:paper": ModelRow(
+        target="generators.dalle.generator:load_paper",
+        summary="DALL-E at the published size (12 B parameters); weights were never released",
         conditioning="text",
         size_px=256,
         weights="none",
@@ -214,6 +225,12 @@ ALIASES = {
 }
 """What a bare name means."""
 
+NEVER_RELEASED = {
+    "dalle": "no transformer of DALL-E was ever released, only its discrete VAE, which makes no "
+    "images of captions; use dalle:tiny, which is trained on shapes",
+}
+"""Bare names behind which there is nothing public, and what to say instead."""
+
 CLIP_MODELS: dict[str, str] = {
     "clip:tiny": "generators.clip.tiny:load",
     "clip:tiny-judge": "generators.clip.tiny:load",
@@ -226,7 +243,10 @@ def full_name(name: str) -> str:
 
     Raises:
         UnknownNameError: No such model.
+        MissingWeightsError: A bare name of a model that nobody ever released.
     """
+    if name in NEVER_RELEASED:
+        raise MissingWeightsError(f"{name}: {NEVER_RELEASED[name]}")
     full = ALIASES.get(name, name)
     others = third_party("generators")
     if full not in MODELS and full not in others:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import UnknownNameError, WeightsError
+from generators.clip.model import Clip, ClipConfig
+from generators.dalle.dvae import DVAEConfig, DVAEDecoder, DVAEEncoder
 from generators.ddpm.adm import NoisyClassifier, SuperResUNet
 from generators.ddpm.model import DDPMConfig, DDPMUNet, current_names
 from generators.errors import ArchitectureError
@@ -23,9 +25,19 @@ from generators.glide.model import (
     SuperResText2ImUNet,
     Text2ImUNet,
 )
+from generators.nn.settings import config_from_flat
 from generators.nn.unet import UNet, UNetConfig
 
-WITHOUT_EFFECT = frozenset({"use_checkpoint", "use_fp16", "cache_text_emb"})
+WITHOUT_EFFECT = frozenset(
+    {
+        "use_checkpoint",
+        "use_fp16",
+        "cache_text_emb",
+        "device",
+        "requires_grad",
+        "use_mixed_precision",
+    }
+)
 """Settings of the released code that save memory or time and change no number."""
 ONLY_VALUES: Mapping[str, Any] = {"dims": 2, "xf_ar": 0, "share_unemb": False}
 """Settings of which no released network uses another value."""
@@ -132,4 +144,7 @@ NETWORKS: Mapping[str, Callable[[dict[str, Any]], nn.Module]] = {
     "adm-upsampler": _adm(SuperResUNet),
     "adm-classifier": _classifier,
     "ddpm-unet": _ddpm,
+    "dalle-dvae-encoder": lambda settings: DVAEEncoder(DVAEConfig.from_flat(settings)),
+    "dalle-dvae-decoder": lambda settings: DVAEDecoder(DVAEConfig.from_flat(settings)),
+    "clip": lambda settings: Clip(config_from_flat(ClipConfig, settings, "CLIP")),
 }

@@ -30,6 +30,7 @@ _GLIDE = "https://openaipublic.blob.core.windows.net/diffusion/dec-2021"
 _ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021"
 _IMPROVED = "https://openaipublic.blob.core.windows.net/diffusion/march-2021"
 _GOOGLE = "https://huggingface.co/google"
+_DALLE = "https://cdn.openai.com/dall-e"
 _CODE = "https://raw.githubusercontent.com/openai/glide-text2im/main/glide_text2im/tokenizer"
 
 PUBLISHED: dict[str, PublishedFile] = {
@@ -158,6 +159,18 @@ PUBLISHED: dict[str, PublishedFile] = {
         url=f"{_CODE}/vocab.bpe.gz",
         sha256="",
         what="merges of GLIDE's vocabulary",
+    ),
+    "dalle-dvae-encoder": PublishedFile(
+        file="dalle-encoder.pkl",
+        url=f"{_DALLE}/encoder.pkl",
+        sha256="",
+        what="encoder of DALL-E's discrete VAE",
+    ),
+    "dalle-dvae-decoder": PublishedFile(
+        file="dalle-decoder.pkl",
+        url=f"{_DALLE}/decoder.pkl",
+        sha256="",
+        what="decoder of DALL-E's discrete VAE",
     ),
 }
 

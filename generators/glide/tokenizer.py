@@ -10,7 +10,7 @@ import functools
 import gzip
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +76,17 @@ class BytePairTokenizer:
         """Size of the vocabulary, the end token included."""
         return len(self.encoder)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, lowercased, without padding."""
+    def encode(self, text: str, keeps: Callable[[], bool] | None = None) -> list[int]:
+        """Ids of a text, lowercased, without padding.
+
+        Args:
+            text: Any text.
+            keeps: Asked for every possible merge at every step whether it may be done: byte-pair
+                dropout (Provilkov et al. 2019), with which the same word is cut in several ways.
+        """
         ids: list[int] = []
         for word in WORDS.findall(text.lower()):
-            ids += self._merge_word(word)
+            ids += self._merge_word(word) if keeps is None else self._merge(word, keeps)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -100,13 +106,12 @@ class BytePairTokenizer:
         return Tokens(ids, mask, tuple(len(tokens) > length for tokens in encoded))
 
     def _merge_word_uncached(self, word: str) -> tuple[int, ...]:
+        return self._merge(word, lambda: True)
+
+    def _merge(self, word: str, keeps: Callable[[], bool]) -> tuple[int, ...]:
         parts = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
-        while len(parts) > 1:
-            pairs = list(itertools.pairwise(parts))
-            best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
-            if best not in self.ranks:
-                break
-            parts = _merge(parts, best)
+        while pairs := [p for p in itertools.pairwise(parts) if p in self.ranks and keeps()]:
+            parts = _merge(parts, min(pairs, key=self.ranks.__getitem__))
         return tuple(self.encoder[part] for part in parts)
 
 

@@ -32,6 +32,8 @@ class Batch:
     """float32, B x 3 x height x width, in [-1, 1]."""
     captions: list[str]
     labels: Tensor
+    step: int
+    """Steps that were done before, for what changes while a network is trained."""
     generator: torch.Generator
     """Source of all randomness of the step (timesteps, noise, dropped captions), on the CPU."""
 
@@ -57,4 +59,4 @@ def draw_batch(
     ]
     noise = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
     images = from_uint8(torch.from_numpy(np.ascontiguousarray(data.images[rows])))
-    return Batch(images, captions, torch.from_numpy(data.labels[rows]), noise)
+    return Batch(images, captions, torch.from_numpy(data.labels[rows]), step, noise)

@@ -28,6 +28,8 @@ NETWORKS: dict[str, str] = {
     "glide-base": "generators.training.networks:GlideBaseTraining",
     "glide-upsampler": "generators.training.networks:GlideUpsamplerTraining",
     "clip": "generators.training.networks:ClipTraining",
+    "dalle-dvae": "generators.dalle.training:DVAETraining",
+    "dalle-transformer": "generators.dalle.training:DalleTraining",
     "unclip-prior": "generators.training.unclip:DiffusionPriorTraining",
     "unclip-prior-ar": "generators.training.unclip:AutoregressivePriorTraining",
     "unclip-decoder": "generators.training.unclip:DecoderTraining",

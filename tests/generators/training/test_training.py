@@ -18,6 +18,7 @@ from evalkit.datasets.shapes import render
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.registry import load
 from generators.training import loop
+from generators.training.checkpoint import export_weights
 from generators.training.data import TrainingSet, draw_batch
 from generators.training.loop import WEIGHTS, Progress, learning_rate, train
 from generators.training.networks import NETWORKS, Timesteps, random_crops, shrink
@@ -47,6 +48,15 @@ def tiny(name: str, **changes: object) -> Recipe:
     return recipe.model_copy(update={"optimizer": optimizer, "model": model})
 
 
+def untrained_dvae(folder: Path) -> Path:
+    """A file as `evalkit train dalle-tiny-dvae` would leave it after no step at all."""
+    recipe = load_recipe("dalle-tiny-dvae")
+    network = load(NETWORKS["dalle-dvae"])(recipe.model, recipe.objective).network
+    path = folder / "dvae.safetensors"
+    export_weights(path, network, {"recipe": recipe.model_dump_json()})
+    return path
+
+
 def test_every_shipped_recipe_reads_and_names_a_network() -> None:
     recipes = [load_recipe(name) for name in list_recipes()]
     assert {"glide-tiny-base", "glide-tiny-upsampler", "clip-tiny", "clip-tiny-judge"} <= {
@@ -65,6 +75,7 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
         "unclip-tiny-prior-ar",
         "imagen-tiny-t5",
         "ddpm-tiny-class",
+        "dalle-tiny-dvae",
     ],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(
@@ -111,7 +122,7 @@ def text_encoder(data: TrainingSet, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("name", [*NETWORKS, "ddpm-tiny-class"])
 def test_gradients_reach_every_parameter(
-    name: str, singles: TrainingSet, text_encoder: Path
+    name: str, singles: TrainingSet, text_encoder: Path, tmp_path: Path
 ) -> None:
     recipe = next(r for r in map(load_recipe, list_recipes()) if name in (r.network, r.name))
     beside: dict[str, object] = {}
@@ -119,11 +130,15 @@ def test_gradients_reach_every_parameter(
         beside = {"text_encoder": str(text_encoder)}
     if "embedding_dropout" in recipe.objective:  # of four images one has to be left out
         beside = {"embedding_dropout": 0.5}
+    if "dvae" in recipe.objective:
+        beside = {"dvae": str(untrained_dvae(tmp_path))}
     trainee = load(NETWORKS[recipe.network])(recipe.model, {**recipe.objective, **beside})
     for parameter in trainee.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     trainee(draw_batch(singles, seed=0, step=0, batch_size=8)).backward()
-    without = [key for key, p in trainee.named_parameters() if p.grad is None or not p.grad.any()]
+    learning = {key: p.grad for key, p in trainee.named_parameters() if p.requires_grad}
+    assert {f"network.{key}" for key, _ in trainee.network.named_parameters()} == set(learning)
+    without = [key for key, grad in learning.items() if grad is None or not grad.any()]
     # a shift of all keys alike cancels in the softmax
     assert [key for key in without if "qkv_proj.bias" not in key] == []
 

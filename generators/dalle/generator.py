@@ -1,0 +1,125 @@
+"""DALL-E behind the Generator interface: codes after a caption, pixels of the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.dalle.dvae import DVAE, DVAEConfig, DVAEDecoder
+from generators.dalle.model import DalleConfig, DalleTransformer
+from generators.dalle.pipeline import paint, sample_codes, text_ids
+from generators.dalle.training import check_codes
+from generators.diffusion.noise import image_generators
+from generators.errors import UnsupportedRequestError
+from generators.glide.tokenizer import BytePairTokenizer
+from generators.parts import Parts, check_overrides, never_released
+from generators.pixels import to_uint8
+from generators.zoo import tiny_tokenizer
+
+STAGE = "transformer"
+TINY_PARTS = ("dalle-tiny-dvae", "dalle-tiny-transformer")
+
+
+class DalleGenerator:
+    """A transformer that writes codes and the decoder that paints them."""
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        *,
+        transformer: DalleTransformer,
+        decoder: DVAEDecoder,
+        tokenizer: BytePairTokenizer,
+        device: str,
+    ) -> None:
+        self.spec = spec
+        self.transformer = transformer.to(device).eval()
+        self.decoder = decoder.to(device).eval()
+        self.tokenizer = tokenizer
+        self.device = device
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
+        """One image per request; all requests are one batch.
+
+        Raises:
+            UnsupportedRequestError: A request has no prompt.
+        """
+        if any(request.prompt is None for request in requests):
+            raise UnsupportedRequestError(f"{self.spec.name} wants a prompt with every request")
+        length = self.transformer.config.text_length
+        ids, cut = text_ids(self.tokenizer, [request.prompt or "" for request in requests], length)
+        options = settings[STAGE].options
+        codes = sample_codes(
+            self.transformer,
+            ids.to(self.device),
+            image_generators([request.seed for request in requests], STAGE),
+            temperature=float(options["temperature"]),
+            top_k=int(options["top_k"]),
+        )
+        pixels = to_uint8(paint(self.decoder, codes)).cpu().numpy()
+        notes = [("caption truncated",) if truncated else () for truncated in cut]
+        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+
+
+def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:
+    """`dalle:tiny`, or the same networks with random weights (`dalle:tiny-untrained`).
+
+    Args:
+        name: The catalog name.
+        device: A torch device.
+        weights: Files of `evalkit train` in the place of the shipped ones.
+    """
+    check_overrides(name, weights, TINY_PARTS)
+    parts, tokenizer = Parts(name, weights), tiny_tokenizer()
+    dvae = parts.load(TINY_PARTS[0], _build_dvae)
+    transformer = parts.load(TINY_PARTS[1], _build_transformer, {TINY_PARTS[0]: dvae.sha256})
+    config = transformer.network.config
+    check_codes(config, dvae.network.config, tokenizer.num_tokens)
+    spec = GeneratorSpec(
+        name=name,
+        display_name="DALL-E (tiny)" if parts.trained else "DALL-E (tiny, untrained)",
+        conditioning="text",
+        stages=(transformer_stage(config.image_vocab),),
+        size_px=config.grid_size * dvae.network.config.factor,
+        training_data=("shapes",) if parts.trained else (),
+        weights=parts.provenance(),
+        weights_sha256=parts.joint_hash([dvae, transformer]),
+    )
+    return DalleGenerator(
+        spec,
+        transformer=transformer.network,
+        decoder=dvae.network.decoder,
+        tokenizer=tokenizer,
+        device=device,
+    )
+
+
+def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:
+    """`dalle:paper`: an architecture without weights.
+
+    Raises:
+        MissingWeightsError: Always.
+    """
+    raise never_released(name, "dalle:tiny")
+
+
+def transformer_stage(image_vocab: int) -> StageSpec:
+    """The one stage and what can be set: `temperature` (0: the likeliest code) and `top_k`."""
+    return StageSpec(
+        name=STAGE,
+        defaults=StageSettings(options={"temperature": 1.0, "top_k": 0}),
+        ranges={"temperature": (0, 10), "top_k": (0, image_vocab)},
+    )
+
+
+def _build_dvae(model: Mapping[str, Any]) -> DVAE:
+    return DVAE(DVAEConfig.from_flat(model))
+
+
+def _build_transformer(model: Mapping[str, Any]) -> DalleTransformer:
+    return DalleTransformer(DalleConfig.from_flat(model))

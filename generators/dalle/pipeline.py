@@ -1,0 +1,135 @@
+"""Sampling from DALL-E: captions to padded ids, ids to codes, one after another, codes to pixels.
+
+Each image has its own stream of random numbers, one a code, drawn before the first; a number picks
+the code whose share of the (cumulated) distribution it falls into. So what is drawn depends on
+neither batch size, order nor device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from generators.dalle.dvae import DVAEDecoder
+from generators.dalle.model import DalleTransformer
+from generators.glide.tokenizer import BytePairTokenizer
+
+Progress = Callable[[int, int], None]
+
+
+def text_ids(
+    tokenizer: BytePairTokenizer,
+    captions: Sequence[str],
+    length: int,
+    *,
+    dropout: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Int[Tensor, "batch length"], tuple[bool, ...]]:
+    """Ids of captions, filled up with the padding ids of their positions.
+
+    Args:
+        tokenizer: Lower case, byte pairs.
+        captions: Longer ones lose their end.
+        length: T, positions.
+        dropout: Share of merges left out in training, so that a word comes in several cuts
+            (Provilkov et al. 2019; DALL-E, section 2.2: 10 %).
+        generator: Source of the dropout's randomness, on the CPU.
+
+    Returns:
+        The ids, and which captions were cut.
+    """
+    ids = (tokenizer.num_tokens + torch.arange(length)).repeat(len(captions), 1)
+    keeps = _keeper(dropout, generator)
+    truncated = []
+    for row, caption in enumerate(captions):
+        tokens = tokenizer.encode(caption, keeps)
+        kept = torch.tensor(tokens[:length], dtype=torch.long)
+        ids[row, : len(kept)] = kept
+        truncated.append(len(tokens) > length)
+    return ids, tuple(truncated)
+
+
+@torch.inference_mode()
+def sample_codes(
+    network: DalleTransformer,
+    text: Int[Tensor, "batch length"],
+    generators: Sequence[torch.Generator],
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    cached: bool = True,
+    progress: Progress | None = None,
+) -> Int[Tensor, "batch num_codes"]:
+    """Writes the image tokens of captions in raster order.
+
+    Args:
+        network: The transformer.
+        text: Ids of the captions.
+        generators: One an image, on the CPU.
+        temperature: Divides the logits; below 1 favours likely codes, 0 takes the likeliest.
+        top_k: Only this many of the likeliest codes can be drawn; 0: all.
+        cached: Keep keys and values; without, every token costs the whole stream again.
+        progress: Told after each token.
+    """
+    count = network.config.num_image_tokens
+    draws = torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in generators])
+    draws = draws.to(text.device)
+    codes = torch.empty(len(text), count, dtype=torch.long, device=text.device)
+    logits, cache = network.begin(text)
+    for place in range(count):
+        if place and cached:
+            logits = network.advance(codes[:, place - 1], cache)
+        elif place:
+            logits = network(text, codes[:, :place])[1][:, -1]
+        codes[:, place] = choose(logits, draws[:, place], temperature=temperature, top_k=top_k)
+        if progress is not None:
+            progress(place + 1, count)
+    return codes
+
+
+def choose(
+    logits: Float[Tensor, "batch codes"],
+    draws: Float64[Tensor, " batch"],
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+) -> Int[Tensor, " batch"]:
+    """The code that each number in [0, 1) picks.
+
+    >>> logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(3, 3)
+    >>> draws = torch.tensor([0.49, 0.79, 0.81], dtype=torch.float64)
+    >>> choose(logits, draws).tolist()
+    [0, 1, 2]
+    >>> choose(logits, draws, top_k=2).tolist()  # shares 5/8 and 3/8
+    [0, 1, 1]
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    scaled = logits.double() / temperature
+    if 0 < top_k < logits.shape[-1]:
+        kept = scaled.topk(top_k, dim=-1)
+        scaled = torch.full_like(scaled, -torch.inf).scatter(-1, kept.indices, kept.values)
+    cumulated = scaled.softmax(dim=-1).cumsum(dim=-1)
+    reached = draws[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, reached, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+@torch.inference_mode()
+def paint(
+    decoder: DVAEDecoder, codes: Int[Tensor, "batch num_codes"]
+) -> Float[Tensor, "batch channels height width"]:
+    """Images of codes, in [-1, 1]."""
+    edge = round(codes.shape[1] ** 0.5)
+    return 2 * decoder.reconstruction(codes.view(len(codes), edge, edge)) - 1
+
+
+def _keeper(dropout: float, generator: torch.Generator | None) -> Callable[[], bool] | None:
+    if dropout == 0:
+        return None
+    seed = int(torch.randint(2**62, (), generator=generator))
+    rng = np.random.default_rng(seed)
+    return lambda: bool(rng.random() >= dropout)

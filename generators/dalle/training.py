@@ -1,0 +1,115 @@
+"""DALL-E's two trainings: the discrete VAE on images, then the transformer on its codes.
+
+Both are steps of `generators.training.loop`; randomness comes from the batch's generator alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evalkit.errors import ConfigError
+from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss
+from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
+from generators.dalle.pipeline import text_ids
+from generators.released import check_state_dict
+from generators.training.data import Batch
+from generators.zoo import ZooWeights, tiny_tokenizer, zoo_weights
+
+
+class DVAETraining(nn.Module):
+    """The discrete VAE on its relaxed evidence bound (appendix A.2).
+
+    Args:
+        model: Settings of `DVAEConfig`.
+        objective: `tau_end` and `tau_steps`: the temperature falls from 1 to it over so many steps,
+            on half a cosine; `kl_weight` and `kl_steps`: beta rises from 0 to it likewise.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = DVAE(DVAEConfig.from_flat(model))
+        self.tau_end = float(objective["tau_end"])
+        self.tau_steps = int(objective["tau_steps"])
+        self.kl_weight = float(objective["kl_weight"])
+        self.kl_steps = int(objective["kl_steps"])
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch, in nats a value of the image."""
+        return dvae_loss(
+            self.network,
+            (batch.images + 1) / 2,
+            tau=cosine_decay(batch.step, start=1.0, end=self.tau_end, steps=self.tau_steps),
+            kl_weight=cosine_decay(batch.step, start=0.0, end=self.kl_weight, steps=self.kl_steps),
+            generator=batch.generator,
+        )
+
+
+class DalleTraining(nn.Module):
+    """The transformer on captions and on the codes of a frozen discrete VAE (section 2.2).
+
+    Args:
+        model: Settings of `DalleConfig`.
+        objective: `dvae`, the name of a trained discrete VAE of the zoo or a file of `evalkit
+            train`; `bpe_dropout`, the share of merges left out when captions are cut.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        config = DalleConfig.from_flat(model)
+        self.network = DalleTransformer(config)
+        self.tokenizer = tiny_tokenizer()
+        self.bpe_dropout = float(objective["bpe_dropout"])
+        weights = dvae_weights(str(objective["dvae"]))
+        self.dvae = dvae_from(weights).encoder.requires_grad_(False)
+        self.trained_with = {weights.recipe.name: weights.sha256}
+        check_codes(config, self.dvae.config, self.tokenizer.num_tokens)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Mean loss of the batch, in nats a token."""
+        text, _ = text_ids(
+            self.tokenizer,
+            batch.captions,
+            self.network.config.text_length,
+            dropout=self.bpe_dropout,
+            generator=batch.generator,
+        )
+        text = text.to(batch.images.device)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            codes = self.dvae.codes((batch.images + 1) / 2).flatten(1)  # (B, N)
+        text_logits, image_logits = self.network(text, codes)
+        return dalle_loss(text_logits, image_logits, text, codes)
+
+
+def dvae_weights(name_or_path: str) -> ZooWeights:
+    """Weights of a discrete VAE by a name of the zoo, or from a file."""
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors":
+        return zoo_weights(path.stem, path)
+    return zoo_weights(name_or_path)
+
+
+def dvae_from(weights: ZooWeights) -> DVAE:
+    """The network with its trained weights, in evaluation mode."""
+    network = DVAE(DVAEConfig.from_flat(weights.recipe.model))
+    check_state_dict(network.state_dict(), weights.state_dict, weights.recipe.name)
+    network.load_state_dict(weights.state_dict)
+    return network.eval()
+
+
+def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> None:
+    """Compares the transformer's vocabularies with those it is given.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    for what, wanted, given in (
+        ("image_vocab", config.image_vocab, dvae.vocab_size),
+        ("text_vocab", config.text_vocab, num_text_tokens),
+    ):
+        if wanted != given:
+            raise ConfigError(f"the transformer's {what} is {wanted}, but there are {given} tokens")
