@@ -33,4 +33,4 @@ class Numerics:
 
 def ready(network: NetworkT, device: str) -> NetworkT:
     """The network on its device, in the memory layout that convolutions like, for evaluation."""
-    return network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return network.to(device).to(memory_format=torch.channels_last).eval()
