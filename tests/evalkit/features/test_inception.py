@@ -111,6 +111,26 @@ def test_bf16_is_close_and_named(inception_weights: Path, few: list[np.ndarray])
     assert reduced.identity["precision"] == "bf16"
 
 
+@pytest.mark.slow
+def test_compiled_is_close_and_named(inception_weights: Path, few: list[np.ndarray]) -> None:
+    exact = InceptionExtractor(("64",), weights=inception_weights)
+    compiled = InceptionExtractor(("64",), weights=inception_weights, compiled=True)
+    prepared = np.stack([exact.prepare(image) for image in few])
+    expected = exact.encode(prepared)["64"]
+    assert relative(compiled.encode(prepared)["64"], expected) < 1e-5
+    # The last batch of a pass is smaller; it is filled up rather than compiled anew.
+    assert relative(compiled.encode(prepared[:2])["64"], expected[:2]) < 1e-5
+    assert compiled.identity["compiled"] is True
+
+
+def test_compiling_needs_a_compiler(
+    inception_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no no-such-compiler"):
+        InceptionExtractor(("64",), weights=inception_weights, compiled=True)
+
+
 def test_another_weights_file_is_marked(extractor: InceptionExtractor) -> None:
     assert extractor.identity["weights_note"] == "weights not the 2015 ones"
     assert extractor.metric_label == "FID"

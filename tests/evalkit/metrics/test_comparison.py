@@ -82,6 +82,44 @@ def test_clip_scores_are_paired_by_caption(
     assert record.n == N
 
 
+@pytest.mark.parametrize("metric", ["kid", "cmmd"])
+def test_kernel_distances_pair_their_captions(
+    models: dict[str, list[ImageItem]], options: ScoreOptions, metric: str
+) -> None:
+    good, dark, real = models["good"], models["dark"], models["real"]
+    (record,) = compare_sets(good, dark, real, [metric], options)
+    assert record.value is not None
+    assert record.value < 0
+    assert record.details["shared_ids"] == N
+    values = [score_sets(x, real, [metric], options)[1].value for x in (good, dark)]
+    assert record.value == pytest.approx(values[0] - values[1])  # type: ignore[operator]
+    (swapped,) = compare_sets(dark, good, real, [metric], options)
+    assert swapped.value == pytest.approx(-record.value)
+    assert swapped.standard_error == pytest.approx(record.standard_error)
+    # A set against itself differs by nothing, and surely so: every influence cancels.
+    (itself,) = compare_sets(good, good, real, [metric], options)
+    assert itself.value == 0
+    assert itself.standard_error == pytest.approx(0, abs=1e-12)
+    strangers = [replace(item, image_id=f"x{i}", caption_id=f"x{i}") for i, item in enumerate(good)]
+    (apart,) = compare_sets(good, strangers, real, [metric], options)
+    assert apart.details["shared_ids"] == 0
+    assert apart.standard_error is not None
+    assert apart.standard_error > 0
+
+
+def test_r_precision_is_compared_by_caption(
+    models: dict[str, list[ImageItem]], options: ScoreOptions
+) -> None:
+    options = replace(options, distractors=5)
+    (record,) = compare_sets(models["good"], models["dark"], None, ["r-precision"], options)
+    values = [
+        score_sets(models[name], None, ["r-precision"], options)[0].value
+        for name in ("good", "dark")
+    ]
+    assert record.value == pytest.approx(values[0] - values[1])  # type: ignore[operator]
+    assert record.n == N
+
+
 def test_states(models: dict[str, list[ImageItem]], options: ScoreOptions) -> None:
     strangers = [replace(item, caption_id=f"x{i}") for i, item in enumerate(models["dark"])]
     (record,) = compare_sets(models["good"], strangers, None, ["clip-score"], options)

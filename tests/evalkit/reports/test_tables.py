@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from evalkit.reports.difference_table import difference_table
 from evalkit.reports.tables import (
     COLUMNS,
     comparison_table,
+    metrics_table,
+    models_table,
     safe_cell,
     terminal_table,
     tidy_row,
@@ -167,7 +171,52 @@ def test_one_run_fits_eighty_columns_without_losing_a_digit() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_many_metrics_of_two_models_fit_eighty_columns() -> None:
+    records = [
+        make_record(metric, value, subject=subject, half_width=0.4)
+        for subject, shift in (("first model", 0.0), ("second model", 1.0))
+        for metric, value in (("fid", 12 + shift), ("kid", 1 + shift), ("is", 5), ("sfid", 9))
+    ]
+    text = printed(models_table(records), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    for wanted in ("first model", "second model", "13.00 [12.60, 13.40]", "sFID"):
+        assert wanted in text
+    assert text.index("FID") < text.index("KID")
+    # A model that lacks a metric says so; few metrics stand side by side; many of both in rows.
+    assert "not measured" in printed(metrics_table(records[:-1]))
+    few = [record for record in records if record.metric in ("fid", "kid")]
+    assert printed(models_table(few)) == printed(comparison_table(few))
+    many = [replace(record, subject=f"{record.subject} {i}") for i in (1, 2) for record in records]
+    assert printed(models_table(many)) == printed(terminal_table(many))
+
+
+def test_paired_differences_say_whom_they_favour() -> None:
+    records = [
+        make_record(
+            "fid-difference", -1.5, subject="one - two", half_width=0.4, details={"p_value": 0.004},
+            direction="lower",
+        ),
+        make_record(
+            "clip-score-difference", 0.1, subject="one - two", direction="higher", half_width=0.4,
+            details={"p_value": 0.6},
+        ),
+        make_record("kid-full-difference", None, subject="one - two", state="not_applicable",
+                    reason="no features"),
+    ]  # fmt: skip
+    text = printed(difference_table(records, ["A note."]), width=80)
+    lines = {line.split()[0]: line for line in text.splitlines() if line.split()}
+    assert lines["FID"].split()[-1] == "one"
+    assert "0.004" in lines["FID"]
+    assert "neither" in lines["CLIP"]
+    assert "not applicable" in text
+    assert "no features" in text
+    assert "A note." in text
+    assert "one - two" in text
+
+
 def test_tables_of_nothing() -> None:
+    assert printed(metrics_table([])) is not None
+    assert printed(difference_table([])) is not None
     assert printed(terminal_table([])) is not None
     assert printed(comparison_table([])) is not None
 
