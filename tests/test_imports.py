@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -96,14 +97,14 @@ def test_the_rules_can_fail(module: str, source: str) -> None:
     assert violations(module, source)
 
 
-def loaded_by(code: str) -> set[str]:
+def loaded_by(code: str, heavy: Collection[str] = HEAVY) -> set[str]:
     """Heavy modules that a fresh interpreter holds after running some code."""
     script = f"{code}\nimport sys, json; print('LOADED', json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
     )
     modules = json.loads(done.stdout.split("LOADED ", 1)[1])
-    return {name.split(".")[0] for name in modules} & HEAVY
+    return {name.split(".")[0] for name in modules} & set(heavy)
 
 
 RUN = """
@@ -122,6 +123,13 @@ except SystemExit:
 )
 def test_help_and_list_start_light(argv: list[str]) -> None:
     assert loaded_by(RUN.format(argv=argv)) == set()
+
+
+def test_measuring_starts_without_what_it_does_not_use() -> None:
+    # Each of these takes a second or more, and torchvision brings torch's compiler along.
+    unused = ("torchvision", "torch_fidelity", "pandas", "sympy", "open_clip", "transformers")
+    code = "import evalkit.commands.score, evalkit.features.inception"
+    assert loaded_by(code, (*unused, "torch")) == {"torch"}
 
 
 def test_a_heavy_start_would_be_noticed() -> None:

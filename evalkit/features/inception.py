@@ -1,6 +1,6 @@
 """The Inception-2015 network, the only one whose Fréchet distance is an "FID" (Heusel et al. 2017).
 
-The blocks are torch-fidelity's port of the TensorFlow graph. Each batch-norm is folded into its
+The blocks are in `evalkit.features.inception_blocks`. Each batch-norm is folded into its
 convolution and the memory layout is channels last, which is 1.5 times faster on a CPU and moves the
 features by about 1e-6. A shallow layer returns early.
 
@@ -22,15 +22,6 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity.feature_extractor_inceptionv3 import (
-    BasicConv2d,
-    InceptionA,
-    InceptionB,
-    InceptionC,
-    InceptionD,
-    InceptionE_1,
-    InceptionE_2,
-)
 
 from evalkit.downloads import (
     cache_root,
@@ -44,6 +35,14 @@ from evalkit.features.base import (
     ProgressFactory,
     check_precision,
     silent,
+)
+from evalkit.features.inception_blocks import (
+    BasicConv2d,
+    InceptionA,
+    InceptionB,
+    InceptionC,
+    InceptionD,
+    InceptionE,
 )
 from evalkit.features.resize import check_mode, resize_for_inception
 
@@ -84,8 +83,8 @@ class InceptionNetwork(nn.Module):
         self.Mixed_6d = InceptionC(768, channels_7x7=160)
         self.Mixed_6e = InceptionC(768, channels_7x7=192)
         self.Mixed_7a = InceptionD(768)
-        self.Mixed_7b = InceptionE_1(1280)
-        self.Mixed_7c = InceptionE_2(2048)
+        self.Mixed_7b = InceptionE(1280, "average")
+        self.Mixed_7c = InceptionE(2048, "maximum")
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -136,7 +135,7 @@ def _mean(x: Tensor) -> Tensor:
 def fold_batch_norms(network: nn.Module) -> None:
     """Multiply each batch-norm into the convolution before it; the network must be in eval mode."""
     for module in network.modules():
-        if isinstance(module, BasicConv2d):
+        if isinstance(module, BasicConv2d) and isinstance(module.bn, nn.BatchNorm2d):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = nn.Identity()
 
