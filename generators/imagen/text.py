@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
+from evalkit.errors import MissingWeightsError
 from generators.glide.tokenizer import BytePairTokenizer, Tokens
 from generators.hub import folder_sha256, hub_folder
 from generators.released import check_state_dict
-from generators.zoo import tiny_tokenizer, zoo_weights
+from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
 
 T5_NAME = "imagen-tiny-t5"
 """The text encoder of the tiny models, in the zoo."""
@@ -62,8 +63,19 @@ class FrozenT5:
 
     @classmethod
     def from_zoo(cls, path: Path | None = None) -> FrozenT5:
-        """`imagen-tiny-t5`, or a file of `evalkit train` in its place."""
-        weights = zoo_weights(T5_NAME, path)
+        """`imagen-tiny-t5`, or a file of `evalkit train` in its place.
+
+        Raises:
+            MissingWeightsError: It is not there; the networks beside it can't be trained yet.
+        """
+        file = path or ZOO / f"{T5_NAME}.safetensors"
+        if not file.is_file():
+            raise MissingWeightsError(
+                f"no text encoder at {file}: train it first (evalkit train {T5_NAME}), then copy "
+                "its weights.safetensors there, or name the file as objective.text_encoder in the "
+                "recipe"
+            )
+        weights = zoo_weights(T5_NAME, file)
         encoder = T5EncoderModel(t5_config(weights.recipe.model))
         stack = encoder.get_encoder()
         check_state_dict(stack.state_dict(), weights.state_dict, T5_NAME)

@@ -81,6 +81,11 @@ def test_an_encoder_that_is_nowhere_is_an_error_of_one_line():
     assert "\n" not in str(caught.value)
 
 
+def test_networks_beside_an_encoder_that_is_not_trained_yet_say_so(tmp_path: Path):
+    with pytest.raises(MissingWeightsError, match=r"evalkit train imagen-tiny-t5.*text_encoder"):
+        FrozenT5.from_zoo(tmp_path / "nowhere.safetensors")
+
+
 @given(
     ids=st.lists(st.integers(0, 400), min_size=2, max_size=40),
     density=st.floats(0.05, 0.9),
