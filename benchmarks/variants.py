@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,8 +17,8 @@ from evalkit.progress import progress_bar
 from evalkit.results import ResultRecord
 
 COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd")
-Variants = Mapping[str, Mapping[str, str]]
-"""Name of a row to `GenerationOptions` that differ: model, guidance, steps, set_options."""
+Variants = Mapping[str, Mapping[str, Any]]
+"""Name of a row to `GenerationOptions` that differ: model, guidance, steps, candidates, ..."""
 
 
 def parse_options(summary: str, *, model: str, n: int, out: str) -> argparse.Namespace:
@@ -42,7 +43,7 @@ def print_table(title: str, variants: Variants, options: argparse.Namespace) -> 
 
 
 def measured(
-    name: str, changes: Mapping[str, str], options: argparse.Namespace
+    name: str, changes: Mapping[str, Any], options: argparse.Namespace
 ) -> tuple[Sequence[ResultRecord], float]:
     """Records of one variant, and its share of saturated pixel values."""
     folder = options.out / "".join(c if c.isalnum() else "-" for c in name)
