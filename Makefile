@@ -38,8 +38,8 @@ format: setup
 bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.startup
 
-# Whether the study's intervals and plans hold (about 10 minutes on one core; goes on where it
-# stopped), then 275 simulated raters at once, with kills, on SQLite and on PostgreSQL.
+# Whether the study's intervals and plans hold (2 minutes; goes on where it stopped), then 275 simulated
+# raters at once, with kills, on SQLite and on PostgreSQL (8 minutes each).
 bench-drawbench: setup
 	$(BIN)/python -m benchmarks.coverage_drawbench
 	$(BIN)/python -m benchmarks.looks_drawbench
