@@ -19,6 +19,7 @@ from generators.diffusion.losses import bits_per_dim
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
+from generators.diffusion.thresholding import THRESHOLDS, threshold_for
 from generators.errors import UnsupportedRequestError
 from generators.loading import fill_network, joint_hash, network_from_file
 from generators.numerics import Numerics, ready
@@ -89,6 +90,7 @@ class DDPMGenerator:
                 steps=chosen.steps,
                 sampler=chosen.sampler,
                 eta=float(chosen.options["eta"]),
+                threshold=threshold_for(str(chosen.options["threshold"])),
                 labels=labels,
                 label_network=self.takes_labels,
                 classifier=self.classifier,
@@ -150,13 +152,16 @@ def stage(
     *, steps: int, sampler: str, guidance: float | None, num_timesteps: int
 ) -> tuple[StageSpec]:
     """The one stage, with its defaults."""
-    defaults = StageSettings(steps=steps, sampler=sampler, guidance=guidance, options={"eta": 0.0})
+    defaults = StageSettings(
+        steps=steps, sampler=sampler, guidance=guidance, options={"threshold": "static", "eta": 0.0}
+    )
     return (
         StageSpec(
             name=STAGE,
             defaults=defaults,
             samplers=SAMPLER_NAMES,
             max_steps=num_timesteps,
+            choices={"threshold": THRESHOLDS},
             ranges={"eta": (0.0, 1.0)},
         ),
     )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from evalkit.errors import ConfigError
+
 Threshold = Callable[[Tensor], Tensor]
 """Takes a predicted x_0 (B, C, H, W), gives it back in range."""
+THRESHOLDS = ("dynamic", "static")
+PERCENTILE = 0.995
+"""Of dynamic thresholding in Imagen (appendix C)."""
 
 
 def static_threshold(x_0: Float[Tensor, " batch *chw"]) -> Float[Tensor, " batch *chw"]:
@@ -18,7 +24,10 @@ def static_threshold(x_0: Float[Tensor, " batch *chw"]) -> Float[Tensor, " batch
 
 
 def dynamic_threshold(
-    x_0: Float[Tensor, " batch *chw"], *, percentile: float = 0.995, max_scale: float | None = None
+    x_0: Float[Tensor, " batch *chw"],
+    *,
+    percentile: float = PERCENTILE,
+    max_scale: float | None = None,
 ) -> Float[Tensor, " batch *chw"]:
     """Clips each image to [-s, s] and divides by s, s the percentile of |x_0|, at least 1.
 
@@ -36,3 +45,20 @@ def dynamic_threshold(
     scale = torch.quantile(flat, percentile, dim=1).clamp(min=1.0, max=max_scale)
     scale = scale.to(x_0.dtype).view(-1, *[1] * (x_0.ndim - 1))
     return x_0.clamp(-scale, scale) / scale
+
+
+def threshold_for(name: str, percentile: float = PERCENTILE) -> Threshold:
+    """A threshold by its name.
+
+    Args:
+        name: One of `THRESHOLDS`.
+        percentile: In [0, 1], for the dynamic one.
+
+    Raises:
+        ConfigError: There is no such.
+    """
+    if name == "static":
+        return static_threshold
+    if name == "dynamic":
+        return partial(dynamic_threshold, percentile=percentile)
+    raise ConfigError(f"unknown threshold {name!r}; known: {', '.join(THRESHOLDS)}")

@@ -12,6 +12,7 @@ from generators.clip.model import Clip
 from generators.diffusion.guidance import Gradient, clip_gradient
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.thresholding import threshold_for
 from generators.errors import UnsupportedRequestError
 from generators.glide.inpainting import GivenPixels, given_pixels
 from generators.glide.model import Text2ImUNet
@@ -123,6 +124,7 @@ class GlideGenerator:
             guidance_scale=settings.guidance,
             steps=settings.steps or 0,
             sampler=settings.sampler,  # type: ignore[arg-type]
+            threshold=threshold_for(str(settings.options["threshold"])),
             gradient=self.clip.gradient(texts, scale, self.device) if scale else None,
             given=given and given.shrunk(self.base.config.image_size),
         )

@@ -11,6 +11,7 @@ from generators.base import GeneratorSpec, StageSettings, StageSpec
 from generators.clip.model import Clip, ClipConfig
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
+from generators.diffusion.thresholding import THRESHOLDS
 from generators.glide.generator import GlideGenerator, NoisedClip
 from generators.glide.model import (
     GlideConfig,
@@ -41,6 +42,7 @@ def _stages(
             defaults=base,
             samplers=SAMPLER_NAMES,
             max_steps=num_timesteps,
+            choices={"threshold": THRESHOLDS},
             ranges={"clip_guidance": (0.0, MAX_CLIP_GUIDANCE)},
         ),
         StageSpec(
@@ -54,13 +56,20 @@ def _stages(
 
 
 TINY_STAGES = _stages(
-    base=StageSettings(steps=20, sampler="dpm++2m", guidance=3.0, options={"clip_guidance": 0.0}),
+    base=StageSettings(
+        steps=20,
+        sampler="dpm++2m",
+        guidance=3.0,
+        options={"threshold": "static", "clip_guidance": 0.0},
+    ),
     upsampler=StageSettings(
         steps=6, sampler="ddim", options={"temperature": 1.0, "quantise": False}
     ),
 )
 RELEASED_STAGES = _stages(
-    base=StageSettings(steps=100, sampler="ancestral", guidance=3.0),
+    base=StageSettings(
+        steps=100, sampler="ancestral", guidance=3.0, options={"threshold": "static"}
+    ),
     upsampler=StageSettings(
         steps=27, sampler="ddim", options={"temperature": 0.997, "quantise": True}
     ),

@@ -13,9 +13,10 @@ from generators.base import GeneratorSpec, Request, Sample, Settings, StageSetti
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
+from generators.diffusion.thresholding import THRESHOLDS, threshold_for
 from generators.errors import UnsupportedRequestError
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
-from generators.imagen.pipeline import THRESHOLDS, sample_base, sample_upsampler, threshold_for
+from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import T5_XXL
 from generators.imagen.text import T5_NAME, FrozenT5
 from generators.parts import UNTRAINED_SEED, Part, Parts, check_overrides, never_released

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evalkit.errors import ConfigError
 from generators.diffusion.guidance import Denoiser, classifier_free
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import process_for, sample
-from generators.diffusion.thresholding import Threshold, dynamic_threshold, static_threshold
+from generators.diffusion.thresholding import Threshold
 from generators.glide.model import TextStates
 from generators.imagen.augmentation import augmented
 from generators.imagen.model import ImagenBase, ImagenUpsampler
-
-THRESHOLDS = ("dynamic", "static")
-
-
-def threshold_for(name: str, percentile: float) -> Threshold:
-    """A threshold by its name (section 2.3).
-
-    Args:
-        name: One of `THRESHOLDS`.
-        percentile: In [0, 1], for the dynamic one.
-
-    Raises:
-        ConfigError: There is no such.
-    """
-    if name == "static":
-        return static_threshold
-    if name == "dynamic":
-        return partial(dynamic_threshold, percentile=percentile)
-    raise ConfigError(f"unknown threshold {name!r}; known: {', '.join(THRESHOLDS)}")
 
 
 @torch.no_grad()

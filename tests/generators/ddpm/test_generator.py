@@ -82,6 +82,8 @@ def test_classes_guidance_and_samplers_matter(classes: DDPMGenerator) -> None:
         images(classes, dataclasses.replace(asked, label=4), guidance="0")[0],
         images(classes, asked, guidance="0", sampler="ancestral")[0],
         images(classes, asked, guidance="0", steps="5")[0],
+        images(classes, asked, guidance="0", options="threshold=dynamic")[0],
+        images(classes, asked, guidance="0", sampler="ddim", options="eta=1")[0],
     ]
     for index, one in enumerate(variants):
         for other in variants[:index]:

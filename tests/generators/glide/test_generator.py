@@ -51,6 +51,17 @@ def test_an_image_depends_on_its_seed_and_prompt_alone(tiny: GlideGenerator) -> 
     assert not np.array_equal(again[0].image, again[1].image)
 
 
+def test_options_of_the_base_matter(tiny: GlideGenerator) -> None:
+    asked = [Request(prompt="a red circle", seed=5)]
+
+    def image(options: str | None) -> np.ndarray | None:
+        return tiny.generate(asked, resolve_settings(tiny.spec, **QUICK, options=options))[0].image
+
+    assert not np.array_equal(image(None), image("base.threshold=dynamic"))
+    with pytest.raises(ConfigError, match="expected 0 to 1000, got -1"):
+        image("base.clip_guidance=-1")
+
+
 def test_a_long_caption_is_cut_and_says_so(tiny: GlideGenerator) -> None:
     settings = resolve_settings(tiny.spec, **QUICK)
     samples = tiny.generate([Request(prompt=p) for p in ("a red circle", "red " * 50)], settings)

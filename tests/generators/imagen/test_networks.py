@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from evalkit.errors import ConfigError
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.thresholding import dynamic_threshold, static_threshold
+from generators.diffusion.thresholding import dynamic_threshold, static_threshold, threshold_for
 from generators.errors import ArchitectureError
 from generators.imagen.augmentation import augmented, signal_share
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler, TextPooling
-from generators.imagen.pipeline import sample_base, sample_upsampler, threshold_for
+from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import PAPER_BASE, PAPER_SR1, PAPER_SR2
 from generators.nn.attention import CrossAttentionBlock
 from generators.nn.efficient_unet import SKIP_SCALE, EfficientUNetConfig, ResNetBlock
