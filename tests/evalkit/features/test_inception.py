@@ -112,6 +112,7 @@ def test_bf16_is_close_and_named(inception_weights: Path, few: list[np.ndarray])
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # what the compiler warns of is not ours
 def test_compiled_is_close_and_named(inception_weights: Path, few: list[np.ndarray]) -> None:
     exact = InceptionExtractor(("64",), weights=inception_weights)
     compiled = InceptionExtractor(("64",), weights=inception_weights, compiled=True)
