@@ -27,6 +27,7 @@ PYTORCH_FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
 DIM = 2048
 MEMORY_SIZES = (5_000, 20_000, 80_000)
 MEMORY_DIM = 1024
+MIN_IMAGES = 10
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
         print_memory(options.memory_of)
         return
     wanted = options.only.split(",")
+    if "pass" in wanted and options.images < MIN_IMAGES:
+        parser.error(f"the Inception Score needs --images of at least {MIN_IMAGES}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if {"command", "pass"} & set(wanted):
