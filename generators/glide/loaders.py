@@ -57,13 +57,13 @@ def _stages(
 
 TINY_STAGES = _stages(
     base=StageSettings(
-        steps=20,
+        steps=15,
         sampler="dpm++2m",
         guidance=3.0,
         options={"threshold": "static", "clip_guidance": 0.0},
     ),
     upsampler=StageSettings(
-        steps=6, sampler="ddim", options={"temperature": 1.0, "quantise": False}
+        steps=2, sampler="ddim", options={"temperature": 1.0, "quantise": False}
     ),
 )
 RELEASED_STAGES = _stages(
