@@ -26,7 +26,7 @@ from generators.glide.model import (
 from generators.glide.presets import RELEASED
 from generators.glide.tokenizer import train_merges, vocabulary
 
-QUICK = {"steps": "base=2,upsampler=2"}
+QUICK = {"steps": "base=6,upsampler=2"}
 
 
 @pytest.fixture(scope="module")
