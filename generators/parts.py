@@ -5,7 +5,6 @@ A part is a network under its recipe's name, such as `unclip-tiny-prior`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from evalkit.errors import ConfigError, MissingWeightsError
+from generators import loading
 from generators.released import check_state_dict
 from generators.training.recipe import Recipe, load_recipe
 from generators.zoo import ZOO, check_trained_with, zoo_weights
@@ -104,8 +104,7 @@ class Parts:
         """One hash for all networks, in the order of the stages, the frozen ones last."""
         if not self.trained:
             return "random"
-        hashes = [*(part.sha256 for part in parts), *frozen]
-        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+        return loading.joint_hash([*(part.sha256 for part in parts), *frozen])
 
 
 def never_released(name: str, instead: str) -> MissingWeightsError:

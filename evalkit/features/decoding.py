@@ -14,7 +14,7 @@ import os
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -53,8 +53,12 @@ def decode_in_threads(
     *,
     threads: int,
     ahead: int,
-) -> Iterator[Decoded]:
-    """Prepared images in order, at most `ahead` of them before they are asked for."""
+) -> Generator[Decoded, None, None]:
+    """Prepared images in order, at most `ahead` of them before they are asked for.
+
+    Close it where it isn't used to its end: left to the garbage collector, it might wait for its
+    threads while another thread is being started, which needs the same lock.
+    """
 
     def start(pool: Executor, job: Job) -> Future[Decoded]:
         return pool.submit(prepare, job, preparation, preparers)
@@ -70,7 +74,7 @@ def decode_in_processes(
     *,
     processes: int,
     ahead: int,
-) -> Iterator[Decoded]:
+) -> Generator[Decoded, None, None]:
     """The same by worker processes; items and preparers must be picklable."""
     layout = _Layout.of(preparers)
     with tempfile.NamedTemporaryFile(prefix="evalkit-") as file:

@@ -7,8 +7,9 @@ batches are written as they come, so a pass that was killed goes on where it sto
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,8 @@ class _Pass:
             return
         batches = {e.name: _Batches(e, self.tables, self.batch_size) for e in self.extractors}
         try:
-            with progress(f"features of {what}") as report:
-                decoded = zip(todo, self._decoded(todo), strict=True)
+            with progress(f"features of {what}") as report, closing(self._decoded(todo)) as images:
+                decoded = zip(todo, images, strict=True)
                 for done, ((index, _), found) in enumerate(decoded, start=1):
                     if isinstance(found, DataError):
                         self._note_bad(index, found)
@@ -207,7 +208,9 @@ class _Pass:
     def _lacks(self, extractor: Extractor, sha256: str) -> bool:
         return any(sha256 not in self.tables[extractor.name, layer] for layer in extractor.layers)
 
-    def _decoded(self, todo: Sequence[tuple[int, list[Extractor]]]) -> Iterator[Decoded]:
+    def _decoded(
+        self, todo: Sequence[tuple[int, list[Extractor]]]
+    ) -> Generator[Decoded, None, None]:
         """Prepared images in order, a few batches ahead."""
         jobs = [Job(self.items[index], tuple(e.name for e in wanting)) for index, wanting in todo]
         ahead = min(len(jobs), _PREFETCHED_BATCHES * self.batch_size)

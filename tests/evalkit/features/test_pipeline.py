@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -111,6 +112,16 @@ class TestBadImages:
         with pytest.raises(DataError, match=r"07\.png: can't be decoded"):
             extract_set(image_items(picture_folder), [colour], store=store, batch_size=2)
         assert len(store.open({**_identity(colour), "layer": "mean"}, 3)) == 6
+
+    def test_no_thread_is_left_behind(
+        self, picture_folder: Path, broken: Path, store: FeatureStore, colour: ColourExtractor
+    ) -> None:
+        """Threads that only the garbage collector ends can block one that is just starting."""
+        before = set(threading.enumerate())
+        with pytest.raises(DataError) as caught:
+            extract_set(image_items(picture_folder), [colour], store=store, batch_size=2)
+        assert caught.traceback, "the error still holds what the pass held"
+        assert set(threading.enumerate()) <= before
 
     def test_skipping_counts_and_names(
         self, picture_folder: Path, broken: Path, store: FeatureStore, colour: ColourExtractor
