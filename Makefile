@@ -38,13 +38,13 @@ format: setup
 bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.startup
 
-# Whether the study's intervals and plans hold (2 minutes; goes on where it stopped), then 275 simulated
-# raters at once, with kills, on SQLite and on PostgreSQL (8 minutes each).
+# Whether the study's intervals hold (2 minutes; goes on where it stopped), 275 simulated raters at once, with
+# kills, on SQLite and on PostgreSQL (8 minutes each), and what looks cost beside what the plan says.
 bench-drawbench: setup
 	$(BIN)/python -m benchmarks.coverage_drawbench
-	$(BIN)/python -m benchmarks.looks_drawbench
 	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5
 	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
+	$(BIN)/python -m benchmarks.looks_drawbench
 
 # Alone on the machine; a quarter of an hour on two cores. BENCH="--images 50 --repeats 1" for a try.
 bench-metrics: setup
