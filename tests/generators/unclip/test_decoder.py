@@ -9,8 +9,10 @@ from torchvision.transforms.functional import gaussian_blur
 
 from evalkit.errors import ConfigError
 from generators.errors import ArchitectureError
+from generators.glide.model import GlideConfig as _G
 from generators.glide.model import SuperResText2ImUNet
-from generators.glide.presets import tiny_base, tiny_text
+from generators.glide.model import TextConfig as _T
+from generators.nn.unet import UNetConfig as _U
 from generators.unclip import degradations
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
 from generators.unclip.degradations import blur, bsr, gaussian_kernel, resolve_degradation
@@ -21,6 +23,38 @@ TEXT = tiny_text(444, text_ctx=12, width=32, layers=1, heads=2)
 CONFIG = DecoderConfig(
     glide=tiny_base(TEXT, image_size=8, model_channels=32, channel_mult=(1, 2)), embed_dim=16
 )
+
+
+def tiny_text(n_vocab, *, text_ctx=32, width=128, layers=4, heads=4):
+    return _T(n_vocab=n_vocab, text_ctx=text_ctx, xf_width=width, xf_layers=layers, xf_heads=heads)
+
+
+def tiny_base(
+    text,
+    *,
+    image_size=32,
+    model_channels=64,
+    channel_mult=(1, 2, 2),
+    num_res_blocks=1,
+    attention_downsamples=(2, 4),
+    num_head_channels=32,
+    dropout=0.0,
+):
+    return _G(
+        unet=_U(
+            image_size=image_size,
+            model_channels=model_channels,
+            out_channels=6,
+            num_res_blocks=num_res_blocks,
+            channel_mult=channel_mult,
+            attention_downsamples=attention_downsamples,
+            dropout=dropout,
+            num_head_channels=num_head_channels,
+            use_scale_shift_norm=True,
+            resblock_updown=True,
+        ),
+        text=text,
+    )
 
 
 @pytest.fixture(scope="module")
