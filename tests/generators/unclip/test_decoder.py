@@ -19,42 +19,24 @@ from generators.unclip.degradations import blur, bsr, gaussian_kernel, resolve_d
 from generators.unclip.presets import PAPER_DECODER, PAPER_SR1, PAPER_SR2
 from generators.zoo import tiny_tokenizer
 
-TEXT = tiny_text(444, text_ctx=12, width=32, layers=1, heads=2)
+TEXT = _T(n_vocab=444, text_ctx=12, xf_width=32, xf_layers=1, xf_heads=2)
 CONFIG = DecoderConfig(
-    glide=tiny_base(TEXT, image_size=8, model_channels=32, channel_mult=(1, 2)), embed_dim=16
-)
-
-
-def tiny_text(n_vocab, *, text_ctx=32, width=128, layers=4, heads=4):
-    return _T(n_vocab=n_vocab, text_ctx=text_ctx, xf_width=width, xf_layers=layers, xf_heads=heads)
-
-
-def tiny_base(
-    text,
-    *,
-    image_size=32,
-    model_channels=64,
-    channel_mult=(1, 2, 2),
-    num_res_blocks=1,
-    attention_downsamples=(2, 4),
-    num_head_channels=32,
-    dropout=0.0,
-):
-    return _G(
+    glide=_G(
         unet=_U(
-            image_size=image_size,
-            model_channels=model_channels,
+            image_size=8,
+            model_channels=32,
             out_channels=6,
-            num_res_blocks=num_res_blocks,
-            channel_mult=channel_mult,
-            attention_downsamples=attention_downsamples,
-            dropout=dropout,
-            num_head_channels=num_head_channels,
+            num_res_blocks=1,
+            channel_mult=(1, 2),
+            attention_downsamples=(2, 4),
+            num_head_channels=32,
             use_scale_shift_norm=True,
             resblock_updown=True,
         ),
-        text=text,
-    )
+        text=TEXT,
+    ),
+    embed_dim=16,
+)
 
 
 @pytest.fixture(scope="module")
