@@ -32,7 +32,7 @@ from generators.zoo import zoo_weights
 STAGE = "base"
 TINY_STEPS = 50
 TINY_SCALE = 1.0
-"""Of classifier guidance; chosen by `python -m benchmarks.classifier_guidance`."""
+"""Of classifier guidance: the plain one, until `benchmarks.classifier_guidance` says better."""
 
 
 class DDPMGenerator:

@@ -9,20 +9,18 @@ from torchvision.transforms.functional import gaussian_blur
 
 from evalkit.errors import ConfigError
 from generators.errors import ArchitectureError
-from generators.glide.model import GlideConfig as _G
-from generators.glide.model import SuperResText2ImUNet
-from generators.glide.model import TextConfig as _T
-from generators.nn.unet import UNetConfig as _U
+from generators.glide.model import GlideConfig, SuperResText2ImUNet, TextConfig
+from generators.nn.unet import UNetConfig
 from generators.unclip import degradations
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
 from generators.unclip.degradations import blur, bsr, gaussian_kernel, resolve_degradation
 from generators.unclip.presets import PAPER_DECODER, PAPER_SR1, PAPER_SR2
 from generators.zoo import tiny_tokenizer
 
-TEXT = _T(n_vocab=444, text_ctx=12, xf_width=32, xf_layers=1, xf_heads=2)
+TEXT = TextConfig(n_vocab=444, text_ctx=12, xf_width=32, xf_layers=1, xf_heads=2)
 CONFIG = DecoderConfig(
-    glide=_G(
-        unet=_U(
+    glide=GlideConfig(
+        unet=UNetConfig(
             image_size=8,
             model_channels=32,
             out_channels=6,
