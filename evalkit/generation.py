@@ -29,7 +29,6 @@ from evalkit.engine.local import generate
 from evalkit.errors import ConfigError, RunFolderError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.registry import load
-from evalkit.reranking import reranked, reranking
 from evalkit.run import RunFolder, WorkItem, config_hash
 from evalkit.seeding import SEED_RULE, image_seed
 
@@ -97,6 +96,8 @@ class PreparedRun:
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
     """Resolve everything that decides the images, and open their folder.
 
+    What is missing is told first: torch is imported after the model's files and the data are there.
+
     Raises:
         ConfigError: An option that the model or the data set can't serve.
         MissingWeightsError: The model's weights are not to be had.
@@ -107,6 +108,9 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         raise ConfigError(f"--batch-size wants at least 1, got {options.batch_size}")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
+    load("generators.catalog:require_model")(options.model, options.weights)
+    with progress(f"Opening {options.data}") as report:
+        dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
     generator = load("generators.catalog:load_generator")(
         options.model,
         device=options.device,
@@ -121,13 +125,12 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         sampler=options.sampler,
         options=options.set_options,
     )
-    generator = reranked(
+    generator = load("evalkit.reranking:reranked")(
         generator, rerank=options.rerank, candidates=options.candidates, device=options.device
     )
-    with progress(f"Opening {options.data}") as report:
-        dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
     dataset, wanted = select_requests(generator.spec, dataset, options.n, options.seed)
-    config = _config(options, generator.spec, settings, dataset, wanted) | reranking(generator)
+    config = _config(options, generator.spec, settings, dataset, wanted)
+    config |= load("evalkit.reranking:reranking")(generator)
     folder = options.out or default_folder(options.model, dataset.name, config)
     return PreparedRun(
         run=RunFolder.create_or_resume(folder, config, library_versions()),

@@ -14,9 +14,9 @@ from typing import Any, cast, get_args
 from evalkit.datasets.base import Caption, CaptionedImages
 from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory, silent
-from evalkit.features.clip import SHAPES_CLIP
+from evalkit.features.clip_names import SHAPES_CLIP
 from evalkit.features.decoding import usable_cores
-from evalkit.features.inception import find_inception_weights
+from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.images import Filter

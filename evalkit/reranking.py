@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError
-from evalkit.features.clip import OPENAI_NAMES, SHAPES_CLIP, is_known, load_clip
+from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from evalkit.registry import load
@@ -22,6 +22,7 @@ from evalkit.seeding import CANDIDATE_RULE, candidate_seed
 
 PREFIX = "clip:"
 TINY = "clip:tiny"
+LOAD_CLIP = "evalkit.features.clip:load_clip"
 RELEASED = "clip:ViT-B/16"
 """OpenAI's model that no metric uses unless asked: CLIP score takes ViT-L/14, CLIP-FD ViT-B/32."""
 
@@ -172,7 +173,7 @@ def refuse_own_judge(reranking: Any, extractors: Iterable[str]) -> None:
         return
     for name in sorted({n.removeprefix(PREFIX) for n in extractors if n.startswith(PREFIX)}):
         try:
-            measuring = load_clip(name).identity["weights_sha256"]
+            measuring = load(LOAD_CLIP)(name).identity["weights_sha256"]
         except MissingWeightsError:
             continue  # the metric itself will say so
         if measuring == reranking["weights_sha256"]:
@@ -198,12 +199,13 @@ def _load(name: str, device: str) -> Picker:
     if name == TINY:
         return ShapesClipExtractor(device=device, clip=TINY)
     model = name.removeprefix(PREFIX)
-    if not is_known(model):
+    if not load("evalkit.features.clip:is_known")(model):
         raise UnknownNameError(
             f"--rerank {name}: no such CLIP; use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
             "MODEL:TAG or MODEL:PATH of open_clip"
         )
-    return load_clip(model, device=device)
+    picker: Picker = load(LOAD_CLIP)(model, device=device)
+    return picker
 
 
 def _cosine(found: tuple[float, int, Any]) -> float:

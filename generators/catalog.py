@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.errors import ConfigError, MissingWeightsError
 from evalkit.registry import load, third_party, unknown
+from generators.weights import cached_file, locate
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -32,6 +33,8 @@ class ModelRow:
     weights: Weights
     """`embedded` works now, `to train` after `evalkit train`, `released` has to be fetched, `none`
     is the architecture only."""
+    files: tuple[str, ...] = ()
+    """Rows of `generators.weights.PUBLISHED` that it is loaded from, the networks in order."""
 
 
 def _tiny(system: str, summary: str, weights: Weights = "to train") -> ModelRow:
@@ -65,6 +68,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
+        files=("glide-base", "glide-upsampler", "gpt2-encoder", "gpt2-merges"),
     ),
     "glide:released-inpaint": ModelRow(
         target="generators.glide.loaders:load_released_inpaint",
@@ -72,6 +76,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
+        files=("glide-base-inpaint", "glide-upsampler-inpaint", "gpt2-encoder", "gpt2-merges"),
     ),
     "glide:paper": ModelRow(
         target="generators.glide.loaders:load_paper",
@@ -79,6 +84,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="none",
+        files=("glide-paper-base", "glide-paper-upsampler", "gpt2-encoder", "gpt2-merges"),
     ),
     "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
     "dalle:tiny-untrained": _tiny(
@@ -111,6 +117,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="none",
         size_px=32,
         weights="released",
+        files=("ddpm-cifar10",),
     ),
     "ddpm:celebahq256": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -118,6 +125,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="none",
         size_px=256,
         weights="released",
+        files=("ddpm-celebahq256",),
     ),
     "ddpm:improved-cifar10": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -125,6 +133,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="none",
         size_px=32,
         weights="released",
+        files=("ddpm-improved-cifar10",),
     ),
     "ddpm:improved-imagenet64": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -132,6 +141,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="none",
         size_px=64,
         weights="released",
+        files=("ddpm-improved-imagenet64",),
     ),
     "ddpm:improved-imagenet64-class": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -139,6 +149,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="class",
         size_px=64,
         weights="released",
+        files=("ddpm-improved-imagenet64-class",),
     ),
     "ddpm:adm64": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -146,6 +157,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="class",
         size_px=64,
         weights="released",
+        files=("ddpm-adm64", "ddpm-adm64-classifier"),
     ),
     "ddpm:adm128": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -153,6 +165,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="class",
         size_px=128,
         weights="released",
+        files=("ddpm-adm128", "ddpm-adm128-classifier"),
     ),
     "ddpm:adm256": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -160,6 +173,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="class",
         size_px=256,
         weights="released",
+        files=("ddpm-adm256", "ddpm-adm256-classifier"),
     ),
     "ddpm:adm256-unconditional": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -167,6 +181,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="class",
         size_px=256,
         weights="released",
+        files=("ddpm-adm256-unconditional", "ddpm-adm256-classifier"),
     ),
     "ddpm:adm512": ModelRow(
         target="generators.ddpm.generator:load_released",
@@ -174,6 +189,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="class",
         size_px=512,
         weights="released",
+        files=("ddpm-adm512", "ddpm-adm512-classifier"),
     ),
     "unclip:tiny": _tiny("unclip", "unCLIP at tiny size, trained on shapes"),
     "unclip:tiny-ar": _tiny("unclip", "the same with the autoregressive prior"),
@@ -254,6 +270,27 @@ def full_name(name: str) -> str:
     return full
 
 
+def require_model(name: str, weights: Mapping[str, Path]) -> str:
+    """Everything that can be told of a model before torch is imported; fetches published files.
+
+    Names of weights that the model doesn't have are left to its loader, which refuses them.
+
+    Returns:
+        The catalog name.
+
+    Raises:
+        UnknownNameError: No such model.
+        MissingWeightsError: A published file is neither given, cached nor downloadable.
+    """
+    full = full_name(name)
+    files = MODELS[full].files if full in MODELS else ()
+    if set(weights) <= set(files):
+        for part in files:
+            if part not in weights and not cached_file(part).is_there:
+                locate(part, instead=f"{full.partition(':')[0]}:tiny")
+    return full
+
+
 def load_generator(
     name: str,
     *,
@@ -276,9 +313,10 @@ def load_generator(
         UnknownNameError: No such model.
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
-    full = full_name(name)
+    own = dict(weights or {})
+    full = require_model(name, own)
     target = MODELS[full].target if full in MODELS else third_party("generators")[full]
-    generator: Generator = load(target)(full, device, dict(weights or {}))
+    generator: Generator = load(target)(full, device, own)
     if bf16 or compiled:
         accelerate = getattr(generator, "accelerate", None)
         if accelerate is None:

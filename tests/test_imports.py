@@ -125,6 +125,21 @@ def test_help_and_list_start_light(argv: list[str]) -> None:
     assert loaded_by(RUN.format(argv=argv)) == set()
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["evalkit", "fid", "--model", "glide", "--coco", "--device", "cpu"],
+        ["evalkit", "generate", "--model", "glide", "--coco", "--device", "cpu"],
+        ["evalkit", "generate", "--model", "glide:tiny", "--coco", "--device", "cpu"],
+    ],
+)
+def test_what_is_missing_is_told_without_torch(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
+    assert loaded_by(RUN.format(argv=argv), ("torch",)) == set()
+
+
 def test_measuring_starts_without_what_it_does_not_use() -> None:
     # Each of these takes a second or more, and torchvision brings torch's compiler along.
     unused = ("torchvision", "torch_fidelity", "pandas", "sympy", "open_clip", "transformers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,9 +30,13 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
 def torch_device(name: str) -> str:
     """A device that this machine has; `auto` takes a GPU where there is one.
 
+    Where there can be none, torch is not imported: it takes seconds.
+
     Raises:
         ConfigError: No such device.
     """
+    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+        return "cpu"
     import torch
 
     if name == "auto":
@@ -43,3 +48,11 @@ def torch_device(name: str) -> str:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {name}: this machine has no usable GPU; use cpu")
     return name
+
+
+def _may_have_gpu() -> bool:
+    """False on a Linux without the device files of NVIDIA's, AMD's and Microsoft's drivers."""
+    return sys.platform != "linux" or any(Path("/dev", file).exists() for file in _GPU_FILES)
+
+
+_GPU_FILES = ("nvidiactl", "kfd", "dxg")

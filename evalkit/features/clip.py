@@ -26,17 +26,10 @@ from evalkit.errors import (
     WeightsError,
 )
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
+from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.registry import unknown
 
-OPENAI_NAMES = {
-    "ViT-B/32": "ViT-B-32-quickgelu:openai",
-    "ViT-B/16": "ViT-B-16-quickgelu:openai",
-    "ViT-L/14": "ViT-L-14-quickgelu:openai",
-    "ViT-L/14@336px": "ViT-L-14-336-quickgelu:openai",
-}
-"""The names of the papers."""
-SHAPES_CLIP = "shapes-clip"
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 

@@ -11,6 +11,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.catalog import MODELS
 from generators.ddpm.model import current_names
 from generators.ddpm.pipeline import sample_images
 from generators.ddpm.presets import PRESETS, DDPMPreset
@@ -223,18 +224,17 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
         WeightsError: A file doesn't fit.
     """
     preset = PRESETS[name.removeprefix("ddpm:")]
-    part = name.replace(":", "-")
-    parts = [part, *([preset.classifier_weights] if preset.classifier else [])]
+    parts = MODELS[name].files
     check_overrides(name, weights, parts)
-    files = {each: locate(each, weights.get(each), instead="ddpm:tiny") for each in parts}
+    files = [locate(part, weights.get(part), instead="ddpm:tiny") for part in parts]
     with torch.device("meta"):
         network, classifier = preset.build(), preset.build_classifier()
-    state = load_state_dict(files[part])
-    network = fill_network(network, current_names(state), files[part].name)
+    state = load_state_dict(files[0])
+    network = fill_network(network, current_names(state), files[0].name)
     if classifier is not None:
-        classifier = network_from_file(classifier, files[preset.classifier_weights])
+        classifier = network_from_file(classifier, files[1])
     return DDPMGenerator(
-        _released_spec(name, preset, [file_sha256(files[each]) for each in parts]),
+        _released_spec(name, preset, [file_sha256(file) for file in files]),
         network=network,
         takes_labels=preset.network.num_classes is not None,
         process=preset.process(),

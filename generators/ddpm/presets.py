@@ -37,8 +37,6 @@ class DDPMPreset:
     """What reports call it."""
     training_data: str
     """Name of the data set it was trained on."""
-    classifier_weights: str = ""
-    """Name of the classifier's weights in `generators.weights`."""
 
     @property
     def num_classes(self) -> int | None:
@@ -192,7 +190,6 @@ PRESETS: Mapping[str, DDPMPreset] = {
         classifier_scale=1.0,
         display_name="ADM (ImageNet 64)",
         training_data="imagenet",
-        classifier_weights="ddpm-adm64-classifier",
     ),
     "adm128": DDPMPreset(
         network=_ADM128,
@@ -201,7 +198,6 @@ PRESETS: Mapping[str, DDPMPreset] = {
         classifier_scale=0.5,
         display_name="ADM (ImageNet 128)",
         training_data="imagenet",
-        classifier_weights="ddpm-adm128-classifier",
     ),
     "adm256": DDPMPreset(
         network=_ADM256,
@@ -210,7 +206,6 @@ PRESETS: Mapping[str, DDPMPreset] = {
         classifier_scale=1.0,
         display_name="ADM (ImageNet 256)",
         training_data="imagenet",
-        classifier_weights="ddpm-adm256-classifier",
     ),
     "adm256-unconditional": DDPMPreset(
         network=replace(_ADM256, num_classes=None),
@@ -219,7 +214,6 @@ PRESETS: Mapping[str, DDPMPreset] = {
         classifier_scale=10.0,
         display_name="ADM (ImageNet 256, unconditional)",
         training_data="imagenet",
-        classifier_weights="ddpm-adm256-classifier",
     ),
     "adm512": DDPMPreset(
         network=_ADM512,
@@ -228,7 +222,6 @@ PRESETS: Mapping[str, DDPMPreset] = {
         classifier_scale=4.0,
         display_name="ADM (ImageNet 512)",
         training_data="imagenet",
-        classifier_weights="ddpm-adm512-classifier",
     ),
 }
 """By the name behind `ddpm:`; weights are fetched apart."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from generators.base import GeneratorSpec, StageSettings, StageSpec
+from generators.catalog import MODELS
 from generators.clip.model import Clip, ClipConfig
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
@@ -140,7 +141,6 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideG
     """
     return _load_published(
         name, device, weights, RELEASED,
-        names=("glide-base", "glide-upsampler"),
         display_name="GLIDE (released, filtered)",
     )  # fmt: skip
 
@@ -153,7 +153,6 @@ def load_released_inpaint(name: str, device: str, weights: Mapping[str, Path]) -
     """
     return _load_published(
         name, device, weights, RELEASED,
-        names=("glide-base-inpaint", "glide-upsampler-inpaint"),
         display_name="GLIDE (released, inpainting)",
         inpaints=True,
     )  # fmt: skip
@@ -167,7 +166,6 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> GlideGene
     """
     return _load_published(
         name, device, weights, PAPER,
-        names=("glide-paper-base", "glide-paper-upsampler"),
         display_name="GLIDE (the paper's size)",
     )  # fmt: skip
 
@@ -178,11 +176,11 @@ def _load_published(
     weights: Mapping[str, Path],
     preset: GlidePreset,
     *,
-    names: tuple[str, str],
     display_name: str,
     inpaints: bool = False,
 ) -> GlideGenerator:
-    parts = (*names, "gpt2-encoder", "gpt2-merges")
+    parts = MODELS[name].files
+    networks = parts[:2]
     check_overrides(name, weights, parts)
     files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in parts}
     with torch.device("meta"):
@@ -197,13 +195,13 @@ def _load_published(
         stages=RELEASED_STAGES,
         size_px=preset.upsampler.network.unet.image_size,
         training_data=("openai-filtered",) if preset is RELEASED else (),
-        weights="given" if set(names) & set(weights) else "released in December 2021",
-        weights_sha256=joint_hash(file_sha256(files[part]) for part in names),
+        weights="given" if set(networks) & set(weights) else "released in December 2021",
+        weights_sha256=joint_hash(file_sha256(files[part]) for part in networks),
     )
     return GlideGenerator(
         spec,
-        base=network_from_file(base, files[names[0]]),
-        upsampler=network_from_file(upsampler, files[names[1]]),
+        base=network_from_file(base, files[networks[0]]),
+        upsampler=network_from_file(upsampler, files[networks[1]]),
         processes={"base": preset.base.process(), "upsampler": preset.upsampler.process()},
         tokenizer=BytePairTokenizer.from_files(files["gpt2-encoder"], files["gpt2-merges"]),
         device=device,

@@ -20,6 +20,7 @@ from evalkit import cli, reranking
 from evalkit.commands.suite import SuiteOptions, generate_suite
 from evalkit.datasets.shapes import write_shapes
 from evalkit.errors import ConfigError, UnknownNameError
+from evalkit.features import clip as clip_features
 from evalkit.features.base import silent
 from evalkit.features.shapes_clip import ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
@@ -169,7 +170,7 @@ def test_options_that_do_not_go_together(options: dict[str, Any], complaint: str
 
 def test_who_picked_does_not_score(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        reranking,
+        clip_features,
         "load_clip",
         lambda name: SimpleNamespace(identity={"weights_sha256": name[-1] * 64}),
     )
@@ -261,7 +262,7 @@ def test_a_picker_is_stopped_before_it_measures(
 ) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     own = ShapesClipExtractor(clip="clip:tiny")
-    monkeypatch.setattr(reranking, "load_clip", lambda name: own)
+    monkeypatch.setattr(clip_features, "load_clip", lambda name: own)
     common = ["fid", *GLIDE, "--data", drawn, "--features", "shapes-clip", "--candidates", "2"]
     assert (
         run(*common, "--rerank", "clip", "--clip-model", "ViT-B/32", "--out", tmp_path / "r") == 2

@@ -85,8 +85,9 @@ def test_every_released_preset_has_addresses() -> None:
     for name, preset in PRESETS.items():
         assert MODELS[f"ddpm:{name}"].size_px == preset.network.image_size
         assert (MODELS[f"ddpm:{name}"].conditioning == "class") == bool(preset.num_classes)
-        assert f"ddpm-{name}" in PUBLISHED
-        assert not preset.classifier or preset.classifier_weights in PUBLISHED
+        assert len(MODELS[f"ddpm:{name}"].files) == 1 + bool(preset.classifier)
+    for row in MODELS.values():
+        assert set(row.files) <= set(PUBLISHED)
     files = [row.file for row in PUBLISHED.values()]
     assert len(set(files)) == len(files)
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from evalkit.errors import ConfigError, DataError, MissingWeightsError, WeightsError
-from evalkit.features.inception import LAYER_DIMS, InceptionExtractor, find_inception_weights
+from evalkit.features.inception import LAYER_DIMS, InceptionExtractor
+from evalkit.features.inception_weights import find_inception_weights
 
 # Folding batch-norms and another memory layout reorder float32 sums.
 FEATURES = 1e-5
@@ -201,7 +202,7 @@ class TestBadInput:
     ) -> None:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setattr(
-            "evalkit.features.inception.WEIGHTS_URL", "https://weights.invalid/file.pth"
+            "evalkit.features.inception_weights.WEIGHTS_URL", "https://weights.invalid/file.pth"
         )
         for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(variable, raising=False)

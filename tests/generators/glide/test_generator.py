@@ -95,9 +95,11 @@ def released_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     )  # type: ignore[type-var]
     small = {"model_channels": 32, "num_res_blocks": 1, "num_head_channels": 32}
     stages = {}
-    for name, stage in (("base", RELEASED.base), ("upsampler", RELEASED.upsampler)):
+    # As many halvings as leave 16 px to the attention of the middle block.
+    for name, stage, levels in (("base", RELEASED.base, 3), ("upsampler", RELEASED.upsampler, 5)):
+        mult, attention = (1,) * levels, (2 ** (levels - 1),)
         unet = dataclasses.replace(
-            stage.network.unet, **small, channel_mult=(1, 2), attention_downsamples=(2,)
+            stage.network.unet, **small, channel_mult=mult, attention_downsamples=attention
         )
         network = dataclasses.replace(stage.network, unet=unet, text=text)
         stages[name] = dataclasses.replace(stage, network=network)

@@ -1,0 +1,47 @@
+"""Every network that ships loads, samples, and is what its row and its recipe say."""
+
+from __future__ import annotations
+
+import pytest
+
+from generators.base import Request, resolve_settings
+from generators.catalog import MODELS, load_generator
+from generators.training.recipe import list_recipes, load_recipe
+from generators.zoo import ZOO, zoo_weights
+
+EMBEDDED = sorted(name for name, row in MODELS.items() if row.weights == "embedded")
+SHIPPED = sorted(path.stem for path in ZOO.glob("*.safetensors"))
+MAX_MIB = 64
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_embedded_model_samples(name: str) -> None:
+    generator = load_generator(name)
+    row = MODELS[name]
+    assert generator.spec.conditioning == row.conditioning
+    assert generator.spec.size_px == row.size_px
+    assert generator.spec.training_data == ("shapes",)
+    request = {
+        "text": Request(prompt="a red circle", seed=1),
+        "class": Request(label=3, seed=1),
+        "none": Request(seed=1),
+    }[row.conditioning]
+    few = ",".join(f"{stage.name}=2" for stage in generator.spec.stages if stage.defaults.steps)
+    (sample,) = generator.generate([request], resolve_settings(generator.spec, steps=few or None))
+    assert sample.image is not None
+    assert sample.image.shape == (row.size_px, row.size_px, 3)
+    assert sample.image.std() > 1  # not one flat colour
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_network_came_of_a_recipe_and_has_a_card(name: str) -> None:
+    recipe = zoo_weights(name).recipe
+    assert recipe.name in list_recipes()
+    known = load_recipe(recipe.name)
+    assert (recipe.network, recipe.model) == (known.network, known.model)
+    assert recipe.data.split == "train"
+    assert f"`{name}`" in (ZOO / "README.md").read_text("utf-8")
+
+
+def test_the_zoo_stays_small() -> None:
+    assert sum(path.stat().st_size for path in ZOO.iterdir()) <= MAX_MIB * 2**20
