@@ -117,7 +117,7 @@ def fid(
         model, coco, data, coco_root, n, guidance, steps, sampler, set_option, candidates, rerank,
         seed, batch_size, device, bf16, compiled, weights, out,
     )  # fmt: skip
-    measure = replace(measure, device=options.device)
+    measure = _on_device(measure, options.device)
     run(options, measure, json_file=json_file, command=_command_line())
 
 
@@ -166,7 +166,7 @@ def score(
     """Measure images that are there, against a reference."""
     from evalkit.commands.score import score as run
 
-    measure = replace(measure, device=torch_device(device))
+    measure = _on_device(measure, device)
     run(samples, against, measure, coco_root=coco_root, json_file=json_file)
 
 
@@ -189,7 +189,7 @@ def compare(
     """Models by metrics with intervals, and the paired difference of each two."""
     from evalkit.commands.compare import compare as run
 
-    measure = replace(measure, device=torch_device(device))
+    measure = _on_device(measure, device)
     run(
         runs, against, measure,
         coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
@@ -217,7 +217,7 @@ def plan_fid(
     """Images needed to tell a difference of FID from chance, by a pilot."""
     from evalkit.commands.plan import plan_frechet as run
 
-    measure = replace(measure, device=torch_device(device))
+    measure = _on_device(measure, device)
     run(
         pilot, second, against, measure,
         difference=difference, power=power, coco_root=coco_root, json_file=json_file,
@@ -239,7 +239,7 @@ def statistics(
     """Write mean and covariance of a set, for `--against` and for other tools."""
     from evalkit.commands.statistics import statistics as run
 
-    measure = replace(measure, device=torch_device(device))
+    measure = _on_device(measure, device)
     run(images, out, measure, spatial=spatial, coco_root=coco_root)
 
 
@@ -444,12 +444,18 @@ def _generation(
         candidates=candidates,
         rerank=rerank,
         batch_size=batch_size,
-        device=torch_device(device),
+        device=torch_device(device, bf16=bf16),
         bf16=bf16,
         compiled=compiled,
         out=out,
         weights=named_paths(weights or []),
     )
+
+
+def _on_device(measure: MeasureOptions, device: str) -> MeasureOptions:
+    """The options with a device that this machine has."""
+    chosen = torch_device(device, bf16=measure.precision == "bf16")
+    return replace(measure, device=chosen)
 
 
 def _command_line() -> str:

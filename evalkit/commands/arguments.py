@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.errors import ConfigError
+from evalkit.progress import errors
+
+EMULATED_BF16 = (
+    "note: this CPU has no bfloat16 arithmetic and emulates it, several times slower than float32"
+)
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:
@@ -27,27 +32,42 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
     return pairs
 
 
-def torch_device(name: str) -> str:
+def torch_device(name: str, *, bf16: bool = False) -> str:
     """A device that this machine has; `auto` takes a GPU where there is one.
 
     Where there can be none, torch is not imported: it takes seconds.
 
+    Args:
+        name: auto, cpu, cuda or cuda:N.
+        bf16: Whether bfloat16 is asked for; on a CPU that has to emulate it, a note says so.
+
     Raises:
         ConfigError: No such device.
     """
-    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
-        return "cpu"
+    if name == "auto" and not _may_have_gpu():
+        name = "cpu"
+    if name == "cpu" and not bf16:
+        return name
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {name}: this machine has no usable GPU; use cpu")
+    if bf16 and device.type == "cpu" and emulates_bf16():
+        errors.print(EMULATED_BF16, highlight=False)
     return name
+
+
+def emulates_bf16() -> bool:
+    """Whether this machine's CPU has no bfloat16 arithmetic."""
+    import torch
+
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _may_have_gpu() -> bool:

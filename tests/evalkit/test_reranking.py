@@ -262,7 +262,7 @@ def test_a_picker_is_stopped_before_it_measures(
 ) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     own = ShapesClipExtractor(clip="clip:tiny")
-    monkeypatch.setattr(clip_features, "load_clip", lambda name: own)
+    monkeypatch.setattr(clip_features, "load_clip", lambda name, **_: own)
     common = ["fid", *GLIDE, "--data", drawn, "--features", "shapes-clip", "--candidates", "2"]
     assert (
         run(*common, "--rerank", "clip", "--clip-model", "ViT-B/32", "--out", tmp_path / "r") == 2
