@@ -101,14 +101,14 @@ MODELS: dict[str, ModelRow] = {
         target="generators.ddpm.generator:load_tiny",
         summary="DDPM at tiny size, unconditional, trained on shapes",
         conditioning="none",
-        size_px=32,
+        size_px=16,
         weights="to train",
     ),
     "ddpm:tiny-class": ModelRow(
         target="generators.ddpm.generator:load_tiny",
         summary="the same told the shape, with a noisy classifier for guidance",
         conditioning="class",
-        size_px=32,
+        size_px=16,
         weights="to train",
     ),
     "ddpm:cifar10": ModelRow(

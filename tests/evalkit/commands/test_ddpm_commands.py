@@ -72,7 +72,7 @@ def test_classes_are_measured_with_the_references_frequencies(
     distance = next(record for record in records if record.metric == "fd")
     assert distance.n == 14
     assert distance.fingerprint["reference"].startswith(f"the {len(labels)} images of")
-    assert (distance.fingerprint["crop"], distance.fingerprint["size_px"]) == ("center", 32)
+    assert (distance.fingerprint["crop"], distance.fingerprint["size_px"]) == ("center", 16)
     assert "told the classes of" in (out / "report.html").read_text("utf-8")
 
 

@@ -187,7 +187,7 @@ def test_sampling_with_labels_and_a_classifier(randomised):
         )
 
     plain = images()
-    assert plain.shape == (2, 3, 16, 16)
+    assert plain.shape == (2, 3, 8, 8)
     assert torch.equal(plain, images())
     torch.testing.assert_close(images((2,), (3,))[0], plain[1], rtol=0, atol=1e-4)
     guided = images(classifier=classifier, classifier_scale=5.0)
