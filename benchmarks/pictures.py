@@ -3,6 +3,7 @@
     evalkit demo && python -m benchmarks.pictures
 
 `docs/images/glide-tiny.png`: one image for each of 24 prompts, seed 0, guidance 3, nothing picked.
+`docs/images/ddpm-tiny.png`: eight seeds of ddpm:tiny, and of ddpm:tiny-class for each class.
 `docs/images/report.png`: the demo's report in Chromium, where there is one.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from evalkit.datasets.shapes_scene import SHAPES
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 
@@ -48,6 +50,7 @@ PROMPTS = (
     "a green heart and an orange circle",
 )
 COLUMNS, TILE_PX, TEXT_PX, GAP_PX = 8, 128, 50, 12
+CLASS_TILE_PX = 96
 
 
 def grid() -> Path:
@@ -72,6 +75,30 @@ def grid() -> Path:
     return target
 
 
+def class_grid() -> Path:
+    """A row of ddpm:tiny, and one for each class of ddpm:tiny-class, the same seeds in all."""
+    rows: list[tuple[str, str, int | None]] = [("any scene", "ddpm:tiny", None)]
+    rows += [(shape, "ddpm:tiny-class", label) for label, shape in enumerate(SHAPES)]
+    step, head_px = CLASS_TILE_PX + GAP_PX // 2, 80
+    sheet = Image.new("RGB", (head_px + COLUMNS * step, len(rows) * step + GAP_PX // 2), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for index, (name, model, label) in enumerate(rows):
+        generator = load_generator(model)
+        requests = [Request(label=label, seed=seed) for seed in range(COLUMNS)]
+        top = GAP_PX // 2 + index * step
+        pen.text((8, top + CLASS_TILE_PX // 2 - 8), name, fill="#333333", font=font)
+        for column, sample in enumerate(
+            generator.generate(requests, generator.spec.default_settings())
+        ):
+            assert sample.image is not None
+            tile = Image.fromarray(sample.image)
+            tile = tile.resize((CLASS_TILE_PX, CLASS_TILE_PX), Image.Resampling.NEAREST)
+            sheet.paste(tile, (head_px + column * step, top))
+    target = OUT / "ddpm-tiny.png"
+    sheet.save(target, optimize=True)
+    return target
+
+
 def screenshot() -> Path | None:
     """The top of the demo's report; None where Chromium or the report is missing."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
@@ -91,9 +118,10 @@ def screenshot() -> Path | None:
 
 
 def main() -> None:
-    """Make both and say where they are."""
+    """Make them and say where they are."""
     OUT.mkdir(parents=True, exist_ok=True)
     print(grid())
+    print(class_grid())
     made = screenshot()
     if made is not None:
         print(made)
