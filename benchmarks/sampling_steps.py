@@ -38,7 +38,7 @@ from generators.pixels import to_uint8
 Setting = tuple[str, int]
 BASELINE: Setting = ("ancestral", 250)
 STEPS: Mapping[str, Sequence[int]] = {
-    "ancestral": (25, 50, 250),
+    "ancestral": (25, 250),
     "ddim": (5, 10, 20, 50),
     "dpm++2m": (4, 6, 8, 10, 15, 20),
     "heun": (5, 9, 19),
