@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import ConfigError, MissingWeightsError
+from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
 from evalkit.registry import require, resolve
 from evalkit.results import write_atomically
 from evalkit.run import config_hash
@@ -36,6 +36,7 @@ from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
 from generators.training.recipe import Recipe
 from generators.weights_io import load_state_dict
+from generators.zoo import ZOO
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
@@ -70,7 +71,7 @@ def train(
         out: Folder of the checkpoint, the log and the finished weights.
         cpu: Train on the CPU even where there is a GPU.
         start: Weights to begin with, where the recipe begins with another one's; unless given,
-            those that this recipe left beside `out`.
+            those that this recipe left beside `out`, or the shipped ones.
         report: Called after each step.
 
     Returns:
@@ -165,20 +166,30 @@ def begin_with(network: nn.Module, recipe: Recipe, start: Path | None, out: Path
     Raises:
         MissingWeightsError: They aren't there.
         ConfigError: `start` is given to a recipe that begins at random.
-        WeightsError: They don't fit the network.
+        WeightsError: They don't fit the network, or share nothing with it.
     """
     if recipe.start_from is None:
         if start is not None:
             raise ConfigError(f"{recipe.name} begins with random weights, so it takes no --start")
         return
-    path = start or out.parent / recipe.start_from / WEIGHTS
+    beside, shipped = (
+        out.parent / recipe.start_from / WEIGHTS,
+        ZOO / f"{recipe.start_from}.safetensors",
+    )
+    path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
     if not path.is_file():
         raise MissingWeightsError(
             f"{recipe.name} begins with the weights of {recipe.start_from}, and {path} is not "
             f"there. Train it first (evalkit train {recipe.start_from}) or give --start FILE"
         )
     weights = {name: tensor.float() for name, tensor in load_state_dict(path).items()}
-    check_state_dict(network.state_dict(), weights, path.name)
+    own = network.state_dict()
+    if recipe.start_partly:
+        shared = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
+        if not shared:
+            raise WeightsError(f"{recipe.name} shares no weights with {path.name}")
+        weights = own | shared
+    check_state_dict(own, weights, path.name)
     network.load_state_dict(weights)
 
 

@@ -175,7 +175,7 @@ class DdpmTraining(nn.Module):
 
     Args:
         model: Settings of `generators.ddpm.tiny.build_network`.
-        objective: `schedule` and `prediction`.
+        objective: `schedule` and `prediction`; `weight_cap` and `timestep_focus` as for GLIDE's base.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -183,6 +183,8 @@ class DdpmTraining(nn.Module):
         self.network = build_network(model)
         self.size_px = int(model["image_size"])
         self.takes_labels = "num_classes" in model
+        self.weight_cap = float(objective.get("weight_cap", 1.0))
+        self.timesteps = Timesteps(objective.get("timestep_focus"))
         self.process = DiffusionProcess.from_schedule(
             objective["schedule"],
             NUM_TIMESTEPS,
@@ -193,9 +195,10 @@ class DdpmTraining(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
         x_0 = shrink(batch.images, self.size_px)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
         output = self.network(x_t, t, labels_of(batch) if self.takes_labels else None)
-        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+        weight = velocity_weight(self.process, t, cap=self.weight_cap)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
 
 
 class NoisyClassifierTraining(nn.Module):

@@ -54,6 +54,8 @@ class Recipe(_Strict):
     seed: int = Field(ge=0)
     start_from: str | None = None
     """Name of the recipe whose finished weights training begins with; None: random weights."""
+    start_partly: bool = False
+    """Begin with those of its weights that have the name and shape of one here, the rest random."""
     data: DataRecipe
     optimizer: OptimizerRecipe
     model: dict[str, Any]
