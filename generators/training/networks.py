@@ -175,7 +175,8 @@ class DdpmTraining(nn.Module):
 
     Args:
         model: Settings of `generators.ddpm.tiny.build_network`.
-        objective: `schedule` and `prediction`; `weight_cap` and `timestep_focus` as for GLIDE's base.
+        objective: `schedule` and `prediction`; `weight_cap` and `timestep_focus` as in
+            `GlideBaseTraining`.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
