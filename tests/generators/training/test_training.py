@@ -20,9 +20,10 @@ from evalkit.registry import load
 from generators.training import loop
 from generators.training.checkpoint import export_weights
 from generators.training.data import TrainingSet, draw_batch
-from generators.training.loop import WEIGHTS, Progress, learning_rate, train
+from generators.training.loop import WEIGHTS, Progress, begin_with, learning_rate, train
 from generators.training.networks import NETWORKS, Timesteps, random_crops, shrink
 from generators.training.recipe import Recipe, list_recipes, load_recipe
+from generators.zoo import zoo_weights
 
 STEPS = 6
 
@@ -201,6 +202,20 @@ def test_weights_to_begin_with_must_be_wanted_and_fit(data: TrainingSet, tmp_pat
         train(tiny("clip-tiny"), data, tmp_path / "other", cpu=True, start=weights)
     with pytest.raises(WeightsError, match="missing"):
         train(tiny("glide-tiny-base"), data, tmp_path / "up", cpu=True, start=weights)
+    with pytest.raises(WeightsError, match="shares no weights"):
+        train(tiny("ddpm-tiny"), data, tmp_path / "ddpm", cpu=True, start=weights)
+
+
+def test_a_network_begins_with_what_it_shares_with_another(tmp_path: Path) -> None:
+    recipe = load_recipe("ddpm-tiny-class")
+    network = load(NETWORKS[recipe.network])(recipe.model, recipe.objective).network
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    begin_with(network, recipe, None, tmp_path)
+    glide = zoo_weights("glide-tiny-base").state_dict
+    own = {name for name in before if name not in glide}
+    assert own == {"label_emb.weight"}
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in own else glide[name])
 
 
 def test_timesteps_with_a_focus() -> None:
