@@ -21,7 +21,7 @@ from evalkit.metrics.composition import wilson_interval
 from evalkit.metrics.shape_detector import detect
 from evalkit.progress import progress_bar
 
-SCALES = ("0", "1", "2", "4", "8", "16")
+SCALES = ("0", "1", "2", "5", "10", "20")
 MEASURE = MeasureOptions(features="shapes-clip", metrics=("fd", "prdc"))
 
 

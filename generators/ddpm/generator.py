@@ -31,7 +31,7 @@ from generators.weights_io import file_sha256, load_state_dict
 from generators.zoo import zoo_weights
 
 STAGE = "base"
-TINY_STEPS = 50
+TINY_STEPS = 25
 TINY_SCALE = 1.0
 """Of classifier guidance: the plain one, until `benchmarks.classifier_guidance` says better."""
 
@@ -196,7 +196,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
         conditioning="class" if num_classes else "none",
         stages=stage(
             steps=TINY_STEPS,
-            sampler="dpm++2m",
+            sampler="ancestral",
             guidance=TINY_SCALE if classifier else None,
             num_timesteps=process.num_steps,
         ),
