@@ -102,14 +102,14 @@ MODELS: dict[str, ModelRow] = {
         summary="DDPM at tiny size, unconditional, trained on shapes",
         conditioning="none",
         size_px=16,
-        weights="to train",
+        weights="embedded",
     ),
     "ddpm:tiny-class": ModelRow(
         target="generators.ddpm.generator:load_tiny",
         summary="the same told the shape, with a noisy classifier for guidance",
         conditioning="class",
         size_px=16,
-        weights="to train",
+        weights="embedded",
     ),
     "ddpm:cifar10": ModelRow(
         target="generators.ddpm.generator:load_released",
