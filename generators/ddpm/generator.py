@@ -32,8 +32,8 @@ from generators.zoo import zoo_weights
 
 STAGE = "base"
 TINY_STEPS = 25
-TINY_SCALE = 1.0
-"""Of classifier guidance: the plain one, until `benchmarks.classifier_guidance` says better."""
+TINY_SCALE = 5.0
+"""Of classifier guidance: the smallest distance of those that `benchmarks.classifier_guidance` tries."""
 
 
 class DDPMGenerator:
