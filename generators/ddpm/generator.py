@@ -33,7 +33,7 @@ from generators.zoo import zoo_weights
 STAGE = "base"
 TINY_STEPS = 25
 TINY_SCALE = 5.0
-"""Of classifier guidance: the smallest distance of those that `benchmarks.classifier_guidance` tries."""
+"""Of classifier guidance: the smallest distance in the table of `benchmarks.classifier_guidance`."""
 
 
 class DDPMGenerator:
