@@ -141,7 +141,7 @@ def print_table(rows: Sequence[Row]) -> None:
             low, high = found.interval.low, found.interval.high
             cells = [
                 f"{found.value:+.4f} [{low:+.4f}, {high:+.4f}]",
-                f"{found.details['p_value']:.3f}",
+                f"{found.details['p_value']:.2g}",
             ]
         print(f"| {sampler} | {steps} | {row.fd.value:.4f} | {cells[0]} | {cells[1]} |")
     for sampler in STEPS:
@@ -159,8 +159,14 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         alt.Chart(alt.Data(values=values), width=520, height=300)
         .mark_line(point=True)
         .encode(
-            x=alt.X("steps:Q", scale=alt.Scale(type="log"), title="evaluations of the network"),
-            y=alt.Y("FD:Q", scale=alt.Scale(type="log"), title="FD (shapes-clip, 16 px)"),
+            x=alt.X(
+                "steps:Q",
+                scale=alt.Scale(type="log", nice=False),
+                title="evaluations of the network",
+            ),
+            y=alt.Y(
+                "FD:Q", scale=alt.Scale(type="log", nice=False), title="FD (shapes-clip, 16 px)"
+            ),
             color=alt.Color("sampler:N", title=None),
         )
     )
