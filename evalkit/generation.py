@@ -96,7 +96,7 @@ class PreparedRun:
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
     """Resolve everything that decides the images, and open their folder.
 
-    What is missing is told first: torch is imported after the model's files and the data are there.
+    What is missing of the model's files is told before torch is imported.
 
     Raises:
         ConfigError: An option that the model or the data set can't serve.
@@ -109,8 +109,6 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
     load("generators.catalog:require_model")(options.model, options.weights)
-    with progress(f"Opening {options.data}") as report:
-        dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
     generator = load("generators.catalog:load_generator")(
         options.model,
         device=options.device,
@@ -128,6 +126,8 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     generator = load("evalkit.reranking:reranked")(
         generator, rerank=options.rerank, candidates=options.candidates, device=options.device
     )
+    with progress(f"Opening {options.data}") as report:
+        dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
     dataset, wanted = select_requests(generator.spec, dataset, options.n, options.seed)
     config = _config(options, generator.spec, settings, dataset, wanted)
     config |= load("evalkit.reranking:reranking")(generator)

@@ -130,7 +130,6 @@ def test_help_and_list_start_light(argv: list[str]) -> None:
     [
         ["evalkit", "fid", "--model", "glide", "--coco", "--device", "cpu"],
         ["evalkit", "generate", "--model", "glide", "--coco", "--device", "cpu"],
-        ["evalkit", "generate", "--model", "glide:tiny", "--coco", "--device", "cpu"],
     ],
 )
 def test_what_is_missing_is_told_without_torch(
