@@ -243,8 +243,9 @@ def write_weights(path: Path) -> Path:
 
     from evalkit.features.inception import InceptionNetwork
 
-    torch.manual_seed(0)
-    torch.save(InceptionNetwork().state_dict(), path)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        torch.save(InceptionNetwork().state_dict(), path)
     return path
 
 

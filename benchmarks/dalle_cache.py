@@ -51,8 +51,9 @@ def main() -> None:
 def random_network(grid_size: int) -> DalleTransformer:
     """dalle:tiny's transformer over a grid of another size, with random weights."""
     config = DalleConfig.from_flat(load_recipe("dalle-tiny-transformer").model)
-    torch.manual_seed(0)
-    return DalleTransformer(replace(config, grid_size=grid_size)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return DalleTransformer(replace(config, grid_size=grid_size)).eval()
 
 
 def seconds(network: DalleTransformer, text: torch.Tensor, *, cached: bool) -> float:

@@ -141,13 +141,18 @@ def print_table(rows: Sequence[Row]) -> None:
             low, high = found.interval.low, found.interval.high
             cells = [
                 f"{found.value:+.4f} [{low:+.4f}, {high:+.4f}]",
-                f"{found.details['p_value']:.2g}",
+                shown_p(found.details["p_value"]),
             ]
         print(f"| {sampler} | {steps} | {row.fd.value:.4f} | {cells[0]} | {cells[1]} |")
     for sampler in STEPS:
         enough = enough_steps(rows, sampler)
         said = f"from {enough} steps on" if enough else "at no number of steps tried"
         print(f"{sampler}: can't be told from 250 ancestral steps {said}")
+
+
+def shown_p(p: float) -> str:
+    """A p-value to three places."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

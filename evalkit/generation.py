@@ -96,8 +96,6 @@ class PreparedRun:
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
     """Resolve everything that decides the images, and open their folder.
 
-    What is missing of the model's files is told before torch is imported.
-
     Raises:
         ConfigError: An option that the model or the data set can't serve.
         MissingWeightsError: The model's weights are not to be had.
@@ -108,7 +106,6 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         raise ConfigError(f"--batch-size wants at least 1, got {options.batch_size}")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
-    load("generators.catalog:require_model")(options.model, options.weights)
     generator = load("generators.catalog:load_generator")(
         options.model,
         device=options.device,

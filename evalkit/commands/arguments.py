@@ -67,12 +67,14 @@ def emulates_bf16() -> bool:
     """Whether this machine's CPU has no bfloat16 arithmetic."""
     import torch
 
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return True
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _may_have_gpu() -> bool:
-    """False on a Linux without the device files of NVIDIA's, AMD's and Microsoft's drivers."""
+    """False on a Linux without device files of NVIDIA's, Jetson's, AMD's or WSL's drivers."""
     return sys.platform != "linux" or any(Path("/dev", file).exists() for file in _GPU_FILES)
 
 
-_GPU_FILES = ("nvidiactl", "kfd", "dxg")
+_GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")

@@ -35,13 +35,15 @@ from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
 from generators.training.recipe import Recipe
-from generators.weights_io import load_state_dict
+from generators.weights_io import file_sha256, load_state_dict
 from generators.zoo import ZOO
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
 WEIGHTS = "weights.safetensors"
 """What a finished run leaves in its folder."""
+START = "start.json"
+"""What a run that began with other weights writes down of them."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,9 @@ def train(
     network: nn.Module = trainee.get_submodule("network")
     checkpoint = out / "checkpoint.safetensors"
     if not checkpoint.exists():
-        begin_with(network, recipe, start, out)
+        began = begin_with(network, recipe, start, out)
+        if began is not None and accelerator.is_main_process:
+            write_atomically(out / START, json.dumps(began, indent=2).encode())
     trainee.to(accelerator.device).to(memory_format=torch.channels_last)
     ema = MovingAverage(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(
@@ -156,12 +160,17 @@ def train(
     weights = out / WEIGHTS
     if accelerator.is_main_process:
         exported: Callable[[nn.Module], nn.Module] = getattr(trainee, "exported", lambda n: n)
-        export_weights(weights, exported(ema.network), _metadata(recipe_dict, trainee))
+        export_weights(weights, exported(ema.network), _metadata(recipe_dict, trainee, out))
     return weights
 
 
-def begin_with(network: nn.Module, recipe: Recipe, start: Path | None, out: Path) -> None:
+def begin_with(
+    network: nn.Module, recipe: Recipe, start: Path | None, out: Path
+) -> dict[str, Any] | None:
     """Load the weights that a recipe begins with, if it begins with any.
+
+    Returns:
+        Which file it was, its hash, and the names of the weights that stayed random.
 
     Raises:
         MissingWeightsError: They aren't there.
@@ -171,11 +180,9 @@ def begin_with(network: nn.Module, recipe: Recipe, start: Path | None, out: Path
     if recipe.start_from is None:
         if start is not None:
             raise ConfigError(f"{recipe.name} begins with random weights, so it takes no --start")
-        return
-    beside, shipped = (
-        out.parent / recipe.start_from / WEIGHTS,
-        ZOO / f"{recipe.start_from}.safetensors",
-    )
+        return None
+    beside = out.parent / recipe.start_from / WEIGHTS
+    shipped = ZOO / f"{recipe.start_from}.safetensors"
     path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
     if not path.is_file():
         raise MissingWeightsError(
@@ -183,19 +190,23 @@ def begin_with(network: nn.Module, recipe: Recipe, start: Path | None, out: Path
             f"there. Train it first (evalkit train {recipe.start_from}) or give --start FILE"
         )
     weights = {name: tensor.float() for name, tensor in load_state_dict(path).items()}
-    own = network.state_dict()
+    own, random = network.state_dict(), []
     if recipe.start_partly:
         shared = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
         if not shared:
             raise WeightsError(f"{recipe.name} shares no weights with {path.name}")
+        random = sorted(own.keys() - shared.keys())
         weights = own | shared
     check_state_dict(own, weights, path.name)
     network.load_state_dict(weights)
+    return {"file": path.name, "sha256": file_sha256(path), "random": random}
 
 
-def _metadata(recipe: Mapping[str, Any], trainee: nn.Module) -> dict[str, str]:
-    """The recipe, and the hashes of the frozen networks that the trainee learned beside."""
+def _metadata(recipe: Mapping[str, Any], trainee: nn.Module, out: Path) -> dict[str, str]:
+    """The recipe, what it began with, and the hashes of the frozen networks it learned beside."""
     metadata = {"recipe": json.dumps(recipe)}
+    if (out / START).is_file():
+        metadata["began_with"] = (out / START).read_text("utf-8")
     if trained_with := getattr(trainee, "trained_with", None):
         metadata["trained_with"] = json.dumps(trained_with)
     return metadata

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from evalkit.datasets.shapes_scene import SHAPES
+from evalkit.metrics.shape_detector import detect
 from generators.base import Request, resolve_settings
 from generators.catalog import MODELS, load_generator
 from generators.training.recipe import list_recipes, load_recipe
@@ -41,6 +43,20 @@ def test_every_shipped_network_came_of_a_recipe_and_has_a_card(name: str) -> Non
     assert (recipe.network, recipe.model) == (known.network, known.model)
     assert recipe.data.split == "train"
     assert f"`{name}`" in (ZOO / "README.md").read_text("utf-8")
+
+
+def test_classes_that_are_asked_for_are_drawn() -> None:
+    """Random weights or ignored labels would give none, or as many for the next class."""
+    model = load_generator("ddpm:tiny-class")
+    labels = [index % len(SHAPES) for index in range(21)]
+    requests = [Request(label=label, seed=seed) for seed, label in enumerate(labels)]
+    made = model.generate(requests, model.spec.default_settings())
+    seen = [[found.shape for found in detect(sample.image)] for sample in made]
+    right = sum(shapes == [SHAPES[label]] for shapes, label in zip(seen, labels, strict=True))
+    next_class = [SHAPES[(label + 1) % len(SHAPES)] for label in labels]
+    wrong = sum(shapes == [shape] for shapes, shape in zip(seen, next_class, strict=True))
+    assert right >= 8
+    assert wrong <= 3
 
 
 def test_the_zoo_stays_small() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from evalkit.commands.train import shapes_training_set
@@ -95,7 +96,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
     with pytest.raises(Killed):
         train(recipe, data, tmp_path / "cut", cpu=True, report=die)
-    resumed = load_file(train(recipe, data, tmp_path / "cut", cpu=True))
+    path = train(recipe, data, tmp_path / "cut", cpu=True)
+    resumed = load_file(path)
+    with safe_open(path, framework="pt") as handle:
+        assert ("began_with" in handle.metadata()) == (recipe.start_from is not None)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
@@ -210,10 +214,13 @@ def test_a_network_begins_with_what_it_shares_with_another(tmp_path: Path) -> No
     recipe = load_recipe("ddpm-tiny-class")
     network = load(NETWORKS[recipe.network])(recipe.model, recipe.objective).network
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    begin_with(network, recipe, None, tmp_path)
+    began = begin_with(network, recipe, None, tmp_path)
     glide = zoo_weights("glide-tiny-base").state_dict
     own = {name for name in before if name not in glide}
     assert own == {"label_emb.weight"}
+    assert began is not None
+    assert (began["file"], began["random"]) == ("glide-tiny-base.safetensors", sorted(own))
+    assert began["sha256"] == zoo_weights("glide-tiny-base").sha256
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name] if name in own else glide[name])
 
@@ -262,8 +269,6 @@ def test_a_damaged_checkpoint_is_refused(data: TrainingSet, tmp_path: Path) -> N
 
 
 def test_the_weights_say_how_they_were_made(data: TrainingSet, tmp_path: Path) -> None:
-    from safetensors import safe_open
-
     recipe = tiny("clip-tiny")
     with safe_open(train(recipe, data, tmp_path, cpu=True), framework="pt") as handle:
         assert Recipe(**json.loads(handle.metadata()["recipe"])) == recipe
