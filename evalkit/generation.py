@@ -198,6 +198,7 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
     settings = config["settings"]
     return {
         "model": config["model"],
+        "conditioning": config["conditioning"],
         "weights": config["weights"],
         "weights_sha256": config["weights_sha256"],
         "training_data": config["training_data"],

@@ -21,9 +21,9 @@ INCEPTION_2015_PREFIX = "6726825d"
 OTHER_WEIGHTS = "weights not the 2015 ones"
 
 PROTOCOL_KEYS = (
-    "model", "training_relation", "reranked", "sampler", "steps", "guidance", "seed", "dataset",
-    "split", "captions", "reference", "num_reference", "crop", "filter", "size_px", "simulated",
-    "created", "command",
+    "model", "conditioning", "training_relation", "reranked", "sampler", "steps", "guidance",
+    "seed", "dataset", "split", "captions", "reference", "num_reference", "crop", "filter",
+    "size_px", "simulated", "created", "command",
     "extractor",  # its name alone, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
 """Keys of a fingerprint that the report turns into words."""
@@ -271,7 +271,12 @@ def _captions(fingerprint: Mapping[str, Any]) -> str:
     place = f"{dataset or ''} ({split})".strip() if split else str(dataset or "")
     if captions is None:
         return f"captions of {place}" if place else ""
-    return f"{_plain(captions)} captions" + (f" of {place}" if place else "")
+    asked = {
+        "class": "classes, as often as they are in",
+        "none": "requests without a caption, beside",
+    }
+    words = asked.get(str(fingerprint.get("conditioning")), "captions of")
+    return f"{_plain(captions)} {words} {place}" if place else f"{_plain(captions)} captions"
 
 
 def _compared(fingerprint: Mapping[str, Any]) -> str:

@@ -83,6 +83,19 @@ def test_the_protocol_in_a_sentence() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("conditioning", "asked"),
+    [
+        ("text", "42 captions of shapes"),
+        ("class", "42 classes, as often as they are in shapes"),
+        ("none", "42 requests without a caption, beside shapes"),
+    ],
+)
+def test_the_protocol_says_what_a_model_was_asked_with(conditioning: str, asked: str) -> None:
+    known = {"model": "m", "dataset": "shapes", "captions": 42, "conditioning": conditioning}
+    assert wording.protocol_sentence(known) == f"Images by m for {asked}."
+
+
 def test_the_protocol_says_only_what_is_known() -> None:
     assert wording.protocol_sentence({}) == ""
     assert wording.protocol_sentence({"model": "m", "steps": 25}) == "Images by m, 25 steps."
