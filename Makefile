@@ -46,7 +46,8 @@ bench-drawbench: setup
 	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
 	$(BIN)/python -m benchmarks.looks_drawbench
 
-# Alone on the machine; a quarter of an hour on two cores. BENCH="--images 50 --repeats 1" for a try.
+# Alone on the machine; an hour on two cores of 2 GHz, most of it in the three commands that are compared.
+# BENCH="--images 50 --repeats 1" for a try.
 bench-metrics: setup
 	$(BIN)/python -m benchmarks.bench_metrics $(BENCH)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from evalkit.errors import WeightsError
 from evalkit.results import write_atomically
+from generators.quantised import SCALE, quantise
 from generators.training.ema import MovingAverage
 
 
@@ -77,13 +78,18 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
     return meta["step"], meta["seconds"]
 
 
-def export_weights(path: Path, network: nn.Module, metadata: dict[str, str]) -> None:
-    """Write a network as fp16 safetensors: what the zoo ships."""
-    half = {
-        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in network.state_dict().items()
+def export_weights(
+    path: Path, network: nn.Module, metadata: dict[str, str], *, stored_as: str = "fp16"
+) -> None:
+    """Write a network as safetensors, what the zoo ships: `fp16`, or `int8` where that is named."""
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    if stored_as == "int8":
+        state = quantise(state)
+    stored = {
+        name: (value.half() if value.is_floating_point() and not name.endswith(SCALE) else value)
+        for name, value in state.items()
     }
-    write_atomically(path, save(half, metadata))
+    write_atomically(path, save({k: v.contiguous() for k, v in stored.items()}, metadata))
     os.chmod(path, 0o644)  # noqa: PTH101
 
 

@@ -1,7 +1,7 @@
 """The training loop: one for all networks, on one process or several (through accelerate).
 
 A run folder of training holds `recipe.json`, `checkpoint.safetensors`, `log.jsonl` and, when it is
-done, `weights.safetensors` (the moving average, fp16).
+done, `weights.safetensors` (the moving average, as fp16 or int8).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
 from generators.training.recipe import Recipe
-from generators.weights_io import file_sha256, load_state_dict
-from generators.zoo import ZOO
+from generators.weights_io import file_sha256
+from generators.zoo import ZOO, trained_state
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
@@ -160,7 +160,12 @@ def train(
     weights = out / WEIGHTS
     if accelerator.is_main_process:
         exported: Callable[[nn.Module], nn.Module] = getattr(trainee, "exported", lambda n: n)
-        export_weights(weights, exported(ema.network), _metadata(recipe_dict, trainee, out))
+        export_weights(
+            weights,
+            exported(ema.network),
+            _metadata(recipe_dict, trainee, out),
+            stored_as=recipe.stored_as,
+        )
     return weights
 
 
@@ -189,7 +194,7 @@ def begin_with(
             f"{recipe.name} begins with the weights of {recipe.start_from}, and {path} is not "
             f"there. Train it first (evalkit train {recipe.start_from}) or give --start FILE"
         )
-    weights = {name: tensor.float() for name, tensor in load_state_dict(path).items()}
+    weights = trained_state(path)
     own, random = network.state_dict(), []
     if recipe.start_partly:
         shared = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}

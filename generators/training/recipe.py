@@ -56,6 +56,8 @@ class Recipe(_Strict):
     """Name of the recipe whose finished weights training begins with; None: random weights."""
     start_partly: bool = False
     """Begin with those of its weights that have the name and shape of one here, the rest random."""
+    stored_as: Literal["fp16", "int8"] = "fp16"
+    """How the finished weights are written; `int8` is half the size (`generators.quantised`)."""
     data: DataRecipe
     optimizer: OptimizerRecipe
     model: dict[str, Any]

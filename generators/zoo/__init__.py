@@ -1,6 +1,7 @@
 """The tiny trained models that ship with evalkit, and the vocabulary that they share.
 
-Each network is a file of fp16 safetensors whose metadata holds the recipe that made it; the cards
+Each network is a file of safetensors (fp16, or int8 with scales: `generators.quantised`) whose
+metadata holds the recipe that made it; the cards
 beside them say on which data, for how long and with which scores.
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from evalkit.errors import MissingWeightsError, WeightsError
 from generators.glide.tokenizer import BytePairTokenizer
+from generators.quantised import dequantise
 from generators.training.recipe import Recipe
 from generators.weights_io import file_sha256, load_state_dict
 
@@ -58,7 +60,7 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
             f"{name} does not ship: make it with `evalkit train {name}`, then pass "
             f"--weights {name}=runs/train/{name}/weights.safetensors"
         )
-    state = {key: tensor.float() for key, tensor in load_state_dict(file).items()}
+    state = trained_state(file)
     with safe_open(file, framework="pt") as handle:
         metadata = handle.metadata() or {}
     if "recipe" not in metadata:
@@ -69,6 +71,11 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
         file_sha256(file),
         json.loads(metadata.get("trained_with", "{}")),
     )
+
+
+def trained_state(file: Path) -> dict[str, Tensor]:
+    """Weights that `evalkit train` wrote, in float32."""
+    return {name: tensor.float() for name, tensor in dequantise(load_state_dict(file)).items()}
 
 
 def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]) -> None:
