@@ -13,12 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import ConfigError
-from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss
+from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import text_ids
+from generators.pixels import from_uint8
 from generators.released import check_state_dict
-from generators.training.data import Batch
+from generators.training.data import Batch, TrainingSet
 from generators.zoo import ZooWeights, tiny_tokenizer, zoo_weights
+
+SPREAD_IMAGES = 128
+"""Training images that the codes are first spread over."""
 
 
 class DVAETraining(nn.Module):
@@ -27,7 +31,9 @@ class DVAETraining(nn.Module):
     Args:
         model: Settings of `DVAEConfig`.
         objective: `tau_end` and `tau_steps`: the temperature falls from 1 to it over so many steps,
-            on half a cosine; `kl_weight` and `kl_steps`: beta rises from 0 to it likewise.
+            on half a cosine; `kl_weight` and `kl_steps`: beta rises from 0 to it likewise;
+            `usage_weight` and `logit_deviation`, by default 0: what keeps a short training from
+            using few codes (see `usage_gap` and `spread_codes`).
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -37,6 +43,14 @@ class DVAETraining(nn.Module):
         self.tau_steps = int(objective["tau_steps"])
         self.kl_weight = float(objective["kl_weight"])
         self.kl_steps = int(objective["kl_steps"])
+        self.usage_weight = float(objective.get("usage_weight", 0.0))
+        self.logit_deviation = float(objective.get("logit_deviation", 0.0))
+
+    def prepare(self, data: TrainingSet) -> None:
+        """Spreads the codes over the first training images, if the recipe wants that."""
+        if self.logit_deviation:
+            first = from_uint8(torch.from_numpy(data.images[:SPREAD_IMAGES]))
+            spread_codes(self.network, (first + 1) / 2, self.logit_deviation)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch, in nats a value of the image."""
@@ -46,6 +60,7 @@ class DVAETraining(nn.Module):
             tau=cosine_decay(batch.step, start=1.0, end=self.tau_end, steps=self.tau_steps),
             kl_weight=cosine_decay(batch.step, start=0.0, end=self.kl_weight, steps=self.kl_steps),
             generator=batch.generator,
+            usage_weight=self.usage_weight,
         )
 
 

@@ -16,7 +16,9 @@ from generators.dalle.dvae import (
     kl_from_uniform,
     logit_laplace_nll,
     map_pixels,
+    spread_codes,
     unmap_pixels,
+    usage_gap,
 )
 from generators.errors import ArchitectureError
 from generators.released import load_released
@@ -149,3 +151,31 @@ def test_the_temperature_falls_and_stays():
     assert values[0] == 1
     assert values[100:] == [1 / 16] * 50
     assert all(a >= b for a, b in itertools.pairwise(values))
+
+
+def test_spreading_makes_many_codes_serve_from_the_start():
+    torch.manual_seed(0)
+    network = DVAE(DVAEConfig(n_hid=8, group_count=3, n_blk_per_group=1, vocab_size=64, n_init=8))
+    x = torch.rand(16, 3, 32, 32)
+    before = network.encoder.codes(x).unique().numel()
+    spread_codes(network, x, 4.0)
+    logits = network.encoder(x)
+    assert torch.allclose(logits.mean(dim=(0, 2, 3)), torch.zeros(64), atol=1e-3)
+    assert torch.allclose(logits.std(dim=(0, 2, 3)), torch.full((64,), 4.0), rtol=1e-3)
+    assert network.encoder.codes(x).unique().numel() > max(20, 2 * before)
+
+
+def test_the_usage_gap_is_over_the_whole_batch_and_moves_the_loss():
+    sure = 50 * torch.eye(6)[:, :, None, None]  # each image one code, each another one
+    assert usage_gap(sure).item() == pytest.approx(0, abs=1e-5)
+    assert usage_gap(sure[:3]).item() == pytest.approx(math.log(2), abs=1e-5)
+    network = DVAE(DVAEConfig(n_hid=8, group_count=2, n_blk_per_group=1, vocab_size=6, n_init=8))
+    x = torch.rand(2, 3, 8, 8)
+
+    def loss(weight: float) -> torch.Tensor:
+        seeded = torch.Generator().manual_seed(0)
+        return dvae_loss(network, x, tau=0.5, kl_weight=1.0, generator=seeded, usage_weight=weight)
+
+    gap = usage_gap(network.encoder(x))
+    assert gap > 0
+    assert torch.allclose(loss(0.7) - loss(0.0), 0.7 * gap, atol=1e-5)
