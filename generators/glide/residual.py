@@ -32,12 +32,14 @@ def from_residual(
 
 
 def residual_threshold(
-    low_res: Float[Tensor, "batch channels low_height low_width"], scale: float
+    low_res: Float[Tensor, "batch channels low_height low_width"],
+    scale: float,
+    of_image: Threshold = static_threshold,
 ) -> Threshold:
-    """Keeps the *image* of a predicted residual in [-1, 1]."""
+    """Keeps the *image* of a predicted residual in [-1, 1], clipped or by another threshold."""
 
     def threshold(residual: Tensor) -> Tensor:
-        image = static_threshold(from_residual(residual, low_res, scale))
+        image = of_image(from_residual(residual, low_res, scale))
         return to_residual(image, low_res, scale)
 
     return threshold

@@ -33,6 +33,8 @@ class Stage:
 
     network: Any
     process: DiffusionProcess
+    residual_scale: float | None = None
+    """Of an upsampler that makes only what the enlarged image lacks."""
 
 
 class ImagenGenerator:
@@ -69,7 +71,13 @@ class ImagenGenerator:
             else:
                 level = float(settings[name].options["aug_level"])
                 images = sample_upsampler(
-                    stage.network, images, read.states, noise, aug_level=level, **common
+                    stage.network,
+                    images,
+                    read.states,
+                    noise,
+                    aug_level=level,
+                    residual_scale=stage.residual_scale,
+                    **common,
                 )
         assert images is not None
         pixels = to_uint8(images).cpu().numpy()
@@ -142,6 +150,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGene
         stage: Stage(
             part.network.to(device).to(memory_format=torch.channels_last).eval(),
             process_of(part.recipe),
+            part.recipe.objective.get("residual_scale"),
         )
         for stage, part in loaded.items()
     }

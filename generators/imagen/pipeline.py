@@ -14,6 +14,7 @@ from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import process_for, sample
 from generators.diffusion.thresholding import Threshold
 from generators.glide.model import TextStates
+from generators.glide.residual import from_residual, residual_threshold
 from generators.imagen.augmentation import augmented
 from generators.imagen.model import ImagenBase, ImagenUpsampler
 
@@ -65,6 +66,7 @@ def sample_upsampler(
     sampler: str,
     threshold: Threshold,
     aug_level: float,
+    residual_scale: float | None = None,
 ) -> Float[Tensor, "batch 3 size size"]:
     """Enlarges images.
 
@@ -79,6 +81,7 @@ def sample_upsampler(
         sampler: Name of the sampler.
         threshold: Keeps the predicted images in range.
         aug_level: Of the noise on the low-resolution images, in [0, 1].
+        residual_scale: Of a network that makes only what the enlarged image lacks.
 
     Returns:
         Images in [-1, 1], not yet rounded.
@@ -87,7 +90,10 @@ def sample_upsampler(
     text = _text(network, states, guided=guided)
     level = torch.full((len(states),), aug_level, device=states.device)
     disturbance = draw_noise(generators, low_res.shape[1:], states.device)
-    seen = augmented(low_res.clamp(-1, 1), level, disturbance)
+    low_res = low_res.clamp(-1, 1)
+    seen = augmented(low_res, level, disturbance)
+    if residual_scale is not None:
+        threshold = residual_threshold(low_res, residual_scale, threshold)
     if guided:
         seen, level = torch.cat([seen, seen]), torch.cat([level, level])
     model = _guided(
@@ -95,7 +101,8 @@ def sample_upsampler(
     )
     x_T = draw_noise(generators, (3, *[network.config.image_size] * 2), states.device)
     spaced = process_for(process, sampler, steps)
-    return sample(sampler, model, x_T, spaced, generators, threshold=threshold)
+    made = sample(sampler, model, x_T, spaced, generators, threshold=threshold)
+    return made if residual_scale is None else from_residual(made, low_res, residual_scale)
 
 
 def _text(network: ImagenBase | ImagenUpsampler, states: Tensor, *, guided: bool) -> TextStates:

@@ -13,6 +13,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from generators.diffusion.losses import simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.glide.residual import to_residual
 from generators.imagen.augmentation import augmented
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
 from generators.imagen.text import (
@@ -130,7 +131,9 @@ class ImagenUpsamplerTraining(_ImagenTraining):
     Args:
         model: Settings of `ImagenConfig.upsampler_from_flat`.
         objective: As for the base; and `low_res_px`, the edge of the whole low-resolution image,
-            `crop_px`, the edge of the crops.
+            `crop_px`, the edge of the crops; `residual_scale`, where the network is to make only
+            what the enlarged image lacks (see `generators.glide.residual`). The residual is of the
+            image without the augmentation's noise, which the sampler knows as well.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -139,6 +142,7 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         self.size_px = self.network.config.image_size
         self.factor = self.size_px // int(objective["low_res_px"])
         self.crop_px = int(objective["crop_px"])
+        self.residual_scale = objective.get("residual_scale")
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
@@ -148,6 +152,8 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         level = torch.rand(len(x_0), generator=batch.generator).to(x_0)
         disturbance = torch.randn(low_res.shape, generator=batch.generator).to(x_0)
         text = self.read(batch)
+        if self.residual_scale is not None:
+            x_0 = to_residual(x_0, low_res, self.residual_scale)
         x_t, t, noise = noised(self.process, x_0, batch.generator)
         seen = augmented(low_res, level, disturbance)
         output = self.network(x_t, t, text, low_res=seen, aug_level=level)

@@ -99,12 +99,13 @@ def test_the_published_size_is_an_architecture_only() -> None:
 
 
 def quick(name: str, text_encoder: Path | None = None) -> Recipe:
-    """A shipped recipe, one step of two images."""
+    """A shipped recipe, one step of two images, from random weights."""
     recipe = load_recipe(name, steps=1)
     optimizer = recipe.optimizer.model_copy(update={"batch_size": 2, "precision": "no"})
     beside = {} if text_encoder is None else {"text_encoder": str(text_encoder)}
     objective = {**recipe.objective, **beside}
-    return recipe.model_copy(update={"optimizer": optimizer, "objective": objective})
+    changed = {"optimizer": optimizer, "objective": objective}
+    return recipe.model_copy(update={**changed, "start_from": None, "start_partly": False})
 
 
 def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Path) -> None:

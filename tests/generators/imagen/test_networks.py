@@ -17,7 +17,7 @@ from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import PAPER_BASE, PAPER_SR1, PAPER_SR2
 from generators.nn.attention import CrossAttentionBlock
 from generators.nn.efficient_unet import SKIP_SCALE, EfficientUNetConfig, ResNetBlock
-from generators.nn.unet import UNetConfig
+from generators.nn.unet import UNetConfig, enlarge
 
 TEXT_WIDTH = 32
 BASE = ImagenConfig(
@@ -244,6 +244,16 @@ def test_thresholds_and_levels_matter(base, upsampler, states):
         changed = make(network, states, threshold=dynamic)
         assert not torch.allclose(make(network, states), changed, atol=1e-3)
     assert not torch.allclose(make(upsampler, states), make(upsampler, states, aug_level=0.6))
+
+
+def test_a_residual_is_added_to_the_image_without_the_augmentation(upsampler, states):
+    """A scale of 1000 leaves the enlarged image, whatever the network says; level 1 hides it."""
+    low_res = torch.linspace(-1, 1, 8).expand(len(states), 3, 8, 8)
+    for threshold in (static_threshold, threshold_for("dynamic", 0.995)):
+        image = make(upsampler, states, residual_scale=1e3, aug_level=1.0, threshold=threshold)
+        torch.testing.assert_close(image, enlarge(low_res, image), atol=0.05, rtol=0)
+    plain = make(upsampler, states, aug_level=1.0)
+    assert (plain - enlarge(low_res, plain)).abs().max() > 0.2
 
 
 def test_thresholds_by_name():
