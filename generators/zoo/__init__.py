@@ -1,8 +1,8 @@
 """The tiny trained models that ship with evalkit, and the vocabulary that they share.
 
 Each network is a file of safetensors (fp16, or int8 with scales: `generators.quantised`) whose
-metadata holds the recipe that made it; the cards
-beside them say on which data, for how long and with which scores.
+metadata holds the recipe that made it; the cards beside them say on which data, for how long and
+with which scores.
 """
 
 from __future__ import annotations
