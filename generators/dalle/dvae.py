@@ -297,7 +297,8 @@ def usage_gap(logits: Float[Tensor, "batch vocab rows columns"]) -> Float[Tensor
     1.3863
     """
     mean = F.softmax(logits.float(), dim=1).mean(dim=(0, 2, 3))
-    return torch.special.xlogy(mean, mean).sum() + math.log(logits.shape[1])
+    log_mean = mean.clamp(min=torch.finfo(torch.float32).tiny).log()  # a gradient at 0, too
+    return (mean * log_mean).sum() + math.log(logits.shape[1])
 
 
 @torch.no_grad()
@@ -319,7 +320,8 @@ def spread_codes(
     embed = network.decoder.blocks[0]
     assert isinstance(output, Conv2d)
     assert isinstance(embed, Conv2d)
-    scale = deviation / logits.std(dim=(0, 2, 3)).clamp(min=1e-6)
+    spread = logits.std(dim=(0, 2, 3))
+    scale = deviation / spread.clamp(min=1e-2 * float(spread.mean()))
     output.w.mul_(scale[:, None, None, None])
     output.b.sub_(logits.mean(dim=(0, 2, 3))).mul_(scale)
     embed.w.mul_(math.sqrt(network.config.vocab_size))

@@ -169,6 +169,10 @@ def test_the_usage_gap_is_over_the_whole_batch_and_moves_the_loss():
     sure = 50 * torch.eye(6)[:, :, None, None]  # each image one code, each another one
     assert usage_gap(sure).item() == pytest.approx(0, abs=1e-5)
     assert usage_gap(sure[:3]).item() == pytest.approx(math.log(2), abs=1e-5)
+    never = (1e4 * sure[:3]).requires_grad_()  # three codes have a share of exactly 0
+    usage_gap(never).backward()
+    assert never.grad is not None
+    assert bool(never.grad.isfinite().all())
     network = DVAE(DVAEConfig(n_hid=8, group_count=2, n_blk_per_group=1, vocab_size=6, n_init=8))
     x = torch.rand(2, 3, 8, 8)
 
