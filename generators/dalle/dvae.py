@@ -286,7 +286,7 @@ def kl_from_uniform(
 def usage_gap(logits: Float[Tensor, "batch vocab rows columns"]) -> Float[Tensor, ""]:
     """KL(mean of q over images and places || uniform), in nats: 0 if all codes serve alike.
 
-    The paper has no such term. A few hundred small steps end with three codes for everything
+    The paper has no such term. A few hundred small steps end with a handful of codes for all
     without it, since each step moves the logits of a code everywhere at once; Yu et al. 2023
     (MAGVIT-2, section 3.1) reward the entropy of the mean code likewise.
 
