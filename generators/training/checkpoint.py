@@ -20,6 +20,7 @@ from evalkit.errors import WeightsError
 from evalkit.results import write_atomically
 from generators.quantised import SCALE, quantise
 from generators.training.ema import MovingAverage
+from generators.training.recipe import StoredAs
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
 
 
 def export_weights(
-    path: Path, network: nn.Module, metadata: dict[str, str], *, stored_as: str = "fp16"
+    path: Path, network: nn.Module, metadata: dict[str, str], *, stored_as: StoredAs = "fp16"
 ) -> None:
     """Write a network as safetensors, what the zoo ships: `fp16`, or `int8` where that is named."""
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}

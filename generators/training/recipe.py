@@ -12,6 +12,7 @@ from evalkit.errors import ConfigError
 from evalkit.registry import unknown
 
 RECIPES = Path(__file__).parent / "recipes"
+StoredAs = Literal["fp16", "int8"]
 
 
 class _Strict(BaseModel):
@@ -56,7 +57,7 @@ class Recipe(_Strict):
     """Name of the recipe whose finished weights training begins with; None: random weights."""
     start_partly: bool = False
     """Begin with those of its weights that have the name and shape of one here, the rest random."""
-    stored_as: Literal["fp16", "int8"] = "fp16"
+    stored_as: StoredAs = "fp16"
     """How the finished weights are written; `int8` is half the size (`generators.quantised`)."""
     data: DataRecipe
     optimizer: OptimizerRecipe

@@ -116,6 +116,9 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
         weights[name] = train(quick(name, text), data, tmp_path / name, cpu=True)
     generator = load_generator("imagen:tiny", weights=weights)
     assert generator.spec.training_data == ("shapes",)
+    assert isinstance(generator, ImagenGenerator)
+    scales = {name: stage.residual_scale for name, stage in generator.stages.items()}
+    assert scales == {"base": None, "sr1": 3.0, "sr2": 3.0}
     settings = resolve_settings(generator.spec, steps="base=1,sr1=1,sr2=1")
     image = generator.generate(ASKED[:1], settings)[0].image
     assert image is not None

@@ -12,19 +12,22 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from evalkit.commands.train import shapes_training_set
 from evalkit.datasets.shapes import render
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.registry import load
+from generators.dalle.training import DVAETraining
+from generators.quantised import quantise
 from generators.training import loop
 from generators.training.checkpoint import export_weights
-from generators.training.data import TrainingSet, draw_batch
-from generators.training.loop import WEIGHTS, Progress, begin_with, learning_rate, train
+from generators.training.data import Batch, TrainingSet, draw_batch
+from generators.training.imagen import ImagenUpsamplerTraining
+from generators.training.loop import Progress, begin_with, learning_rate, train
 from generators.training.networks import NETWORKS, Timesteps, random_crops, shrink
 from generators.training.recipe import Recipe, list_recipes, load_recipe
-from generators.zoo import zoo_weights
+from generators.zoo import trained_state, zoo_weights
 
 STEPS = 6
 
@@ -191,13 +194,15 @@ def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: 
     second = tiny("glide-tiny-base", learning_rate=1e-12).model_copy(update={"stored_as": "fp16"})
     with pytest.raises(MissingWeightsError, match="evalkit train glide-tiny-base-first"):
         train(second, data, tmp_path / second.name, cpu=True)
-    before = load_file(train(first, data, tmp_path / first.name, cpu=True))
-    found = load_file(train(second, data, tmp_path / second.name, cpu=True))
-    given = load_file(
-        train(second, data, tmp_path / "a" / "b", cpu=True, start=tmp_path / first.name / WEIGHTS)
-    )
-    for after in (found, given):
-        assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+    start = train(first, data, tmp_path / first.name, cpu=True)
+    found = train(second, data, tmp_path / second.name, cpu=True)
+    given = train(second, data, tmp_path / "a" / "b", cpu=True, start=start)
+    small = tmp_path / "small.safetensors"
+    save_file(quantise(load_file(start)), small)
+    from_small = train(second, data, tmp_path / "c" / "d", cpu=True, start=small)
+    for before, after in ((start, found), (start, given), (small, from_small)):
+        known, made = trained_state(before), load_file(after)
+        assert all(torch.allclose(known[k].half(), made[k], atol=1e-6) for k in known)
 
 
 def test_weights_to_begin_with_must_be_wanted_and_fit(data: TrainingSet, tmp_path: Path) -> None:
@@ -246,6 +251,47 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert max(rates) == pytest.approx(peak)
     assert rates[0] < 0.02 * peak
     assert rates[-1] < 1e-4 * peak
+
+
+def test_the_residual_of_an_upsampler_is_learned_from_the_clean_small_image(
+    text_encoder: Path,
+) -> None:
+    """A flat image lacks nothing, at any scale and under any noise; another one does."""
+    recipe = load_recipe("imagen-tiny-sr1")
+
+    def loss(images: torch.Tensor, scale: float | None) -> float:
+        beside = {"residual_scale": scale, "text_encoder": str(text_encoder)}
+        objective = {**recipe.objective, **beside}
+        torch.manual_seed(0)
+        trainee = ImagenUpsamplerTraining(recipe.model, objective)
+        random = torch.Generator().manual_seed(1)
+        batch = Batch(images, ["a red circle"] * 2, torch.full((2,), -1), 0, random)
+        with torch.no_grad():
+            return float(trainee(batch))
+
+    flat = torch.ones(2, 3, 64, 64)  # one of the 256 levels
+    drawn = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    assert loss(flat, 3.0) == pytest.approx(loss(flat, 300.0))
+    assert loss(drawn, 300.0) > 10 * loss(drawn, 3.0)
+    assert loss(drawn, None) != pytest.approx(loss(drawn, 3.0), rel=1e-3)
+
+
+def test_the_recipe_of_the_discrete_vae_spreads_its_codes(data: TrainingSet) -> None:
+    recipe = load_recipe("dalle-tiny-dvae")
+    batch = draw_batch(data, seed=0, step=0, batch_size=4)
+
+    def begun(**changes: float) -> tuple[int, float]:
+        torch.manual_seed(0)
+        trainee = DVAETraining(recipe.model, {**recipe.objective, **changes})
+        trainee.prepare(data)
+        batch.generator.manual_seed(3)
+        with torch.no_grad():
+            used = trainee.network.encoder.codes((batch.images + 1) / 2).unique().numel()
+            return used, float(trainee(batch))
+
+    used, loss = begun()
+    assert used > 5 * begun(logit_deviation=0.0)[0]
+    assert loss > begun(usage_weight=0.0)[1] + 0.01
 
 
 def test_crops_keep_low_resolution_pixels_whole() -> None:
