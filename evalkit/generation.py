@@ -24,7 +24,7 @@ from evalkit.datasets.classes import (
     labelled_part,
     plain_requests,
 )
-from evalkit.datasets.open import open_dataset
+from evalkit.datasets.open import open_dataset, require_dataset
 from evalkit.engine.local import generate
 from evalkit.errors import ConfigError, RunFolderError
 from evalkit.features.base import ProgressFactory, silent
@@ -96,6 +96,9 @@ class PreparedRun:
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
     """Resolve everything that decides the images, and open their folder.
 
+    What is missing is told before torch is imported; a setting that the model lacks, before the
+    data is drawn.
+
     Raises:
         ConfigError: An option that the model or the data set can't serve.
         MissingWeightsError: The model's weights are not to be had.
@@ -106,6 +109,8 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         raise ConfigError(f"--batch-size wants at least 1, got {options.batch_size}")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
+    load("generators.catalog:require_model")(options.model, options.weights)
+    require_dataset(options.data, coco_root=options.coco_root)
     generator = load("generators.catalog:load_generator")(
         options.model,
         device=options.device,

@@ -130,6 +130,8 @@ def test_help_and_list_start_light(argv: list[str]) -> None:
     [
         ["evalkit", "fid", "--model", "glide", "--coco", "--device", "cpu"],
         ["evalkit", "generate", "--model", "glide", "--coco", "--device", "cpu"],
+        ["evalkit", "generate", "--model", "glide:tiny", "--coco", "--device", "cpu"],
+        ["evalkit", "fid", "--model", "glide:tiny", "--data", "no/folder", "--device", "cpu"],
     ],
 )
 def test_what_is_missing_is_told_without_torch(

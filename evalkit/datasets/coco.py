@@ -43,12 +43,25 @@ def find_coco(
         MissingDataError: Found nowhere; the message says the three ways to get it.
         DataError: The annotations are broken.
     """
+    root = locate_coco(coco_root, split=split)
+    if not annotation_file(root, split).is_file():
+        fetch_from_hub(root, on_progress=on_progress)
+    return load_coco(root, split=split)
+
+
+def locate_coco(coco_root: Path | str | None = None, *, split: str = COCO_SPLIT) -> Path:
+    """Folder that `find_coco` reads, or will write what it fetches from the hub to; a cheap look.
+
+    Raises:
+        MissingDataError: As `find_coco` does.
+    """
     named = coco_root or os.environ.get("EVALKIT_COCO")
     if named:
-        return load_coco(Path(named), split=split)
+        require_annotations(Path(named), split)
+        return Path(named)
     cached = cache_root() / "coco"
     if annotation_file(cached, split).is_file():
-        return load_coco(cached, split=split)
+        return cached
     reason = why_no_hub() if split == COCO_SPLIT else f"it has only {COCO_SPLIT}"
     if reason:
         raise MissingDataError(
@@ -56,13 +69,27 @@ def find_coco(
             f"--coco-root DIR with DIR/{split}/ and DIR/annotations/captions_{split}.json; "
             "EVALKIT_COCO=DIR; or `evalkit data coco` on a machine with a network."
         )
-    fetch_from_hub(cached, on_progress=on_progress)
-    return load_coco(cached, split=split)
+    return cached
 
 
 def annotation_file(root: Path, split: str) -> Path:
     """Where the captions of a split are."""
     return root / "annotations" / f"captions_{split}.json"
+
+
+def require_annotations(root: Path, split: str) -> Path:
+    """The file of captions of a split.
+
+    Raises:
+        MissingDataError: It isn't there.
+    """
+    path = annotation_file(root, split)
+    if not path.is_file():
+        raise MissingDataError(
+            f"{path} not found; expected {root} to hold annotations/captions_{split}.json and "
+            f"{split}/ with the images."
+        )
+    return path
 
 
 def load_coco(root: Path | str, split: str = COCO_SPLIT, *, name: str = "coco") -> CaptionedFiles:
@@ -78,12 +105,7 @@ def load_coco(root: Path | str, split: str = COCO_SPLIT, *, name: str = "coco") 
         DataError: Something in the annotation file is wrong, or an image it lists is missing.
     """
     root = Path(root)
-    path = annotation_file(root, split)
-    if not path.is_file():
-        raise MissingDataError(
-            f"{path} not found; expected {root} to hold annotations/captions_{split}.json and "
-            f"{split}/ with the images."
-        )
+    path = require_annotations(root, split)
     data = _read_json(path)
     images = _read_images(_entries(data, "images", path), path)
     captions = _read_captions(_entries(data, "annotations", path), images, path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evalkit.catalog import DATASETS
 from evalkit.datasets.base import CaptionedImages
-from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco
+from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco, locate_coco
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.shapes import load_shapes
 from evalkit.errors import ConfigError, MissingDataError
@@ -39,8 +39,7 @@ def open_dataset(
         ConfigError: `coco_root` for another data set, or a choice that isn't clear.
         DataError: Found, but broken.
     """
-    if coco_root is not None and name != "coco":
-        raise ConfigError(f"--coco-root goes with --coco, not with --data {name}")
+    require_dataset(name, coco_root=coco_root)
     if name == "coco":
         return find_coco(coco_root, split=split or COCO_SPLIT, on_progress=on_progress)
     if name == "shapes":
@@ -48,12 +47,28 @@ def open_dataset(
     if name in third_party("datasets"):
         opened: CaptionedImages = load(third_party("datasets")[name])(on_progress=on_progress)
         return opened
+    return _open_folder(Path(name), split)
+
+
+def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
+    """Tell at once, and before anything heavy is imported, that a data set can't be opened.
+
+    Raises:
+        UnknownNameError: No data set has this name, and it is no folder.
+        MissingDataError: Found nowhere.
+        ConfigError: `coco_root` for another data set.
+    """
+    if coco_root is not None and name != "coco":
+        raise ConfigError(f"--coco-root goes with --coco, not with --data {name}")
+    if name == "coco":
+        locate_coco(coco_root)
+        return
     folder = Path(name)
-    if not folder.is_dir() and len(folder.parts) > 1:
+    if name in DATASETS or name in third_party("datasets") or folder.is_dir():
+        return
+    if len(folder.parts) > 1:
         raise MissingDataError(f"{name}: no such folder")
-    if not folder.is_dir():
-        raise unknown(name, [*DATASETS, *third_party("datasets")], kind="datasets")
-    return _open_folder(folder, split)
+    raise unknown(name, [*DATASETS, *third_party("datasets")], kind="datasets")
 
 
 def _open_folder(folder: Path, split: str | None) -> CaptionedImages:

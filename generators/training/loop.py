@@ -12,13 +12,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
 from evalkit.registry import require, resolve
@@ -237,9 +238,10 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, step)
     wrapped.train()
-    with accelerator.autocast():
-        loss: Tensor = wrapped(batch.to(accelerator.device))
-    accelerator.backward(loss)
+    with _attention(accelerator.device):
+        with accelerator.autocast():
+            loss: Tensor = wrapped(batch.to(accelerator.device))
+        accelerator.backward(loss)
     accelerator.clip_grad_norm_(wrapped.parameters(), recipe.optimizer.gradient_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -247,6 +249,11 @@ def _step(
     if not math.isfinite(value):
         raise FloatingPointError(f"{recipe.name}: the loss became {value} at step {step}")
     return value
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """Plain products on a CPU, where the fused attention's backward pass is the slower one."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager
