@@ -3,6 +3,7 @@
     evalkit demo && python -m benchmarks.pictures
 
 `docs/images/glide-tiny.png`: one image for each of 24 prompts, seed 0, guidance 3, nothing picked.
+`docs/images/text-models.png`: a row for each of the four text models, every third of these prompts.
 `docs/images/ddpm-tiny.png`: eight seeds of ddpm:tiny, and of ddpm:tiny-class for each class.
 `docs/images/report.png`: the demo's report in Chromium, where there is one.
 """
@@ -51,6 +52,7 @@ PROMPTS = (
 )
 COLUMNS, TILE_PX, TEXT_PX, GAP_PX = 8, 128, 50, 12
 CLASS_TILE_PX = 96
+TEXT_MODELS = ("glide:tiny", "unclip:tiny", "imagen:tiny", "dalle:tiny")
 
 
 def grid() -> Path:
@@ -71,6 +73,33 @@ def grid() -> Path:
         text = "\n".join(textwrap.wrap(prompt, 21))
         pen.multiline_text((left, top + TILE_PX + 4), text, fill="#333333", font=font)
     target = OUT / "glide-tiny.png"
+    sheet.save(target, optimize=True)
+    return target
+
+
+def text_models() -> Path:
+    """A row for each text model at its default settings, seed 0, nothing picked."""
+    prompts = PROMPTS[::3]
+    step, head_px = TILE_PX + GAP_PX // 2, 100
+    size = (head_px + len(prompts) * step, len(TEXT_MODELS) * step + GAP_PX + TEXT_PX)
+    sheet = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for row, name in enumerate(TEXT_MODELS):
+        generator = load_generator(name)
+        top = GAP_PX // 2 + row * step
+        pen.text((8, top + TILE_PX // 2 - 8), name, fill="#333333", font=font)
+        requests = [Request(prompt=prompt, seed=0) for prompt in prompts]
+        for column, sample in enumerate(
+            generator.generate(requests, generator.spec.default_settings())
+        ):
+            assert sample.image is not None
+            tile = Image.fromarray(sample.image)
+            tile = tile.resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST)
+            sheet.paste(tile, (head_px + column * step, top))
+    for column, prompt in enumerate(prompts):
+        place = (head_px + column * step, len(TEXT_MODELS) * step + GAP_PX // 2)
+        pen.multiline_text(place, "\n".join(textwrap.wrap(prompt, 19)), fill="#333333", font=font)
+    target = OUT / "text-models.png"
     sheet.save(target, optimize=True)
     return target
 
@@ -121,6 +150,7 @@ def main() -> None:
     """Make them and say where they are."""
     OUT.mkdir(parents=True, exist_ok=True)
     print(grid())
+    print(text_models())
     print(class_grid())
     made = screenshot()
     if made is not None:

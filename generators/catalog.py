@@ -86,7 +86,9 @@ MODELS: dict[str, ModelRow] = {
         weights="none",
         files=("glide-paper-base", "glide-paper-upsampler", "gpt2-encoder", "gpt2-merges"),
     ),
-    "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
+    "dalle:tiny": _tiny(
+        "dalle", "DALL-E at tiny size, trained on shapes", weights="embedded"
+    ),
     "dalle:tiny-untrained": _tiny(
         "dalle", "the networks of dalle:tiny with random weights", weights="none"
     ),

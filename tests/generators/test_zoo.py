@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalkit.datasets.shapes_scene import SHAPES
+from evalkit.datasets.shapes_scene import COLOUR_NAMES, SHAPES
 from evalkit.metrics.shape_detector import detect
 from generators.base import Request, resolve_settings
 from generators.catalog import MODELS, load_generator
@@ -57,6 +57,24 @@ def test_classes_that_are_asked_for_are_drawn() -> None:
     wrong = sum(shapes == [shape] for shapes, shape in zip(seen, next_class, strict=True))
     assert right >= 8
     assert wrong <= 3
+
+
+@pytest.mark.parametrize("name", [n for n in EMBEDDED if MODELS[n].conditioning == "text"])
+def test_colours_that_are_asked_for_are_drawn(name: str) -> None:
+    """Random weights or ignored captions would give none, or as many of the next colour."""
+    model = load_generator(name)
+    colours = COLOUR_NAMES
+    asked = [colours[index % len(colours)] for index in range(2 * len(colours))]
+    requests = [
+        Request(prompt=f"a large {colour} square", seed=seed) for seed, colour in enumerate(asked)
+    ]
+    made = model.generate(requests, model.spec.default_settings())
+    seen = [{found.colour for found in detect(sample.image)} for sample in made]
+    right = sum(colour in found for colour, found in zip(asked, seen, strict=True))
+    others = [colours[(colours.index(colour) + 1) % len(colours)] for colour in asked]
+    wrong = sum(colour in found for colour, found in zip(others, seen, strict=True))
+    assert right >= len(asked) // 2
+    assert wrong <= len(asked) // 4
 
 
 def test_the_zoo_stays_small() -> None:
