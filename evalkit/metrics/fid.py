@@ -68,7 +68,8 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
     details: dict[str, Any] = {"n_reference": found.n_reference, "dimensions": found.dim}
     if found.standard_error is None:
         reason = f"no interval: {found.reason}"
-        details["mark"] = "n <= d"
+        fewest = min(found.n, found.n_reference or found.n)
+        details["mark"] = "n <= d" if fewest <= found.dim else "singular covariance"
     if found.influences is not None:
         details["most_influential"] = most_influential(task, found.influences)
         by_category = influence_by_category(task, found.influences)

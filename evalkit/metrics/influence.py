@@ -24,6 +24,10 @@ from evalkit.metrics.moments import Moments
 _CHUNK_ROWS = 4096
 
 
+class SingularCovarianceError(NotEnoughImagesError):
+    """Too few different images for the dimensions, or a dimension that never varies."""
+
+
 @dataclass(frozen=True)
 class Transport:
     """Both optimal maps between two Gaussians, and the gap of their means."""
@@ -40,7 +44,7 @@ class Transport:
         """The maps between two sets' Gaussians.
 
         Raises:
-            NotEnoughImagesError: A covariance is singular, so that there is no such map.
+            SingularCovarianceError: A covariance is singular, so that there is no such map.
         """
         refuse_mismatch(fake.dim, real.dim)
         try:
@@ -50,9 +54,9 @@ class Transport:
             if values[0] <= 0:
                 raise scipy.linalg.LinAlgError
         except scipy.linalg.LinAlgError:
-            raise NotEnoughImagesError(
+            raise SingularCovarianceError(
                 f"a covariance of {fake.dim} dimensions is singular, so images have no influence "
-                "function; more images than dimensions are needed, and no constant dimension"
+                "function: too many images are equal, or a dimension never varies"
             ) from None
         # S = L L', L' R L = V w V'; T = L^{-T} V w^{1/2} V' L^{-1}, T^{-1} = L V w^{-1/2} V' L'.
         quarter = values**0.25

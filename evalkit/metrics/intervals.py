@@ -33,7 +33,7 @@ from evalkit.metrics.frechet import (
     frechet_distance,
     frechet_distance_from_features,
 )
-from evalkit.metrics.influence import Transport
+from evalkit.metrics.influence import SingularCovarianceError, Transport
 from evalkit.metrics.moments import Moments
 
 DEFAULT_SPLITS = 8
@@ -127,15 +127,20 @@ def frechet_interval(
     """
     problem = _Problem.of(fake_features, real_features, fake_ids, real_ids)
     value = problem.value()
-    reason = problem.limits()
-    spread = problem.influences() if problem.has_influence else None
+    reason, spread, half_variance = problem.limits(), None, None
+    try:
+        spread = problem.influences() if problem.has_influence else None
+        half_variance = problem.half_variance(seed) if problem.can_halve else None
+    except SingularCovarianceError as error:
+        where = "" if spread is None else "in half of the images "
+        reason = f"{where}{error}; the value stands, but has no interval"
     standard_error = corrected = low = high = None
     if spread is not None:
         variance = problem.variance(*spread)
-        if problem.can_halve:
-            variance = mixed_variance(variance, problem.half_variance(seed), _SKEWED_SHARE)
+        if half_variance is not None:
+            variance = mixed_variance(variance, half_variance, _SKEWED_SHARE)
         standard_error = float(np.sqrt(variance))
-    if standard_error is not None and problem.can_halve:
+    if standard_error is not None and half_variance is not None:
         corrected = 2 * value - float(np.mean(problem.halves(splits, seed)))
         half_width = _quantile(level) * standard_error
         low, high = corrected - half_width, corrected + half_width

@@ -63,6 +63,26 @@ class TestInfluence:
 
 
 class TestInterval:
+    def test_many_equal_images_leave_the_value_and_say_why_there_is_no_interval(self) -> None:
+        x, y = pair(200, 200)
+        x = x[
+            np.arange(200) % DIM
+        ]  # no more different rows than dimensions
+        found = frechet_interval(x, y)
+        value = frechet_distance(Moments.from_features(x), Moments.from_features(y))
+        assert found.value == pytest.approx(value, rel=1e-12)
+        assert np.isfinite(value)
+        assert (found.standard_error, found.corrected, found.low) == (None, None, None)
+        assert "too many images are equal" in found.reason
+
+    def test_halves_of_too_few_different_images_have_no_corrected_value(self) -> None:
+        x, y = pair(200, 200)
+        x[DIM + 4 :] = x[0]  # some half has too few of the different ones
+        found = frechet_interval(x, y)
+        assert found.standard_error is not None
+        assert found.corrected is None
+        assert found.reason.startswith("in half of the images")
+
     def test_record_holds_what_the_api_promises(self) -> None:
         x, y = pair(200, 200)
         found = frechet_interval(x, y)
