@@ -58,8 +58,8 @@ def _stages(
 
 TINY_STAGES = _stages(
     base=StageSettings(
-        steps=15,
-        sampler="dpm++2m",
+        steps=25,
+        sampler="ancestral",
         guidance=3.0,
         options={"threshold": "static", "clip_guidance": 0.0},
     ),

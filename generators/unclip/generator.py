@@ -222,7 +222,7 @@ def _image_stage(name: str, defaults: StageSettings) -> StageSpec:
 
 
 TINY_IMAGE_STAGES = (
-    _image_stage("base", StageSettings(steps=20, sampler="dpm++2m", guidance=2.0)),
+    _image_stage("base", StageSettings(steps=25, sampler="ancestral", guidance=2.0)),
     _image_stage("sr1", StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0})),
     _image_stage("sr2", StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0})),
 )
