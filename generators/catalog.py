@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from generators.base import Generator
 
 
-Weights = Literal["embedded", "to train", "released", "none"]
+Weights = Literal["embedded", "released", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,12 @@ class ModelRow:
     conditioning: Literal["none", "class", "text"]
     size_px: int
     weights: Weights
-    """`embedded` works now, `to train` after `evalkit train`, `released` has to be fetched, `none`
-    is the architecture only."""
+    """`embedded` works now, `released` has to be fetched, `none` is the architecture only."""
     files: tuple[str, ...] = ()
     """Rows of `generators.weights.PUBLISHED` that it is loaded from, the networks in order."""
 
 
-def _tiny(system: str, summary: str, weights: Weights = "to train") -> ModelRow:
+def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
     return ModelRow(
         target=f"generators.{system}.generator:load_tiny",
         summary=summary,
@@ -86,9 +85,7 @@ MODELS: dict[str, ModelRow] = {
         weights="none",
         files=("glide-paper-base", "glide-paper-upsampler", "gpt2-encoder", "gpt2-merges"),
     ),
-    "dalle:tiny": _tiny(
-        "dalle", "DALL-E at tiny size, trained on shapes", weights="embedded"
-    ),
+    "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
     "dalle:tiny-untrained": _tiny(
         "dalle", "the networks of dalle:tiny with random weights", weights="none"
     ),
