@@ -65,9 +65,7 @@ class TestInfluence:
 class TestInterval:
     def test_many_equal_images_leave_the_value_and_say_why_there_is_no_interval(self) -> None:
         x, y = pair(200, 200)
-        x = x[
-            np.arange(200) % DIM
-        ]  # no more different rows than dimensions
+        x = x[np.arange(200) % DIM]  # no more different rows than dimensions
         found = frechet_interval(x, y)
         value = frechet_distance(Moments.from_features(x), Moments.from_features(y))
         assert found.value == pytest.approx(value, rel=1e-12)
