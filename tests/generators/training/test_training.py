@@ -194,7 +194,7 @@ def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: 
     second = tiny("glide-tiny-base", learning_rate=1e-12).model_copy(update={"stored_as": "fp16"})
     with pytest.raises(MissingWeightsError, match="evalkit train glide-tiny-base-second"):
         train(second, data, tmp_path / second.name, cpu=True)
-    start = train(first, data, tmp_path / first.name, cpu=True)
+    start = train(first, data, tmp_path / str(second.start_from), cpu=True)
     found = train(second, data, tmp_path / second.name, cpu=True)
     given = train(second, data, tmp_path / "a" / "b", cpu=True, start=start)
     small = tmp_path / "small.safetensors"
