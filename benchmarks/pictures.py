@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -80,50 +81,49 @@ def grid() -> Path:
 def text_models() -> Path:
     """A row for each text model at its default settings, seed 0, nothing picked."""
     prompts = PROMPTS[::3]
-    step, head_px = TILE_PX + GAP_PX // 2, 100
-    size = (head_px + len(prompts) * step, len(TEXT_MODELS) * step + GAP_PX + TEXT_PX)
-    sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for row, name in enumerate(TEXT_MODELS):
-        generator = load_generator(name)
-        top = GAP_PX // 2 + row * step
-        pen.text((8, top + TILE_PX // 2 - 8), name, fill="#333333", font=font)
-        requests = [Request(prompt=prompt, seed=0) for prompt in prompts]
-        for column, sample in enumerate(
-            generator.generate(requests, generator.spec.default_settings())
-        ):
-            assert sample.image is not None
-            tile = Image.fromarray(sample.image)
-            tile = tile.resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST)
-            sheet.paste(tile, (head_px + column * step, top))
-    for column, prompt in enumerate(prompts):
-        place = (head_px + column * step, len(TEXT_MODELS) * step + GAP_PX // 2)
-        pen.multiline_text(place, "\n".join(textwrap.wrap(prompt, 19)), fill="#333333", font=font)
-    target = OUT / "text-models.png"
-    sheet.save(target, optimize=True)
-    return target
+    requests = [Request(prompt=prompt, seed=0) for prompt in prompts]
+    rows = [(name, name, requests) for name in TEXT_MODELS]
+    return rows_of_samples("text-models.png", rows, tile_px=TILE_PX, head_px=100, feet=prompts)
 
 
 def class_grid() -> Path:
     """A row of ddpm:tiny, and one for each class of ddpm:tiny-class, the same seeds in all."""
-    rows: list[tuple[str, str, int | None]] = [("any scene", "ddpm:tiny", None)]
-    rows += [(shape, "ddpm:tiny-class", label) for label, shape in enumerate(SHAPES)]
-    step, head_px = CLASS_TILE_PX + GAP_PX // 2, 80
-    sheet = Image.new("RGB", (head_px + COLUMNS * step, len(rows) * step + GAP_PX // 2), "white")
+    classes: list[tuple[str, str, int | None]] = [("any scene", "ddpm:tiny", None)]
+    classes += [(shape, "ddpm:tiny-class", label) for label, shape in enumerate(SHAPES)]
+    rows = [
+        (name, model, [Request(label=label, seed=seed) for seed in range(COLUMNS)])
+        for name, model, label in classes
+    ]
+    return rows_of_samples("ddpm-tiny.png", rows, tile_px=CLASS_TILE_PX, head_px=80)
+
+
+def rows_of_samples(
+    file: str,
+    rows: Sequence[tuple[str, str, Sequence[Request]]],
+    *,
+    tile_px: int,
+    head_px: int,
+    feet: Sequence[str] = (),
+) -> Path:
+    """Rows of (name shown, model, requests) at default settings, with a text below each column."""
+    step, columns = tile_px + GAP_PX // 2, len(rows[0][2])
+    height = len(rows) * step + GAP_PX // 2 + (TEXT_PX if feet else 0)
+    sheet = Image.new("RGB", (head_px + columns * step, height), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for index, (name, model, label) in enumerate(rows):
+    for index, (name, model, requests) in enumerate(rows):
         generator = load_generator(model)
-        requests = [Request(label=label, seed=seed) for seed in range(COLUMNS)]
         top = GAP_PX // 2 + index * step
-        pen.text((8, top + CLASS_TILE_PX // 2 - 8), name, fill="#333333", font=font)
-        for column, sample in enumerate(
-            generator.generate(requests, generator.spec.default_settings())
-        ):
+        pen.text((8, top + tile_px // 2 - 8), name, fill="#333333", font=font)
+        samples = generator.generate(requests, generator.spec.default_settings())
+        for column, sample in enumerate(samples):
             assert sample.image is not None
             tile = Image.fromarray(sample.image)
-            tile = tile.resize((CLASS_TILE_PX, CLASS_TILE_PX), Image.Resampling.NEAREST)
+            tile = tile.resize((tile_px, tile_px), Image.Resampling.NEAREST)
             sheet.paste(tile, (head_px + column * step, top))
-    target = OUT / "ddpm-tiny.png"
+    for column, text in enumerate(feet):
+        place = (head_px + column * step, len(rows) * step + GAP_PX // 2)
+        pen.multiline_text(place, "\n".join(textwrap.wrap(text, 19)), fill="#333333", font=font)
+    target = OUT / file
     sheet.save(target, optimize=True)
     return target
 

@@ -109,7 +109,6 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         raise ConfigError(f"--batch-size wants at least 1, got {options.batch_size}")
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
-    load("generators.catalog:require_model")(options.model, options.weights)
     require_dataset(options.data, coco_root=options.coco_root)
     generator = load("generators.catalog:load_generator")(
         options.model,

@@ -39,9 +39,9 @@ def open_dataset(
         ConfigError: `coco_root` for another data set, or a choice that isn't clear.
         DataError: Found, but broken.
     """
-    require_dataset(name, coco_root=coco_root)
     if name == "coco":
         return find_coco(coco_root, split=split or COCO_SPLIT, on_progress=on_progress)
+    require_dataset(name, coco_root=coco_root)
     if name == "shapes":
         return load_shapes(split="train" if split == "train" else "val", on_progress=on_progress)
     if name in third_party("datasets"):
