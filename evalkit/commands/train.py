@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_scene import sample_scene
+from evalkit.datasets.shapes_scene import SceneKind, sample_scene
 from evalkit.progress import console, errors, progress_bar, training_bar
 from evalkit.registry import load
 
@@ -23,9 +23,8 @@ def train(name: str, *, out: Path | None, steps: int | None, start: Path | None,
     folder = out or Path("runs") / "train" / recipe.name
     errors.quiet = console.quiet = os.environ.get("RANK", "0") != "0"
     with progress_bar(f"Drawing {recipe.data.num_images:,} images") as drawn:
-        single = recipe.data.dataset == "shapes-single"
         data = shapes_training_set(
-            recipe.data.seed, recipe.data.num_images, drawn, single_objects=single
+            recipe.data.seed, recipe.data.num_images, drawn, kinds=recipe.data.kinds
         )
     with training_bar(f"Training {recipe.name}") as bar:
         weights = load("generators.training.loop:train")(
@@ -44,7 +43,7 @@ def shapes_training_set(
     num_images: int,
     report: Callable[[int, int], None] = lambda done, total: None,
     *,
-    single_objects: bool = False,
+    kinds: Mapping[SceneKind, float] | None = None,
 ) -> TrainingSet:
     """Draw the training split of `shapes` into memory; nothing of the validation split is in it.
 
@@ -52,7 +51,8 @@ def shapes_training_set(
         seed: Of the data set.
         num_images: How many to draw.
         report: Called with (images done, images in all).
-        single_objects: Only scenes of one object; the others are passed over.
+        kinds: Share of each kind of scene, adding up to 1; those in excess are passed over. None or
+            empty takes them as the data set has them.
 
     Returns:
         Images, captions and labels: the index of the shape of a single object, else -1.
@@ -62,8 +62,7 @@ def shapes_training_set(
     images = np.empty((num_images, 64, 64, 3), np.uint8)
     labels = np.full(num_images, -1, np.int64)
     captions = []
-    wanted = (i for i in itertools.count() if not single_objects or has_label(seed, i))
-    for place, index in enumerate(itertools.islice(wanted, num_images)):
+    for place, index in enumerate(_wanted(seed, num_images, kinds)):
         images[place], scene, texts = render(seed, "train", index)
         captions.append(texts)
         if scene.label is not None:
@@ -75,6 +74,20 @@ def shapes_training_set(
     return drawn
 
 
-def has_label(seed: int, index: int) -> bool:
-    """Whether a training image shows a single object."""
-    return sample_scene(seed, "train", index).label is not None
+def _wanted(seed: int, num_images: int, kinds: Mapping[SceneKind, float] | None) -> Iterator[int]:
+    """Numbers of the first training images that make up the shares asked for."""
+    if not kinds:
+        yield from range(num_images)
+        return
+    ends = [round(num_images * share) for share in itertools.accumulate(kinds.values())]
+    left = {
+        kind: end - start
+        for kind, (start, end) in zip(kinds, itertools.pairwise([0, *ends]), strict=True)
+    }
+    for index in itertools.count():
+        kind = sample_scene(seed, "train", index).kind
+        if left.get(kind):
+            left[kind] -= 1
+            yield index
+        if not any(left.values()):
+            return

@@ -294,7 +294,7 @@ def labels_of(batch: Batch) -> Tensor:
     if bool((batch.labels < 0).any()):
         raise ConfigError(
             "this network learns classes and some images have none: set data.dataset to "
-            "shapes-single in the recipe"
+            "kinds = {single = 1.0} in the recipe"
         )
     return batch.labels
 

@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from evalkit.datasets.shapes_scene import SceneKind
 from evalkit.errors import ConfigError
 from evalkit.registry import unknown
 
@@ -22,12 +23,20 @@ class _Strict(BaseModel):
 class DataRecipe(_Strict):
     """Which images, and how many."""
 
-    dataset: Literal["shapes", "shapes-single"] = "shapes"
-    """`shapes-single`: only the images of one object, which have a class."""
+    dataset: Literal["shapes"] = "shapes"
+    kinds: dict[SceneKind, float] = Field(default_factory=dict)
+    """Share of each kind of scene, adding up to 1; empty takes them as the data set has them."""
     split: Literal["train"] = "train"
     """The validation split is never trained on, so there is no other choice."""
     num_images: int = Field(gt=0)
     seed: int = Field(ge=0)
+
+    @field_validator("kinds")
+    @classmethod
+    def _adds_up(cls, kinds: dict[SceneKind, float]) -> dict[SceneKind, float]:
+        if kinds and (min(kinds.values()) < 0 or abs(sum(kinds.values()) - 1) > 1e-9):
+            raise ValueError("the shares must be at least 0 and add up to 1")
+        return kinds
 
 
 class OptimizerRecipe(_Strict):

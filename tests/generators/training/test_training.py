@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from evalkit.commands.train import shapes_training_set
+from evalkit.commands.train import _wanted, shapes_training_set
 from evalkit.datasets.shapes import render
+from evalkit.datasets.shapes_scene import sample_scene
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.registry import load
 from generators.dalle.training import DVAETraining
@@ -26,7 +28,7 @@ from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.imagen import ImagenUpsamplerTraining
 from generators.training.loop import Progress, begin_with, learning_rate, train
 from generators.training.networks import NETWORKS, Timesteps, random_crops, shrink
-from generators.training.recipe import Recipe, list_recipes, load_recipe
+from generators.training.recipe import RECIPES, Recipe, list_recipes, load_recipe
 from generators.zoo import trained_state, zoo_weights
 
 STEPS = 6
@@ -39,7 +41,7 @@ def data() -> TrainingSet:
 
 @pytest.fixture(scope="module")
 def singles() -> TrainingSet:
-    return shapes_training_set(seed=0, num_images=24, single_objects=True)
+    return shapes_training_set(seed=0, num_images=24, kinds={"single": 1.0})
 
 
 def tiny(name: str, **changes: object) -> Recipe:
@@ -159,9 +161,29 @@ def test_classes_are_learned_from_images_that_have_one(
     assert (data.labels == -1).any()
     recipe = load_recipe(name)
     trainee = load(NETWORKS[recipe.network])(recipe.model, recipe.objective)
-    with pytest.raises(ConfigError, match="shapes-single"):
+    with pytest.raises(ConfigError, match="single = 1.0"):
         trainee(draw_batch(data, seed=0, step=0, batch_size=24))
-    assert recipe.data.dataset == "shapes-single"
+    assert recipe.data.kinds == {"single": 1.0}
+
+
+def test_kinds_of_scenes_come_in_the_shares_asked_for() -> None:
+    shares = {"relation": 0.5, "several": 0.2, "count": 0.3, "single": 0.0}
+    data = shapes_training_set(seed=0, num_images=10, kinds=shares)
+    places = list(_wanted(0, 10, shares))
+    scenes = [sample_scene(0, "train", index) for index in places]
+    assert Counter(scene.kind for scene in scenes) == {"relation": 5, "several": 2, "count": 3}
+    assert places == sorted(places)
+    assert data.images[-1].tobytes() == render(0, "train", places[-1])[0].tobytes()
+    assert list(_wanted(0, 3, {})) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kinds", ["{single = 0.5}", "{single = 1.5, count = -0.5}", "{one = 1}"])
+def test_shares_that_make_no_whole_are_refused(tmp_path: Path, kinds: str) -> None:
+    text = (RECIPES / "ddpm-tiny-class.toml").read_text()
+    path = tmp_path / "recipe.toml"
+    path.write_text(text.replace("{single = 1.0}", kinds))
+    with pytest.raises(ConfigError, match="data.kinds"):
+        load_recipe(str(path))
 
 
 def test_a_step_sees_the_same_whatever_came_before(data: TrainingSet) -> None:
