@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from evalkit.datasets.shapes import render
-from evalkit.metrics.composition import composition_records
+from evalkit.metrics.composition import Composition
 from generators.dalle.dvae import DVAE
 from generators.dalle.training import dvae_from, dvae_weights
 from generators.pixels import from_uint8, to_uint8
@@ -70,7 +70,7 @@ def verdict(images: np.ndarray, scenes: list, captions: list[str]) -> str:
         paths = [Path(folder) / f"{index:05d}.png" for index in range(len(images))]
         for path, image in zip(paths, images, strict=True):
             Image.fromarray(image).save(path)
-        records = composition_records(paths, scenes, captions=captions)
+        records = Composition.of(paths, scenes, captions).records()
     shown = {r.metric: r.value for r in records if r.value is not None}
     wanted = ("composition-pairs", "composition-exact", "composition-objects")
     return ", ".join(f"{name} {shown[name]:.3f}" for name in wanted if name in shown)

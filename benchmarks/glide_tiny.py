@@ -20,7 +20,7 @@ from evalkit.datasets.shapes import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
 from evalkit.measurement import measure_run, reference_items, score_options
-from evalkit.metrics.composition import composition_records
+from evalkit.metrics.composition import Composition
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from evalkit.progress import progress_bar
@@ -58,7 +58,7 @@ def real_records(n: int, out: Path) -> list[ResultRecord]:
     reference = reference_items(load_shapes())
     options = score_options(MEASURE, "shapes")
     records = score_sets(items, reference, ["fd", "clip-score"], options, progress_bar)
-    return records + composition_records([i.path for i in items], scenes, captions=captions)
+    return records + Composition.of([i.path for i in items], scenes, captions).records()
 
 
 def row(name: str, records: list[ResultRecord]) -> str:

@@ -116,6 +116,12 @@ METRICS: dict[str, MetricRow] = {
         summary="share of prompted objects, attributes and relations found (shapes only)",
         direction="higher",
         min_n=1,
-        reference="evalkit.metrics.composition; made by `evalkit fid --data shapes`",
+        reference="evalkit.metrics.composition; of runs",
+    ),
+    "images-per-second": MetricRow(
+        summary="sampling speed of a run on the machine that made it",
+        direction="higher",
+        min_n=1,
+        reference="evalkit.run_metrics; of runs",
     ),
 }

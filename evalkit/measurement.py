@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
-from evalkit.datasets.base import Caption, CaptionedImages
+from evalkit.datasets.base import CaptionedImages
 from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.clip_names import SHAPES_CLIP
@@ -27,6 +27,7 @@ from evalkit.options import MeasureOptions
 from evalkit.reranking import refuse_own_judge
 from evalkit.results import ResultRecord
 from evalkit.run import ManifestRow, RunFolder
+from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer, has_scenes
 
 DEFAULT_CLIP = "ViT-L/14"
 """The default of torchmetrics, whose definition of the score is used."""
@@ -72,7 +73,7 @@ def refuse_biased_scores(reranking: Any, options: MeasureOptions, dataset: str) 
     if not reranking:
         return
     scored = score_options(options, dataset)
-    metrics = options.metrics or default_metrics(options)
+    metrics = of_images(options.metrics or default_metrics(options))
     needs = [need for name in metrics for need in metric_needs(name, scored)]
     refuse_own_judge(reranking, (need.extractor for need in needs))
 
@@ -191,16 +192,15 @@ def measure_run(
     rows = run.rows()
     shown = [row for row in rows if row.file is not None]
     categories = {caption.id: caption.category for caption in prepared.captions}
+    metrics = options.metrics or default_metrics(
+        options, run.config["conditioning"], scenes=has_scenes(run)
+    )
     measurer = Measurer.of(
-        reference_items(dataset),
-        options.metrics or default_metrics(options, run.config["conditioning"]),
-        score_options(options, dataset.name),
-        progress,
+        reference_items(dataset), of_images(metrics), score_options(options, dataset.name), progress
     )
     measured = measurer.measure(run_items(run, rows, categories))
-    records = measurer.records(measured)
-    if dataset.name in NATIVE and run.config["conditioning"] == "text":
-        records += _composition(run, rows, prepared.captions)
+    of_run = RunMeasurer(run, len(shown), prepared.captions, options.level)
+    records = [*measurer.records(measured), *of_run.records(metrics)]
     context = {**run_fingerprint(run), "reference": prepared.reference}
     subject = run.config["display_name"]
     return Measured(
@@ -220,10 +220,18 @@ def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOp
     return replace(options, crop="center", size_px=config["size_px"])
 
 
-def default_metrics(options: MeasureOptions, conditioning: str = "text") -> tuple[str, ...]:
-    """The Fréchet distance of the features asked for and, where there are captions, CLIP score."""
+def default_metrics(
+    options: MeasureOptions, conditioning: str = "text", *, scenes: bool = False
+) -> tuple[str, ...]:
+    """The Fréchet distance; CLIP score where there are captions; composition where scenes are."""
     distance = "fid" if options.features == INCEPTION else "fd"
-    return (distance, "clip-score") if conditioning == "text" else (distance,)
+    with_captions = ("clip-score",) if conditioning == "text" else ()
+    return (distance, *with_captions, *((COMPOSITION,) if scenes else ()))
+
+
+def of_images(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Those that are measured on images, in their order; the others are `RUN_METRICS`."""
+    return tuple(name for name in metrics if name not in RUN_METRICS)
 
 
 def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:
@@ -244,16 +252,3 @@ def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:
         if row.status != "ok":
             counts[row.status] = counts.get(row.status, 0) + 1
     return counts
-
-
-def _composition(
-    run: RunFolder, rows: Sequence[ManifestRow], captions: Sequence[Caption]
-) -> list[ResultRecord]:
-    # It brings scipy.stats and the checker, a second that other data sets need not wait.
-    from evalkit.metrics.composition import composition_records
-
-    by_id = {caption.id: caption for caption in captions}
-    asked = [by_id[row.caption_id] for row in rows]
-    images: list[Any] = [run.image_path(row) if row.file else None for row in rows]
-    scenes: list[Any] = [caption.scene for caption in asked]
-    return composition_records(images, scenes, captions=[caption.text for caption in asked])

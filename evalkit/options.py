@@ -66,12 +66,13 @@ class MeasureOptions:
     metrics: tuple[str, ...] | None = _option(
         None,
         "--metrics",
-        "Comma-separated, see `evalkit list metrics`; the Fréchet distance and CLIP score unless "
-        "given.",
+        "Comma-separated, see `evalkit list metrics`; the Fréchet distance, CLIP score and, on "
+        "shapes, composition unless given.",
         typed=str | None,
         parse=_names,
     )
-    """Names of `evalkit list metrics`; None: the Fréchet distance, and CLIP score with captions."""
+    """Names of `evalkit list metrics`; None: the Fréchet distance, CLIP score where there are
+    captions, composition where there are scenes."""
     features: str = _option(
         "inception",
         "--features",

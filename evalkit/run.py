@@ -20,7 +20,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -221,6 +221,16 @@ class RunFolder:
         """Append a row of seconds and counts to `timings.jsonl`."""
         with (self.path / "timings.jsonl").open("ab") as handle:
             _append(handle, _dump(figures).encode())
+
+    def timings(self) -> list[dict[str, float]]:
+        """The rows of `timings.jsonl`, as far as they can be read; none of a run without."""
+        path = self.path / "timings.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        found = []
+        for line in lines:
+            with suppress(ValueError):  # The last one may be cut off by a kill.
+                found.append(json.loads(line))
+        return found
 
     def image_path(self, row: ManifestRow) -> Path:
         """Where the image of a row lies; it can't point out of the folder.

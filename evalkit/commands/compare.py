@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import default_metrics, refuse_biased_scores, score_options
+from evalkit.measurement import default_metrics, of_images, refuse_biased_scores, score_options
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
 from evalkit.options import MeasureOptions
@@ -22,6 +23,7 @@ from evalkit.reports.fingerprints import SUBJECT_KEYS
 from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_comparison_html
 from evalkit.reports.tables import models_table
 from evalkit.results import ResultRecord, write_records
+from evalkit.run_metrics import COMPOSITION, RunMeasurer, composition_difference, has_scenes
 
 SHOWN_CAPTIONS = 6
 
@@ -47,16 +49,23 @@ def compare(
     sets = named_sets(runs)
     compared = own_reference(against, list(sets.values()), coco_root, progress)
     options = compared.options(options)
-    metrics = options.metrics or default_metrics(options)
-    if options.metrics is None and not any(_has_captions(one) for one in sets.values()):
-        metrics = metrics[:1]
+    metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():
         refuse_biased_scores(one.fingerprint.get("reranked"), options, compared.protocol or "")
     scored = score_options(options, compared.protocol or "")
-    measurer = Measurer.of(compared.reference, metrics, scored, progress)
-    measured = {name: measurer.measure(one.items, name) for name, one in sets.items()}
-    records = _records(measurer, sets, measured, compared)
-    differences = _differences(measured, compared)
+    measurer = Measurer.of(compared.reference, of_images(metrics), scored, progress)
+    measured = {
+        name: _MeasuredSet(measurer.measure(one.items, name), one.of_run(options))
+        for name, one in sets.items()
+    }
+    records = [
+        record.with_context(
+            subject=name, fingerprint={**_own_marks(name, sets), "reference": compared.name}
+        )
+        for name, one in measured.items()
+        for record in [*measurer.records(one.images), *one.run.records(metrics)]
+    ]
+    differences = _differences(measured, metrics, compared)
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
@@ -70,7 +79,8 @@ def compare(
         made_with=library_versions(),
     )
     write_comparison_html(html, page)
-    console.print(models_table(records, title=f"{len(sets)} models against {compared.name}"))
+    title = f"{len(sets)} models against {compared.name}"
+    console.print(models_table(records, title=title, width=console.width))
     console.print(difference_table(differences, notes))
     print_skipped(records)
     if json_file is not None:
@@ -107,23 +117,17 @@ def _open(text: str) -> tuple[str, str, Samples]:
     return name, path, open_samples(Path(path))
 
 
-def _has_captions(samples: Samples) -> bool:
-    return any(item.caption for item in samples.items)
+def _default_metrics(sets: Collection[Samples], options: MeasureOptions) -> tuple[str, ...]:
+    """Of one set as of any: what at least one of them has."""
+    captions = any(one.conditioning == "text" for one in sets)
+    scenes = any(has_scenes(one.run) for one in sets)
+    return default_metrics(options, "text" if captions else "none", scenes=scenes)
 
 
-def _records(
-    measurer: Measurer,
-    sets: Mapping[str, Samples],
-    measured: Mapping[str, Measured],
-    compared: Against,
-) -> list[ResultRecord]:
-    return [
-        record.with_context(
-            subject=name, fingerprint={**_own_marks(name, sets), "reference": compared.name}
-        )
-        for name, one in measured.items()
-        for record in measurer.records(one)
-    ]
+@dataclass(frozen=True)
+class _MeasuredSet:
+    images: Measured
+    run: RunMeasurer
 
 
 def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
@@ -136,12 +140,18 @@ def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
     return {key: value for key, value in sets[name].fingerprint.items() if key in kept}
 
 
-def _differences(measured: Mapping[str, Measured], compared: Against) -> list[ResultRecord]:
-    return [
-        record.with_context(subject=f"{first} - {second}", fingerprint={"reference": compared.name})
-        for first, second in combinations(measured, 2)
-        for record in paired_differences(measured[first], measured[second])
-    ]
+def _differences(
+    measured: Mapping[str, _MeasuredSet], metrics: Sequence[str], compared: Against
+) -> list[ResultRecord]:
+    found: list[ResultRecord] = []
+    for first, second in combinations(measured, 2):
+        one, other = measured[first], measured[second]
+        records = paired_differences(one.images, other.images)
+        if COMPOSITION in metrics:
+            records += composition_difference(one.run, other.run)
+        marks = {"reference": compared.name}
+        found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in records]
+    return found
 
 
 def _notes(num_sets: int) -> list[str]:

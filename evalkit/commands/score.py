@@ -6,12 +6,13 @@ from pathlib import Path
 
 from evalkit.commands.sets import open_against, open_samples, print_skipped
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import default_metrics, refuse_biased_scores, score_options
+from evalkit.measurement import default_metrics, of_images, refuse_biased_scores, score_options
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from evalkit.progress import console, progress_bar
 from evalkit.reports.tables import terminal_table
 from evalkit.results import ResultRecord, write_records
+from evalkit.run_metrics import has_scenes
 
 
 def score(
@@ -29,10 +30,13 @@ def score(
     options = compared.options(options)
     refuse_biased_scores(found.fingerprint.get("reranked"), options, compared.protocol or "")
     scored = score_options(options, compared.protocol or "")
-    metrics = options.metrics or default_metrics(options)
-    if options.metrics is None and all(item.caption is None for item in found.items):
-        metrics = metrics[:1]
-    records = score_sets(found.items, compared.reference, metrics, scored, progress)
+    metrics = options.metrics or default_metrics(
+        options, found.conditioning, scenes=has_scenes(found.run)
+    )
+    records = [
+        *score_sets(found.items, compared.reference, of_images(metrics), scored, progress),
+        *found.of_run(options).records(metrics),
+    ]
     fingerprint = {"reference": compared.name}
     records = [
         record.with_context(subject=found.subject, fingerprint={**found.fingerprint, **fingerprint})

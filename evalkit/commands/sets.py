@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from evalkit.catalog import DATASETS
 from evalkit.datasets.base import CaptionedImages
@@ -25,6 +26,7 @@ from evalkit.progress import console
 from evalkit.registry import third_party
 from evalkit.results import ResultRecord
 from evalkit.run import RunFolder
+from evalkit.run_metrics import RunMeasurer
 
 _MOST_NAMED = 5
 
@@ -36,8 +38,22 @@ class Samples:
     items: Sequence[ImageItem]
     subject: str
     fingerprint: dict[str, object]
-    dataset: str | None = None
-    """Name of the data set that a run drew its captions from."""
+    run: RunFolder | None = None
+    """The run that the images are of, if they are of one."""
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set that a run drew its captions from."""
+        return self.run.config["dataset"]["name"] if self.run else None
+
+    @property
+    def conditioning(self) -> Literal["text", "none"]:
+        """`text` where there are captions."""
+        return "text" if any(item.caption for item in self.items) else "none"
+
+    def of_run(self, options: MeasureOptions) -> RunMeasurer:
+        """The metrics that only a run has."""
+        return RunMeasurer(self.run, len(self.items), level=options.level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +86,7 @@ def open_samples(path: Path) -> Samples:
             items=run_items(run, run.rows()),
             subject=run.config["display_name"],
             fingerprint=run_fingerprint(run),
-            dataset=run.config["dataset"]["name"],
+            run=run,
         )
     for table in CAPTION_FILES:
         if (path / table).is_file():

@@ -1,15 +1,17 @@
 """Composition: does the image show what its caption asks for? Ground truth, for `shapes` only.
 
 A detector without a network (`shape_detector`) reads the objects off the image; `compare` holds
-them against the scene behind the caption. Per image that gives plain counts, which
-`composition_records` turns into shares with intervals, each beside its chance level: the same
-images held against other images' captions.
+them against the scene behind the caption. Per image that gives plain counts, which `Composition`
+turns into shares with intervals, each beside its chance level: the same images held against other
+images' captions.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from evalkit.metrics.shape_detector import MIN_CONFIDENCE, Detection, detect
 from evalkit.results import Interval, ResultRecord
 
 DETECTOR_VERSION = 1
+PAIRS = "composition-pairs"
+"""The rate by which models are told apart: every prompted shape and colour is there."""
 MIN_DISTANCE_PX = 4.0
 """Centres closer than this along both axes stand in no relation."""
 _NUM_SHUFFLES = 3
@@ -138,75 +142,85 @@ def _count_attributes(detections: Sequence[Detection], scene: Scene, *, with_siz
     return int(agree[rows, columns].sum())
 
 
-def check_images(
-    images: Sequence[Source], scenes: Sequence[SceneLike], captions: Sequence[str] | None = None
-) -> dict[str, Int[np.ndarray, " images"]]:
-    """The counts of `SceneCheck`, one array each, in the order of the images.
+@dataclass(frozen=True)
+class Composition:
+    """A set of images, the objects in them read once, beside what their captions ask for."""
 
-    Args:
-        images: Pixels, files or file contents; None (nothing was generated) shows nothing.
-        scenes: The scene behind each image's caption, as an object or as kept in an annotation.
-        captions: The captions used, if sizes are to be asked for where named.
-    """
-    _check_lengths(images, scenes, captions)
-    return _as_arrays([_detect_source(image) for image in images], _as_scenes(scenes), captions)
+    detections: Sequence[Sequence[Detection]]
+    scenes: Sequence[Scene]
+    captions: Sequence[str] | None
+    missing: int
+    """Images that were never made; they show nothing."""
 
+    @classmethod
+    def of(
+        cls,
+        images: Sequence[Source],
+        scenes: Sequence[SceneLike],
+        captions: Sequence[str] | None = None,
+    ) -> Composition:
+        """Read the objects off all images.
 
-def composition_records(
-    images: Sequence[Source],
-    scenes: Sequence[SceneLike],
-    *,
-    captions: Sequence[str] | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> list[ResultRecord]:
-    """Composition of a set of images, with intervals and chance levels.
+        Args:
+            images: Pixels, files or file contents; None (nothing was generated) shows nothing.
+            scenes: The scene behind each image's caption, as an object or as kept in an annotation.
+            captions: The captions used; sizes are asked for only where they name them.
 
-    Shares (`composition-objects`, `-attributes`, `-relations`) are what was found over what was
-    asked for, summed over images, with a percentile bootstrap over images. Rates
-    (`composition-pairs`, `composition-exact`) are of images, with a Wilson interval.
-    `composition-pairs-shuffled` is the rate of the same images against other images' captions: the
-    chance level of `composition-pairs`.
+        Raises:
+            NotEnoughImagesError: There is no image.
+            DataError: The numbers of images, scenes and captions differ, or a file is no image.
+        """
+        _check_lengths(images, scenes, captions)
+        missing = sum(image is None for image in images)
+        detections = [_detect_source(image) for image in images]
+        return cls(detections, _as_scenes(scenes), captions, missing)
 
-    Args:
-        images: Pixels, files or file contents; None (nothing was generated) shows nothing.
-        scenes: The scene behind each image's caption, as an object or as kept in an annotation.
-        captions: The captions used; sizes are asked for only where they name them.
-        level: Level of the intervals.
-        resamples: Number of bootstrap resamples.
-        seed: Seed of the bootstrap and of the shuffled captions.
+    @cached_property
+    def counts(self) -> dict[str, Int[np.ndarray, " images"]]:
+        """The counts of `SceneCheck`, one array each, in the order of the images."""
+        return _as_arrays(self.detections, self.scenes, self.captions)
 
-    Raises:
-        NotEnoughImagesError: There is no image.
-        DataError: The numbers of images, scenes and captions differ, or a file is no image.
-    """
-    _check_lengths(images, scenes, captions)
-    detections = [_detect_source(image) for image in images]
-    drawn = _as_scenes(scenes)
-    counts = _as_arrays(detections, drawn, captions)
-    shuffled = _shuffled_counts(detections, drawn, captions, seed)
-    summary = _Summary(counts, shuffled, drawn, level, resamples, seed)
-    fingerprint = {
-        "checker": f"evalkit shape detector {DETECTOR_VERSION}",
-        "min_confidence": MIN_CONFIDENCE,
-        "sizes_asked": captions is not None,
-        "bootstrap_seed": seed,
-    }
-    records = [
-        summary.rate("pairs_found", "composition-pairs"),
-        summary.shuffled_rate("pairs_found", "composition-pairs-shuffled"),
-        summary.rate("exact", "composition-exact"),
-        summary.share("objects", "composition-objects"),
-        summary.share("attributes", "composition-attributes"),
-        summary.share("relations", "composition-relations"),
-    ]
-    missing = sum(image is None for image in images)
-    details = {"missing_images": missing} if missing else {}
-    return [
-        replace(record, fingerprint=fingerprint, details={**record.details, **details})
-        for record in records
-    ]
+    def records(
+        self, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    ) -> list[ResultRecord]:
+        """Shares and rates with intervals and chance levels.
+
+        Shares (`composition-objects`, `-attributes`, `-relations`) are what was found over what was
+        asked for, summed over images, with a percentile bootstrap over images. Rates
+        (`composition-pairs`, `composition-exact`) are of images, with a Wilson interval.
+        `composition-pairs-shuffled` is the rate of the same images against other images' captions:
+        the chance level of `composition-pairs`.
+
+        Args:
+            level: Level of the intervals.
+            resamples: Number of bootstrap resamples.
+            seed: Seed of the bootstrap and of the shuffled captions.
+        """
+        shuffled = _shuffled_counts(self.detections, self.scenes, self.captions, seed)
+        summary = _Summary(self.counts, shuffled, self.scenes, level, resamples, seed)
+        records = [
+            summary.rate("pairs_found", PAIRS),
+            summary.shuffled_rate("pairs_found", f"{PAIRS}-shuffled"),
+            summary.rate("exact", "composition-exact"),
+            summary.share("objects", "composition-objects"),
+            summary.share("attributes", "composition-attributes"),
+            summary.share("relations", "composition-relations"),
+        ]
+        details = {"missing_images": self.missing} if self.missing else {}
+        fingerprint = {**self.identity, "bootstrap_seed": seed}
+        return [
+            replace(record, fingerprint=fingerprint, details={**record.details, **details})
+            for record in records
+        ]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the counts, for fingerprints."""
+        return {
+            "checker": f"evalkit shape detector {DETECTOR_VERSION}",
+            "min_confidence": MIN_CONFIDENCE,
+            "sizes_asked": self.captions is not None,
+        }
 
 
 def _as_scenes(scenes: Sequence[SceneLike]) -> list[Scene]:

@@ -81,7 +81,10 @@ def prdc(
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
     groups = _jackknife_groups(clusters, k, seed)
     counted = _count(x, y, k, groups)
-    return {name: _with_interval(counted[name], groups.num, level) for name in NAMES}
+    return {
+        name: _with_interval(counted[name], groups.num, level, np.inf if name == "density" else 1.0)
+        for name in NAMES
+    }
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,8 @@ def _squared_distances(
     return clipped
 
 
-def _with_interval(values: np.ndarray, num_groups: int, level: float) -> ManifoldScore:
+def _with_interval(values: np.ndarray, num_groups: int, level: float, most: float) -> ManifoldScore:
+    """The interval ends where the score must: at 0, and at `most`."""
     value = float(values[0])
     if num_groups < 2:
         return ManifoldScore(value=value, standard_error=None, low=None, high=None)
@@ -200,7 +204,8 @@ def _with_interval(values: np.ndarray, num_groups: int, level: float) -> Manifol
     spread = np.square(deleted - deleted.mean()).sum()
     error = float(np.sqrt((num_groups - 1) / num_groups * spread))
     reach = t_quantile(level, num_groups - 1) * error
-    return ManifoldScore(value=value, standard_error=error, low=value - reach, high=value + reach)
+    low, high = max(value - reach, 0.0), min(value + reach, most)
+    return ManifoldScore(value=value, standard_error=error, low=low, high=high)
 
 
 def _needs(options: ScoreOptions) -> Sequence[Need]:

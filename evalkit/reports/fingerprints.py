@@ -106,7 +106,7 @@ def comparability(records: Sequence[ResultRecord]) -> Comparability:
     settings in which these differ count as well, or nothing would tell the two apart.
     """
     marks: dict[int, str] = {}
-    notes: list[str] = []
+    holders: dict[str, list[str]] = {}
     for (_, name), places in _columns(records).items():
         keys = _counting_keys([records[place] for place in places])
         if not keys:
@@ -117,8 +117,9 @@ def comparability(records: Sequence[ResultRecord]) -> Comparability:
             groups.setdefault(tuple(_shown(flat, key) for key in keys), []).append(place)
         for rank, members in enumerate(groups.values()):
             marks.update(dict.fromkeys(members, _letter(rank)))
-        notes.append(_note(name, keys, list(groups)))
-    return Comparability(marks=marks, notes=tuple(notes))
+        holders.setdefault(_note(keys, list(groups)), []).append(name)
+    notes = tuple(f"{', '.join(names)}: {note}" for note, names in holders.items())
+    return Comparability(marks=marks, notes=notes)
 
 
 def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
@@ -186,8 +187,8 @@ def _letter(rank: int) -> str:
     return string.ascii_lowercase[rank] if rank < 26 else f"a{rank}"
 
 
-def _note(name: str, keys: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
-    """Such as `FID: a and b are not comparable: crop is center (a), squash (b)`."""
+def _note(keys: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
+    """Such as `a and b are not comparable: crop is center (a), squash (b)`."""
     letters = [_letter(rank) for rank in range(len(groups))]
     minor = all(_is_in(key, MINOR_KEYS | SUBJECT_KEYS) for key in keys)
     verdict = "were not made alike" if minor else "are not comparable"
@@ -198,7 +199,7 @@ def _note(name: str, keys: Sequence[str], groups: Sequence[Sequence[str]]) -> st
             for letter, group in zip(letters, groups, strict=True)
         ]
         parts.append(f"{key} is {', '.join(values)}")
-    return f"{name}: {' and '.join(letters)} {verdict}: {'; '.join(parts)}"
+    return f"{' and '.join(letters)} {verdict}: {'; '.join(parts)}"
 
 
 def _shortened(key: str, value: str) -> str:

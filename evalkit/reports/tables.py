@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +27,8 @@ COLUMNS = (
 MOST_COLUMNS = 3
 """Columns of numbers that 80 characters have room for, beside the first."""
 
+_LABEL_WIDTH, _CELL_WIDTH = 26, 24
+"""Columns of text that a metric's name and a number with its interval and mark want."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _CONTROL_STARTS = ("\t", "\r", "\n")
@@ -137,38 +141,56 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
     return table
 
 
-def metrics_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
-    """Metrics by models, for `rich`: many metrics of a few models fit 80 columns so."""
+def metrics_tables(records: Sequence[ResultRecord], *, title: str = "", width: int = 80) -> Group:
+    """Metrics by models, for `rich`: many metrics of any number of models fit a terminal so.
+
+    The models are spread over as many tables as the width wants; what is to be said of all of them
+    is said after the last.
+    """
     alike = comparability(records)
     common = wording.common_badges(records)
     cells = matrix(records)
     levels = {formatting.level_text(record) for record in records if record.interval}
-    notes = _notes(records, common, with_subject=True)
-    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes, *notes])
-    subjects = list(dict.fromkeys(record.subject for record in records))
-    table.add_column(f"metric [{next(iter(levels))} interval]" if len(levels) == 1 else "metric")
-    for subject in subjects:
-        table.add_column(Text(subject), justify="right")
-    for name in dict.fromkeys(column(record) for record in records):
-        members = [record for record in records if column(record) == name]
-        row = [_metric_cell(members[0])]
+    heading = f"metric [{next(iter(levels))} interval]" if len(levels) == 1 else "metric"
+    names = {column(record): _metric_cell(record) for record in reversed(records)}
+    order = dict.fromkeys(column(record) for record in records)
+
+    def text(place: int) -> Text:
+        mark = alike.marks.get(place, "")
+        return _number_cell(records[place], mark, with_level=len(levels) > 1)
+
+    tables: list[Table] = []
+    room = max(1, (width - _LABEL_WIDTH) // _CELL_WIDTH)
+    for subjects in _parts(list(dict.fromkeys(record.subject for record in records)), room):
+        table = _table("" if tables else title, ())
+        table.add_column(heading, overflow="fold")
         for subject in subjects:
-            lines = [
-                _number_cell(records[place], alike.marks.get(place, ""), with_level=len(levels) > 1)
-                for place in cells.get((subject, name), [])
-            ]
-            row.append(Text("\n").join(lines) if lines else Text("not measured", style="dim"))
-        table.add_row(*row)
-    return table
+            table.add_column(Text(subject), justify="right", overflow="fold", min_width=_CELL_WIDTH)
+        for name in order:
+            lines = [[text(place) for place in cells.get((one, name), [])] for one in subjects]
+            missing = Text("not measured", style="dim")
+            table.add_row(names[name], *(Text("\n").join(few) if few else missing for few in lines))
+        tables.append(table)
+    notes = [*(_for_all(badge) for badge in common), *alike.notes]
+    notes += _notes(records, common, with_subject=True)
+    tables[-1].caption = Text("\n".join(notes)) if notes else None
+    return Group(*tables)
 
 
-def models_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
+def _parts(subjects: Sequence[str], room: int) -> list[Sequence[str]]:
+    """The subjects in as few parts as there is room for, as even as they can be; one if none."""
+    parts = max(1, -(-len(subjects) // room))
+    ends = [-(-len(subjects) * part // parts) for part in range(parts + 1)]
+    return [subjects[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def models_table(
+    records: Sequence[ResultRecord], *, title: str = "", width: int = 80
+) -> RenderableType:
     """Several models' records in the table that has room for them."""
     if len({column(record) for record in records}) <= MOST_COLUMNS:
         return comparison_table(records, title=title)
-    if len({record.subject for record in records}) <= MOST_COLUMNS:
-        return metrics_table(records, title=title)
-    return terminal_table(records, title=title)
+    return metrics_tables(records, title=title, width=width)
 
 
 def matrix(

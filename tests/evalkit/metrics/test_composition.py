@@ -14,11 +14,10 @@ from evalkit.datasets.shapes import render
 from evalkit.datasets.shapes_scene import Background, Relation, Scene, SceneObject
 from evalkit.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.composition import (
+    Composition,
     SceneCheck,
     check,
-    check_images,
     compare,
-    composition_records,
     read_relation,
     share_interval,
     wilson_interval,
@@ -165,7 +164,7 @@ def by_name(records: list[ResultRecord]) -> dict[str, ResultRecord]:
 
 def test_drawn_scenes_are_all_right_and_shuffled_ones_are_not(drawn):
     images, scenes, captions = drawn
-    records = by_name(composition_records(images, scenes, captions=captions))
+    records = by_name(Composition.of(images, scenes, captions).records())
     assert set(records) == {
         "pairs", "pairs-shuffled", "exact", "objects", "attributes", "relations",
     }  # fmt: skip
@@ -186,8 +185,8 @@ def test_drawn_scenes_are_all_right_and_shuffled_ones_are_not(drawn):
 
 def test_arrays_are_per_image_and_independent_of_order(drawn):
     images, scenes, captions = drawn
-    arrays = check_images(images, scenes, captions)
-    backward = check_images(images[::-1], scenes[::-1], captions[::-1])
+    arrays = Composition.of(images, scenes, captions).counts
+    backward = Composition.of(images[::-1], scenes[::-1], captions[::-1]).counts
     for name, values in arrays.items():
         assert values.shape == (40,)
         assert np.array_equal(values, backward[name][::-1])
@@ -201,14 +200,16 @@ def test_files_bytes_and_scenes_from_annotations_do_as_well(drawn, tmp_path: Pat
     Image.fromarray(images[0]).save(path)
     buffer = io.BytesIO()
     Image.fromarray(images[1]).save(buffer, "PNG")
-    plain = check_images(images[:2], scenes[:2])
-    other = check_images([path, buffer.getvalue()], [scene.to_json() for scene in scenes[:2]])
+    plain = Composition.of(images[:2], scenes[:2]).counts
+    other = Composition.of(
+        [path, buffer.getvalue()], [scene.to_json() for scene in scenes[:2]]
+    ).counts
     assert all(np.array_equal(plain[name], other[name]) for name in plain)
 
 
 def test_images_that_were_not_made_show_nothing(drawn):
     images, scenes, _ = drawn
-    records = by_name(composition_records([None, *images[1:4]], scenes[:4]))
+    records = by_name(Composition.of([None, *images[1:4]], scenes[:4]).records())
     assert records["pairs"].value == 0.75
     assert records["pairs"].details["missing_images"] == 1
 
@@ -218,13 +219,13 @@ def test_each_option_matters(drawn):
     mixed = [images[k] if k % 3 else images[(k + 1) % 40] for k in range(40)]
 
     def interval(**options: object) -> object:
-        return by_name(composition_records(mixed, scenes, **options))["objects"].interval
+        return by_name(Composition.of(mixed, scenes).records(**options))["objects"].interval
 
     intervals = {interval(), interval(seed=1), interval(level=0.8), interval(resamples=300)}
     assert len(intervals) == 4
     assert interval() == interval()
     asked = [
-        by_name(composition_records(mixed, scenes, captions=texts))["attributes"].details["asked"]
+        by_name(Composition.of(mixed, scenes, texts).records())["attributes"].details["asked"]
         for texts in (None, captions)
     ]
     assert asked[0] < asked[1]
@@ -233,7 +234,7 @@ def test_each_option_matters(drawn):
 def test_without_relations_there_is_no_share(drawn):
     images, scenes, _ = drawn
     single = next(k for k, scene in enumerate(scenes) if scene.kind == "single")
-    records = by_name(composition_records([images[single]], [scenes[single]]))
+    records = by_name(Composition.of([images[single]], [scenes[single]]).records())
     assert records["relations"].state == "not_applicable"
     assert records["relations"].reason == "no caption asks for relations"
     assert records["pairs-shuffled"].reason == "shuffled captions need at least 2 images"
@@ -243,13 +244,13 @@ def test_without_relations_there_is_no_share(drawn):
 def test_bad_input(drawn, tmp_path: Path):
     images, scenes, captions = drawn
     with pytest.raises(NotEnoughImagesError, match="at least 1 image, got 0"):
-        composition_records([], [])
+        Composition.of([], [])
     with pytest.raises(DataError, match="2 images but 3 scenes"):
-        composition_records(images[:2], scenes[:3])
+        Composition.of(images[:2], scenes[:3])
     with pytest.raises(DataError, match="2 images but 1 captions"):
-        check_images(images[:2], scenes[:2], captions[:1])
+        Composition.of(images[:2], scenes[:2], captions[:1])
     with pytest.raises(DataError, match=r"gone\.png"):
-        composition_records([tmp_path / "gone.png"], scenes[:1])
+        Composition.of([tmp_path / "gone.png"], scenes[:1])
 
 
 @settings(max_examples=50, deadline=None)

@@ -80,7 +80,10 @@ def test_shares_are_shares_and_order_does_not_matter(seed: int) -> None:
     x, y = pair(30, 25, 3, seed)
     found = prdc(x, y, k=3)
     for name in ("precision", "recall", "coverage"):
-        assert 0 <= found[name].value <= 1
+        low, high = found[name].low, found[name].high
+        assert low is not None
+        assert high is not None
+        assert 0 <= low <= found[name].value <= high <= 1
     rng = np.random.default_rng(seed)
     shuffled = prdc(x[rng.permutation(30)], y[rng.permutation(25)], k=3)
     assert {n: s.value for n, s in shuffled.items()} == {n: s.value for n, s in found.items()}

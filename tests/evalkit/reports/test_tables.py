@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from evalkit.reports.difference_table import difference_table
 from evalkit.reports.tables import (
     COLUMNS,
     comparison_table,
-    metrics_table,
+    metrics_tables,
     models_table,
     safe_cell,
     terminal_table,
@@ -37,7 +36,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def printed(table: Table, width: int = 160) -> str:
+def printed(table: RenderableType, width: int = 160) -> str:
     buffer = io.StringIO()
     Console(file=buffer, width=width, color_system=None).print(table)
     return buffer.getvalue()
@@ -182,12 +181,17 @@ def test_many_metrics_of_two_models_fit_eighty_columns() -> None:
     for wanted in ("first model", "second model", "13.00 [12.60, 13.40]", "sFID"):
         assert wanted in text
     assert text.index("FID") < text.index("KID")
-    # A model that lacks a metric says so; few metrics stand side by side; many of both in rows.
-    assert "not measured" in printed(metrics_table(records[:-1]))
+    # A model that lacks a metric says so; few metrics stand side by side; many models in parts.
+    assert "not measured" in printed(metrics_tables(records[:-1]))
     few = [record for record in records if record.metric in ("fid", "kid")]
     assert printed(models_table(few)) == printed(comparison_table(few))
     many = [replace(record, subject=f"{record.subject} {i}") for i in (1, 2) for record in records]
-    assert printed(models_table(many)) == printed(terminal_table(many))
+    text = printed(models_table(many, title="Four"), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    headings = [line.split("metric")[1] for line in text.splitlines() if "metric [95" in line]
+    assert [heading.count("model") for heading in headings] == [2, 2]
+    assert text.count("Four") == 1
+    assert text.count("sFID") == 2
 
 
 def test_paired_differences_say_whom_they_favour() -> None:
@@ -215,7 +219,7 @@ def test_paired_differences_say_whom_they_favour() -> None:
 
 
 def test_tables_of_nothing() -> None:
-    assert printed(metrics_table([])) is not None
+    assert printed(metrics_tables([])) is not None
     assert printed(difference_table([])) is not None
     assert printed(terminal_table([])) is not None
     assert printed(comparison_table([])) is not None

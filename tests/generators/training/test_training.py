@@ -161,7 +161,7 @@ def test_classes_are_learned_from_images_that_have_one(
     assert (data.labels == -1).any()
     recipe = load_recipe(name)
     trainee = load(NETWORKS[recipe.network])(recipe.model, recipe.objective)
-    with pytest.raises(ConfigError, match="single = 1.0"):
+    with pytest.raises(ConfigError, match=r"single = 1\.0"):
         trainee(draw_batch(data, seed=0, step=0, batch_size=24))
     assert recipe.data.kinds == {"single": 1.0}
 
@@ -182,7 +182,7 @@ def test_shares_that_make_no_whole_are_refused(tmp_path: Path, kinds: str) -> No
     text = (RECIPES / "ddpm-tiny-class.toml").read_text()
     path = tmp_path / "recipe.toml"
     path.write_text(text.replace("{single = 1.0}", kinds))
-    with pytest.raises(ConfigError, match="data.kinds"):
+    with pytest.raises(ConfigError, match=r"data\.kinds"):
         load_recipe(str(path))
 
 

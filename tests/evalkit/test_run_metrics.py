@@ -1,0 +1,184 @@
+"""Metrics of runs: what a run shows of its scenes, how fast it was made, and whose is better."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from evalkit import run_metrics
+from evalkit.datasets.base import CaptionedImages, hash_captions
+from evalkit.datasets.shapes import load_shapes, write_shapes
+from evalkit.errors import DataError, RunFolderError
+from evalkit.images import read_rgb
+from evalkit.metrics.paired_rates import paired_rate_difference
+from evalkit.results import ResultRecord
+from evalkit.run import Outcome, RunFolder, WorkItem
+from evalkit.run_metrics import RUN_METRICS, RunMeasurer, composition_difference
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> CaptionedImages:
+    return load_shapes(write_shapes(tmp_path_factory.mktemp("scenes"), 0, N), num_images=N)
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch, scenes: CaptionedImages) -> None:
+    monkeypatch.setattr(run_metrics, "open_dataset", lambda name: scenes)
+
+
+def made(
+    folder: Path, scenes: CaptionedImages, wrong: int = 0, unmade: int = 0, **config: object
+) -> RunFolder:
+    """A run that shows its scenes, but for the first `wrong`, which are gray, and the unmade."""
+    captions = list({caption.image_id: caption for caption in scenes.captions}.values())
+    dataset = {"name": "shapes", "n": N, "captions_sha256": hash_captions(captions)}
+    run = RunFolder.create_or_resume(
+        folder, {"conditioning": "text", "dataset": dataset, **config}, {}
+    )
+    items = [
+        WorkItem(index=i, caption_id=c.id, sample_index=0, seed=i, prompt=c.text)
+        for i, c in enumerate(captions)
+    ]
+    pixels = [read_rgb(scenes.image_path(c.image_id)) for c in captions]
+    gray = np.full_like(pixels[0], 128)
+    outcomes = [
+        Outcome(pixels=None, status="refused", reason="no")
+        if i >= N - unmade
+        else Outcome(pixels=gray if i < wrong else image)
+        for i, image in enumerate(pixels)
+    ]
+    run.add_batch(items, outcomes)
+    return run
+
+
+def one(records: list[ResultRecord], metric: str) -> ResultRecord:
+    (record,) = (record for record in records if record.metric == metric)
+    return record
+
+
+def test_composition_counts_what_a_run_shows_and_what_it_never_made(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    run = made(tmp_path / "run", scenes, wrong=6, unmade=3)
+    record = one(RunMeasurer(run, N).records(["composition"]), "composition-pairs")
+    assert record.value == (N - 9) / N
+    assert record.n == N
+    assert record.details["missing_images"] == 3
+    given = RunMeasurer(run, N, scenes.captions).records(["composition"])
+    assert one(given, "composition-pairs") == record
+
+
+def test_captions_that_changed_since_are_refused(tmp_path: Path, scenes: CaptionedImages) -> None:
+    other = {"name": "shapes", "n": N, "captions_sha256": "0" * 64}
+    run = made(tmp_path / "run", scenes, dataset=other)
+    with pytest.raises(RunFolderError, match="no longer has the captions"):
+        RunMeasurer(run, N).records(["composition"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"conditioning": "none"}, {"dataset": {"name": "coco", "n": N, "captions_sha256": ""}}],
+)
+def test_runs_without_scenes_say_so(
+    tmp_path: Path, scenes: CaptionedImages, config: dict[str, object]
+) -> None:
+    run = made(tmp_path / "run", scenes, **config)
+    (record,) = RunMeasurer(run, N).records(["composition"])
+    assert record.state == "not_applicable"
+    assert "a run of a text model on shapes" in record.reason
+    assert composition_difference(RunMeasurer(run, N), RunMeasurer(run, N)) == []
+
+
+def test_images_that_are_no_run_have_neither() -> None:
+    records = RunMeasurer(None, 7).records(RUN_METRICS)
+    assert [record.state for record in records] == ["not_applicable"] * 2
+    assert [record.n for record in records] == [7, 7]
+
+
+def test_speed_is_images_over_seconds_with_the_spread_of_batches(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    run = made(tmp_path / "run", scenes)
+    measurer = RunMeasurer(run, N)
+    assert measurer.records(["images-per-second"])[0].state == "not_applicable"
+    run.add_timing(first_index=0, num_images=8, elapsed_s=4.0)
+    (alone,) = measurer.records(["images-per-second"])
+    assert (alone.value, alone.interval) == (2.0, None)
+    assert "one batch has no spread" in alone.reason
+    run.add_timing(first_index=8, num_images=8, elapsed_s=6.0)
+    run.add_timing(first_index=16, num_images=8, elapsed_s=5.0)
+    with (run.path / "timings.jsonl").open("a") as handle:
+        handle.write('{"elapsed_s": 1')  # Cut off by a kill.
+    (record,) = measurer.records(["images-per-second"])
+    assert record.value == 24 / 15
+    assert record.n == N
+    # Of equal batches, the seconds' own relative standard error.
+    relative = np.std([4, 6, 5], ddof=1) / np.sqrt(3) / 5
+    assert record.standard_error == pytest.approx(1.6 * relative)
+    assert record.interval is not None
+    reach = np.exp(student.ppf(0.975, 2) * relative)
+    assert record.interval.high == pytest.approx(1.6 * reach)
+    assert record.interval.low == pytest.approx(1.6 / reach)
+
+
+def test_a_pair_of_runs_is_compared_caption_by_caption(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    good, bad = (RunMeasurer(made(tmp_path / str(k), scenes, wrong=k), N) for k in (1, 12))
+    (record,) = composition_difference(good, bad)
+    assert record.metric == "composition-pairs-difference"
+    assert record.value == pytest.approx(11 / N)
+    assert record.details["only_first"] == 11
+    assert record.details["only_second"] == 0
+    assert record.details["p_value"] == pytest.approx(2 * 0.5 * 0.5**11)
+    assert record.interval is not None
+    assert record.interval.low > 0
+    (swapped,) = composition_difference(bad, good)
+    assert swapped.value == pytest.approx(-11 / N)
+    (same,) = composition_difference(good, good)
+    assert (same.value, same.details["p_value"]) == (0.0, 1.0)
+    assert same.interval is not None
+    assert same.interval.low < 0 < same.interval.high
+
+
+def test_runs_of_other_captions_have_no_difference(tmp_path: Path, scenes: CaptionedImages) -> None:
+    run = made(tmp_path / "run", scenes)
+    other = made(tmp_path / "other", scenes)
+    manifest = other.path / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    texts = {caption.image_id: caption for caption in scenes.captions}
+    second = [c for c in scenes.captions if c is not texts[c.image_id]][:N]
+    for row, caption in zip(rows, second, strict=True):
+        row["caption_id"] = caption.id
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (record,) = composition_difference(
+        RunMeasurer(run, N, scenes.captions), RunMeasurer(other, N, scenes.captions)
+    )
+    assert record.state == "not_applicable"
+    assert "share no caption" in record.reason
+
+
+def test_paired_intervals_cover_and_true_nulls_are_seldom_rejected() -> None:
+    """2,000 pairs of correlated rates; bands are binomial at 99.9 %."""
+    rng = np.random.default_rng(3)
+    covered = rejected = 0
+    for _ in range(2000):
+        common = rng.random(60)
+        first = common + 0.4 * rng.standard_normal(60) > 0.5
+        second = common + 0.4 * rng.standard_normal(60) > 0.5
+        found = paired_rate_difference(first, second)
+        covered += found.low <= 0 <= found.high
+        rejected += found.p_value < 0.05
+    assert 0.935 <= covered / 2000 <= 0.985
+    assert 0.02 <= rejected / 2000 <= 0.07
+
+
+def test_rates_that_are_not_paired_are_refused() -> None:
+    with pytest.raises(DataError, match="got 3, 2"):
+        paired_rate_difference(np.ones(3, bool), np.ones(2, bool))
