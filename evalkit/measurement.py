@@ -21,9 +21,10 @@ from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.images import Filter
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import Measurer, ScoreOptions, load_extractor, metric_needs
+from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, load_extractor, metric_needs
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
+from evalkit.registry import third_party, unknown
 from evalkit.reranking import refuse_own_judge
 from evalkit.results import ResultRecord
 from evalkit.run import ManifestRow, RunFolder
@@ -46,13 +47,14 @@ class Measured:
     clip_name: str
 
 
-def check_extractors(options: MeasureOptions) -> None:
-    """Stop before anything is generated where the features can't be had.
+def check_metrics(options: MeasureOptions) -> None:
+    """Stop before anything is generated where a metric or its features can't be had.
 
     Raises:
         MissingWeightsError: The weights are neither given, cached nor downloadable.
-        UnknownNameError: No such features.
+        UnknownNameError: No such metric, or no such features.
     """
+    of_images(options.metrics or ())
     if options.features == INCEPTION:
         find_inception_weights(options.inception_weights)
     else:
@@ -230,7 +232,15 @@ def default_metrics(
 
 
 def of_images(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Those that are measured on images, in their order; the others are `RUN_METRICS`."""
+    """Those that are measured on images, in their order; the others are `RUN_METRICS`.
+
+    Raises:
+        UnknownNameError: Of one there is neither.
+    """
+    known = [*METRICS, *RUN_METRICS, *third_party("metrics")]
+    for name in metrics:
+        if name not in known:
+            raise unknown(name, known, kind="metrics")
     return tuple(name for name in metrics if name not in RUN_METRICS)
 
 

@@ -42,7 +42,7 @@ def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
     """An error that names the nearest match and lists what there is."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    guess = f"; did you mean {near[0]!r}?" if near else "."
     return UnknownNameError(f"no {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}")
 
 

@@ -11,7 +11,7 @@ from evalkit.commands.sets import print_skipped
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
-    check_extractors,
+    check_metrics,
     failures,
     measure_run,
     refuse_biased_scores,
@@ -33,7 +33,7 @@ def fid(
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
     load("generators.catalog:full_name")(generation.model)
-    check_extractors(measure)
+    check_metrics(measure)
     prepared = prepare_run(generation, progress)
     reranking = prepared.run.config.get("reranked")
     refuse_biased_scores(reranking, measure, prepared.dataset.name)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from evalkit.datasets import open as opening
+from evalkit.datasets import shapes
 from evalkit.features.store import FeatureStore
 from evalkit.results import ResultRecord, read_records
 from tests.evalkit.commands.test_commands import by_metric, run
@@ -172,3 +174,40 @@ def test_a_fault_is_one_line(
     error = capfd.readouterr().err.strip()
     assert complaint in error
     assert error.count("\n") == 0
+
+
+def test_runs_on_shapes_are_compared_by_what_they_show_and_how_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(opening, "load_shapes", lambda **_: shapes.load_shapes(num_images=30))
+    for name, model in (("trained", "glide:tiny"), ("untrained", "glide:tiny-untrained")):
+        assert run("generate", "--model", model, "--data", "shapes", "--n", 9, "--batch-size", 3,
+                   "--steps", "base=8", "--guidance", 3,
+                   "--out", tmp_path / name) == 0  # fmt: skip
+    trained, untrained = tmp_path / "trained", tmp_path / "untrained"
+    sets = [f"trained={trained}", f"untrained={untrained}"]
+    assert run("compare", *sets, *JUDGE, "--html", tmp_path / "page.html",
+               "--json", tmp_path / "default.json") == 0  # fmt: skip
+    asked = {record.metric for record in read_records(tmp_path / "default.json")}
+    assert {"fd", "clip-score", "composition-pairs", "composition-pairs-difference"} <= asked
+    assert "images-per-second" not in asked
+    capsys.readouterr()
+    assert run("compare", *sets, *JUDGE, "--metrics", "images-per-second,composition",
+               "--html", tmp_path / "page.html", "--json", tmp_path / "named.json") == 0  # fmt: skip
+    records = {(r.subject, r.metric): r for r in read_records(tmp_path / "named.json")}
+    assert ("trained", "fd") not in records
+    for name in ("trained", "untrained"):
+        speed, found = (records[name, m] for m in ("images-per-second", "composition-pairs"))
+        assert speed.interval is not None
+        assert speed.interval.low < value(speed) < speed.interval.high
+        assert (speed.n, found.n) == (9, 9)
+    difference = records["trained - untrained", "composition-pairs-difference"]
+    gap = value(records["trained", "composition-pairs"])
+    gap -= value(records["untrained", "composition-pairs"])
+    assert value(difference) == pytest.approx(gap)
+    assert difference.details["shared_ids"] == 9
+    assert "Images per second" in capsys.readouterr().out
+    assert run("score", trained, "--against", "shapes", *JUDGE, "--metrics", "composition",
+               "--json", tmp_path / "one.json") == 0  # fmt: skip
+    alone = by_metric(tmp_path / "one.json")["composition-pairs"]
+    assert alone.value == records["trained", "composition-pairs"].value
