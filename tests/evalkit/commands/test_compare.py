@@ -181,9 +181,10 @@ def test_runs_on_shapes_are_compared_by_what_they_show_and_how_fast(
 ) -> None:
     monkeypatch.setattr(opening, "load_shapes", lambda **_: shapes.load_shapes(num_images=30))
     for name, model in (("trained", "glide:tiny"), ("untrained", "glide:tiny-untrained")):
-        assert run("generate", "--model", model, "--data", "shapes", "--n", 9, "--batch-size", 3,
-                   "--steps", "base=8", "--guidance", 3,
-                   "--out", tmp_path / name) == 0  # fmt: skip
+        assert run(
+            "generate", "--model", model, "--data", "shapes", "--n", 9, "--batch-size", 3,
+            "--steps", "base=8", "--guidance", 3, "--out", tmp_path / name,
+        ) == 0  # fmt: skip
     trained, untrained = tmp_path / "trained", tmp_path / "untrained"
     sets = [f"trained={trained}", f"untrained={untrained}"]
     assert run("compare", *sets, *JUDGE, "--html", tmp_path / "page.html",
@@ -193,7 +194,8 @@ def test_runs_on_shapes_are_compared_by_what_they_show_and_how_fast(
     assert "images-per-second" not in asked
     capsys.readouterr()
     assert run("compare", *sets, *JUDGE, "--metrics", "images-per-second,composition",
-               "--html", tmp_path / "page.html", "--json", tmp_path / "named.json") == 0  # fmt: skip
+               "--html", tmp_path / "page.html",
+               "--json", tmp_path / "named.json") == 0  # fmt: skip
     records = {(r.subject, r.metric): r for r in read_records(tmp_path / "named.json")}
     assert ("trained", "fd") not in records
     for name in ("trained", "untrained"):
