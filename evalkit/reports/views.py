@@ -26,6 +26,7 @@ _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40
 _SHOWN_ELSEWHERE = ("histogram", "label", "mark", "most_influential", "influence_by_category")
 _MOST_CARDS = 6
+_MOST_SIDE_BY_SIDE = 7
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
 
 
@@ -92,6 +93,11 @@ class MatrixView:
     """Subject, what must be known of it, and its cells in the order of the columns."""
     notes: tuple[str, ...]
     has_best: bool
+
+    @property
+    def metrics_as_rows(self) -> bool:
+        """Whether there are too many metrics to stand side by side, and fewer models."""
+        return _MOST_SIDE_BY_SIDE < len(self.columns) > len(self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,6 +252,22 @@ def test_the_comparison_has_a_row_for_each_model(compared: Page) -> None:
     assert "crop is center (a), squash (b)" in compared.text
 
 
+def test_many_metrics_of_few_models_stand_in_rows(comparison: ComparisonReport) -> None:
+    more = [
+        replace(record, metric=f"metric-{number}")
+        for number in range(4)
+        for record in comparison.records
+        if record.metric == "fd"
+    ]
+    tall = Page(render_comparison(replace(comparison, records=[*comparison.records, *more])))
+    labels = Counter(v for t, n, v in tall.attributes if (t, n) == ("td", "data-label"))
+    for model in ("glide:tiny", "unclip:tiny", "imagen:tiny", "dalle:tiny"):
+        assert labels[model] == 9, "a cell for each metric, measured or not"
+    assert labels["Metric 0"] == 0
+    for wanted in ("Metric 3", "not measured", "too few images", "[3.05, 3.65]"):
+        assert wanted in tall.text
+
+
 def test_paired_differences_say_what_they_show(compared: Page) -> None:
     assert "the interval excludes 0, in favour of glide:tiny; p < 0.001" in compared.text
     assert "the interval excludes 0, in favour of imagen:tiny; p = 0.021" in compared.text
