@@ -1,0 +1,65 @@
+"""How long the main job's recipes train: seconds a step, alone on the machine, times the steps.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.training_time [--recipes NAME,NAME] [--steps 60]
+
+Each recipe runs a few dozen steps as `evalkit train` runs them, on one thread; the first ones, in
+which memory is laid out, don't count. Two trainings share two cores, so the minutes together are
+half of the sum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from evalkit.commands.train import shapes_training_set
+from generators.training.data import TrainingSet
+from generators.training.loop import LOG_EVERY, train
+from generators.training.recipe import load_recipe
+from generators.zoo import ZOO
+
+MAIN_JOB = (
+    "glide-tiny-base-first", "glide-tiny-base-second", "glide-tiny-base", "glide-tiny-upsampler",
+    "clip-tiny", "clip-tiny-judge",
+)  # fmt: skip
+NUM_IMAGES = 256
+
+
+def main() -> None:
+    """Print a row for each recipe, and the sum."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipes", default=",".join(MAIN_JOB))
+    parser.add_argument("--steps", type=int, default=3 * LOG_EVERY)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = shapes_training_set(0, NUM_IMAGES)
+    print("| recipe | steps x batch | seconds a step | minutes of one core |\n|---|---|---|---|")
+    total = 0.0
+    for name in options.recipes.split(","):
+        optimizer = load_recipe(name).optimizer
+        taken = seconds_a_step(name, data, options.steps)
+        minutes = taken * optimizer.steps / 60
+        total += minutes
+        size = f"{optimizer.steps:,} x {optimizer.batch_size}"
+        print(f"| `{name}` | {size} | {taken:.3f} | {minutes:.1f} |", flush=True)
+    print(f"\n{total:.0f} minutes of one core, {total / 2:.0f} on two")
+
+
+def seconds_a_step(name: str, data: TrainingSet, steps: int) -> float:
+    """Of a recipe, without its first `LOG_EVERY` steps."""
+    recipe = load_recipe(name, steps=steps)
+    shipped = ZOO / f"{name.removesuffix('-second')}.safetensors"
+    start = shipped if recipe.start_from else None
+    with tempfile.TemporaryDirectory() as folder:
+        train(recipe, data, Path(folder), cpu=True, start=start)
+        lines = (Path(folder) / "log.jsonl").read_text().splitlines()
+    first, *_, last = (json.loads(line) for line in lines)
+    return float((last["seconds"] - first["seconds"]) / (last["step"] - first["step"]))
+
+
+if __name__ == "__main__":
+    main()
