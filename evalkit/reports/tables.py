@@ -173,8 +173,8 @@ def metrics_tables(records: Sequence[ResultRecord], *, title: str = "", width: i
         tables.append(table)
     notes = [*(_for_all(badge) for badge in common), *alike.notes]
     notes += _notes(records, common, with_subject=True)
-    tables[-1].caption = Text("\n".join(notes)) if notes else None
-    return Group(*tables)
+    said = Text("\n".join(notes), style="table.caption")
+    return Group(*tables, *([said] if notes else []))
 
 
 def _parts(subjects: Sequence[str], room: int) -> list[Sequence[str]]:
