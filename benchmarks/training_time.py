@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 from pathlib import Path
 
@@ -37,13 +38,14 @@ def main() -> None:
     parser.add_argument("--recipes", default=",".join(MAIN_JOB))
     parser.add_argument("--steps", type=int, default=3 * LOG_EVERY)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     data = shapes_training_set(0, NUM_IMAGES)
+    # accelerate keeps one precision a process, so each recipe gets a process of its own.
+    processes = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1)
     print("| recipe | steps x batch | seconds a step | minutes of one core |\n|---|---|---|---|")
     total = 0.0
     for name in options.recipes.split(","):
         optimizer = load_recipe(name).optimizer
-        taken = seconds_a_step(name, data, options.steps)
+        taken = processes.apply(seconds_a_step, (name, data, options.steps))
         minutes = taken * optimizer.steps / 60
         total += minutes
         size = f"{optimizer.steps:,} x {optimizer.batch_size}"
@@ -53,6 +55,7 @@ def main() -> None:
 
 def seconds_a_step(name: str, data: TrainingSet, steps: int) -> float:
     """Of a recipe, without its first `LOG_EVERY` steps."""
+    torch.set_num_threads(1)
     recipe = load_recipe(name, steps=steps)
     start = BASE if recipe.start_from else None
     with tempfile.TemporaryDirectory() as folder:
