@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from evalkit.datasets.shapes_scene import SceneKind
 from evalkit.errors import ConfigError
 from evalkit.registry import unknown
 
 RECIPES = Path(__file__).parent / "recipes"
 StoredAs = Literal["fp16", "int8"]
+SceneKind = Literal["single", "relation", "count", "several"]
+"""Kinds of scenes of `shapes`, which the networks' side knows by name only."""
 
 
 class _Strict(BaseModel):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from evalkit.commands.train import _wanted, shapes_training_set
 from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_scene import sample_scene
+from evalkit.datasets.shapes_scene import KIND_WEIGHTS, sample_scene
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.registry import load
 from generators.dalle.training import DVAETraining
 from generators.quantised import quantise
 from generators.training import loop
+from generators.training import recipe as recipe_module
 from generators.training.checkpoint import export_weights
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.imagen import ImagenUpsamplerTraining
@@ -175,6 +177,10 @@ def test_kinds_of_scenes_come_in_the_shares_asked_for() -> None:
     assert places == sorted(places)
     assert data.images[-1].tobytes() == render(0, "train", places[-1])[0].tobytes()
     assert list(_wanted(0, 3, {})) == [0, 1, 2]
+
+
+def test_recipes_know_the_kinds_that_there_are() -> None:
+    assert set(get_args(recipe_module.SceneKind)) == set(KIND_WEIGHTS)
 
 
 @pytest.mark.parametrize("kinds", ["{single = 0.5}", "{single = 1.5, count = -0.5}", "{one = 1}"])
