@@ -62,8 +62,8 @@ class RunMeasurer:
     @cached_property
     def asked(self) -> Sequence[Caption]:
         """The caption behind each row of the manifest."""
-        run = self._whole_run
-        by_id = {caption.id: caption for caption in self.captions or _captions(run)}
+        captions = self.captions or _captions(self._whole_run, self.rows)
+        by_id = {caption.id: caption for caption in captions}
         return [by_id[row.caption_id] for row in self.rows]
 
     @cached_property
@@ -154,13 +154,13 @@ def _found_by_caption(measurer: RunMeasurer) -> dict[str, bool]:
     return {row.caption_id: hit for row, hit in zip(measurer.rows, pairs, strict=True)}
 
 
-def _captions(run: RunFolder) -> Sequence[Caption]:
+def _captions(run: RunFolder, rows: Sequence[ManifestRow]) -> Sequence[Caption]:
     """The captions that a run drew, from the data set that it names.
 
     Raises:
         RunFolderError: The data set doesn't have them, or no longer as they were.
     """
-    wanted = {row.caption_id for row in run.rows()}
+    wanted = {row.caption_id for row in rows}
     dataset = open_dataset(run.config["dataset"]["name"])
     captions = [caption for caption in dataset.captions if caption.id in wanted]
     if hash_captions(captions) != run.config["dataset"]["captions_sha256"]:

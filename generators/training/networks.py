@@ -293,8 +293,8 @@ def labels_of(batch: Batch) -> Tensor:
     """
     if bool((batch.labels < 0).any()):
         raise ConfigError(
-            "this network learns classes and some images have none: set data.dataset to "
-            "kinds = {single = 1.0} in the recipe"
+            "this network learns classes and some images have none: set data.kinds to "
+            "{single = 1.0} in the recipe"
         )
     return batch.labels
 

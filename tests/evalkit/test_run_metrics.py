@@ -125,6 +125,9 @@ def test_speed_is_images_over_seconds_with_the_spread_of_batches(
     reach = np.exp(student.ppf(0.975, 2) * relative)
     assert record.interval.high == pytest.approx(1.6 * reach)
     assert record.interval.low == pytest.approx(1.6 / reach)
+    (narrower,) = RunMeasurer(run, N, level=0.8).records(["images-per-second"])
+    assert narrower.interval is not None
+    assert narrower.interval.high == pytest.approx(1.6 * np.exp(student.ppf(0.9, 2) * relative))
 
 
 def test_a_pair_of_runs_is_compared_caption_by_caption(
@@ -139,6 +142,10 @@ def test_a_pair_of_runs_is_compared_caption_by_caption(
     assert record.details["p_value"] == pytest.approx(2 * 0.5 * 0.5**11)
     assert record.interval is not None
     assert record.interval.low > 0
+    (narrower,) = composition_difference(RunMeasurer(good.run, N, level=0.8), bad)
+    assert narrower.interval is not None
+    assert narrower.interval.low > record.interval.low
+    assert narrower.interval.high < record.interval.high
     (swapped,) = composition_difference(bad, good)
     assert swapped.value == pytest.approx(-11 / N)
     (same,) = composition_difference(good, good)

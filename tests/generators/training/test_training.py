@@ -163,7 +163,7 @@ def test_classes_are_learned_from_images_that_have_one(
     assert (data.labels == -1).any()
     recipe = load_recipe(name)
     trainee = load(NETWORKS[recipe.network])(recipe.model, recipe.objective)
-    with pytest.raises(ConfigError, match=r"single = 1\.0"):
+    with pytest.raises(ConfigError, match=r"set data\.kinds to \{single = 1\.0\}"):
         trainee(draw_batch(data, seed=0, step=0, batch_size=24))
     assert recipe.data.kinds == {"single": 1.0}
 
