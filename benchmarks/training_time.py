@@ -21,14 +21,8 @@ from evalkit.commands.train import shapes_training_set
 from generators.training.data import TrainingSet
 from generators.training.loop import LOG_EVERY, train
 from generators.training.recipe import load_recipe
-from generators.zoo import ZOO
 
-MAIN_JOB = (
-    "glide-tiny-base-first", "glide-tiny-base-second", "glide-tiny-base-third", "glide-tiny-base",
-    "glide-tiny-upsampler", "clip-tiny", "clip-tiny-judge",
-)  # fmt: skip
-BASE = ZOO / "glide-tiny-base.safetensors"
-"""In the place of an earlier round's weights, which don't ship."""
+MAIN_JOB = ("glide-tiny-base", "glide-tiny-upsampler", "clip-tiny", "clip-tiny-judge")
 NUM_IMAGES = 256
 
 
@@ -57,9 +51,8 @@ def seconds_a_step(name: str, data: TrainingSet, steps: int) -> float:
     """Of a recipe, without its first `LOG_EVERY` steps."""
     torch.set_num_threads(1)
     recipe = load_recipe(name, steps=steps)
-    start = BASE if recipe.start_from else None
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, data, Path(folder), cpu=True, start=start)
+        train(recipe, data, Path(folder), cpu=True)
         lines = (Path(folder) / "log.jsonl").read_text().splitlines()
     first, *_, last = (json.loads(line) for line in lines)
     return float((last["seconds"] - first["seconds"]) / (last["step"] - first["step"]))

@@ -78,7 +78,7 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "glide-tiny-base-first",
+        "glide-tiny-base",
         "glide-tiny-upsampler",
         "clip-tiny",
         "unclip-tiny-prior-ar",
@@ -218,8 +218,10 @@ def test_nothing_of_the_validation_split_is_trained_on() -> None:
 
 def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: Path) -> None:
     """With a learning rate of nothing, what comes out is what went in."""
-    first = tiny("glide-tiny-base-first")
-    second = tiny("glide-tiny-base", learning_rate=1e-12).model_copy(update={"stored_as": "fp16"})
+    first = tiny("glide-tiny-base").model_copy(update={"name": "mine", "stored_as": "fp16"})
+    second = tiny("glide-tiny-base", learning_rate=1e-12).model_copy(
+        update={"start_from": first.name, "stored_as": "fp16"}
+    )
     with pytest.raises(MissingWeightsError, match=f"evalkit train {second.start_from}"):
         train(second, data, tmp_path / second.name, cpu=True)
     start = train(first, data, tmp_path / str(second.start_from), cpu=True)
@@ -373,7 +375,7 @@ def test_an_unknown_recipe_gets_the_nearest() -> None:
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path: Path) -> None:
     """Each takes half of every batch; one of them speaks and writes."""
-    recipe = load_recipe("glide-tiny-base-first", steps=2).model_dump(exclude_none=True)
+    recipe = load_recipe("glide-tiny-base", steps=2).model_dump(exclude_none=True)
     recipe["data"]["num_images"] = 32
     recipe["optimizer"] |= {"batch_size": 4, "warmup_steps": 1, "precision": "no"}
     tables = {key: value for key, value in recipe.items() if isinstance(value, dict)}
