@@ -16,7 +16,7 @@ from pathlib import Path
 from evalkit.datasets.shapes_scene import SHAPES
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
 from evalkit.images import read_rgb
-from evalkit.measurement import MeasureOptions, measure_run
+from evalkit.measurement import MeasureOptions, RunMeasurement
 from evalkit.metrics.composition import wilson_interval
 from evalkit.metrics.shape_detector import detect
 from evalkit.progress import progress_bar
@@ -49,7 +49,8 @@ def row(scale: str, options: argparse.Namespace) -> str:
         progress_bar,
     )
     prepared.generate(progress_bar)
-    records = {r.metric: r for r in measure_run(prepared, MEASURE, progress_bar).records}
+    measured = RunMeasurement.of(prepared, MEASURE, progress_bar).measure()
+    records = {r.metric: r for r in measured.records}
     right = hits(prepared)
     interval = wilson_interval(right, options.n)
     cells = [f"{right / options.n:.3f} [{interval.low:.3f}, {interval.high:.3f}]"]

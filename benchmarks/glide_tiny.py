@@ -19,7 +19,7 @@ from evalkit.datasets.base import select_captions
 from evalkit.datasets.shapes import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import measure_run, reference_items, score_options
+from evalkit.measurement import RunMeasurement, reference_items, score_options
 from evalkit.metrics.composition import Composition
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
@@ -39,7 +39,7 @@ def model_records(model: str, guidance: str, n: int, out: Path) -> list[ResultRe
     options = GenerationOptions(model=model, data="shapes", n=n, guidance=guidance, out=folder)
     prepared = prepare_run(options, progress_bar)
     prepared.generate(progress_bar)
-    return measure_run(prepared, MEASURE, progress_bar).records
+    return RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
 
 
 def real_records(n: int, out: Path) -> list[ResultRecord]:

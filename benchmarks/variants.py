@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.glide_tiny import MEASURE
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import measure_run
+from evalkit.measurement import RunMeasurement
 from evalkit.progress import progress_bar
 from evalkit.results import ResultRecord
 
@@ -52,7 +52,7 @@ def measured(
         GenerationOptions(data="shapes", n=options.n, out=folder, **settings), progress_bar
     )
     prepared.generate(progress_bar)
-    records = measure_run(prepared, MEASURE, progress_bar).records
+    records = RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
     shares = []
     for row in prepared.run.rows():
         with Image.open(prepared.run.path / row.file) as image:

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
@@ -52,14 +52,17 @@ def require_network(url: str) -> None:
     """
     host, port = _first_hop(url)
     started = time.monotonic()
-    address = _resolve(host, port)
-    if address is None:
+    addresses = _resolve(host, port)
+    if not addresses:
         raise NetworkError(f"no network: can't find {host}")
-    left = max(0.5, _RESOLVE_S + _CONNECT_S - (time.monotonic() - started))
-    try:
-        socket.create_connection(address, timeout=min(_CONNECT_S, left)).close()
-    except OSError as error:
-        raise NetworkError(f"no network: can't connect to {host}") from error
+    until = started + _RESOLVE_S + _CONNECT_S
+    for tried, address in enumerate(addresses):
+        # A machine may have one kind of address (IPv6) and no way out by it.
+        left = max(0.5, until - time.monotonic()) / (len(addresses) - tried)
+        with suppress(OSError):
+            socket.create_connection(address, timeout=min(_CONNECT_S, left)).close()
+            return
+    raise NetworkError(f"no network: can't connect to {host}")
 
 
 def fetch(
@@ -116,21 +119,20 @@ def _first_hop(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _resolve(host: str, port: int) -> tuple[str, int] | None:
-    found: list[tuple[str, int]] = []
+def _resolve(host: str, port: int) -> list[tuple[str, int]]:
+    """The first address of each kind, IPv4 and IPv6; none where none is found in time."""
+    found: dict[int, tuple[str, int]] = {}
 
     def look_up() -> None:
-        try:
+        with suppress(OSError):
             for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                found.append((str(info[4][0]), port))
-        except OSError:
-            return
+                found.setdefault(info[0], (str(info[4][0]), port))
 
     # A resolver without a network may block for half a minute and can't be interrupted.
     thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
     thread.join(_RESOLVE_S)
-    return found[0] if found else None
+    return list(found.values())
 
 
 @contextmanager

@@ -206,7 +206,9 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
         "weights": config["weights"],
         "weights_sha256": config["weights_sha256"],
         "training_data": config["training_data"],
-        "training_relation": training_relation(config["training_data"], dataset["name"]),
+        "training_relation": training_relation(
+            config["training_data"], dataset.get("copy_of") or dataset["name"]
+        ),
         "dataset": dataset["name"],
         "captions": dataset["n"],
         "captions_sha256": dataset["captions_sha256"],
@@ -225,7 +227,7 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
 
 
 def training_relation(training_data: Sequence[str], dataset: str) -> str:
-    """Whether a model was trained on the data set that it is measured on."""
+    """Whether a model was trained on the data set (`known_as`) that it is measured on."""
     if not training_data:
         return "unknown"
     return "trained on this data set" if dataset in training_data else "zero-shot"
@@ -266,6 +268,7 @@ def _config(
             "n": len(wanted.captions),
             "captions_sha256": hash_captions(wanted.captions),
             "selection": wanted.rule,
+            **({"copy_of": copy_of} if (copy_of := getattr(dataset, "copy_of", "")) else {}),
         },
         "seed": options.seed,
         "seed_rule": SEED_RULE,

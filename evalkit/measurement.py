@@ -11,24 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
-from evalkit.datasets.base import CaptionedImages
+from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.clip_names import SHAPES_CLIP
 from evalkit.features.decoding import usable_cores
+from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.images import Filter
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, load_extractor, metric_needs
+from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, metric_needs
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
 from evalkit.registry import third_party, unknown
 from evalkit.reranking import refuse_own_judge
 from evalkit.results import ResultRecord
 from evalkit.run import ManifestRow, RunFolder
-from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer, has_scenes
+from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer
 
 DEFAULT_CLIP = "ViT-L/14"
 """The default of torchmetrics, whose definition of the score is used."""
@@ -47,18 +48,25 @@ class Measured:
     clip_name: str
 
 
-def check_metrics(options: MeasureOptions) -> None:
-    """Stop before anything is generated where a metric or its features can't be had.
+def check_metrics(options: MeasureOptions, dataset: str) -> None:
+    """Stop before anything heavy is imported where an option is wrong or features are missing.
+
+    Args:
+        options: How a run is going to be measured.
+        dataset: What `--data` names.
 
     Raises:
-        MissingWeightsError: The weights are neither given, cached nor downloadable.
-        UnknownNameError: No such metric, or no such features.
+        ConfigError: Options that a metric can't do with.
+        MissingWeightsError: The features' weights are neither given, cached nor downloadable.
+        UnknownNameError: No such metric.
     """
-    of_images(options.metrics or ())
-    if options.features == INCEPTION:
+    metrics = of_images(options.metrics or default_metrics(options))
+    scored = score_options(options, dataset)
+    wanted = {need.extractor for name in metrics for need in metric_needs(name, scored)}
+    if INCEPTION in wanted:
         find_inception_weights(options.inception_weights)
-    else:
-        load_extractor(extractor_key(options.features), ScoreOptions(precision=options.precision))
+    elif extractor_key(options.features) in wanted:
+        check_hub_weights(extractor_key(options.features))
 
 
 def refuse_biased_scores(reranking: Any, options: MeasureOptions, dataset: str) -> None:
@@ -180,35 +188,89 @@ def _checked_filter(name: str) -> Filter:
     return cast(Filter, name)
 
 
-def measure_run(
-    prepared: PreparedRun, options: MeasureOptions, progress: ProgressFactory = silent
-) -> Measured:
-    """Measure a finished run against its data set.
+@dataclass(frozen=True)
+class RunMeasurement:
+    """Networks and reference for one run, loaded before its images are made.
 
-    Raises:
-        MissingWeightsError: The extractor's weights are not to be had.
-        NotEnoughImagesError: Fewer images than the metric needs.
+    So what is missing or broken of them is told before the hours of sampling, not after.
     """
-    run, dataset = prepared.run, prepared.dataset
-    options = at_own_size(options, run.config)
-    rows = run.rows()
-    shown = [row for row in rows if row.file is not None]
-    categories = {caption.id: caption.category for caption in prepared.captions}
-    metrics = options.metrics or default_metrics(
-        options, run.config["conditioning"], scenes=has_scenes(run)
-    )
-    measurer = Measurer.of(
-        reference_items(dataset), of_images(metrics), score_options(options, dataset.name), progress
-    )
-    measured = measurer.measure(run_items(run, rows, categories))
-    of_run = RunMeasurer(run, len(shown), prepared.captions, options.level)
-    records = [*measurer.records(measured), *of_run.records(metrics)]
-    context = {**run_fingerprint(run), "reference": prepared.reference}
-    subject = run.config["display_name"]
-    return Measured(
-        records=[r.with_context(subject=subject, fingerprint=context) for r in records],
-        clip_scores=_clip_scores(measured.tasks.get("clip-score"), shown),
-        clip_name="CLIP score",
+
+    prepared: PreparedRun
+    metrics: tuple[str, ...]
+    measurer: Measurer
+    without_captions: tuple[str, ...]
+    """Metrics of captions, asked of a model that takes none."""
+    level: float
+
+    @classmethod
+    def of(
+        cls, prepared: PreparedRun, options: MeasureOptions, progress: ProgressFactory = silent
+    ) -> RunMeasurement:
+        """Load the networks and measure the reference.
+
+        Raises:
+            MissingWeightsError: The features' weights are not to be had, or no metric's.
+            ConfigError: Options that a metric can't do with.
+            DataError: A reference image that can't be used.
+        """
+        config, dataset = prepared.run.config, prepared.dataset
+        options = at_own_size(options, config)
+        scored = score_options(options, known_as(dataset))
+        text = config["conditioning"] == "text"
+        scenes = text and all(caption.scene for caption in prepared.captions)
+        metrics = options.metrics or default_metrics(options, scenes=scenes)
+        wanted = of_images(metrics)
+        without = () if text else tuple(n for n in wanted if _wants_captions(n, scored))
+        measured = [name for name in wanted if name not in without]
+        measurer = Measurer.of(reference_items(dataset), measured, scored, progress)
+        missing = measurer.lacking.get(extractor_key(options.features))
+        if missing is not None:
+            raise missing
+        return cls(prepared, metrics, measurer, without, options.level)
+
+    def lacking(self) -> dict[str, str]:
+        """Metrics that will have no value for want of weights, and why."""
+        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.rows}
+        return {name: str(reason) for name, reason in reasons.items() if reason is not None}
+
+    def measure(self) -> Measured:
+        """Measure the finished run.
+
+        Raises:
+            NotEnoughImagesError: Fewer images than a metric needs.
+            DataError: An image that can't be used.
+        """
+        run, captions = self.prepared.run, self.prepared.captions
+        rows = run.rows()
+        shown = [row for row in rows if row.file is not None]
+        categories = {caption.id: caption.category for caption in captions}
+        found = self.measurer.measure(run_items(run, rows, categories))
+        of_run = RunMeasurer(run, len(shown), captions, self.level)
+        conditioning = run.config["conditioning"]
+        records = [
+            *self.measurer.records(found),
+            *(_no_captions(name, len(shown), conditioning) for name in self.without_captions),
+            *of_run.records(self.metrics),
+        ]
+        context = {**run_fingerprint(run), "reference": self.prepared.reference}
+        subject = run.config["display_name"]
+        return Measured(
+            records=[r.with_context(subject=subject, fingerprint=context) for r in records],
+            clip_scores=_clip_scores(found.tasks.get("clip-score"), shown),
+            clip_name="CLIP score",
+        )
+
+
+def _wants_captions(metric: str, options: ScoreOptions) -> bool:
+    return any(need.prefix is not None for need in metric_needs(metric, options))
+
+
+def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:
+    reason = "not applicable: unconditional"
+    if conditioning == "class":
+        reason += " on text (the model takes classes)"
+    return ResultRecord(
+        metric=metric, value=None, n=n, direction="higher", state="not_applicable", reason=reason
     )
 
 

@@ -129,7 +129,7 @@ class RunFolder:
             return run
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file; --out wants a folder")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(not _is_leftover(file) for file in path.iterdir()):
             raise RunFolderError(
                 f"{path} is neither empty nor a run folder; choose another --out or empty it"
             )
@@ -294,8 +294,9 @@ class RunFolder:
         write_atomically(self.manifest_path, text.encode())
 
     def _remove_temporary_files(self) -> None:
-        for file in self.path.glob("images/*/.*.tmp"):
-            file.unlink()
+        for pattern in ("images/*/.*.tmp", ".run.json.*.tmp", ".manifest.jsonl.*.tmp"):
+            for file in self.path.glob(pattern):
+                file.unlink()
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -305,6 +306,11 @@ def encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
+
+
+def _is_leftover(file: Path) -> bool:
+    """What a kill between writing `run.json` and renaming it leaves."""
+    return file.name.startswith(".run.json.") and file.suffix == ".tmp"
 
 
 def _append(handle: BinaryIO, content: bytes) -> None:

@@ -33,7 +33,7 @@ WITH_SCENES = ("shapes",)
 
 
 def has_scenes(run: RunFolder | None) -> bool:
-    """Whether a run drew captions that say what is to be seen."""
+    """Whether a run drew captions that say what is to be seen, of a data set found by name."""
     if run is None or run.config["conditioning"] != "text":
         return False
     return run.config["dataset"]["name"] in WITH_SCENES
@@ -88,7 +88,8 @@ class RunMeasurer:
         return self.run
 
     def _composition_records(self) -> list[ResultRecord]:
-        if has_scenes(self.run):
+        given = self.captions is not None and all(caption.scene for caption in self.captions)
+        if given or has_scenes(self.run):
             return self.composition.records(level=self.level)
         where = " or ".join(WITH_SCENES)
         reason = f"it needs the scenes behind the captions: a run of a text model on {where}"

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 FREE = {"evalkit.registry", "evalkit.results", "evalkit.run", "evalkit.errors", "evalkit.downloads"}
 """Anyone may import these; they import only each other, and no torch."""
@@ -132,12 +133,17 @@ def test_help_and_list_start_light(argv: list[str]) -> None:
         ["evalkit", "generate", "--model", "glide", "--coco", "--device", "cpu"],
         ["evalkit", "generate", "--model", "glide:tiny", "--coco", "--device", "cpu"],
         ["evalkit", "fid", "--model", "glide:tiny", "--data", "no/folder", "--device", "cpu"],
+        ["evalkit", "fid", "--model", "glide:tiny", "--data", "shapes", "--features", "ViT-B/32"],
+        ["evalkit", "fid", "--model", "glide:tiny", "--data", "shapes", "--features", "dinov2"],
+        ["evalkit", "score", "IMAGES", "--against", "IMAGES", "--features", "ViT-L/14"],
     ],
 )
 def test_what_is_missing_is_told_without_torch(
     argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    argv = [str(tmp_path) if word == "IMAGES" else word for word in argv]
     assert loaded_by(RUN.format(argv=argv), ("torch",)) == set()
 
 

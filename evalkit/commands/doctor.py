@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from rich.table import Table
 from evalkit import __version__
 from evalkit.downloads import cache_root, require_network
 from evalkit.errors import NetworkError
+from evalkit.features.hub_weights import cached_clip
+from evalkit.features.inception_weights import cached_inception_weights
+from evalkit.measurement import DEFAULT_CLIP
 
 LIBRARIES = {
     "torch": "",
@@ -46,6 +50,8 @@ def doctor() -> None:
 
 
 def _findings() -> list[tuple[str, str]]:
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        reached = list(pool.map(_reachable, HOSTS.values()))
     return [
         ("evalkit", __version__),
         ("Python", platform.python_version()),
@@ -53,10 +59,11 @@ def _findings() -> list[tuple[str, str]]:
         ("cores", str(os.cpu_count())),
         *[(name, _installed(name, extra)) for name, extra in LIBRARIES.items()],
         ("cache", _cache()),
-        ("Inception weights", _cached("weights", "*inception*")),
+        ("Inception weights", _file(cached_inception_weights())),
+        (f"CLIP {DEFAULT_CLIP} weights", _file(cached_clip(DEFAULT_CLIP))),
         ("GLIDE weights", _cached("weights", "glide-*")),
         ("COCO", _coco()),
-        *[(what, _reachable(url)) for what, url in HOSTS.items()],
+        *zip(HOSTS, reached, strict=True),
     ]
 
 
@@ -80,6 +87,10 @@ def _cache() -> str:
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
     return f"{root} ({free_gb:.0f} GB free)"
+
+
+def _file(path: Path | None) -> str:
+    return str(path) if path else "not cached"
 
 
 def _cached(folder: str, pattern: str) -> str:

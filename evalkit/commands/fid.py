@@ -8,12 +8,13 @@ from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped
+from evalkit.datasets.base import known_as
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
+    RunMeasurement,
     check_metrics,
     failures,
-    measure_run,
     refuse_biased_scores,
 )
 from evalkit.options import MeasureOptions
@@ -33,16 +34,21 @@ def fid(
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
     load("generators.catalog:full_name")(generation.model)
-    check_metrics(measure)
+    check_metrics(measure, generation.data)
     prepared = prepare_run(generation, progress)
     reranking = prepared.run.config.get("reranked")
-    refuse_biased_scores(reranking, measure, prepared.dataset.name)
+    refuse_biased_scores(reranking, measure, known_as(prepared.dataset))
     started = time.perf_counter()
+    measurement = RunMeasurement.of(prepared, measure, progress)
+    for name, reason in measurement.lacking().items():
+        console.print(f"No {name}, the rest goes on: {reason}", soft_wrap=True, markup=False)
+    ready = time.perf_counter()
     prepared.generate(progress)
     sampled = time.perf_counter()
     check_complete(prepared.run)
-    measured = measure_run(prepared, measure, progress)
-    timings = {"sampling": sampled - started, "measuring": time.perf_counter() - sampled}
+    measured = measurement.measure()
+    measuring = ready - started + time.perf_counter() - sampled
+    timings = {"sampling": sampled - ready, "measuring": measuring}
     keep_measurement(prepared.run, measured.clip_scores, measured.clip_name, timings)
     records = [
         replace(record, fingerprint={**record.fingerprint, "command": command})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.datasets.base import CaptionedImages
+from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.open import open_dataset
 from evalkit.errors import ConfigError, NotEnoughImagesError
 from evalkit.features.base import ProgressFactory
@@ -127,7 +127,7 @@ def _record(
             "weights": spec.weights,
             "weights_sha256": spec.weights_sha256,
             "training_data": list(spec.training_data),
-            "training_relation": training_relation(spec.training_data, dataset.name),
+            "training_relation": training_relation(spec.training_data, known_as(dataset)),
             "dataset": dataset.name,
             "size_px": spec.size_px,
             "crop": SHRINKING,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.catalog import DATASETS
-from evalkit.datasets.base import CaptionedImages
+from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import CAPTION_FILES, open_dataset
 from evalkit.errors import ConfigError
@@ -64,7 +64,7 @@ class Against:
     name: str
     """What fingerprints call it."""
     protocol: str | None
-    """Name of the data set; None for anything else, whose images are taken as they are."""
+    """What the data set is known as; None for anything else, whose images are taken as they are."""
 
     def options(self, options: MeasureOptions) -> MeasureOptions:
         """The options, with no crop where no protocol asks for one."""
@@ -165,5 +165,7 @@ def print_skipped(records: Sequence[ResultRecord]) -> None:
 
 def _of_dataset(dataset: CaptionedImages, name: str) -> Against:
     return Against(
-        reference=reference_items(dataset), name=f"all images of {name}", protocol=dataset.name
+        reference=reference_items(dataset),
+        name=f"all images of {name}",
+        protocol=known_as(dataset),
     )

@@ -67,6 +67,8 @@ class CaptionedFiles:
     captions: Sequence[Caption]
     image_files: Mapping[str, str]
     """Path below `root` for each image id."""
+    copy_of: str = ""
+    """The data set of the catalog that a folder with a name of its own holds images of."""
 
     @cached_property
     def image_ids(self) -> Sequence[str]:
@@ -88,6 +90,11 @@ class CaptionedFiles:
             return self.root / self.image_files[image_id]
         except KeyError:
             raise DataError(f"{self.root}: no image has the id {image_id!r}.") from None
+
+
+def known_as(dataset: CaptionedImages) -> str:
+    """What decides protocol and training relation: the name in the catalog, else its own."""
+    return getattr(dataset, "copy_of", "") or dataset.name
 
 
 def id_order(identifier: str) -> tuple[int, int, str]:

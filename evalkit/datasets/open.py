@@ -1,13 +1,14 @@
 """Open a data set by name or path, as `--data` takes it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from evalkit.catalog import DATASETS
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco, locate_coco
 from evalkit.datasets.image_folder import load_image_folder
-from evalkit.datasets.shapes import load_shapes
+from evalkit.datasets.shapes import is_shapes, load_shapes
 from evalkit.errors import ConfigError, MissingDataError
 from evalkit.registry import load, third_party, unknown
 
@@ -79,9 +80,19 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
         if len(tables) > 1:
             names = " and ".join(path.name for path in tables[:2])
             raise ConfigError(f"{folder}: has {names}; keep one file of captions.")
-        return load_image_folder(folder, captions=tables[0] if tables else None)
+        images = load_image_folder(folder, captions=tables[0] if tables else None)
+        return replace(images, name=_own_name(images.name))
     chosen = split or (splits[0] if len(splits) == 1 else _preferred(splits, folder))
-    return load_coco(folder, chosen, name=folder.resolve().name)
+    named = folder.resolve().name
+    if is_shapes(folder):
+        return replace(load_coco(folder, chosen, name=_own_name(named)), copy_of="shapes")
+    is_coco = (named, chosen) == ("coco", COCO_SPLIT)
+    return load_coco(folder, chosen, name=named if is_coco else _own_name(named))
+
+
+def _own_name(named: str) -> str:
+    """A folder's name, told apart from a data set of the catalog that it isn't."""
+    return f"folder {named}" if named in DATASETS else named
 
 
 def _preferred(splits: list[str], folder: Path) -> str:

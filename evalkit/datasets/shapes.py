@@ -123,6 +123,15 @@ def write_shapes(
     return out_dir
 
 
+def is_shapes(folder: Path) -> bool:
+    """Whether `write_shapes` made a folder.
+
+    Raises:
+        DataError: Its `shapes.json` is damaged.
+    """
+    return _read_spec(folder).get("dataset") == "shapes"
+
+
 def _claim_folder(out_dir: Path, seed: int, counts: dict[str, int]) -> None:
     """Record what the folder is going to hold, or refuse if it holds something else."""
     for split, count in counts.items():

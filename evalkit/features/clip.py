@@ -9,7 +9,6 @@ Embeddings are returned as the network gives them, not normalised.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from evalkit.downloads import require_network, sha256_of
+from evalkit.downloads import sha256_of
 from evalkit.errors import (
     MissingWeightsError,
     NetworkError,
@@ -28,9 +27,8 @@ from evalkit.errors import (
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
 from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.clip_preprocessing import ClipPreprocessing
+from evalkit.features.hub_weights import CLIP_FILES, cached_file, missing_clip, require_hub
 from evalkit.registry import unknown
-
-_WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @runtime_checkable
@@ -202,36 +200,20 @@ def _weights_path(name: str, tag: str, config: Mapping[str, Any]) -> Path:
             )
         tags = open_clip.list_pretrained_tags_by_model(model_name)
         raise unknown(tag, tags, kind=f"weights of {model_name}s")
-    cached = _cached(config)
-    return cached or _downloaded(name, config)
-
-
-def _cached(config: Mapping[str, Any]) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
     repository = str(config.get("hf_hub", "")).rstrip("/")
-    for file in _WEIGHT_FILES if repository else ():
-        found = try_to_load_from_cache(repository, file)
-        if isinstance(found, str):
-            return Path(found)
-    return None
+    cached = cached_file(repository, CLIP_FILES) if repository else None
+    return cached or _downloaded(name, config)
 
 
 def _downloaded(name: str, config: Mapping[str, Any]) -> Path:
     import open_clip
 
     try:
-        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-            raise NetworkError("HF_HUB_OFFLINE is set")
-        # The hub's own client needs 23 to 46 s to give up.
-        require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+        require_hub()
         return Path(open_clip.download_pretrained(dict(config)))
     except (NetworkError, OSError) as error:
-        raise MissingWeightsError(
-            f"CLIP weights {name} ({config.get('hf_hub') or config.get('url')}) are not cached and "
-            f"can't be fetched ({error}); go online once, pass MODEL:PATH of a file, or use "
-            f"a CLIP that ships ({SHAPES_CLIP} to score, clip:tiny to re-rank)"
-        ) from error
+        source = str(config.get("hf_hub") or config.get("url")).rstrip("/")
+        raise missing_clip(name, source, error) from error
 
 
 def _build(model_name: str, path: Path, *, quick_gelu: bool, name: str) -> torch.nn.Module:

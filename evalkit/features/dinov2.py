@@ -7,7 +7,6 @@ feature.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,19 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from evalkit.downloads import require_network, sha256_of
-from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.downloads import sha256_of
+from evalkit.errors import NetworkError, WeightsError
 from evalkit.features.base import PreparedExtractor, check_precision
 from evalkit.features.clip import inference
 from evalkit.features.clip_preprocessing import SquashAndScale
+from evalkit.features.hub_weights import (
+    DINOV2_FILE,
+    DINOV2_REPOSITORY,
+    cached_file,
+    missing_dinov2,
+    require_hub,
+)
 
-REPOSITORY = "facebook/dinov2-large"
-WEIGHTS_FILE = "model.safetensors"
 _SIZE_PX = 224
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -99,25 +103,20 @@ def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Ext
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise WeightsError(f"{path}: not weights of {REPOSITORY} ({reason})") from error
+        raise WeightsError(f"{path}: not weights of {DINOV2_REPOSITORY} ({reason})") from error
     return Dinov2Extractor(
         model, weights_sha256=sha256_of(path), device=device, precision=precision
     )
 
 
 def _weights_path() -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(REPOSITORY, WEIGHTS_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
+    cached = cached_file(DINOV2_REPOSITORY, [DINOV2_FILE])
+    if cached is not None:
+        return cached
     try:
-        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-            raise NetworkError("HF_HUB_OFFLINE is set")
-        require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-        return Path(hf_hub_download(REPOSITORY, WEIGHTS_FILE))
+        require_hub()
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(DINOV2_REPOSITORY, DINOV2_FILE))
     except (NetworkError, OSError) as error:
-        raise MissingWeightsError(
-            f"DINOv2 weights {REPOSITORY}/{WEIGHTS_FILE} are not cached and can't be fetched "
-            f"({error}); go online once, or copy the hub's cache folder from a machine that has it"
-        ) from error
+        raise missing_dinov2(error) from error

@@ -26,10 +26,10 @@ def find_inception_weights(
     """
     if path is not None:
         return existing_file(Path(path), what="--inception-weights")
-    cached = cache_root() / "weights" / WEIGHTS_FILE
-    for candidate in _candidates(cached):
-        if candidate.is_file():
-            return _checked(candidate)
+    found = cached_inception_weights()
+    if found is not None:
+        return _checked(found)
+    cached = _cache_file()
     try:
         with progress(f"downloading {WEIGHTS_FILE}") as report:
             return fetch(WEIGHTS_URL, cached, sha256_prefix=WEIGHTS_SHA256_PREFIX, report=report)
@@ -41,13 +41,16 @@ def find_inception_weights(
         ) from error
 
 
-def _candidates(cached: Path) -> list[Path]:
+def cached_inception_weights() -> Path | None:
+    """The file in the cache or in torch's hub folder, if there is one."""
     hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    checkpoints = hub / "hub" / "checkpoints"
-    return [
-        cached,
-        *(folder / name for folder in (cached.parent, checkpoints) for name in _SAME_WEIGHTS),
-    ]
+    folders = (_cache_file().parent, hub / "hub" / "checkpoints")
+    candidates = (folder / name for folder in folders for name in _SAME_WEIGHTS)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _cache_file() -> Path:
+    return cache_root() / "weights" / WEIGHTS_FILE
 
 
 def _checked(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 from evalkit.catalog import METRICS as CATALOG
 from evalkit.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
 from evalkit.features.base import Extractor, ProgressFactory, silent
+from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.pipeline import FeatureSet, encode_texts, extract_set
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import FeatureStore, StoredSet
@@ -280,6 +281,7 @@ def load_extractor(
             progress=progress,
         )
         return extractor
+    check_hub_weights(key)
     loader = load(
         "evalkit.features.dinov2:load_dinov2"
         if key == "dinov2"

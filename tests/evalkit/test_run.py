@@ -63,6 +63,14 @@ def contents(run: RunFolder) -> dict[str, bytes]:
     return {**files, "rows": b"\n".join(lines)}
 
 
+def test_a_kill_before_the_first_rename_can_be_gone_on_from(tmp_path: Path) -> None:
+    (tmp_path / ".run.json.123.tmp").write_text("{")
+    run = RunFolder.create_or_resume(tmp_path, {"model": "m"})
+    with run.locked():
+        run.pending([], batch_size=1)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     whole = finish(tmp_path / "whole")
     run = RunFolder.create_or_resume(tmp_path / "cut", CONFIG)

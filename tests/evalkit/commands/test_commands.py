@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,17 +74,43 @@ def test_the_main_job_on_real_photographs(
     assert "weights not the 2015 ones" in (out / "report.html").read_text()
     assert (out / "results.csv").read_text().count("\n") == len(records) + 1
     assert records_file.read_text() == (out / "results.json").read_text()
-    assert "GLIDE (tiny)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "GLIDE (tiny)" in said
+    assert said.index("No clip-score, the rest goes on: CLIP weights") < said.index("Report:")
 
 
-def test_shapes_are_measured_with_the_judge(tmp_path: Path, drawn: Path) -> None:
+def test_a_folder_of_shapes_is_measured_as_shapes(tmp_path: Path, drawn: Path) -> None:
+    """Whatever it is called: at its own size, with the judge and the scenes, and not zero-shot."""
     out = tmp_path / "run"
     assert run("fid", *GLIDE, "--data", drawn, "--n", 6, "--features", "shapes-clip",
+               "--out", out) == 0  # fmt: skip
+    records = by_metric(out / "results.json")
+    distance = records["fd"]
+    assert distance.details["label"] == "FD (shapes-clip)"
+    assert (distance.fingerprint["crop"], distance.fingerprint["size_px"]) == ("none", None)
+    assert distance.fingerprint["training_relation"] == "trained on this data set"
+    assert records["clip-score"].state == "ok"
+    assert records["composition-pairs"].n == 6
+    assert "fid" not in records
+
+
+def test_a_folder_called_shapes_is_another_data_set(coco_folder: Path, tmp_path: Path) -> None:
+    named, out = tmp_path / "shapes", tmp_path / "run"
+    shutil.copytree(coco_folder, named)
+    assert run("fid", *GLIDE, "--data", named, "--n", 4, "--features", "shapes-clip",
                "--clip-model", "shapes-clip", "--out", out) == 0  # fmt: skip
     records = by_metric(out / "results.json")
-    assert records["fd"].details["label"] == "FD (shapes-clip)"
-    assert records["clip-score"].state == "ok"
-    assert "fid" not in records
+    assert records["fd"].fingerprint["dataset"] == "folder shapes"
+    assert records["fd"].fingerprint["training_relation"] == "zero-shot"
+    assert not [name for name in records if name.startswith("composition")]
+
+
+def test_inception_is_asked_for_by_what_uses_it_only(tmp_path: Path, drawn: Path) -> None:
+    """There are no Inception weights here."""
+    out = tmp_path / "run"
+    assert run("fid", *GLIDE, "--data", drawn, "--n", 4, "--metrics", "composition",
+               "--out", out) == 0  # fmt: skip
+    assert by_metric(out / "results.json")["composition-pairs"].state == "ok"
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path) -> None:
@@ -109,11 +137,14 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path) ->
         assert resumed.image_path(ours).read_bytes() == whole.image_path(theirs).read_bytes()
 
 
-def test_the_batch_size_moves_no_pixel_by_more_than_one(tmp_path: Path, drawn: Path) -> None:
-    common = ["generate", "--model", "glide:tiny", "--steps", "base=3,upsampler=2"]
+@pytest.mark.parametrize(
+    ("n", "steps"),
+    [(6, "base=3,upsampler=2"), pytest.param(32, "base=25,upsampler=2", marks=pytest.mark.slow)],
+)
+def test_the_batch_size_moves_no_pixel_by_more_than_one(n: int, steps: str, tmp_path: Path) -> None:
+    common = ["generate", "--model", "glide:tiny", "--data", "shapes", "--steps", steps]
     for size in ("1", "32"):
-        assert run(*common, "--data", drawn, "--n", 6, "--batch-size", size,
-                   "--out", tmp_path / size) == 0  # fmt: skip
+        assert run(*common, "--n", n, "--batch-size", size, "--out", tmp_path / size) == 0
     runs = [RunFolder.read(tmp_path / size) for size in ("1", "32")]
     for one, many in zip(runs[0].rows(), runs[1].rows(), strict=True):
         pixels = [np.asarray(Image.open(r.image_path(row))).astype(int)
@@ -181,6 +212,16 @@ def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         (["generate", *GLIDE, "--data", "shape"], "did you mean 'shapes'"),
         (["fid", *GLIDE, "--data", "shapes", "--device", "cuda:9"], "no usable GPU"),
         (["generate", *GLIDE, "--data", "shapes", "--guidance", "upsampler=3"], "no guidance"),
+        (["generate", "--model", "ddpm:tiny", "--data", "shapes", "--guidance", "3"],
+         "it is unconditional"),
+        (["fid", *GLIDE, "--data", "shapes", "--metrics", "composition", "--crop", "oval"],
+         "--crop 'oval' is unknown"),
+        (["fid", *GLIDE, "--data", "shapes", "--features", "shapes-clip", "--filter", "no"],
+         "--filter 'no' is unknown"),
+        (["fid", *GLIDE, "--data", "shapes", "--features", "shapes-clip", "--clip-variant", "no"],
+         "CLIP score 'no' is unknown"),
+        (["fid", *GLIDE, "--data", "shapes", "--features", "shapes-clip", "--metrics", "fid"],
+         "ask for fd"),
         (["generate", *GLIDE, "--data", "shapes", "--weights", "nonsense"], "NAME=PATH"),
         (["generate", *GLIDE, "--data", "shapes", "--weights", "x=y"], "no weights 'x'"),
         (["fid", *GLIDE, "--data", "shapes", "--metrics", "fd,compositon"], "mean 'composition'"),
@@ -201,8 +242,11 @@ def test_a_fault_is_one_line_and_exit_code_2(
 
 
 def test_more_captions_than_there_are(drawn: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("generate", *GLIDE, "--data", drawn, "--n", 1000) == 2
-    assert "Can't draw 1000 captions" in capfd.readouterr().err
+    assert run("generate", *GLIDE, "--data", drawn, "--n", 1000, "--out", "run") == 2
+    error = capfd.readouterr().err.strip()
+    assert "Can't draw 1000 captions" in error
+    assert error.count("\n") == 0
+    assert not Path("run").exists()
 
 
 def test_missing_weights_say_where_to_put_them(
@@ -235,6 +279,58 @@ def test_missing_coco_names_the_three_ways(capfd: pytest.CaptureFixture[str]) ->
         assert way in error
 
 
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [(["--resize", "none"], "none"), (["--inception-layer", "9"], "9"),
+     (["--inception-weights", "README.md"], "README.md")],
+)  # fmt: skip
+def test_what_inception_cannot_do_is_told_before_any_image(
+    option: list[str], complaint: str, inception_weights: Path, coco_folder: Path, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "README.md").write_text("no network")
+    weights = [] if "--inception-weights" in option else ["--inception-weights", inception_weights]
+    assert run("fid", *GLIDE, "--data", coco_folder, "--n", 4, "--metrics", "fid", *weights,
+               *option, "--out", tmp_path / "run") == 2  # fmt: skip
+    error = capfd.readouterr().err.strip()
+    assert complaint in error
+    assert error.count("\n") == 0
+    assert not list(tmp_path.glob("run/images"))
+
+
+def test_a_truncated_reference_is_told_before_any_image(
+    coco_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(coco_folder, data)
+    cut = sorted((data / "val2014").iterdir())[0]
+    cut.write_bytes(cut.read_bytes()[:1500])
+    command = ["fid", *GLIDE, "--data", data, "--n", 4, "--features", "shapes-clip",
+               "--metrics", "fd", "--out", out]  # fmt: skip
+    assert run(*command) == 2
+    error = capfd.readouterr().err.strip()
+    assert cut.name in error
+    assert error.count("\n") == 0
+    assert not (out / "images").exists()
+    assert run(*command, "--skip-bad") == 0
+
+
+def test_captions_of_one_id_are_refused(
+    coco_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(coco_folder, data)
+    file = data / "annotations" / "captions_val2014.json"
+    read = json.loads(file.read_text())
+    read["annotations"][1]["id"] = read["annotations"][0]["id"]
+    file.write_text(json.dumps(read))
+    assert run("generate", *GLIDE, "--coco", "--coco-root", data, "--n", 4) == 2
+    error = capfd.readouterr().err.strip()
+    assert str(read["annotations"][0]["id"]) in error
+    assert error.count("\n") == 0
+    assert not list(tmp_path.rglob("run.json"))
+
+
 def test_a_truncated_image_is_named(
     coco_folder: Path, inception_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,8 +345,13 @@ def test_a_truncated_image_is_named(
 
 def test_an_empty_folder_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    assert run("score", tmp_path / "empty", "--against", "shapes") == 2
-    assert "empty" in capfd.readouterr().err
+    for command in (["score", tmp_path / "empty", "--against", "shapes"],
+                    ["generate", *GLIDE, "--data", tmp_path / "empty"]):  # fmt: skip
+        assert run(*command) == 2
+        error = capfd.readouterr().err.strip()
+        assert "empty" in error
+        assert error.count("\n") == 0
+    assert not list(tmp_path.rglob("run.json"))
 
 
 def test_doctor_and_list_say_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

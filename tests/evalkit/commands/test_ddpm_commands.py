@@ -68,7 +68,9 @@ def test_classes_are_measured_with_the_references_frequencies(
     for label, count in Counter(labels).items():
         assert abs(asked[label] - 14 * count / len(labels)) < 1
     records = read_records(out / "results.json")
-    assert "clip-score" not in {record.metric for record in records}
+    score = next(record for record in records if record.metric == "clip-score")
+    assert (score.state, score.value) == ("not_applicable", None)
+    assert score.reason == "not applicable: unconditional on text (the model takes classes)"
     distance = next(record for record in records if record.metric == "fd")
     assert distance.n == 14
     assert distance.fingerprint["reference"].startswith(f"the {len(labels)} images of")
@@ -81,9 +83,11 @@ def test_an_unconditional_model_needs_no_captions(
 ) -> None:
     out, folder = tmp_path / "run", small_shapes / "images"
     run(
-        "generate", "--model", "ddpm:tiny", "--data", str(folder), "--n", "3", "--steps", "2",
-        "--out", str(out), "--device", "cpu", "--weights", weights[0],
+        "fid", "--model", "ddpm:tiny", "--data", str(folder), "--n", "3", "--steps", "2",
+        "--out", str(out), "--device", "cpu", "--weights", weights[0], "--features", "shapes-clip",
     )  # fmt: skip
+    score = next(r for r in read_records(out / "results.json") if r.metric == "clip-score")
+    assert (score.state, score.reason) == ("not_applicable", "not applicable: unconditional")
     rows = RunFolder.read(out).rows()
     assert [(row.caption_id, row.prompt, row.label) for row in rows] == [
         (f"sample-{k}", None, None) for k in range(3)

@@ -14,8 +14,10 @@ from PIL import Image
 
 from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.features.clip import OpenClipExtractor, load_clip
+from evalkit.features.clip_names import OPENAI_NAMES
 from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.features.dinov2 import Dinov2Extractor, load_dinov2
+from evalkit.features.hub_weights import OPENAI_REPOSITORIES
 
 TINY = {
     "embed_dim": 16,
@@ -103,6 +105,12 @@ class TestErrors:
             loader()  # type: ignore[operator]
         assert time.monotonic() - started < 5
         assert "\n" not in str(caught.value)
+
+    def test_the_papers_names_are_where_open_clip_has_them(self) -> None:
+        for name, repository in OPENAI_REPOSITORIES.items():
+            config = open_clip.get_pretrained_cfg(*OPENAI_NAMES[name].split(":"))
+            assert config["hf_hub"].rstrip("/") == repository
+        assert OPENAI_REPOSITORIES.keys() == OPENAI_NAMES.keys()
 
     def test_unknown_precision(self) -> None:
         with pytest.raises(ConfigError, match="precision 'fp4'"):

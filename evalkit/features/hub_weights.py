@@ -1,0 +1,89 @@
+"""Weights that come from the hub: where they are cached, and a quick word where they can't be had.
+
+Importing this imports no torch, so that what is missing is told before seconds of imports.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from evalkit.downloads import require_network
+from evalkit.errors import MissingWeightsError, NetworkError
+from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
+
+CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPENAI_REPOSITORIES = {
+    "ViT-B/32": "timm/vit_base_patch32_clip_224.openai",
+    "ViT-B/16": "timm/vit_base_patch16_clip_224.openai",
+    "ViT-L/14": "timm/vit_large_patch14_clip_224.openai",
+    "ViT-L/14@336px": "timm/vit_large_patch14_clip_336.openai",
+}
+"""Where open_clip has the weights of the papers' names; it knows the others itself."""
+DINOV2_REPOSITORY, DINOV2_FILE = "facebook/dinov2-large", "model.safetensors"
+
+
+def check_hub_weights(extractor: str) -> None:
+    """Stop where an extractor's weights are neither cached nor reachable, as far as its name tells.
+
+    Args:
+        extractor: `dinov2`, or `clip:NAME`; others are passed over.
+
+    Raises:
+        MissingWeightsError: They can't be had.
+    """
+    name = extractor.removeprefix("clip:")
+    try:
+        if extractor == "dinov2" and cached_file(DINOV2_REPOSITORY, [DINOV2_FILE]) is None:
+            require_hub()
+        if name in OPENAI_REPOSITORIES and cached_clip(name) is None:
+            require_hub()
+    except NetworkError as error:
+        if extractor == "dinov2":
+            raise missing_dinov2(error) from error
+        raise missing_clip(OPENAI_NAMES[name], OPENAI_REPOSITORIES[name], error) from error
+
+
+def cached_clip(name: str) -> Path | None:
+    """The weights of one of `OPENAI_REPOSITORIES`, if the hub's cache holds them."""
+    return cached_file(OPENAI_REPOSITORIES[name], CLIP_FILES)
+
+
+def cached_file(repository: str, names: Sequence[str]) -> Path | None:
+    """The first of some files that the hub's cache holds of a repository."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def require_hub() -> None:
+    """Stop within 5 s where the hub can't be reached; its own client needs 23 to 46 s to give up.
+
+    Raises:
+        NetworkError: It can't, or mustn't.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        raise NetworkError("HF_HUB_OFFLINE is set")
+    require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+
+
+def missing_clip(name: str, source: str, error: Exception) -> MissingWeightsError:
+    """What to say of a CLIP's weights that can't be had."""
+    return MissingWeightsError(
+        f"CLIP weights {name} ({source}) are not cached and can't be fetched ({error}); go online "
+        f"once, pass MODEL:PATH of a file, or use a CLIP that ships ({SHAPES_CLIP} to score, "
+        "clip:tiny to re-rank)"
+    )
+
+
+def missing_dinov2(error: Exception) -> MissingWeightsError:
+    """What to say of DINOv2's weights that can't be had."""
+    return MissingWeightsError(
+        f"DINOv2 weights {DINOV2_REPOSITORY}/{DINOV2_FILE} are not cached and can't be fetched "
+        f"({error}); go online once, or copy the hub's cache folder from a machine that has it"
+    )
