@@ -37,6 +37,7 @@ format: setup
 
 bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.glide_tiny
 
 # Whether the study's intervals hold (2 minutes; goes on where it stopped), 275 simulated raters at once, with
 # kills, on SQLite and on PostgreSQL (8 minutes each), and what looks cost beside what the plan says.

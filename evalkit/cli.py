@@ -5,6 +5,7 @@ Nothing heavy is imported here: each command imports what it needs when it is ca
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -464,8 +465,9 @@ def _command_line() -> str:
     return shlex.join(["evalkit", *sys.argv[1:]])
 
 
+@functools.cache
 def _mount_drawbench() -> None:
-    """Add `evalkit drawbench`, which is an application of its own."""
+    """Add `evalkit drawbench`, an application of its own, once: a program may call `main` often."""
     from drawbench.cli import app as drawbench_app
     from evalkit.commands import study_scores, suite
 

@@ -141,8 +141,10 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, drawn: Path) ->
     ("n", "steps"),
     [(6, "base=3,upsampler=2"), pytest.param(32, "base=25,upsampler=2", marks=pytest.mark.slow)],
 )
-def test_the_batch_size_moves_no_pixel_by_more_than_one(n: int, steps: str, tmp_path: Path) -> None:
-    common = ["generate", "--model", "glide:tiny", "--data", "shapes", "--steps", steps]
+def test_the_batch_size_moves_no_pixel_by_more_than_one(
+    n: int, steps: str, tmp_path: Path, drawn: Path
+) -> None:
+    common = ["generate", "--model", "glide:tiny", "--data", drawn, "--steps", steps]
     for size in ("1", "32"):
         assert run(*common, "--n", n, "--batch-size", size, "--out", tmp_path / size) == 0
     runs = [RunFolder.read(tmp_path / size) for size in ("1", "32")]
@@ -247,6 +249,13 @@ def test_more_captions_than_there_are(drawn: Path, capfd: pytest.CaptureFixture[
     assert "Can't draw 1000 captions" in error
     assert error.count("\n") == 0
     assert not Path("run").exists()
+
+
+def test_a_program_may_call_main_often() -> None:
+    """Each call used to add the commands of `drawbench` again, a tenth of a second more a time."""
+    for _ in range(2):
+        assert run("report", "nowhere") == 2
+    assert [group.name for group in cli.app.registered_groups].count("drawbench") == 1
 
 
 def test_missing_weights_say_where_to_put_them(
