@@ -14,6 +14,7 @@ from evalkit.datasets.base import (
     SELECTION_RULE,
     Caption,
     CaptionedImages,
+    copy_of,
     hash_captions,
     select_captions,
 )
@@ -268,7 +269,7 @@ def _config(
             "n": len(wanted.captions),
             "captions_sha256": hash_captions(wanted.captions),
             "selection": wanted.rule,
-            **({"copy_of": copy_of} if (copy_of := getattr(dataset, "copy_of", "")) else {}),
+            **({"copy_of": copy_of(dataset)} if copy_of(dataset) else {}),
         },
         "seed": options.seed,
         "seed_rule": SEED_RULE,

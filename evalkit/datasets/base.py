@@ -94,7 +94,12 @@ class CaptionedFiles:
 
 def known_as(dataset: CaptionedImages) -> str:
     """What decides protocol and training relation: the name in the catalog, else its own."""
-    return getattr(dataset, "copy_of", "") or dataset.name
+    return copy_of(dataset) or dataset.name
+
+
+def copy_of(dataset: CaptionedImages) -> str:
+    """The data set of the catalog that a folder with a name of its own is a copy of, or nothing."""
+    return str(getattr(dataset, "copy_of", ""))
 
 
 def id_order(identifier: str) -> tuple[int, int, str]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from evalkit.datasets.base import Caption, CaptionedFiles, CaptionedImages
+from evalkit.datasets.base import Caption, CaptionedFiles, CaptionedImages, copy_of
 from evalkit.errors import ConfigError, DataError
 
 CLASS_RULE = "labels as frequent as in the reference, largest remainders"
@@ -60,7 +60,7 @@ def labelled_part(
     files = {image_id: str(dataset.image_path(image_id)) for image_id in labels}
     root = dataset.image_path(next(iter(labels))).anchor
     captions = tuple(c for c in dataset.captions if c.image_id in labels)
-    return CaptionedFiles(dataset.name, Path(root), captions, files), labels
+    return CaptionedFiles(dataset.name, Path(root), captions, files, copy_of(dataset)), labels
 
 
 def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
