@@ -12,7 +12,7 @@ Tables are float64 and read-only; what multiplies images is rounded to float32 o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -60,20 +60,22 @@ class DiffusionProcess:
     """For each index the timestep the network was trained with; None: the index itself."""
     timestep_scale: float = 1.0
     """The network is told timestep * scale (improved-diffusion's weights: 1000 / T)."""
+    known_alpha_bar: InitVar[Float64[ndarray, " steps"] | None] = None
+    """alpha_bar where it is known better than a beta next to 1 can say; None: the product."""
     alpha_bar: Float64[ndarray, " steps"] = field(init=False)
     alpha_bar_prev: Float64[ndarray, " steps"] = field(init=False)
     posterior_variance: Float64[ndarray, " steps"] = field(init=False)
     posterior_log_variance: Float64[ndarray, " steps"] = field(init=False)
     """Clipped: the variance at index 0 is 0, so index 1 stands in for it."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, known_alpha_bar: Float64[ndarray, " steps"] | None) -> None:
         betas = np.array(self.betas, dtype=np.float64)
         if betas.ndim != 1 or not betas.size or betas.min() <= 0 or betas.max() > 1:
             raise ConfigError("betas must be a non-empty list of numbers in (0, 1]")
         timesteps = np.arange(len(betas)) if self.timesteps is None else np.array(self.timesteps)
         if len(timesteps) != len(betas):
             raise ConfigError(f"{len(timesteps)} timesteps for {len(betas)} betas")
-        alpha_bar = np.cumprod(1 - betas)
+        alpha_bar = np.cumprod(1 - betas) if known_alpha_bar is None else known_alpha_bar.copy()
         alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
         posterior_variance = betas * (1 - alpha_bar_prev) / (1 - alpha_bar)
         stand_in = posterior_variance[1] if len(betas) > 1 else betas[0]
@@ -128,6 +130,7 @@ class DiffusionProcess:
             variance=self.variance,
             timesteps=self.timesteps[list(kept)],
             timestep_scale=self.timestep_scale,
+            known_alpha_bar=alpha_bar,
         )
 
     def _kept(self, spec: str) -> tuple[int, ...]:

@@ -19,6 +19,9 @@ from tests.reference.plain_diffusion import alpha_bar, posterior
 FLOAT32 = 2e-6  # a few roundings of numbers around 1
 SCHEDULES = ("linear", "cosine")
 
+# Its first call imports for a third of a second, which hypothesis would take for a slow example.
+torch.testing.assert_close(torch.zeros(1), torch.zeros(1))
+
 betas_lists = arrays(np.float64, st.integers(2, 30), elements=st.floats(1e-4, 0.6))
 
 
