@@ -98,12 +98,13 @@ def test_the_rules_can_fail(module: str, source: str) -> None:
     assert violations(module, source)
 
 
-def loaded_by(code: str, heavy: Collection[str] = HEAVY) -> set[str]:
-    """Heavy modules that a fresh interpreter holds after running some code."""
+def loaded_by(code: str, heavy: Collection[str] = HEAVY, *, complaint: str = "") -> set[str]:
+    """Heavy modules that a fresh interpreter holds after running some code that complains so."""
     script = f"{code}\nimport sys, json; print('LOADED', json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
     )
+    assert complaint in done.stderr
     modules = json.loads(done.stdout.split("LOADED ", 1)[1])
     return {name.split(".")[0] for name in modules} & set(heavy)
 
@@ -127,24 +128,24 @@ def test_help_and_list_start_light(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv",
+    ("arguments", "complaint"),
     [
-        ["evalkit", "fid", "--model", "glide", "--coco", "--device", "cpu"],
-        ["evalkit", "generate", "--model", "glide", "--coco", "--device", "cpu"],
-        ["evalkit", "generate", "--model", "glide:tiny", "--coco", "--device", "cpu"],
-        ["evalkit", "fid", "--model", "glide:tiny", "--data", "no/folder", "--device", "cpu"],
-        ["evalkit", "fid", "--model", "glide:tiny", "--data", "shapes", "--features", "ViT-B/32"],
-        ["evalkit", "fid", "--model", "glide:tiny", "--data", "shapes", "--features", "dinov2"],
-        ["evalkit", "score", "IMAGES", "--against", "IMAGES", "--features", "ViT-L/14"],
+        ("fid --model glide --coco --device cpu", "6726825d"),
+        ("generate --model glide --coco --device cpu", "--coco-root"),
+        ("generate --model glide:tiny --coco --device cpu", "--coco-root"),
+        ("fid --model glide:tiny --data no/folder --features shapes-clip", "no such folder"),
+        ("fid --model glide:tiny --data shapes --features ViT-B/32", "CLIP weights ViT-B-32"),
+        ("fid --model glide:tiny --data shapes --features dinov2", "DINOv2 weights"),
+        ("score IMAGES --against IMAGES --features ViT-L/14", "CLIP weights ViT-L-14"),
     ],
 )
 def test_what_is_missing_is_told_without_torch(
-    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    argv = [str(tmp_path) if word == "IMAGES" else word for word in argv]
-    assert loaded_by(RUN.format(argv=argv), ("torch",)) == set()
+    argv = ["evalkit", *arguments.replace("IMAGES", str(tmp_path)).split()]
+    assert loaded_by(RUN.format(argv=argv), ("torch",), complaint=complaint) == set()
 
 
 def test_measuring_starts_without_what_it_does_not_use() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.downloads import fetch
+from evalkit.downloads import fetch, require_network
 from evalkit.errors import NetworkError, WeightsError
 
 
@@ -107,3 +108,26 @@ def test_another_hash_keeps_nothing(server: Server, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="expected 0000"):
         fetch(server.url, tmp_path / "file", sha256_prefix="0000")
     assert [p.name for p in tmp_path.iterdir() if not p.name.endswith((".lock", ".version"))] == []
+
+
+def test_a_host_is_tried_by_each_kind_of_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here its IPv6 leads nowhere, and at last its IPv4 neither."""
+    known = {socket.AF_INET6: "::1", socket.AF_INET: "127.0.0.1"}
+    found = [(kind, 1, 6, "", (address, 443)) for kind, address in known.items()]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    dialled: list[str] = []
+    reachable = {"127.0.0.1"}
+
+    def dial(address: tuple[str, int], timeout: float) -> socket.socket:
+        assert 0 < timeout < 5
+        dialled.append(address[0])
+        if address[0] not in reachable:
+            raise ConnectionRefusedError
+        return socket.socket()
+
+    monkeypatch.setattr(socket, "create_connection", dial)
+    require_network("https://example.org")
+    assert dialled == ["::1", "127.0.0.1"]
+    reachable.clear()
+    with pytest.raises(NetworkError, match=r"can't connect to example\.org"):
+        require_network("https://example.org")
