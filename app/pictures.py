@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.opening import shared_store
-from evalkit.errors import EvalkitError
+from evalkit.core.errors import EvalkitError
 
 HEADERS = {
     # The personal link is in the address of the page; no other site may learn it.

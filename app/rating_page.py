@@ -28,7 +28,7 @@ from drawbench.rating import (
     undo,
 )
 from drawbench.store import Rater, Store
-from evalkit.errors import EvalkitError
+from evalkit.core.errors import EvalkitError
 
 SETS_KEY = "sets"
 

@@ -28,7 +28,7 @@ from drawbench.report.study import context_of, marks_of
 from drawbench.stats.analysis import Analysis
 from drawbench.store import Store
 from drawbench.votes import csv_text
-from evalkit.errors import EvalkitError
+from evalkit.core.errors import EvalkitError
 
 GALLERY_PX = 130  # four to a row, two rows for a set of eight
 COLOUR_A = "#2f6f73"

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from evalkit.core.pixels import read_rgb
+from evalkit.core.progress import progress_bar
 from evalkit.datasets.shapes_scene import SHAPES
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
-from evalkit.images import read_rgb
 from evalkit.measurement import MeasureOptions, RunMeasurement
 from evalkit.metrics.composition import wilson_interval
 from evalkit.metrics.shape_detector import detect
-from evalkit.progress import progress_bar
 
 SCALES = ("0", "1", "2", "5", "10", "20")
 MEASURE = MeasureOptions(features="shapes-clip", metrics=("fd", "prdc"))

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from evalkit.core.progress import progress_bar
+from evalkit.core.results import ResultRecord
 from evalkit.datasets.base import select_captions
 from evalkit.datasets.shapes import load_shapes, render
 from evalkit.features.sources import ImageItem
@@ -23,8 +25,6 @@ from evalkit.measurement import RunMeasurement, reference_items, score_options
 from evalkit.metrics.composition import Composition
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
-from evalkit.progress import progress_bar
-from evalkit.results import ResultRecord
 
 MEASURE = MeasureOptions(features="shapes-clip")
 GUIDANCE = ("1", "1.5", "3")

@@ -20,15 +20,15 @@ import altair as alt
 import numpy as np
 from PIL import Image
 
+from evalkit.core.progress import progress_bar
+from evalkit.core.results import ResultRecord
+from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import Caption, select_captions
 from evalkit.datasets.shapes import load_shapes
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.measurement import reference_items
 from evalkit.metrics.comparison import compare_sets
 from evalkit.metrics.score import ScoreOptions, score_sets
-from evalkit.progress import progress_bar
-from evalkit.results import ResultRecord
-from evalkit.seeding import image_seed
 from generators.catalog import load_generator
 from generators.diffusion.noise import image_generators
 from generators.glide.generator import GlideGenerator

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.glide_tiny import MEASURE
+from evalkit.core.progress import progress_bar
+from evalkit.core.results import ResultRecord
 from evalkit.generation import GenerationOptions, prepare_run
 from evalkit.measurement import RunMeasurement
-from evalkit.progress import progress_bar
-from evalkit.results import ResultRecord
 
 COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd")
 Variants = Mapping[str, Mapping[str, Any]]

@@ -39,7 +39,7 @@ from drawbench.tables import (
     StudyRow,
     VoteRow,
 )
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 FORMAT = 1
 MAX_MEMBER_BYTES = 256 * 2**20  # a larger file in an archive is an attack, not an image

@@ -25,7 +25,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from drawbench.errors import NewerSchemaError, StoreError
-from evalkit.errors import MissingDataError, MissingExtraError
+from evalkit.core.errors import MissingDataError, MissingExtraError
 
 SQLITE = "sqlite:///"
 BUSY_TIMEOUT_S = 30

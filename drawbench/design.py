@@ -26,8 +26,8 @@ from pydantic import (
 )
 
 from drawbench.errors import StudyError
-from evalkit.errors import MissingDataError
-from evalkit.registry import unknown
+from evalkit.core.errors import MissingDataError
+from evalkit.core.registry import unknown
 
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
 MIN_MODEL_NAME = 3  # shorter names ("A", "v2") are found in any text and give nothing away

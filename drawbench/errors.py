@@ -1,6 +1,6 @@
 """The faults that a study, a vote table or a rater can cause. All derive from `EvalkitError`."""
 
-from evalkit.errors import ConfigError, DataError, EvalkitError
+from evalkit.core.errors import ConfigError, DataError, EvalkitError
 
 
 class SuiteError(DataError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from drawbench.study import IMAGE_FOLDER, ImageEntry
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 
 BROKEN_GRAIN = 6  # pixels across that are left of a picture in an attention check
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.votes import read_cells, read_text, read_votes, validate_votes
-from evalkit.registry import unknown
+from evalkit.core.registry import unknown
 
 ANSWER_WORDS: Mapping[str, str] = {
     "a": "a",

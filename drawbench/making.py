@@ -32,7 +32,7 @@ from drawbench.study import (
     load_study,
 )
 from drawbench.suites import Suite
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 
 CLEAR, BROKEN = f"{RESERVED}clear", f"{RESERVED}broken"
 Progress = Callable[[int, int], None]

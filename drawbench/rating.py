@@ -18,7 +18,7 @@ from drawbench.places import Place
 from drawbench.sample_study.making import make_sample_study
 from drawbench.store import Rater, Store, open_store
 from drawbench.study import DOCUMENT, Study, load_study
-from evalkit.errors import EvalkitError
+from evalkit.core.errors import EvalkitError
 
 NoticeKind = Literal["welcome", "members_only", "unknown_link", "finished", "taken_over"]
 # Nobody can look at sixteen images in this time: a second press within it is a slip of the finger.

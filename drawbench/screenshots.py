@@ -16,8 +16,8 @@ from typing import Any
 from drawbench.serving import page_environment, served
 from drawbench.store import Store, open_store
 from drawbench.study import SCREENSHOT_FOLDER, Study
-from evalkit.errors import MissingDataError
-from evalkit.registry import require
+from evalkit.core.errors import MissingDataError
+from evalkit.core.registry import require
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP = {"width": 1366, "height": 900}

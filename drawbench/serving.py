@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from drawbench.errors import StoreError
-from evalkit.errors import MissingExtraError
+from evalkit.core.errors import MissingExtraError
 
 LOCALHOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from drawbench.errors import StudyError
 from drawbench.suites import Prompt
-from evalkit.errors import MissingDataError, NotEnoughImagesError
-from evalkit.run import RunFolder
+from evalkit.core.errors import MissingDataError, NotEnoughImagesError
+from evalkit.core.run import RunFolder
 
 Selection = Literal["first by sample index", "re-ranked", "unknown", "drawn by evalkit"]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

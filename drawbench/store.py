@@ -41,7 +41,7 @@ from drawbench.tables import (
     StudyRow,
     VoteRow,
 )
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 TOKEN_BYTES = 16
 MAX_EXTERNAL_ID = 200

@@ -31,7 +31,7 @@ from pydantic import (
 from drawbench.assignment import comparison_index, deal
 from drawbench.design import Kind, ModelName, Question, Slug, Strict, StudyConfig, Text, first_fault
 from drawbench.errors import StudyError
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 SCHEMA_VERSION = 1
 DOCUMENT = "study.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drawbench.errors import SuiteError
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 _PROMPT_COLUMNS = ("prompt", "prompts", "text", "caption")
 _CATEGORY_COLUMNS = ("category", "categories")

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
 from drawbench.suite_files import Row, parse_rows
-from evalkit.downloads import require_network
+from evalkit.core.downloads import require_network
 
 FETCH_TIMEOUT_S = 20
 DRAWBENCH_DATASET = "sayakpaul/drawbench"

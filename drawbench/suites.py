@@ -26,10 +26,10 @@ from pathlib import Path
 from drawbench.errors import SuiteError
 from drawbench.suite_files import Row, clean_text, parse_rows, read_rows
 from drawbench.suite_homes import HOMES
-from evalkit.downloads import cache_root
-from evalkit.errors import NetworkError
-from evalkit.registry import load, third_party, unknown
-from evalkit.results import write_atomically
+from evalkit.core.downloads import cache_root
+from evalkit.core.errors import NetworkError
+from evalkit.core.registry import load, third_party, unknown
+from evalkit.core.results import write_atomically
 
 MAX_PROMPT_CHARACTERS = 2000
 NO_CATEGORY = "all"

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from drawbench.errors import DuplicateVoteError, NoVotesError, VotesError
-from evalkit.results import write_atomically
+from evalkit.core.results import write_atomically
 
 ANSWERS = ("a", "tie", "b")
 REQUIRED_COLUMNS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evalkit.results import Direction
+from evalkit.core.results import Direction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evalkit.commands.arguments import named_paths, torch_device
-from evalkit.errors import ConfigError, EvalkitError
+from evalkit.core.errors import ConfigError, EvalkitError
 from evalkit.options import MeasureOptions, measuring
 
 if TYPE_CHECKING:

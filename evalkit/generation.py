@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.catalog import DATASETS
+from evalkit.core.errors import ConfigError, RunFolderError
+from evalkit.core.registry import load
+from evalkit.core.run import RunFolder, WorkItem, config_hash
+from evalkit.core.seeding import SEED_RULE, image_seed
 from evalkit.datasets.base import (
     SELECTION_RULE,
     Caption,
@@ -27,11 +31,7 @@ from evalkit.datasets.classes import (
 )
 from evalkit.datasets.open import open_dataset, require_dataset
 from evalkit.engine.local import generate
-from evalkit.errors import ConfigError, RunFolderError
 from evalkit.features.base import ProgressFactory, silent
-from evalkit.registry import load
-from evalkit.run import RunFolder, WorkItem, config_hash
-from evalkit.seeding import SEED_RULE, image_seed
 
 DEFAULT_N = 1_000
 """Captions that are drawn from a data set that states no number of its own."""

@@ -11,8 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
+from evalkit.core.errors import ConfigError
+from evalkit.core.pixels import Filter
+from evalkit.core.registry import third_party, unknown
+from evalkit.core.results import ResultRecord
+from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
-from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.clip_names import SHAPES_CLIP
 from evalkit.features.decoding import usable_cores
@@ -20,15 +24,11 @@ from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
-from evalkit.images import Filter
 from evalkit.metrics.clip_score import pair_scores
 from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, metric_needs
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
-from evalkit.registry import third_party, unknown
 from evalkit.reranking import refuse_own_judge
-from evalkit.results import ResultRecord
-from evalkit.run import ManifestRow, RunFolder
 from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer
 
 DEFAULT_CLIP = "ViT-L/14"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 Value = TypeVar("Value")
 

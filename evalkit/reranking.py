@@ -13,12 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError
+from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
+from evalkit.core.registry import load
+from evalkit.core.seeding import CANDIDATE_RULE, candidate_seed
 from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
-from evalkit.registry import load
-from evalkit.seeding import CANDIDATE_RULE, candidate_seed
 
 PREFIX = "clip:"
 TINY = "clip:tiny"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evalkit.core.errors import RunFolderError
+from evalkit.core.results import Interval, ResultRecord
+from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import Caption, hash_captions
 from evalkit.datasets.open import open_dataset
-from evalkit.errors import RunFolderError
 from evalkit.metrics.means import t_quantile
-from evalkit.results import Interval, ResultRecord
-from evalkit.run import ManifestRow, RunFolder
 
 if TYPE_CHECKING:  # It brings scipy.stats and the checker, a second that other sets need not wait.
     from evalkit.metrics.composition import Composition

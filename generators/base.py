@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.options import apply_options, listed_options
 
 Conditioning = Literal["none", "class", "text"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evalkit.errors import ConfigError, MissingWeightsError
-from evalkit.registry import load, third_party, unknown
+from evalkit.core.errors import ConfigError, MissingWeightsError
+from evalkit.core.registry import load, third_party, unknown
 from generators.weights import cached_file, locate
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What can be wrong with a request to a generator, beyond the faults every package knows."""
 
-from evalkit.errors import ConfigError, WeightsError
+from evalkit.core.errors import ConfigError, WeightsError
 
 
 class UnsupportedRequestError(ConfigError):

@@ -6,8 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from evalkit.downloads import require_network, sha256_of
-from evalkit.errors import MissingWeightsError, NetworkError
+from evalkit.core.downloads import require_network, sha256_of
+from evalkit.core.errors import MissingWeightsError, NetworkError
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Never a pickle."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from generators.base import GeneratorSpec, StageSettings, StageSpec

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from evalkit.errors import ConfigError, MissingWeightsError
+from evalkit.core.errors import ConfigError, MissingWeightsError
 from generators import loading
 from generators.released import check_state_dict
 from generators.training.recipe import Recipe, load_recipe

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import UnknownNameError, WeightsError
+from evalkit.core.errors import UnknownNameError, WeightsError
 from generators.clip.model import Clip, ClipConfig
 from generators.dalle.dvae import DVAEConfig, DVAEDecoder, DVAEEncoder
 from generators.ddpm.adm import NoisyClassifier, SuperResUNet

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalkit.downloads import cache_root, fetch, sha256_of
-from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
-from evalkit.registry import unknown
-from evalkit.results import write_atomically
+from evalkit.core.downloads import cache_root, fetch, sha256_of
+from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.registry import unknown
+from evalkit.core.results import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from evalkit.errors import MissingWeightsError, WeightsError
+from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.errors import UnsafeWeightsError
 
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")

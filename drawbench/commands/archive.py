@@ -84,7 +84,7 @@ def export(
     """
     store = open_study(study, database)
     from drawbench.label_studio import label_studio_config, label_studio_tasks
-    from evalkit.results import write_atomically
+    from evalkit.core.results import write_atomically
 
     if form is ExportForm.LABEL_STUDIO:
         tasks = label_studio_tasks(store, url_prefix=url_prefix)
@@ -142,7 +142,7 @@ def _frame(store: Store, form: ExportForm) -> pd.DataFrame:
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:
     from drawbench.votes import csv_text
-    from evalkit.results import write_atomically
+    from evalkit.core.results import write_atomically
 
     rows = frame.astype(object).itertuples(index=False, name=None)
     write_atomically(path, csv_text(list(frame.columns), rows).encode())

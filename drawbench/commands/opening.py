@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.registry import require
+from evalkit.core.registry import require
 
 if TYPE_CHECKING:
     from drawbench.store import Store

@@ -12,7 +12,7 @@ from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
     from drawbench.stats.power import SequentialPlan, StudyPlan
-    from evalkit.results import ResultRecord
+    from evalkit.core.results import ResultRecord
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def plan(
     """Say which difference raters, prompts and their correlations can find, and what looks cost."""
     from drawbench.simulate import DRAWBENCH_SIZES
     from drawbench.stats.power import StudyPlan
-    from evalkit.results import write_records
+    from evalkit.core.results import write_records
 
     if pilot is not None:
         rater_correlation, prompt_correlation, ties = _from_pilot(pilot)
@@ -143,7 +143,7 @@ def _looks(study: StudyPlan, looks: int, level: float, power: float) -> Iterator
 def _records(study: StudyPlan, power: float, level: float, looks: int) -> list[ResultRecord]:
     from dataclasses import asdict
 
-    from evalkit.results import ResultRecord
+    from evalkit.core.results import ResultRecord
 
     fingerprint = {**asdict(study), "category_sizes": list(study.category_sizes), "level": level}
     reason = "no interval: computed from the plan, nothing was sampled"

@@ -11,7 +11,7 @@ import typer
 
 from drawbench.commands.opening import open_study, require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 PASSWORD_VARIABLE = "EVALKIT_RESULTS_PASSWORD"  # noqa: S105 (the name of one, not one)
 

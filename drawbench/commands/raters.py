@@ -55,7 +55,7 @@ def invite(
     from drawbench.errors import StudyError
     from drawbench.platforms import invitations
     from drawbench.votes import csv_text
-    from evalkit.results import write_atomically
+    from evalkit.core.results import write_atomically
 
     if out.exists():
         raise StudyError(f"{out} exists, and lost links can't be made again. Name another file.")

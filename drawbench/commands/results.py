@@ -77,7 +77,7 @@ def results(
     from drawbench.report.write import all_records, write_report
     from drawbench.stats.agreement import read_scores
     from drawbench.stats.analysis import Options, analyse
-    from evalkit.results import write_records
+    from evalkit.core.results import write_records
 
     if (study is None) == (votes is None):
         raise StudyError("say whose votes: either STUDY or --votes FILE, not both.")
@@ -129,7 +129,7 @@ def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, Quality
 def _single_sets_only(context: Context, json_file: Path | None, out: Path | None) -> None:
     """A study without a pair has mean ratings and nothing to win."""
     from drawbench.report.write import ratings_only
-    from evalkit.results import write_records
+    from evalkit.core.results import write_records
 
     if out is not None:
         raise StudyError("no pair was compared, so there is no report; take the means with --json.")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from drawbench.stats.clustered import Estimate
 from drawbench.stats.preference import Preference
-from evalkit.results import Interval
+from evalkit.core.results import Interval
 
 BAR_HEIGHT = 30
 FOREST_HEIGHT = 30

@@ -18,7 +18,7 @@ from drawbench.stats.analysis import Analysis
 from drawbench.stats.clustered import Estimate
 from drawbench.stats.ranking import Ranking
 from drawbench.stats.ratings import MeanRating
-from evalkit.results import Interval
+from evalkit.core.results import Interval
 
 TEMPLATE = "page.html.jinja"
 NUM_EXAMPLES = 6

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 
 Gallery = Callable[[str, str], Sequence[Path]]
 """The image files of a prompt id and a model, in the order shown."""

@@ -10,7 +10,7 @@ from drawbench.report.tables import prompts_csv, raters_csv, results_csv
 from drawbench.stats.analysis import Analysis, records
 from drawbench.stats.clustered import LEVEL
 from drawbench.stats.ratings import rating_records
-from evalkit.results import ResultRecord, write_atomically, write_records
+from evalkit.core.results import ResultRecord, write_atomically, write_records
 
 
 def all_records(analysis: Analysis, context: Context | None = None) -> list[ResultRecord]:

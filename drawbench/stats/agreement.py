@@ -19,8 +19,8 @@ from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import percentile_interval
 from drawbench.stats.clustered import LEVEL, Floats
 from drawbench.votes import ANSWERS, orient_pairs, read_cells
-from evalkit.registry import require
-from evalkit.results import Interval
+from evalkit.core.registry import require
+from evalkit.core.results import Interval
 
 Measurement = Literal["nominal", "ordinal"]
 Unit = Literal["prompts", "categories"]

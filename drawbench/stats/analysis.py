@@ -22,7 +22,7 @@ from drawbench.stats.raters import (
     side_bias,
 )
 from drawbench.votes import orient_pairs, validate_votes, votes_sha256
-from evalkit.results import Interval, ResultRecord
+from evalkit.core.results import Interval, ResultRecord
 
 WIN_RATE = "drawbench-win-rate"
 ALL_RATERS = "all"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawbench.stats.clustered import LEVEL, Codes, Floats, Layout, Pooling
-from evalkit.results import Interval
+from evalkit.core.results import Interval
 
 RESAMPLES = 2000
 METHOD = "two-way bootstrap over raters and prompts, percentile"

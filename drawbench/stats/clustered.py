@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.results import Interval
+from evalkit.core.results import Interval
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.stats.clustered import Floats, Layout, estimate_mean, make_layout, wilson_interval
-from evalkit.results import Interval
+from evalkit.core.results import Interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.registry import require
+from evalkit.core.registry import require
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -27,7 +27,7 @@ from drawbench.stats.clustered import (
 )
 from drawbench.stats.multiple import holm
 from drawbench.votes import orient_pairs
-from evalkit.results import Interval
+from evalkit.core.results import Interval
 
 TieRule = Literal["half", "drop"]
 Verdict = Literal["a", "b", "undecided"]

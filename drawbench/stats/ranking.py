@@ -32,8 +32,8 @@ from drawbench.stats.clustered import (
 )
 from drawbench.stats.multiple import holm
 from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
-from evalkit.registry import require
-from evalkit.results import Interval
+from evalkit.core.registry import require
+from evalkit.core.results import Interval
 
 Model = Literal["bradley-terry", "davidson", "elo"]
 

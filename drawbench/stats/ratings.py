@@ -15,7 +15,7 @@ import pandas as pd
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.clustered import LEVEL, Floats, estimate_mean, make_layout
 from drawbench.stats.preference import CLUSTER_COLUMNS
-from evalkit.results import Interval, ResultRecord
+from evalkit.core.results import Interval, ResultRecord
 
 COLUMNS = (*CLUSTER_COLUMNS, "model", "question", "answer", "score")
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.errors import ConfigError
-from evalkit.progress import errors
+from evalkit.core.errors import ConfigError
+from evalkit.core.progress import errors
 
 EMULATED_BF16 = (
     "note: this CPU has no bfloat16 arithmetic and emulates it, several times slower than float32"

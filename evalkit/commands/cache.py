@@ -9,8 +9,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from evalkit.core.progress import console
 from evalkit.features.store import FeatureStore
-from evalkit.progress import console
 
 _MIB = 1024**2
 

@@ -9,7 +9,9 @@ from itertools import combinations
 from pathlib import Path
 
 from evalkit.commands.sets import Against, Samples, open_samples, own_reference, print_skipped
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
+from evalkit.core.progress import console, progress_bar
+from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
@@ -17,12 +19,10 @@ from evalkit.measurement import default_metrics, of_images, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
 from evalkit.options import MeasureOptions
-from evalkit.progress import console, progress_bar
 from evalkit.reports.difference_table import difference_table
 from evalkit.reports.fingerprints import SUBJECT_KEYS
 from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_comparison_html
 from evalkit.reports.tables import models_table
-from evalkit.results import ResultRecord, write_records
 from evalkit.run_metrics import COMPOSITION, RunMeasurer, composition_difference, has_scenes
 
 SHOWN_CAPTIONS = 6

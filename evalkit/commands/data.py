@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evalkit.core.progress import console, progress_bar
 from evalkit.datasets.coco import find_coco
 from evalkit.datasets.shapes import write_shapes
-from evalkit.progress import console, progress_bar
 
 
 def shapes(out: Path, train: int, val: int, seed: int) -> None:

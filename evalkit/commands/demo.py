@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.commands.fid import fid
+from evalkit.core.progress import console
 from evalkit.generation import GenerationOptions
 from evalkit.options import MeasureOptions
-from evalkit.progress import console
 
 MODEL = "glide:tiny"
 DATA = "shapes"

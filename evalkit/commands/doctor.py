@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evalkit import __version__
-from evalkit.downloads import cache_root, require_network
-from evalkit.errors import NetworkError
+from evalkit.core.downloads import cache_root, require_network
+from evalkit.core.errors import NetworkError
 from evalkit.features.hub_weights import cached_clip
 from evalkit.features.inception_weights import cached_inception_weights
 from evalkit.measurement import DEFAULT_CLIP

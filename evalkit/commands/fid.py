@@ -8,6 +8,9 @@ from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped
+from evalkit.core.progress import console, progress_bar
+from evalkit.core.registry import load
+from evalkit.core.results import ResultRecord, write_records
 from evalkit.datasets.base import known_as
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
@@ -18,10 +21,7 @@ from evalkit.measurement import (
     refuse_biased_scores,
 )
 from evalkit.options import MeasureOptions
-from evalkit.progress import console, progress_bar
-from evalkit.registry import load
 from evalkit.reports.tables import terminal_table, write_csv
-from evalkit.results import ResultRecord, write_records
 
 
 def fid(

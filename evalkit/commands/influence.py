@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evalkit.core.results import ResultRecord
+from evalkit.core.run import ManifestRow
 from evalkit.reports.formatting import number, typographic
 from evalkit.reports.html import Gallery, ReportSample
 from evalkit.reports.wording import label
-from evalkit.results import ResultRecord
-from evalkit.run import ManifestRow
 
 SHOWN = 12
 

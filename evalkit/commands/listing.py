@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evalkit.catalog import DATASETS, METRICS
-from evalkit.registry import load, third_party
+from evalkit.core.registry import load, third_party
 
 
 def show(kind: str) -> None:

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.pixels import center_crop, read_rgb, resize
+from evalkit.core.progress import console, progress_bar
+from evalkit.core.registry import load
+from evalkit.core.results import Interval, ResultRecord, write_records
+from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.open import open_dataset
-from evalkit.errors import ConfigError, NotEnoughImagesError
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import library_versions, training_relation
-from evalkit.images import center_crop, read_rgb, resize
 from evalkit.metrics.means import mean_interval
-from evalkit.progress import console, progress_bar
-from evalkit.registry import load
 from evalkit.reports.tables import terminal_table
-from evalkit.results import Interval, ResultRecord, write_records
-from evalkit.seeding import image_seed
 
 METRIC = "nll"
 SHRINKING = "centre crop, area means"

@@ -9,15 +9,15 @@ from rich import box
 from rich.table import Table
 
 from evalkit.commands.sets import open_samples, own_reference
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
+from evalkit.core.progress import console, progress_bar
+from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
 from evalkit.measurement import default_metrics, score_options
 from evalkit.metrics.planning import FrechetPlan, detectable_at, plan_fid, power_at
 from evalkit.metrics.score import Measurer
 from evalkit.metrics.task import Task
 from evalkit.options import MeasureOptions
-from evalkit.progress import console, progress_bar
-from evalkit.results import ResultRecord, write_records
 
 _SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 50_000)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.commands.influence import influence_galleries
-from evalkit.errors import RunFolderError
+from evalkit.core.errors import RunFolderError
+from evalkit.core.progress import console
+from evalkit.core.results import ResultRecord, read_records, write_atomically
+from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.generation import run_fingerprint
 from evalkit.measurement import failures
-from evalkit.progress import console
 from evalkit.reports.html import Gallery, Report, ReportSample, write_html
-from evalkit.results import ResultRecord, read_records, write_atomically
-from evalkit.run import ManifestRow, RunFolder
 
 GRID = 24
 """Images of the sample grid: the first ones, not picked."""

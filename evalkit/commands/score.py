@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.commands.sets import open_against, open_samples, print_skipped
+from evalkit.core.progress import console, progress_bar
+from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
 from evalkit.measurement import default_metrics, of_images, refuse_biased_scores, score_options
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
-from evalkit.progress import console, progress_bar
 from evalkit.reports.tables import terminal_table
-from evalkit.results import ResultRecord, write_records
 from evalkit.run_metrics import has_scenes
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.catalog import DATASETS
+from evalkit.core.errors import ConfigError
+from evalkit.core.progress import console
+from evalkit.core.registry import third_party
+from evalkit.core.results import ResultRecord
+from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import CAPTION_FILES, open_dataset
-from evalkit.errors import ConfigError
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
@@ -22,10 +26,6 @@ from evalkit.metrics.statistics_files import (
     read_statistics,
 )
 from evalkit.options import MeasureOptions
-from evalkit.progress import console
-from evalkit.registry import third_party
-from evalkit.results import ResultRecord
-from evalkit.run import RunFolder
 from evalkit.run_metrics import RunMeasurer
 
 _MOST_NAMED = 5

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.commands.sets import open_against
-from evalkit.errors import ConfigError, DataError
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.progress import console, progress_bar
 from evalkit.features.base import ProgressFactory
 from evalkit.measurement import score_options
 from evalkit.metrics.score import summarise_set
 from evalkit.metrics.statistics_files import ReferenceStatistics, write_statistics
 from evalkit.options import MeasureOptions
-from evalkit.progress import console, progress_bar
 
 
 def statistics(

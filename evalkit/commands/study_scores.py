@@ -36,9 +36,9 @@ def clip_scores(
     from drawbench.study import load_study
     from drawbench.votes import csv_text
     from evalkit.commands.arguments import torch_device
+    from evalkit.core.progress import progress_bar
+    from evalkit.core.results import write_atomically
     from evalkit.features.clip import load_clip
-    from evalkit.progress import progress_bar
-    from evalkit.results import write_atomically
 
     opened = load_study(study)
     extractor = load_clip(clip_model, device=torch_device(device))
@@ -58,7 +58,7 @@ def score_study(
         study: Its blind copies are scored: what people saw.
         extractor: CLIP, from `evalkit.features.clip.load_clip`.
         batch_size: Images embedded at once.
-        progress: Such as `evalkit.progress.progress_bar`.
+        progress: Such as `evalkit.core.progress.progress_bar`.
 
     Returns:
         Columns `prompt_id`, `model`, `metric`, `score`; higher is better.

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evalkit.commands.arguments import named_paths, torch_device
-from evalkit.errors import ConfigError
-from evalkit.registry import load
-from evalkit.run import RunFolder, WorkItem
-from evalkit.seeding import SEED_RULE, image_seed
+from evalkit.core.errors import ConfigError
+from evalkit.core.registry import load
+from evalkit.core.run import RunFolder, WorkItem
+from evalkit.core.seeding import SEED_RULE, image_seed
 
 if TYPE_CHECKING:
     from drawbench.suites import Suite
@@ -78,7 +78,7 @@ def generate(
     ] = None,
 ) -> None:
     """Generate samples for a suite, one run folder per model, or resume them."""
-    from evalkit.progress import console, progress_bar
+    from evalkit.core.progress import console, progress_bar
 
     options = SuiteOptions(
         suite=suite,

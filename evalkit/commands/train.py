@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.core.progress import console, errors, progress_bar, training_bar
+from evalkit.core.registry import load
 from evalkit.datasets.shapes import render
 from evalkit.datasets.shapes_scene import SceneKind, sample_scene
-from evalkit.progress import console, errors, progress_bar, training_bar
-from evalkit.registry import load
 
 if TYPE_CHECKING:
     from generators.training.data import TrainingSet

@@ -7,9 +7,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from evalkit.errors import MissingWeightsError
-from evalkit.progress import console, progress_bar
-from evalkit.registry import load
+from evalkit.core.errors import MissingWeightsError
+from evalkit.core.progress import console, progress_bar
+from evalkit.core.registry import load
 
 MODULE = "generators.weights"
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from evalkit.core.errors import ConfigError, DataError
 from evalkit.datasets.base import Caption, CaptionedFiles, CaptionedImages, copy_of
-from evalkit.errors import ConfigError, DataError
 
 CLASS_RULE = "labels as frequent as in the reference, largest remainders"
 PLAIN_RULE = "n samples, numbered"

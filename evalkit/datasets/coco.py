@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.core.downloads import cache_root
+from evalkit.core.errors import DataError, MissingDataError
 from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
 from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
-from evalkit.downloads import cache_root
-from evalkit.errors import DataError, MissingDataError
 
 COCO_SPLIT = "val2014"
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.core.downloads import require_network
+from evalkit.core.errors import DataError, NetworkError
+from evalkit.core.results import write_atomically
 from evalkit.datasets.base import check_inside
-from evalkit.downloads import require_network
-from evalkit.errors import DataError, NetworkError
-from evalkit.results import write_atomically
 
 HUB_REPOSITORY = "lmms-lab/COCO-Caption"
 HUB_SPLIT = "val"

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.pixels import IMAGE_SUFFIXES
 from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
-from evalkit.errors import DataError, MissingDataError
-from evalkit.images import IMAGE_SUFFIXES
 
 
 def load_image_folder(

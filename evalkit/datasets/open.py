@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.catalog import DATASETS
+from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.registry import load, third_party, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco, locate_coco
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.shapes import is_shapes, load_shapes
-from evalkit.errors import ConfigError, MissingDataError
-from evalkit.registry import load, third_party, unknown
 
 Report = Callable[[int, int], None]
 CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")

@@ -16,15 +16,15 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import UInt8
 
+from evalkit.core.downloads import cache_root
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.pixels import encode_png
+from evalkit.core.results import write_atomically
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.coco import annotation_file, load_coco
 from evalkit.datasets.shapes_captions import CAPTIONS_PER_IMAGE, write_captions
 from evalkit.datasets.shapes_draw import draw_scene
 from evalkit.datasets.shapes_scene import IMAGE_SIZE_PX, Dice, Scene, Split, sample_scene
-from evalkit.downloads import cache_root
-from evalkit.errors import ConfigError, DataError
-from evalkit.images import encode_png
-from evalkit.results import write_atomically
 
 VERSION = 1
 _FIRST_ID = {"train": 1, "val": 10_000_001}

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 T = TypeVar("T")
 Split = Literal["train", "val"]

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evalkit.registry import load
-from evalkit.run import Outcome, RunFolder, WorkItem
+from evalkit.core.registry import load
+from evalkit.core.run import Outcome, RunFolder, WorkItem
 
 
 def generate(

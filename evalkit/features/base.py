@@ -15,14 +15,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from evalkit.errors import ConfigError, DataError
+from evalkit.core.errors import ConfigError, DataError
 
 PRECISIONS = ("float32", "bf16")
 
 Report = Callable[[int, int], None]
 """Called with (done, total)."""
 ProgressFactory = Callable[[str], AbstractContextManager[Report]]
-"""Called with what is being done; `evalkit.progress.progress_bar` is one."""
+"""Called with what is being done; `evalkit.core.progress.progress_bar` is one."""
 
 
 @contextmanager

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from evalkit.downloads import sha256_of
-from evalkit.errors import (
+from evalkit.core.downloads import sha256_of
+from evalkit.core.errors import (
     MissingWeightsError,
     NetworkError,
     WeightsError,
 )
+from evalkit.core.registry import unknown
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
 from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.features.hub_weights import CLIP_FILES, cached_file, missing_clip, require_hub
-from evalkit.registry import unknown
 
 
 @runtime_checkable

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from evalkit import images
-from evalkit.errors import ConfigError
+from evalkit.core import pixels
+from evalkit.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class SquashAndScale:
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, "size size 3"]:
         """One image, bicubic."""
-        pixels = images.squash(image, self.size_px).astype(np.float32) / np.float32(255)
-        scaled: np.ndarray = (pixels - np.array(self.mean, np.float32)) / np.array(
+        rgb = pixels.squash(image, self.size_px).astype(np.float32) / np.float32(255)
+        scaled: np.ndarray = (rgb - np.array(self.mean, np.float32)) / np.array(
             self.std, np.float32
         )
         return scaled
@@ -79,4 +79,4 @@ class SquashTo:
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> UInt8[np.ndarray, "size size 3"]:
         """One image."""
-        return images.squash(image, self.size_px)
+        return pixels.squash(image, self.size_px)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 from evalkit.features.sources import ImageItem, Preparation, load_image
 
 Preparer = Callable[[np.ndarray], np.ndarray]

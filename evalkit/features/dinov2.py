@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from evalkit.downloads import sha256_of
-from evalkit.errors import NetworkError, WeightsError
+from evalkit.core.downloads import sha256_of
+from evalkit.core.errors import NetworkError, WeightsError
 from evalkit.features.base import PreparedExtractor, check_precision
 from evalkit.features.clip import inference
 from evalkit.features.clip_preprocessing import SquashAndScale

@@ -9,8 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.downloads import require_network
-from evalkit.errors import MissingWeightsError, NetworkError
+from evalkit.core.downloads import require_network
+from evalkit.core.errors import MissingWeightsError, NetworkError
 from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

@@ -23,8 +23,8 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from evalkit.downloads import sha256_of
-from evalkit.errors import ConfigError, WeightsError
+from evalkit.core.downloads import sha256_of
+from evalkit.core.errors import ConfigError, WeightsError
 from evalkit.features.base import (
     PreparedExtractor,
     ProgressFactory,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from evalkit.downloads import cache_root, existing_file, fetch, sha256_of
-from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.downloads import cache_root, existing_file, fetch, sha256_of
+from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
 from evalkit.features.base import ProgressFactory, silent
 
 WEIGHTS_SHA256_PREFIX = "6726825d"

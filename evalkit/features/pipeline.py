@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.features.base import Extractor, ProgressFactory, silent
 from evalkit.features.decoding import (
     Decoded,
@@ -78,7 +78,7 @@ def extract_set(
         workers: Processes that decode; without them, threads of this one do, one a core.
         skip_bad: Leave out images that can't be decoded instead of stopping.
         what: What to call the set in progress and errors.
-        progress: Such as `evalkit.progress.progress_bar`.
+        progress: Such as `evalkit.core.progress.progress_bar`.
 
     Raises:
         DataError: An image can't be read or decoded; what was finished before stays stored.

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 ResizeMode = Literal["tf1", "pytorch-fid", "clean", "legacy_pytorch", "torchmetrics"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)

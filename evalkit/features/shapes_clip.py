@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
+from evalkit.core.registry import load
 from evalkit.features.base import PreparedExtractor
 from evalkit.features.clip_preprocessing import SquashTo
-from evalkit.registry import load
 
 JUDGE = "clip:tiny-judge"
 

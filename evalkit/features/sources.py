@@ -18,8 +18,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from evalkit import images
-from evalkit.errors import DataError, MissingDataError
+from evalkit.core import pixels
+from evalkit.core.errors import DataError, MissingDataError
 
 Crop = Literal["none", "center", "squash"]
 
@@ -74,7 +74,7 @@ class Preparation:
     """`center` cuts the largest centred square, `squash` distorts to a square, `none` keeps it."""
     size_px: int | None = None
     """Edge of the square that the image is resized to; None keeps the size."""
-    filter: images.Filter = "bicubic"
+    filter: pixels.Filter = "bicubic"
     """The antialiased filter of that resizing."""
 
     def identity(self) -> dict[str, object]:
@@ -110,8 +110,8 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
             f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it was "
             "changed after it was listed; make it again or drop the recorded hash"
         )
-    pixels = images.read_rgb(data, name=item.name)
-    return _prepare(pixels, preparation)
+    rgb = pixels.read_rgb(data, name=item.name)
+    return _prepare(rgb, preparation)
 
 
 def image_items(path: Path | str) -> list[ImageItem]:
@@ -125,7 +125,7 @@ def image_items(path: Path | str) -> list[ImageItem]:
     if not path.exists():
         raise MissingDataError(f"{path}: no such file or folder; give a folder or file of images")
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in images.IMAGE_SUFFIXES)
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in pixels.IMAGE_SUFFIXES)
         items = [ImageItem(p) for p in found if p.is_file()]
     elif zipfile.is_zipfile(path):
         items = _npz_items(path) if path.suffix == ".npz" else _archive_items(path)
@@ -134,7 +134,7 @@ def image_items(path: Path | str) -> list[ImageItem]:
     else:
         raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images")
     if not items:
-        endings = ", ".join(images.IMAGE_SUFFIXES)
+        endings = ", ".join(pixels.IMAGE_SUFFIXES)
         raise DataError(f"{path}: no images in it; expected files ending in {endings}")
     return items
 
@@ -169,7 +169,7 @@ class _Archive:
         else:
             assert self._tar is not None
             names = [info.name for info in self._tar.getmembers() if info.isfile()]
-        return sorted(n for n in names if Path(n).suffix.lower() in images.IMAGE_SUFFIXES)
+        return sorted(n for n in names if Path(n).suffix.lower() in pixels.IMAGE_SUFFIXES)
 
     def read(self, member: str) -> bytes:
         try:
@@ -228,15 +228,15 @@ def _bytes_of(item: ImageItem) -> bytes:
 
 
 def _prepare(
-    pixels: UInt8[np.ndarray, "height width 3"], preparation: Preparation
+    rgb: UInt8[np.ndarray, "height width 3"], preparation: Preparation
 ) -> UInt8[np.ndarray, "prepared_height prepared_width 3"]:
     if preparation.crop == "center":
-        pixels = images.center_crop(pixels)
+        rgb = pixels.center_crop(rgb)
     if preparation.size_px is None:
-        return pixels
-    if preparation.crop == "none" and pixels.shape[0] != pixels.shape[1]:
+        return rgb
+    if preparation.crop == "none" and rgb.shape[0] != rgb.shape[1]:
         raise DataError(
-            f"an image of {pixels.shape[1]} x {pixels.shape[0]} px is not square and crop is "
+            f"an image of {rgb.shape[1]} x {rgb.shape[0]} px is not square and crop is "
             "'none'; choose crop 'center' or 'squash'"
         )
-    return images.squash(pixels, preparation.size_px, preparation.filter)
+    return pixels.squash(rgb, preparation.size_px, preparation.filter)

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from evalkit.downloads import cache_root
-from evalkit.errors import DataError
+from evalkit.core.downloads import cache_root
+from evalkit.core.errors import DataError
+from evalkit.core.results import write_atomically
 from evalkit.features.base import identity_hash
-from evalkit.results import write_atomically
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evalkit.registry import load
+from evalkit.core.registry import load
 
 if TYPE_CHECKING:
     from evalkit.metrics.clusters import Clusters as Clusters

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.core.errors import DataError, NotEnoughImagesError
 
 
 def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarray, "n d"]:

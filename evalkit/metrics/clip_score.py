@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from evalkit.errors import ConfigError, DataError
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.means import MeanInterval, mean_interval
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
-from evalkit.results import Interval, ResultRecord
 
 VARIANTS = ("torchmetrics", "hessel", "raw")
 HESSEL_PREFIX = "A photo depicts "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtri
 
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import unit_length
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.mmd import KernelMeans, kernel_means
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
-from evalkit.results import Interval, ResultRecord
 
 CLIP_MODEL = "ViT-L/14@336px"
 MIN_IMAGES = 2

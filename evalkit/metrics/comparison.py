@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr
 
-from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.results import Direction, Interval, ResultRecord
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.sources import ImageItem
 from evalkit.metrics.arrays import as_features
@@ -24,7 +25,6 @@ from evalkit.metrics.moments import Moments
 from evalkit.metrics.r_precision import r_precision_of
 from evalkit.metrics.score import Measured, Measurer, ReferenceStatistics
 from evalkit.metrics.task import INCEPTION, ScoreOptions, Task
-from evalkit.results import Direction, Interval, ResultRecord
 
 FRECHET = ("fid", "fd", "sfid", "fd-dinov2", "clip-fd")
 KERNEL = ("kid", "cmmd")
@@ -48,7 +48,7 @@ def compare_sets(
         reference: Real images, or their statistics.
         metrics: Some of `COMPARABLE`.
         options: How to measure.
-        progress: Such as `evalkit.progress.progress_bar`.
+        progress: Such as `evalkit.core.progress.progress_bar`.
 
     Returns:
         One record `METRIC-difference` for each metric; its details hold the p-value.

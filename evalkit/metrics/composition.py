@@ -20,12 +20,12 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
+from evalkit.core.errors import DataError, NotEnoughImagesError
+from evalkit.core.pixels import RGBImage, read_rgb
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.datasets.shapes_captions import mentions
 from evalkit.datasets.shapes_scene import Scene
-from evalkit.errors import DataError, NotEnoughImagesError
-from evalkit.images import RGBImage, read_rgb
 from evalkit.metrics.shape_detector import MIN_CONFIDENCE, Detection, detect
-from evalkit.results import Interval, ResultRecord
 
 DETECTOR_VERSION = 1
 PAIRS = "composition-pairs"

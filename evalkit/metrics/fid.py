@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.intervals import FrechetInterval, frechet_interval
 from evalkit.metrics.task import (
     INCEPTION,
@@ -22,7 +23,6 @@ from evalkit.metrics.task import (
     features_need,
     require_inception,
 )
-from evalkit.results import Interval, ResultRecord
 
 _NO_INTERVAL = "no interval: the plug-in value is biased upward at this n; see {infinity}"
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
 from evalkit.metrics.means import mean_interval
 from evalkit.metrics.task import INCEPTION, Metric, Need, ScoreOptions, Task, require_inception
-from evalkit.results import Interval, ResultRecord
 
 LAYER = "logits_unbiased"
 

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float64
 
-from evalkit.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError
 from evalkit.metrics.arrays import refuse_mismatch
 from evalkit.metrics.moments import Moments
 

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr, ndtri
 
-from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.metrics.arrays import as_features, as_rows, refuse_mismatch
 from evalkit.metrics.clusters import Clusters, clustered_variance
 from evalkit.metrics.frechet import (

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtri
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.mmd import KernelMeans, kernel_means
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
-from evalkit.results import Interval, ResultRecord
 
 MIN_IMAGES = 2
 

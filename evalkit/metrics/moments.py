@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.arrays import as_rows, refuse_mismatch, refuse_non_finite
 
 # Rows that are converted to float64 at once: 64 MB at 2,048 dimensions.

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import ndtr, ndtri
 
-from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0

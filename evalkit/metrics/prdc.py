@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from evalkit.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.means import t_quantile
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
-from evalkit.results import Interval, ResultRecord
 
 NAMES = ("precision", "recall", "density", "coverage")
 _GROUPS = 20

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from scipy.special import ndtri
 
-from evalkit.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
 from evalkit.metrics.means import MeanInterval, mean_interval
 from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
-from evalkit.results import Interval, ResultRecord
 
 _TRIES = 8
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit.catalog import METRICS as CATALOG
-from evalkit.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
+from evalkit.core.registry import load, resolve
+from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor, ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.pipeline import FeatureSet, encode_texts, extract_set
@@ -24,8 +26,6 @@ from evalkit.metrics.task import (
     Task,
     features_need,
 )
-from evalkit.registry import load, resolve
-from evalkit.results import ResultRecord
 
 METRICS: dict[str, str] = {
     "fid": "evalkit.metrics.fid:FID",
@@ -70,7 +70,7 @@ def score_sets(
         reference: Real images, or their statistics; None where no metric compares with any.
         metrics: Names of `METRICS`, or `package/name` of an entry point.
         options: How to measure.
-        progress: Such as `evalkit.progress.progress_bar`.
+        progress: Such as `evalkit.core.progress.progress_bar`.
 
     Returns:
         The records of each metric, in the order of `metrics`. A metric whose weights can't be
@@ -125,7 +125,7 @@ class Measurer:
             reference: Real images, or their statistics.
             metrics: Names of `METRICS`, or `package/name` of an entry point.
             options: How to measure.
-            progress: Such as `evalkit.progress.progress_bar`.
+            progress: Such as `evalkit.core.progress.progress_bar`.
             samples: Where they are known already, they are checked before anything is loaded.
         """
         options = options or ScoreOptions()
@@ -223,7 +223,7 @@ def summarise_set(
     Args:
         items: The images.
         options: How to measure.
-        progress: Such as `evalkit.progress.progress_bar`.
+        progress: Such as `evalkit.core.progress.progress_bar`.
         spatial: The features of sFID as well.
 
     Raises:

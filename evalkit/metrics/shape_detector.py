@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from evalkit.core.pixels import squash
 from evalkit.datasets.shapes_draw import draw_outline
 from evalkit.datasets.shapes_scene import (
     COLOUR_NAMES,
@@ -26,7 +27,6 @@ from evalkit.datasets.shapes_scene import (
     SIZES_PX,
     Box,
 )
-from evalkit.images import squash
 
 MIN_AREA_PX = 30.0
 """Smaller regions are specks: the smallest object drawn covers about 60 px."""

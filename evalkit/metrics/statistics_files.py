@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.downloads import sha256_of
-from evalkit.errors import DataError, MissingDataError
+from evalkit.core.downloads import sha256_of
+from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.results import write_atomically
 from evalkit.metrics.moments import Moments
-from evalkit.results import write_atomically
 
 _FOREIGN_LAYERS = {"mu": "2048", "mu_s": "spatial"}
 

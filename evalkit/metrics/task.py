@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
+from evalkit.core.results import Direction, Interval, ResultRecord
 from evalkit.features.base import Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import StoredSet
 from evalkit.metrics.moments import Moments
 from evalkit.metrics.statistics_files import ReferenceStatistics, refuse_other_extractor
-from evalkit.results import Direction, Interval, ResultRecord
 
 INCEPTION = "inception"
 _VERSIONS = ("evalkit", "numpy", "pillow", "scipy", "torch")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.core.results import ResultRecord
 from evalkit.reports import formatting, wording
-from evalkit.results import ResultRecord
 
 _MARGIN_PERCENT = 3.0
 _TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)

@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.core.results import ResultRecord
 from evalkit.reports.tables import state_words
 from evalkit.reports.views import difference_view, record_views
-from evalkit.results import ResultRecord
 
 
 def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ()) -> Table:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.core.results import ResultRecord
 from evalkit.reports.wording import label
-from evalkit.results import ResultRecord
 
 SUBJECT_KEYS = frozenset(
     {

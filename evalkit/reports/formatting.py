@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from evalkit.results import Direction, ResultRecord
+from evalkit.core.results import Direction, ResultRecord
 
 MINUS = "\N{MINUS SIGN}"
 _UNCERTAINTY_DIGITS = 2

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import jinja2
 
+from evalkit.core.results import ResultRecord, write_atomically
 from evalkit.reports import fingerprints, formatting, views, wording
 from evalkit.reports.thumbnails import Thumbnail, thumbnail
-from evalkit.results import ResultRecord, write_atomically
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _TILE_PX = 140

@@ -14,9 +14,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.core.results import ResultRecord, write_atomically
 from evalkit.reports import formatting, wording
 from evalkit.reports.fingerprints import Scalar, column, comparability, flatten
-from evalkit.results import ResultRecord, write_atomically
 
 COLUMNS = (
     "subject", "metric", "value", "low", "high", "level", "method", "standard_error", "n",

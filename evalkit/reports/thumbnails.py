@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from evalkit.errors import EvalkitError
-from evalkit.images import read_rgb
+from evalkit.core.errors import EvalkitError
+from evalkit.core.pixels import read_rgb
 
 MOST_EDGE_PX = 256
 """Longest edge of an embedded image."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.core.results import ResultRecord
 from evalkit.reports import charts, formatting, wording
 from evalkit.reports.fingerprints import (
     Comparability,
@@ -20,7 +21,6 @@ from evalkit.reports.fingerprints import (
     value_text,
 )
 from evalkit.reports.tables import common_unit, matrix, state_words
-from evalkit.results import ResultRecord
 
 _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40

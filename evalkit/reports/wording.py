@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evalkit.catalog import METRICS
+from evalkit.core.results import ResultRecord
 from evalkit.reports.formatting import number
-from evalkit.results import ResultRecord
 
 INFINITY_SUFFIX = "-infinity"
 DIFFERENCE_SUFFIX = "-difference"

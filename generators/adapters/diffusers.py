@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evalkit.errors import MissingExtraError, WeightsError
-from evalkit.registry import require
+from evalkit.core.errors import MissingExtraError, WeightsError
+from evalkit.core.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.diffusion.noise import image_generators
 from generators.errors import UnsupportedRequestError

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evalkit.errors import MissingWeightsError, WeightsError
+from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.errors import UnsafeWeightsError
 
 MODULES = frozenset(

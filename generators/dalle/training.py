@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import text_ids

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float64, Int, Int64, Shaped
 from numpy import ndarray
 from torch import Tensor
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.diffusion.respacing import (
     KARRAS,
     karras_timesteps,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 FAST27_SECTIONS = "10,10,3,2,2"
 KARRAS = "karras"

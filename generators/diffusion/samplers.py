@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.diffusion.guidance import Denoiser, Gradient
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 Schedule = Literal["linear", "cosine"]
 REFERENCE_STEPS = 1000

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 Threshold = Callable[[Tensor], Tensor]
 """Takes a predicted x_0 (B, C, H, W), gives it back in range."""

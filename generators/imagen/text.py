@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from evalkit.errors import MissingWeightsError
+from evalkit.core.errors import MissingWeightsError
 from generators.glide.tokenizer import BytePairTokenizer, Tokens
 from generators.hub import folder_sha256, hub_folder
 from generators.released import check_state_dict

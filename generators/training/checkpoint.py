@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from evalkit.errors import WeightsError
-from evalkit.results import write_atomically
+from evalkit.core.errors import WeightsError
+from evalkit.core.results import write_atomically
 from generators.quantised import SCALE, quantise
 from generators.training.ema import MovingAverage
 from generators.training.recipe import StoredAs

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
-from evalkit.registry import require, resolve
-from evalkit.results import write_atomically
-from evalkit.run import config_hash
+from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.registry import require, resolve
+from evalkit.core.results import write_atomically
+from evalkit.core.run import config_hash
 from generators.released import check_state_dict
 from generators.training.checkpoint import (
     TrainingState,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig, clip_loss
 from generators.ddpm.tiny import build_classifier, build_network
 from generators.diffusion.losses import hybrid_loss, velocity_weight

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from evalkit.errors import ConfigError
-from evalkit.registry import unknown
+from evalkit.core.errors import ConfigError
+from evalkit.core.registry import unknown
 
 RECIPES = Path(__file__).parent / "recipes"
 StoredAs = Literal["fp16", "int8"]

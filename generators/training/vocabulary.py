@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.results import write_atomically
+from evalkit.core.results import write_atomically
 from generators.glide.tokenizer import train_merges, vocabulary
 
 NUM_MERGES = 640

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.errors import ArchitectureError
 from generators.nn.normalization import LayerNorm
 from generators.nn.settings import config_from_flat

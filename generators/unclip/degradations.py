@@ -18,7 +18,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.pixels import from_uint8, to_uint8
 
 BLUR_SIZE_PX = 3

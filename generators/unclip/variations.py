@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 from generators.base import Settings
 from generators.diffusion.guidance import Denoiser, classifier_free
 from generators.diffusion.noise import image_generators

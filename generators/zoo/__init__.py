@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from evalkit.errors import MissingWeightsError, WeightsError
+from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.glide.tokenizer import BytePairTokenizer
 from generators.quantised import dequantise
 from generators.training.recipe import Recipe

@@ -17,7 +17,7 @@ from drawbench.report.study import card_of
 from drawbench.screenshots import BROWSERS
 from drawbench.store import Store
 from drawbench.study import Study
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 pytest.importorskip("playwright.sync_api", reason="needs: pip install playwright")
 

@@ -14,7 +14,7 @@ from drawbench.errors import StoreError, StudyError
 from drawbench.exports import quota_frame, raters_frame, reports_frame, votes_frame
 from drawbench.store import Store, open_store
 from drawbench.study import Study, load_study
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 NewStudy = Callable[..., Study]
 NewStore = Callable[[Study], Store]

@@ -18,7 +18,7 @@ from drawbench.errors import NewerSchemaError, StoreError
 from drawbench.store import Store, open_store
 from drawbench.study import Study
 from drawbench.tables import Base
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 
 def test_the_migrations_make_the_tables_that_the_program_uses(database_url: str) -> None:

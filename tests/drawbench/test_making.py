@@ -19,8 +19,8 @@ from drawbench.sample_study.making import make_sample_study
 from drawbench.sources import open_source
 from drawbench.study import Study
 from drawbench.suites import Suite
-from evalkit.errors import DataError, MissingDataError, NotEnoughImagesError
-from evalkit.run import Outcome, RunFolder, WorkItem
+from evalkit.core.errors import DataError, MissingDataError, NotEnoughImagesError
+from evalkit.core.run import Outcome, RunFolder, WorkItem
 
 
 def _png(image: Image.Image, **options: object) -> bytes:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from drawbench.cli import app
 from drawbench.errors import StudyError, VotesError
 from drawbench.votes import read_votes, write_votes
-from evalkit.results import read_records
+from evalkit.core.results import read_records
 from tests.support.vote_tables import grid_votes
 
 RUNNER = CliRunner()

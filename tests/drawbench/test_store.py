@@ -20,7 +20,7 @@ from drawbench.store import Store, hash_token, open_store
 from drawbench.study import Study, load_study
 from drawbench.tables import CellRow, HistoryRow, RaterRow, VoteRow
 from drawbench.votes import validate_votes
-from evalkit.errors import MissingDataError
+from evalkit.core.errors import MissingDataError
 
 NewStudy = Callable[..., Study]
 NewStore = Callable[[Study], Store]

@@ -13,7 +13,7 @@ from drawbench.design import StudyConfig, load_preset, make_config, preset_names
 from drawbench.errors import StudyError
 from drawbench.simulate import DRAWBENCH_SIZES
 from drawbench.study import Study, StudyDocument, load_study
-from evalkit.errors import MissingDataError, UnknownNameError
+from evalkit.core.errors import MissingDataError, UnknownNameError
 
 
 def _document(config: StudyConfig, sizes: dict[str, int]) -> StudyDocument:

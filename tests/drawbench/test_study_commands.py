@@ -16,7 +16,7 @@ from drawbench.store import open_store
 from drawbench.study import Study, load_study
 from drawbench.suites import Suite, load_suite, write_suite
 from drawbench.votes import read_votes
-from evalkit.errors import EvalkitError, MissingExtraError
+from evalkit.core.errors import EvalkitError, MissingExtraError
 
 NewStudy = Callable[..., Study]
 

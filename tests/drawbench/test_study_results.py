@@ -16,8 +16,8 @@ from drawbench.report.study import card_of, context_of, images_of
 from drawbench.stats.analysis import WIN_RATE
 from drawbench.store import open_store
 from drawbench.study import Study
-from evalkit.errors import MissingDataError
-from evalkit.results import read_records
+from evalkit.core.errors import MissingDataError
+from evalkit.core.results import read_records
 
 RUNNER = CliRunner()
 ROWS = [("a red car", "Colors"), ("a blue dog", "Colors"), ("two cats", "Counting")]

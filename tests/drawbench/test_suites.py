@@ -18,7 +18,7 @@ from drawbench.suites import (
     make_suite,
     write_suite,
 )
-from evalkit.errors import MissingDataError, NetworkError, UnknownNameError
+from evalkit.core.errors import MissingDataError, NetworkError, UnknownNameError
 
 DRAWBENCH_SIZES = {
     "Colors": 25,

@@ -10,7 +10,7 @@ import pytest
 
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.imports import import_votes, parse_words
-from evalkit.errors import UnknownNameError
+from evalkit.core.errors import UnknownNameError
 
 ITEM = {"prompt_id": "p1", "category": "Text", "model_a": "imagen", "model_b": "glide"}
 

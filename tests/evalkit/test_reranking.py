@@ -18,16 +18,16 @@ from drawbench.sources import open_source
 from drawbench.suites import load_suite
 from evalkit import cli, reranking
 from evalkit.commands.suite import SuiteOptions, generate_suite
+from evalkit.core.errors import ConfigError, UnknownNameError
+from evalkit.core.results import read_records
+from evalkit.core.run import RunFolder
+from evalkit.core.seeding import candidate_seed
 from evalkit.datasets.shapes import write_shapes
-from evalkit.errors import ConfigError, UnknownNameError
 from evalkit.features import clip as clip_features
 from evalkit.features.base import silent
 from evalkit.features.shapes_clip import ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from evalkit.reranking import RerankedGenerator, refuse_own_judge, reranked
-from evalkit.results import read_records
-from evalkit.run import RunFolder
-from evalkit.seeding import candidate_seed
 from generators.base import Request, Sample
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}

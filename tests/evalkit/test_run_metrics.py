@@ -10,13 +10,13 @@ import pytest
 from scipy.stats import t as student
 
 from evalkit import run_metrics
+from evalkit.core.errors import DataError, RunFolderError
+from evalkit.core.pixels import read_rgb
+from evalkit.core.results import ResultRecord
+from evalkit.core.run import Outcome, RunFolder, WorkItem
 from evalkit.datasets.base import CaptionedImages, hash_captions
 from evalkit.datasets.shapes import load_shapes, write_shapes
-from evalkit.errors import DataError, RunFolderError
-from evalkit.images import read_rgb
 from evalkit.metrics.paired_rates import paired_rate_difference
-from evalkit.results import ResultRecord
-from evalkit.run import Outcome, RunFolder, WorkItem
 from evalkit.run_metrics import RUN_METRICS, RunMeasurer, composition_difference
 
 N = 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.base import GeneratorSpec, StageSettings, StageSpec, resolve_settings
 
 SAMPLERS = ("ancestral", "ddim")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evalkit.errors import UnknownNameError, WeightsError
+from evalkit.core.errors import UnknownNameError, WeightsError
 from generators.diffusion.guidance import classifier_free, classifier_gradient
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import sample_ddim

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evalkit.cli import app
-from evalkit.errors import MissingWeightsError, NetworkError, UnknownNameError, WeightsError
+from evalkit.core.errors import MissingWeightsError, NetworkError, UnknownNameError, WeightsError
 from generators import weights
 from generators.catalog import MODELS
 from generators.ddpm.presets import PRESETS

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from evalkit.errors import MissingWeightsError, WeightsError
+from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.errors import UnsafeWeightsError
 from generators.weights_io import file_sha256, load_state_dict
 

@@ -23,8 +23,8 @@ from drawbench.simulate import SimulatedPanel, simulate_votes
 from drawbench.stats.analysis import WIN_RATE, Analysis, Options, analyse, records
 from drawbench.stats.raters import QualityRules
 from drawbench.votes import validate_votes
-from evalkit.errors import DataError
-from evalkit.results import read_records
+from evalkit.core.errors import DataError
+from evalkit.core.results import read_records
 from tests.support.vote_tables import grid_votes
 
 HOSTILE = "<script>alert(1)</script>"
@@ -121,7 +121,7 @@ def test_records_carry_interval_and_fingerprint(analysis: Analysis, tmp_path: Pa
 def _json_like(found: list) -> list:
     import json
 
-    from evalkit.results import record_from_dict
+    from evalkit.core.results import record_from_dict
 
     return [record_from_dict(json.loads(json.dumps(r.as_dict()))) for r in found]
 

@@ -21,8 +21,8 @@ from drawbench.stats.preference import (
     preference,
     preferences,
 )
-from evalkit.errors import MissingExtraError
-from evalkit.results import Interval
+from evalkit.core.errors import MissingExtraError
+from evalkit.core.results import Interval
 from tests.support.vote_tables import grid_votes, make_votes
 
 GRID = ["aatab", "abtta", "aaaab", "tabaa"]

@@ -6,7 +6,7 @@ import pytest
 
 from evalkit.commands import arguments
 from evalkit.commands.arguments import torch_device
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 
 
 def test_a_device_is_one_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:

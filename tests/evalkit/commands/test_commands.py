@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from evalkit import cli
-from evalkit.results import ResultRecord, read_records
-from evalkit.run import RunFolder
+from evalkit.core.results import ResultRecord, read_records
+from evalkit.core.run import RunFolder
 
 FEW = ["--steps", "base=3,upsampler=2", "--batch-size", "4"]
 GLIDE = ["--model", "glide:tiny", *FEW]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from evalkit.core.results import ResultRecord, read_records
 from evalkit.datasets import open as opening
 from evalkit.datasets import shapes
 from evalkit.features.store import FeatureStore
-from evalkit.results import ResultRecord, read_records
 from tests.evalkit.commands.test_commands import by_metric, run
 
 N = 140

@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from evalkit.cli import app
+from evalkit.core.errors import ConfigError, EvalkitError
+from evalkit.core.results import read_records
+from evalkit.core.run import RunFolder
 from evalkit.datasets.shapes import load_shapes
-from evalkit.errors import ConfigError, EvalkitError
-from evalkit.results import read_records
-from evalkit.run import RunFolder
 from generators.ddpm.tiny import build_classifier, build_network
 from generators.training.checkpoint import export_weights
 from generators.training.recipe import load_recipe

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.commands.influence import influence_galleries
+from evalkit.core.results import ResultRecord
+from evalkit.core.run import ManifestRow
 from evalkit.reports.html import ReportSample
-from evalkit.results import ResultRecord
-from evalkit.run import ManifestRow
 
 
 def row(index: int, status: str = "ok") -> ManifestRow:

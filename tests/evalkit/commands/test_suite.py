@@ -15,9 +15,9 @@ from drawbench.sources import open_source
 from drawbench.suites import load_suite
 from evalkit.commands import suite as command
 from evalkit.commands.suite import SuiteOptions, generate_suite
-from evalkit.errors import ConfigError, RunFolderError
-from evalkit.run import RunFolder
-from evalkit.seeding import image_seed
+from evalkit.core.errors import ConfigError, RunFolderError
+from evalkit.core.run import RunFolder
+from evalkit.core.seeding import image_seed
 
 
 class Painter:

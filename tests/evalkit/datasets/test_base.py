@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit.core.errors import ConfigError, DataError
 from evalkit.datasets.base import (
     Caption,
     CaptionedFiles,
@@ -17,7 +18,6 @@ from evalkit.datasets.base import (
     id_order,
     select_captions,
 )
-from evalkit.errors import ConfigError, DataError
 
 
 def dataset(count: int) -> CaptionedFiles:

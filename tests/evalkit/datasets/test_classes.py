@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from evalkit.core.errors import ConfigError, DataError
 from evalkit.datasets.base import Caption, CaptionedFiles
 from evalkit.datasets.classes import (
     class_requests,
@@ -18,7 +19,6 @@ from evalkit.datasets.classes import (
     plain_requests,
 )
 from evalkit.datasets.image_folder import load_image_folder
-from evalkit.errors import ConfigError, DataError
 
 
 def captioned(*labels: int | None) -> CaptionedFiles:

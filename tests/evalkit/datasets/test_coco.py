@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.pixels import read_rgb
 from evalkit.datasets import coco_hub
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import find_coco, load_coco
-from evalkit.errors import DataError, MissingDataError
-from evalkit.images import read_rgb
 
 Write = Callable[..., Path]
 

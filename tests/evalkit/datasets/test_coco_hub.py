@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.core.errors import DataError, NetworkError
 from evalkit.datasets.coco import load_coco
 from evalkit.datasets.coco_hub import fetch_from_hub, split_stream, why_no_hub
-from evalkit.errors import DataError, NetworkError
 
 
 def jpeg(number: int) -> bytes:

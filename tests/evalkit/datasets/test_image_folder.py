@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.core.errors import ConfigError, DataError, MissingDataError, UnknownNameError
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import open_dataset
-from evalkit.errors import ConfigError, DataError, MissingDataError, UnknownNameError
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.pixels import read_rgb
 from evalkit.datasets.coco import load_coco
 from evalkit.datasets.shapes import load_shapes, render, write_shapes
 from evalkit.datasets.shapes_scene import Scene
-from evalkit.errors import ConfigError, DataError
-from evalkit.images import read_rgb
 
 
 def files_of(root: Path) -> dict[str, bytes]:

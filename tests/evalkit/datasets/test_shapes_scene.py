@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit.core.errors import ConfigError
 from evalkit.datasets.shapes_scene import (
     COLOUR_NAMES,
     GAP_PX,
@@ -26,7 +27,6 @@ from evalkit.datasets.shapes_scene import (
     sample_scene,
     split_of,
 )
-from evalkit.errors import ConfigError
 
 SPLITS = ("train", "val")
 NUM_SCENES = 400

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
+from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.features.clip import OpenClipExtractor, load_clip
 from evalkit.features.clip_names import OPENAI_NAMES
 from evalkit.features.clip_preprocessing import ClipPreprocessing

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 from evalkit.features.base import PreparedExtractor
 from evalkit.features.clip_preprocessing import ClipPreprocessing, SquashTo
 from evalkit.features.decoding import Job, decode_in_processes, decode_in_threads

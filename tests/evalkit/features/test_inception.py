@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from evalkit.errors import ConfigError, DataError, MissingWeightsError, WeightsError
+from evalkit.core.errors import ConfigError, DataError, MissingWeightsError, WeightsError
 from evalkit.features.inception import LAYER_DIMS, InceptionExtractor
 from evalkit.features.inception_weights import find_inception_weights
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.errors import DataError, MissingDataError, NotEnoughImagesError
+from evalkit.core.errors import DataError, MissingDataError, NotEnoughImagesError
 from evalkit.features.pipeline import encode_texts, extract_set
 from evalkit.features.sources import ImageItem, Preparation, hash_of, image_items
 from evalkit.features.store import FeatureStore

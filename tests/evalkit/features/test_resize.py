@@ -11,7 +11,7 @@ from torch_fidelity.interpolate_compat_tensorflow import (
     interpolate_bilinear_2d_like_tensorflow1x,
 )
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from evalkit.features.resize import RESIZE_MODES, resize_for_inception
 
 # float32 on values of about 1, of grids that are computed in another order.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 from evalkit.features.store import FeatureStore, StoredSet
 
 IDENTITY = {"extractor": "test", "layer": "main"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evalkit.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
 from evalkit.metrics.clip_score import clip_cosines, clip_score, default_prefix
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.means import mean_interval

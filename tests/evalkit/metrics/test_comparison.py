@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.metrics import score
 from evalkit.metrics.comparison import compare_sets

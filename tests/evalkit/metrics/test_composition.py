@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import binomtest, bootstrap
 
+from evalkit.core.errors import DataError, NotEnoughImagesError
+from evalkit.core.results import ResultRecord
 from evalkit.datasets.shapes import render
 from evalkit.datasets.shapes_scene import Background, Relation, Scene, SceneObject
-from evalkit.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.composition import (
     Composition,
     SceneCheck,
@@ -23,7 +24,6 @@ from evalkit.metrics.composition import (
     wilson_interval,
 )
 from evalkit.metrics.shape_detector import Detection
-from evalkit.results import ResultRecord
 
 BACKGROUND = Background("gray", "solid", "vertical", 0)
 LEFT, RIGHT, BELOW = (5.0, 20.0), (40.0, 20.0), (5.0, 45.0)

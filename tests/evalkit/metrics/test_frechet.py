@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics import Moments, frechet_distance, frechet_distance_from_features
 from tests.reference.plain_frechet import frechet, frechet_low_rank
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from evalkit.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
 from evalkit.metrics import (
     Moments,
     frechet_distance,

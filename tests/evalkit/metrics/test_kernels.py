@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
 from evalkit.metrics import mmd
 from evalkit.metrics.cmmd import cmmd
 from evalkit.metrics.kid import kid

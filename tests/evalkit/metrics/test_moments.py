@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.errors import DataError, NotEnoughImagesError
+from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics import Moments
 from evalkit.metrics.moments import merge_all
 

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from evalkit.catalog import METRICS as CATALOG
-from evalkit.errors import (
+from evalkit.core.errors import (
     ConfigError,
     DataError,
     MissingWeightsError,
     NotEnoughImagesError,
     UnknownNameError,
 )
+from evalkit.core.results import ResultRecord
 from evalkit.features.base import PreparedExtractor
 from evalkit.features.sources import ImageItem, Preparation, image_items
 from evalkit.metrics import score
@@ -29,7 +30,6 @@ from evalkit.metrics.statistics_files import (
     read_statistics,
     write_statistics,
 )
-from evalkit.results import ResultRecord
 
 
 class Pixels(PreparedExtractor):

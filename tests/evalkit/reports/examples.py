@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.reports.html import ComparisonReport, Gallery, Report, ReportSample
-from evalkit.results import Interval, ResultRecord
 
 QUICK = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Few examples, and no deadline: the machine may be busy with something else."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalkit.core.results import Interval
 from evalkit.reports import formatting
-from evalkit.results import Interval
 from tests.evalkit.reports.examples import QUICK, make_record
 
 

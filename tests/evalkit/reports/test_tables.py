@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from evalkit.core.results import Interval, read_records, write_records
 from evalkit.reports.difference_table import difference_table
 from evalkit.reports.tables import (
     COLUMNS,
@@ -21,7 +22,6 @@ from evalkit.reports.tables import (
     tidy_row,
     write_csv,
 )
-from evalkit.results import Interval, read_records, write_records
 from tests.evalkit.reports.examples import (
     EXTRACTOR,
     MEASURING,

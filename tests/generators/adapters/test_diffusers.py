@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
-from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from generators.base import Generator, Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsupportedRequestError

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from evalkit.commands.train import shapes_training_set
-from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
-from evalkit.registry import load
+from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.registry import load
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.dalle.dvae import DVAE

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from evalkit.errors import MissingWeightsError, WeightsError
+from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.dalle import released
 from generators.dalle.dvae import DVAE, DVAEConfig
 from generators.dalle.pickled_modules import read_pickled_module

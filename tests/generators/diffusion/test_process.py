@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.respacing import karras_timesteps, spaced_timesteps
 from generators.diffusion.schedules import betas_for, cosine_betas, linear_betas

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.diffusion.guidance import classifier_free, classifier_gradient, clip_gradient
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess

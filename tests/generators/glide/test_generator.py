@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsafeWeightsError, UnsupportedRequestError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.errors import WeightsError
+from evalkit.core.errors import WeightsError
 from generators.glide.tokenizer import (
     END_OF_TEXT,
     BytePairTokenizer,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evalkit.commands.train import shapes_training_set
-from evalkit.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsupportedRequestError

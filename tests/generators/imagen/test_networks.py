@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.thresholding import dynamic_threshold, static_threshold, threshold_for

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel, T5ForConditionalGeneration
 
-from evalkit.errors import MissingWeightsError
+from evalkit.core.errors import MissingWeightsError
 from generators.imagen.text import NUM_SENTINELS, TINY_LENGTH, FrozenT5, t5_config, tiny_tokens
 from generators.training.imagen import corrupt_spans
 from generators.training.recipe import load_recipe

@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from evalkit.commands.train import _wanted, shapes_training_set
+from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
+from evalkit.core.registry import load
 from evalkit.datasets.shapes import render
 from evalkit.datasets.shapes_scene import KIND_WEIGHTS, sample_scene
-from evalkit.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
-from evalkit.registry import load
 from generators.dalle.training import DVAETraining
 from generators.quantised import quantise
 from generators.training import loop

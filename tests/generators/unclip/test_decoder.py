@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from evalkit.errors import ConfigError
+from evalkit.core.errors import ConfigError
 from generators.errors import ArchitectureError
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, TextConfig
 from generators.nn.unet import UNetConfig

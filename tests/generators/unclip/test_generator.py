@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evalkit.commands.train import shapes_training_set
-from evalkit.errors import ConfigError, DataError, MissingWeightsError, WeightsError
+from evalkit.core.errors import ConfigError, DataError, MissingWeightsError, WeightsError
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsupportedRequestError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.downloads import fetch, require_network
-from evalkit.errors import NetworkError, WeightsError
+from evalkit.core.downloads import fetch, require_network
+from evalkit.core.errors import NetworkError, WeightsError
 
 
 class Server(HTTPServer):

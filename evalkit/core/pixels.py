@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from evalkit.errors import ConfigError, DataError
+from evalkit.core.errors import ConfigError, DataError
 
 RGBImage = UInt8[np.ndarray, "_height _width 3"]
 Crop = Literal["center", "squash", "none"]

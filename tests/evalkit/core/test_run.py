@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evalkit.core.errors import RunFolderError
+from evalkit.core.run import Outcome, RunFolder, WorkItem, config_hash
+from evalkit.core.seeding import image_seed
 from evalkit.engine.local import generate
-from evalkit.errors import RunFolderError
-from evalkit.run import Outcome, RunFolder, WorkItem, config_hash
-from evalkit.seeding import image_seed
 from generators.base import Request, Sample
 
 CONFIG = {"model": "noise", "seed": 0}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.errors import MissingExtraError, UnknownNameError
-from evalkit.registry import require, resolve
-from evalkit.seeding import image_seed
+from evalkit.core.errors import MissingExtraError, UnknownNameError
+from evalkit.core.registry import require, resolve
+from evalkit.core.seeding import image_seed
 
 
 def test_a_name_is_resolved_when_it_is_used() -> None:

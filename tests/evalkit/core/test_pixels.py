@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalkit import images
-from evalkit.errors import ConfigError, DataError
-from evalkit.images import (
+from evalkit.core import pixels
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.pixels import (
     center_crop,
     encode_png,
     prepare,
@@ -173,7 +173,7 @@ def test_bytes_are_called_what_the_caller_calls_them():
 
 
 def test_decompression_bomb_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 20)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 20)
     with pytest.raises(DataError, match="6 x 4 pixels, at most 20"):
         read_rgb(encode(flat("RGB", RED)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's own alarm: 24 > 2 * 10

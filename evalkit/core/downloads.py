@@ -21,7 +21,7 @@ from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
 
-from evalkit.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
 
 # Together under 5 s, the time in which a missing network must be reported.
 _RESOLVE_S = 2.5

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit.errors import DataError
-from evalkit.results import Interval, ResultRecord, read_records, write_records
+from evalkit.core.errors import DataError
+from evalkit.core.results import Interval, ResultRecord, read_records, write_records
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from evalkit.errors import MissingExtraError, UnknownNameError
+from evalkit.core.errors import MissingExtraError, UnknownNameError
 
 
 def load(target: str) -> Any:

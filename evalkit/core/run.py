@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from evalkit.errors import RunFolderError
-from evalkit.results import write_atomically
+from evalkit.core.errors import RunFolderError
+from evalkit.core.results import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

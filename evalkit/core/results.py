@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from evalkit.errors import DataError
+from evalkit.core.errors import DataError
 
 SCHEMA_VERSION = 1
 
