@@ -1,18 +1,91 @@
-"""The one registry: names to `"module:attribute"` targets, loaded when they are used.
+"""The one registry: names to rows of a catalog, and `"module:attribute"` targets loaded when used.
 
-A catalog is a literal table. Third parties add rows by entry points (`evalkit.generators`,
-`evalkit.metrics`, `evalkit.datasets`, `evalkit.suites`), whose names read `package/name`.
+A catalog is a literal table of rows. Other packages add rows by entry points (`evalkit.generators`,
+`evalkit.metrics`, `evalkit.datasets`, `evalkit.suites`, `evalkit.recipes`), whose names read
+`package/name`; an entry point names a row of the same class as ours, so it has all that ours have.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
-from evalkit.core.errors import MissingExtraError, UnknownNameError
+from evalkit.core.errors import ConfigError, EvalkitError, MissingExtraError, UnknownNameError
+
+Row = TypeVar("Row")
+
+
+class Catalog(Mapping[str, Row]):
+    """One kind of thing by name: our own rows first, then those of other packages.
+
+    Names are known without loading anything; another package's row is imported when it is read.
+
+    Args:
+        kind: Plural of the kind, such as `metrics`; the entry points' group is `evalkit.KIND`.
+        own: Our rows.
+        row_type: Class of a row.
+        adopt: Makes a row of (name, object) where an entry point names something else than a row,
+            such as a bare loader; None: a row is required.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        own: Mapping[str, Row],
+        row_type: type[Row],
+        *,
+        adopt: Callable[[str, Any], Row] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.own = own
+        self._row_type = row_type
+        self._adopt = adopt
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of a name.
+
+        Raises:
+            UnknownNameError: Nothing has the name; the message has the nearest match and the list.
+            ConfigError: Another package's row can't be loaded, or is no row.
+        """
+        if name in self.own:
+            return self.own[name]
+        target = third_party(self.kind).get(name)
+        if target is None:
+            raise unknown(name, self, kind=self.kind)
+        return self._foreign(name, target)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in third_party(self.kind)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        yield from (name for name in third_party(self.kind) if name not in self.own)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _foreign(self, name: str, target: str) -> Row:
+        where = f"entry point {name!r} of evalkit.{self.kind} ({target})"
+        try:
+            found = load(target)
+        except EvalkitError:
+            raise
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"{where} can't be loaded ({error}). Repair or remove the package that names it."
+            ) from error
+        if isinstance(found, self._row_type):
+            return found
+        if self._adopt is None or not callable(found):
+            raise ConfigError(
+                f"{where} is a {type(found).__name__}, expected a {self._row_type.__name__}. "
+                "Repair or remove the package that names it."
+            )
+        return self._adopt(name, found)
 
 
 def load(target: str) -> Any:
@@ -22,20 +95,8 @@ def load(target: str) -> Any:
 
 
 def third_party(kind: str) -> dict[str, str]:
-    """The rows that other packages add to the catalog of this kind."""
+    """The targets that other packages add to the catalog of this kind, by name."""
     return {point.name: point.value for point in entry_points(group=f"evalkit.{kind}")}
-
-
-def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
-    """The object behind a name.
-
-    Raises:
-        UnknownNameError: Neither the table nor an entry point has the name.
-    """
-    target = table.get(name) or third_party(kind).get(name)
-    if target is None:
-        raise unknown(name, [*table, *third_party(kind)], kind=kind)
-    return load(target)
 
 
 def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
@@ -44,6 +105,18 @@ def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     guess = f"; did you mean {near[0]!r}?" if near else "."
     return UnknownNameError(f"no {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}")
+
+
+def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
+    """The object behind a name of a table of targets, or of an entry point.
+
+    Raises:
+        UnknownNameError: Neither the table nor an entry point has the name.
+    """
+    target = table.get(name) or third_party(kind).get(name)
+    if target is None:
+        raise unknown(name, [*table, *third_party(kind)], kind=kind)
+    return load(target)
 
 
 def require(module: str, *, extra: str, what: str) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packages import install_package
 
-from evalkit.core.errors import MissingExtraError, UnknownNameError
-from evalkit.core.registry import require, resolve
+from evalkit.core.errors import ConfigError, MissingExtraError, UnknownNameError
+from evalkit.core.registry import Catalog, require, resolve
 from evalkit.core.seeding import image_seed
 
 
@@ -41,3 +45,62 @@ def test_each_part_of_a_seed_matters() -> None:
 def test_the_rule_does_not_change() -> None:
     """Runs made years apart share their noise, so this value is part of the format."""
     assert image_seed(0, "42", 0) == 5493790103691096839
+
+
+@dataclass(frozen=True)
+class Fruit:
+    taste: str
+
+
+OWN = {"apple": Fruit("sour")}
+
+
+@pytest.fixture
+def fruits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_package(
+        tmp_path,
+        monkeypatch,
+        modules={"somebodys_number": "NUMBER = 7\ndef pear(): return 'sweet'"},
+        entry_points={
+            "evalkit.fruits": {
+                "x/number": "somebodys_number:NUMBER",
+                "x/pear": "somebodys_number:pear",
+                "x/gone": "no_such_module:ROW",
+                "x/typo": "somebodys_number:PEER",
+            }
+        },
+    )
+
+
+@pytest.mark.usefixtures("fruits")
+def test_names_of_a_catalog_are_known_without_loading_a_row() -> None:
+    catalog = Catalog("fruits", OWN, Fruit)
+    assert list(catalog) == ["apple", "x/number", "x/pear", "x/gone", "x/typo"]
+    assert len(catalog) == 5
+    assert "x/gone" in catalog
+    assert "plum" not in catalog
+    assert catalog["apple"].taste == "sour"
+
+
+@pytest.mark.usefixtures("fruits")
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("x/number", "is a int, expected a Fruit"),
+        ("x/pear", "is a function, expected a Fruit"),
+        ("x/gone", "can't be loaded"),
+        ("x/typo", "can't be loaded"),
+        ("appel", "did you mean 'apple'"),
+    ],
+)
+def test_what_is_no_row_is_told(name: str, complaint: str) -> None:
+    with pytest.raises((ConfigError, UnknownNameError), match=complaint):
+        Catalog("fruits", OWN, Fruit)[name]
+
+
+@pytest.mark.usefixtures("fruits")
+def test_a_bare_object_can_be_adopted() -> None:
+    catalog = Catalog("fruits", OWN, Fruit, adopt=lambda name, make: Fruit(name + make()))
+    assert catalog["x/pear"] == Fruit("x/pearsweet")
+    with pytest.raises(ConfigError, match="is a int"):
+        catalog["x/number"]
