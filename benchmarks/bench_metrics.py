@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evalkit.commands.arguments import emulates_bf16
+from evalkit.options.devices import emulates_bf16
 
 PARTS = ("command", "distance", "memory", "pass")
 PYTORCH_FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -178,7 +178,8 @@ def print_memory(n: int) -> None:
 def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
     """All Inception metrics in one pass over the images against the sum of single passes."""
     from evalkit.features.sources import image_items
-    from evalkit.metrics.score import ScoreOptions, score_sets
+    from evalkit.metrics.score import score_sets
+    from evalkit.options import MeasureOptions
 
     names = ["fid", "kid", "is", "prdc", "sfid"]
     sets = image_items(fake), image_items(real)
@@ -186,7 +187,7 @@ def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
     def measure(metrics: list[str]) -> float:
         store = place / f"store-{time.monotonic_ns()}"
         started = time.perf_counter()
-        score_sets(*sets, metrics, ScoreOptions(inception_weights=weights, store=store))
+        score_sets(*sets, metrics, MeasureOptions(inception_weights=weights, store=store))
         return time.perf_counter() - started
 
     print("\n| metrics | seconds |\n|---|---|")

@@ -17,9 +17,11 @@ from evalkit.core.pixels import read_rgb
 from evalkit.core.progress import progress_bar
 from evalkit.datasets.shapes_scene import SHAPES
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
-from evalkit.measurement import MeasureOptions, RunMeasurement
+from evalkit.measurement import RunMeasurement
 from evalkit.metrics.composition import wilson_interval
 from evalkit.metrics.shape_detector import detect
+from evalkit.options import MeasureOptions, SamplingOptions
+from evalkit.requests import DatasetSource
 
 SCALES = ("0", "1", "2", "5", "10", "20")
 MEASURE = MeasureOptions(features="shapes-clip", metrics=("fd", "prdc"))
@@ -40,11 +42,11 @@ def row(scale: str, options: argparse.Namespace) -> str:
     prepared = prepare_run(
         GenerationOptions(
             model="ddpm:tiny-class",
-            data="shapes",
-            n=options.n,
-            guidance=scale,
+            source=DatasetSource("shapes", options.n),
+            sampling=SamplingOptions(
+                guidance=scale, weights={name: Path(path) for name, path in weights.items()}
+            ),
             out=options.out / f"scale-{scale}",
-            weights={name: Path(path) for name, path in weights.items()},
         ),
         progress_bar,
     )

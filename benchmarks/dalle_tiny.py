@@ -14,9 +14,9 @@ from benchmarks.variants import parse_options, print_table
 CANDIDATES = (1, 4, 16)
 SAMPLING = {
     "temperature 1": {},
-    "temperature 0.8": {"set_options": "temperature=0.8"},
-    "temperature 1, top 50": {"set_options": "top_k=50"},
-    "the likeliest code": {"set_options": "temperature=0"},
+    "temperature 0.8": {"set_options": ("temperature=0.8",)},
+    "temperature 1, top 50": {"set_options": ("top_k=50",)},
+    "the likeliest code": {"set_options": ("temperature=0",)},
 }
 
 

@@ -21,10 +21,12 @@ from evalkit.datasets.base import select_captions
 from evalkit.datasets.shapes import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import RunMeasurement, reference_items, score_options
+from evalkit.measurement import RunMeasurement, reference_items
 from evalkit.metrics.composition import Composition
 from evalkit.metrics.score import score_sets
-from evalkit.options import MeasureOptions
+from evalkit.options import MeasureOptions, SamplingOptions
+from evalkit.protocols.applying import options_for
+from evalkit.requests import DatasetSource
 
 MEASURE = MeasureOptions(features="shapes-clip")
 GUIDANCE = ("1", "1.5", "3")
@@ -36,7 +38,12 @@ COLUMNS = ("fd", "fd-infinity", "clip-score", "composition-pairs", "composition-
 def model_records(model: str, guidance: str, n: int, out: Path) -> list[ResultRecord]:
     """Generate (or resume) and measure one setting."""
     folder = out / f"{model.replace(':', '-')}-g{guidance}"
-    options = GenerationOptions(model=model, data="shapes", n=n, guidance=guidance, out=folder)
+    options = GenerationOptions(
+        model=model,
+        source=DatasetSource("shapes", n),
+        sampling=SamplingOptions(guidance=guidance),
+        out=folder,
+    )
     prepared = prepare_run(options, progress_bar)
     prepared.generate(progress_bar)
     return RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
@@ -56,7 +63,7 @@ def real_records(n: int, out: Path) -> list[ResultRecord]:
         scenes.append(scene)
         captions.append(texts[0])
     reference = reference_items(load_shapes())
-    options = score_options(MEASURE, "shapes")
+    options = options_for("shapes", MEASURE)
     records = score_sets(items, reference, ["fd", "clip-score"], options, progress_bar)
     return records + Composition.of([i.path for i in items], scenes, captions).records()
 

@@ -22,14 +22,14 @@ def main() -> None:
     thresholds = {
         f"guidance {guidance}, {threshold}": {
             "guidance": f"base={guidance}",
-            "set_options": f"base.threshold={threshold}",
+            "set_options": (f"base.threshold={threshold}",),
         }
         for guidance in HIGH_GUIDANCE
         for threshold in ("dynamic", "static")
     }
     print_table("Thresholds of the base", thresholds, options)
     levels = {
-        f"aug level {level}": {"set_options": f"sr1.aug_level={level},sr2.aug_level={level}"}
+        f"aug level {level}": {"set_options": (f"sr1.aug_level={level},sr2.aug_level={level}",)}
         for level in LEVELS
     }
     print_table("Augmentation level of both upsamplers", levels, options)

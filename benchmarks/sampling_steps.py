@@ -25,10 +25,11 @@ from evalkit.core.results import ResultRecord
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import Caption, select_captions
 from evalkit.datasets.shapes import load_shapes
-from evalkit.features.sources import ImageItem, Preparation
+from evalkit.features.sources import ImageItem
 from evalkit.measurement import reference_items
 from evalkit.metrics.comparison import compare_sets
-from evalkit.metrics.score import ScoreOptions, score_sets
+from evalkit.metrics.score import score_sets
+from evalkit.options import MeasureOptions
 from generators.catalog import load_generator
 from generators.diffusion.noise import image_generators
 from generators.glide.generator import GlideGenerator
@@ -103,9 +104,11 @@ def measure(n: int, out: Path) -> list[Row]:
     settings = [(sampler, steps) for sampler, counts in STEPS.items() for steps in counts]
     sets = {s: make_images(glide, captions, s, out / f"{s[0]}-{s[1]}") for s in settings}
     reference = reference_items(dataset)
-    options = ScoreOptions(
+    options = MeasureOptions(
         features="shapes-clip",
-        reference_preparation=Preparation(crop="squash", size_px=SIZE_PX, filter="box"),
+        crop="squash",
+        size_px=SIZE_PX,
+        filter="box",
     )
     rows = []
     for setting, items in sets.items():

@@ -22,11 +22,13 @@ def main() -> None:
     options = parse_options(
         __doc__.splitlines()[0], model="unclip:tiny", n=200, out="runs/unclip-tiny"
     )
-    told = {name: {"set_options": f"prior.embedding={value}"} for name, value in EMBEDDINGS.items()}
+    told = {
+        name: {"set_options": (f"prior.embedding={value}",)} for name, value in EMBEDDINGS.items()
+    }
     print_table("What the decoder is told", told, options)
     priors = {
         "diffusion, 2 candidates": {},
-        "diffusion, 1 candidate": {"set_options": "prior.candidates=1"},
+        "diffusion, 1 candidate": {"set_options": ("prior.candidates=1",)},
         "autoregressive, 2 candidates": {"model": options.model.replace("tiny", "tiny-ar", 1)},
     }
     print_table("Priors", priors, options)

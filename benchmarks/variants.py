@@ -15,10 +15,12 @@ from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.generation import GenerationOptions, prepare_run
 from evalkit.measurement import RunMeasurement
+from evalkit.options import SamplingOptions
+from evalkit.requests import DatasetSource
 
 COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd")
 Variants = Mapping[str, Mapping[str, Any]]
-"""Name of a row to `GenerationOptions` that differ: model, guidance, steps, candidates, ..."""
+"""Name of a row to the model and the `SamplingOptions` that differ: guidance, steps, ..."""
 
 
 def parse_options(summary: str, *, model: str, n: int, out: str) -> argparse.Namespace:
@@ -49,7 +51,13 @@ def measured(
     folder = options.out / "".join(c if c.isalnum() else "-" for c in name)
     settings = {"model": options.model, "steps": options.steps, **changes}
     prepared = prepare_run(
-        GenerationOptions(data="shapes", n=options.n, out=folder, **settings), progress_bar
+        GenerationOptions(
+            model=settings.pop("model"),
+            source=DatasetSource("shapes", options.n),
+            sampling=SamplingOptions(**settings),
+            out=folder,
+        ),
+        progress_bar,
     )
     prepared.generate(progress_bar)
     records = RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records

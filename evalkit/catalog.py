@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evalkit.core.registry import Catalog, third_party
 from evalkit.core.results import Direction
 
 
@@ -11,11 +12,24 @@ from evalkit.core.results import Direction
 class DatasetRow:
     """A data set that can be asked for by name."""
 
+    target: str
+    """`module:function`; the function takes `on_progress`, and `split` and `coco_root` where the
+    row says so, and returns a `CaptionedImages`."""
     summary: str
-    size_px: int
-    default_n: int
-    """Captions that `evalkit fid` draws unless told."""
-    source: str
+    size_px: int | None = None
+    """Edge of its images as they are measured; None: not known."""
+    source: str = ""
+    """Where its images come from."""
+    protocol: str = ""
+    """Name of the protocol that `--data NAME` stands for; empty: no named one."""
+    splits: tuple[str, ...] = ()
+    """Its splits, the one that is measured first; empty: it has but one."""
+    takes_root: bool = False
+    """Whether `--coco-root` says where it lies."""
+    locate: str = ""
+    """`module:function` of `coco_root` that finds it, or tells at once that it isn't there."""
+    has_scenes: bool = False
+    """Whether its captions come with the scene that they describe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +44,35 @@ class MetricRow:
     """The paper that defines it."""
 
 
-DATASETS: dict[str, DatasetRow] = {
-    "coco": DatasetRow(
-        summary="MS-COCO val2014: 40,504 photographs with about 5 captions each",
-        size_px=256,
-        default_n=30_000,
-        source="a folder (--coco-root, EVALKIT_COCO, the cache) or the hub",
+DATASETS = Catalog(
+    "datasets",
+    {
+        "coco": DatasetRow(
+            target="evalkit.datasets.coco:find_coco",
+            summary="MS-COCO val2014: 40,504 photographs with about 5 captions each",
+            size_px=256,
+            source="a folder (--coco-root, EVALKIT_COCO, the cache) or the hub",
+            protocol="imagen-30k",
+            splits=("val2014",),
+            takes_root=True,
+            locate="evalkit.datasets.coco:locate_coco",
+        ),
+        "shapes": DatasetRow(
+            target="evalkit.datasets.shapes:load_shapes",
+            summary="coloured shapes drawn by evalkit, with captions and ground truth",
+            size_px=64,
+            source="drawn on this machine",
+            protocol="shapes-1k",
+            splits=("val", "train"),
+            has_scenes=True,
+        ),
+    },
+    DatasetRow,
+    adopt=lambda name, opener: DatasetRow(
+        target=third_party("datasets")[name], summary=(opener.__doc__ or "").partition("\n")[0]
     ),
-    "shapes": DatasetRow(
-        summary="coloured shapes drawn by evalkit, with captions and ground truth",
-        size_px=64,
-        default_n=1_000,
-        source="drawn on this machine",
-    ),
-}
+)
+"""A bare function of `on_progress` in an entry point becomes a row, too."""
 
 METRICS: dict[str, MetricRow] = {
     "fid": MetricRow(

@@ -10,16 +10,21 @@ import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from evalkit.commands.arguments import named_paths, torch_device
 from evalkit.core.errors import ConfigError, EvalkitError
-from evalkit.options import MeasureOptions, measuring
-
-if TYPE_CHECKING:
-    from evalkit.generation import GenerationOptions
+from evalkit.options import (
+    MeasureOptions,
+    RequestOptions,
+    SamplingOptions,
+    measuring,
+    requesting,
+    sampling,
+)
+from evalkit.options.devices import torch_device
+from evalkit.options.parsing import named_paths
 
 app = typer.Typer(
     name="evalkit",
@@ -39,34 +44,23 @@ app.add_typer(weights_app, name="weights")
 Model = Annotated[
     str, typer.Option("--model", "-m", help="MODEL[:PRESET], see `evalkit list models`.")
 ]
-Coco = Annotated[bool, typer.Option("--coco", help="The zero-shot COCO protocol.")]
-Data = Annotated[str | None, typer.Option("--data", help="Name or folder of a captioned data set.")]
 CocoRoot = Annotated[Path | None, typer.Option(help="Folder with val2014/ and annotations/.")]
-Number = Annotated[int | None, typer.Option("--n", min=1, help="Captions to draw.")]
-Guidance = Annotated[str | None, typer.Option(help="Scale, such as 3 or base=1.35,sr1=8.")]
-Steps = Annotated[
-    str | None, typer.Option(help="Sampling steps, such as 50 or base=50,upsampler=10.")
-]
-Sampler = Annotated[str | None, typer.Option(help="Sampler, such as ddim or base=ancestral.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Further setting, such as base.threshold=static; repeatable."),
-]
-Candidates = Annotated[
-    int, typer.Option(min=1, help="Images made per sample, of which --rerank keeps the best.")
-]
-Rerank = Annotated[
-    str | None, typer.Option(help="CLIP that picks: clip (of the model's kind), or its name.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the captions' draw and of the noise.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images sampled at once.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the draw and of the noise.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Bf16 = Annotated[bool, typer.Option("--bf16", help="Sample in bfloat16 where that is safe.")]
-Compile = Annotated[bool, typer.Option("--compile-model", help="Compile the networks first.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; runs/... unless given.")]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH of local weights; repeatable.")]
+RetiredSeed = Annotated[int | None, typer.Option("--seed", hidden=True)]
 Against = Annotated[
-    str, typer.Option("--against", help="Data set, folder of images or statistics file.")
+    str | None,
+    typer.Option(
+        "--against",
+        help="Data set, folder of images or statistics file; the protocol's data set unless given.",
+    ),
+]
+OwnAgainst = Annotated[
+    str | None,
+    typer.Option("--against", help="The reference; the runs' own data set unless given."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the records here as well.")]
 
@@ -83,114 +77,80 @@ class Kind(StrEnum):
 
     models = "models"
     datasets = "datasets"
+    protocols = "protocols"
     metrics = "metrics"
     recipes = "recipes"
 
 
 @app.command()
-@measuring()
+@measuring(without=("device",))
+@sampling()
+@requesting(without=("protocol", "prompt", "prompts", "labels"))
 def fid(
     model: Model,
+    asked: RequestOptions,
+    sampling: SamplingOptions,
     measure: MeasureOptions,
-    coco: Coco = False,
-    data: Data = None,
-    coco_root: CocoRoot = None,
-    n: Number = None,
-    guidance: Guidance = None,
-    steps: Steps = None,
-    sampler: Sampler = None,
-    set_option: SetOption = None,
-    candidates: Candidates = 1,
-    rerank: Rerank = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 32,
-    device: Device = "auto",
-    bf16: Bf16 = False,
-    compiled: Compile = False,
-    weights: Weights = None,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
     """Generate (or resume), measure and report: FID, CLIP score and their kin."""
+    from evalkit.commands.asking import generation_options
     from evalkit.commands.fid import fid as run
 
-    options = _generation(
-        model, coco, data, coco_root, n, guidance, steps, sampler, set_option, candidates, rerank,
-        seed, batch_size, device, bf16, compiled, weights, out,
-    )  # fmt: skip
-    measure = _on_device(measure, options.device)
+    asked = replace(asked, protocol=measure.protocol)
+    options = generation_options(model, asked, sampling, out)
+    measure = replace(measure, device=sampling.device)
     run(options, measure, json_file=json_file, command=_command_line())
 
 
 @app.command()
+@sampling()
+@requesting()
 def generate(
-    model: Model,
-    coco: Coco = False,
-    data: Data = None,
-    coco_root: CocoRoot = None,
-    n: Number = None,
-    guidance: Guidance = None,
-    steps: Steps = None,
-    sampler: Sampler = None,
-    set_option: SetOption = None,
-    candidates: Candidates = 1,
-    rerank: Rerank = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 32,
-    device: Device = "auto",
-    bf16: Bf16 = False,
-    compiled: Compile = False,
-    weights: Weights = None,
-    out: Out = None,
+    model: Model, asked: RequestOptions, sampling: SamplingOptions, out: Out = None
 ) -> None:
     """Generate images into a run folder, or resume one."""
+    from evalkit.commands.asking import generation_options
     from evalkit.commands.fid import generate as run
 
-    run(
-        _generation(
-            model, coco, data, coco_root, n, guidance, steps, sampler, set_option, candidates,
-            rerank, seed, batch_size, device, bf16, compiled, weights, out,
-        )
-    )  # fmt: skip
+    run(generation_options(model, asked, sampling, out))
 
 
 @app.command()
-@measuring(flags={"batch_size": "--batch-size", "seed": "--seed"})
+@measuring(flags={"batch_size": "--batch-size"})
 def score(
     samples: Annotated[str, typer.Argument(help="Run folder, folder of images, zip, tar or npz.")],
-    against: Against,
     measure: MeasureOptions,
+    against: Against = None,
     coco_root: CocoRoot = None,
-    device: Device = "auto",
     json_file: JsonFile = None,
+    seed: RetiredSeed = None,
 ) -> None:
     """Measure images that are there, against a reference."""
     from evalkit.commands.score import score as run
 
-    measure = _on_device(measure, device)
+    _refuse_retired_seed(seed)
     run(samples, against, measure, coco_root=coco_root, json_file=json_file)
 
 
 @app.command()
-@measuring(flags={"batch_size": "--batch-size", "seed": "--seed"})
+@measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Two or more, each [NAME=]RUN, a folder, zip, tar or npz.")
     ],
     measure: MeasureOptions,
-    against: Annotated[
-        str | None,
-        typer.Option("--against", help="The reference; the runs' own data set unless given."),
-    ] = None,
+    against: OwnAgainst = None,
     coco_root: CocoRoot = None,
-    device: Device = "auto",
     html: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
     json_file: JsonFile = None,
+    seed: RetiredSeed = None,
 ) -> None:
     """Models by metrics with intervals, and the paired difference of each two."""
     from evalkit.commands.compare import compare as run
 
-    measure = _on_device(measure, device)
+    _refuse_retired_seed(seed)
     run(
         runs, against, measure,
         coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
@@ -198,7 +158,7 @@ def compare(
 
 
 @plan_app.command("fid")
-@measuring(flags={"batch_size": "--batch-size", "seed": "--seed"}, without=_NOT_OF_A_PLAN)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(
     pilot: Annotated[str, typer.Argument(help="Samples of one model: a run, folder, zip, ...")],
     difference: Annotated[float, typer.Option(help="Difference of distances to be found.")],
@@ -206,19 +166,16 @@ def plan_fid(
     second: Annotated[
         str | None, typer.Option(help="Samples of the other model on the same captions.")
     ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option("--against", help="The reference; the run's own data set unless given."),
-    ] = None,
+    against: OwnAgainst = None,
     power: Annotated[float, typer.Option(help="Probability wanted of finding it.")] = 0.8,
     coco_root: CocoRoot = None,
-    device: Device = "auto",
     json_file: JsonFile = None,
+    seed: RetiredSeed = None,
 ) -> None:
     """Images needed to tell a difference of FID from chance, by a pilot."""
     from evalkit.commands.plan import plan_frechet as run
 
-    measure = _on_device(measure, device)
+    _refuse_retired_seed(seed)
     run(
         pilot, second, against, measure,
         difference=difference, power=power, coco_root=coco_root, json_file=json_file,
@@ -235,12 +192,10 @@ def statistics(
         bool, typer.Option("--spatial", help="With mu_s and sigma_s for sFID, as ADM has them.")
     ] = False,
     coco_root: CocoRoot = None,
-    device: Device = "auto",
 ) -> None:
     """Write mean and covariance of a set, for `--against` and for other tools."""
     from evalkit.commands.statistics import statistics as run
 
-    measure = _on_device(measure, device)
     run(images, out, measure, spatial=spatial, coco_root=coco_root)
 
 
@@ -408,55 +363,13 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
-def _generation(
-    model: str,
-    coco: bool,
-    data: str | None,
-    coco_root: Path | None,
-    n: int | None,
-    guidance: str | None,
-    steps: str | None,
-    sampler: str | None,
-    set_option: list[str] | None,
-    candidates: int,
-    rerank: str | None,
-    seed: int,
-    batch_size: int,
-    device: str,
-    bf16: bool,
-    compiled: bool,
-    weights: list[str] | None,
-    out: Path | None,
-) -> GenerationOptions:
-    from evalkit.generation import GenerationOptions
-
-    if coco == (data is not None):
-        raise ConfigError("say which data set: either --coco or --data NAME|PATH")
-    return GenerationOptions(
-        model=model,
-        data="coco" if coco else str(data),
-        coco_root=coco_root,
-        n=n,
-        seed=seed,
-        guidance=guidance,
-        steps=steps,
-        sampler=sampler,
-        set_options=",".join(set_option) if set_option else None,
-        candidates=candidates,
-        rerank=rerank,
-        batch_size=batch_size,
-        device=torch_device(device, bf16=bf16),
-        bf16=bf16,
-        compiled=compiled,
-        out=out,
-        weights=named_paths(weights or []),
-    )
-
-
-def _on_device(measure: MeasureOptions, device: str) -> MeasureOptions:
-    """The options with a device that this machine has."""
-    chosen = torch_device(device, bf16=measure.precision == "bf16")
-    return replace(measure, device=chosen)
+def _refuse_retired_seed(seed: int | None) -> None:
+    """`--seed` of commands that only measure meant what is `--metric-seed` everywhere now."""
+    if seed is not None:
+        raise ConfigError(
+            f"--seed {seed}: this command samples nothing; for the seed of subsets and draws use "
+            f"--metric-seed {seed}"
+        )
 
 
 def _command_line() -> str:

@@ -1,4 +1,4 @@
-"""From a model's name and a data set to a run folder full of images."""
+"""From a model's name and something to ask it for to a run folder full of images."""
 
 from __future__ import annotations
 
@@ -9,32 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError, RunFolderError
-from evalkit.core.registry import load
 from evalkit.core.run import RunFolder, WorkItem, config_hash
-from evalkit.core.seeding import SEED_RULE, image_seed
-from evalkit.datasets.base import (
-    SELECTION_RULE,
-    Caption,
-    CaptionedImages,
-    copy_of,
-    hash_captions,
-    select_captions,
-)
-from evalkit.datasets.classes import (
-    CLASS_RULE,
-    PLAIN_RULE,
-    class_requests,
-    labelled_part,
-    plain_requests,
-)
-from evalkit.datasets.open import open_dataset, require_dataset
+from evalkit.core.seeding import SEED_RULE
+from evalkit.datasets.base import Caption, CaptionedImages
 from evalkit.engine.local import generate
 from evalkit.features.base import ProgressFactory, silent
-
-DEFAULT_N = 1_000
-"""Captions that are drawn from a data set that states no number of its own."""
+from evalkit.options import SamplingOptions
+from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
+from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
+from generators.catalog import load_generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +26,11 @@ class GenerationOptions:
     """What a user can choose about a run."""
 
     model: str
-    data: str
-    """Name or path of a data set."""
-    coco_root: Path | None = None
-    n: int | None = None
-    """Captions to draw; None means the data set's own number, or all it has if they are fewer."""
-    seed: int = 0
-    guidance: str | None = None
-    steps: str | None = None
-    sampler: str | None = None
-    set_options: str | None = None
-    """Further settings of the model's stages, `STAGE.NAME=VALUE`, comma-separated."""
-    candidates: int = 1
-    """Images made per sample, of which the best is kept."""
-    rerank: str | None = None
-    """The CLIP that picks it: `clip`, or a name."""
-    batch_size: int = 32
-    device: str = "cpu"
-    bf16: bool = False
-    """Networks in bfloat16 where that is safe."""
-    compiled: bool = False
-    """Networks through torch.compile."""
+    source: RequestSource
+    """What the model is asked for."""
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
     out: Path | None = None
-    weights: Mapping[str, Path] = field(default_factory=dict)
+    """The run's folder; None: one of its own for each configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +38,27 @@ class PreparedRun:
     """A run whose images are there or can be made, with the data set that it is measured on."""
 
     run: RunFolder
-    dataset: CaptionedImages
-    captions: Sequence[Caption]
-    generator: Any
-    settings: Mapping[str, Any]
+    requests: Requests
+    generator: Generator
+    settings: Settings
     items: Sequence[WorkItem]
     batch_size: int
-    reference: str
-    """Which images of the data set it is measured against, in words."""
+
+    @property
+    def dataset(self) -> CaptionedImages:
+        """The data set that the run is measured on."""
+        assert self.requests.dataset is not None, "only runs on a data set are measured"
+        return self.requests.dataset
+
+    @property
+    def captions(self) -> Sequence[Caption]:
+        """The caption of each image."""
+        return self.requests.captions
+
+    @property
+    def reference(self) -> str:
+        """Which images of the data set it is measured against, in words."""
+        return self.requests.reference
 
     def generate(self, progress: ProgressFactory = silent) -> None:
         """Make the images that are not there yet."""
@@ -101,88 +80,102 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     data is drawn.
 
     Raises:
-        ConfigError: An option that the model or the data set can't serve.
+        ConfigError: An option that the model or the source can't serve.
         MissingWeightsError: The model's weights are not to be had.
         MissingDataError: The data set is not to be had.
         RunFolderError: The folder holds another run.
     """
-    if options.batch_size < 1:
-        raise ConfigError(f"--batch-size wants at least 1, got {options.batch_size}")
-    if not 0 <= options.seed < 2**63:
-        raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {options.seed}")
-    require_dataset(options.data, coco_root=options.coco_root)
-    generator = load("generators.catalog:load_generator")(
-        options.model,
-        device=options.device,
-        weights=options.weights,
-        bf16=options.bf16,
-        compiled=options.compiled,
-    )
-    settings = load("generators.base:resolve_settings")(
-        generator.spec,
-        guidance=options.guidance,
-        steps=options.steps,
-        sampler=options.sampler,
-        options=options.set_options,
-    )
-    generator = load("evalkit.reranking:reranked")(
-        generator, rerank=options.rerank, candidates=options.candidates, device=options.device
-    )
-    with progress(f"Opening {options.data}") as report:
-        dataset = open_dataset(options.data, coco_root=options.coco_root, on_progress=report)
-    dataset, wanted = select_requests(generator.spec, dataset, options.n, options.seed)
-    config = _config(options, generator.spec, settings, dataset, wanted)
-    config |= load("evalkit.reranking:reranking")(generator)
-    folder = options.out or default_folder(options.model, dataset.name, config)
+    sampling, source = options.sampling, options.source
+    check_sampling(sampling)
+    source.check()
+    generator, settings = prepare_generator(options.model, sampling)
+    requests = source.select(generator.spec, sampling.seed, progress)
+    config = run_config(generator, settings, requests, sampling)
+    config |= {
+        "precision": "bf16 autocast" if sampling.bf16 else "float32",
+        "compiled": sampling.compiled,
+    }
+    folder = options.out or default_folder(options.model, requests.name, config)
     return PreparedRun(
         run=RunFolder.create_or_resume(folder, config, library_versions()),
-        dataset=dataset,
-        captions=wanted.captions,
+        requests=requests,
         generator=generator,
         settings=settings,
-        items=_items(generator.spec, wanted.captions, options.seed),
-        batch_size=options.batch_size,
-        reference=wanted.reference,
+        items=requests.items(generator.spec, sampling.seed),
+        batch_size=sampling.batch_size,
     )
 
 
-@dataclass(frozen=True)
-class Requests:
-    """What a model is asked for, and what it is measured against."""
-
-    captions: Sequence[Caption]
-    """In order; without a text for models that take none."""
-    rule: str
-    """How they were chosen."""
-    reference: str
-    """Which images of the data set are the reference."""
-
-
-def select_requests(
-    spec: Any, dataset: CaptionedImages, n: int | None, seed: int
-) -> tuple[CaptionedImages, Requests]:
-    """What to ask a model for, and the part of the data set that is its reference.
-
-    A model that takes captions gets captions. One that takes classes gets each class as often as
-    the reference has it, the reference being the images that have a class. Any other is asked for
-    n images.
+def check_sampling(sampling: SamplingOptions) -> None:
+    """Stop at numbers that no run can have; the command line refuses them by itself.
 
     Raises:
-        ConfigError: More captions than there are, or classes that the model doesn't know.
-        DataError: No image has a class.
+        ConfigError: Says which.
     """
-    whole = f"all images of {dataset.name}"
-    if spec.conditioning == "text":
-        captions = select_captions(dataset, _number(n, dataset), seed)
-        return dataset, Requests(captions, SELECTION_RULE, whole)
-    number = n or _default_n(dataset.name)
-    if spec.conditioning == "none":
-        return dataset, Requests(plain_requests(number), PLAIN_RULE, whole)
-    part, labels = labelled_part(dataset, spec.num_classes)
-    reference = whole
-    if len(labels) < len(dataset.image_ids):
-        reference = f"the {len(labels):,} images of {dataset.name} that have a class"
-    return part, Requests(class_requests(labels, number), CLASS_RULE, reference)
+    if sampling.batch_size < 1:
+        raise ConfigError(f"--batch-size wants at least 1, got {sampling.batch_size}")
+    if not 0 <= sampling.seed < 2**63:
+        raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {sampling.seed}")
+
+
+def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator, Settings]:
+    """The generator behind a name, re-ranked where asked for, and its settings.
+
+    Raises:
+        ConfigError: An option that the model can't serve.
+        MissingWeightsError: The model's weights are not to be had.
+    """
+    from evalkit.reranking import reranked  # it brings torch
+
+    generator = load_generator(
+        model,
+        device=sampling.device,
+        weights=sampling.weights,
+        bf16=sampling.bf16,
+        compiled=sampling.compiled,
+    )
+    settings = resolve_settings(
+        generator.spec,
+        guidance=sampling.guidance,
+        steps=sampling.steps,
+        sampler=sampling.sampler,
+        options=",".join(sampling.set_options) or None,
+    )
+    return (
+        reranked(
+            generator,
+            rerank=sampling.rerank,
+            candidates=sampling.candidates,
+            device=sampling.device,
+        ),
+        settings,
+    )
+
+
+def run_config(
+    generator: Generator, settings: Settings, requests: Requests, sampling: SamplingOptions
+) -> dict[str, Any]:
+    """Everything that decides the images of a run, whatever its source."""
+    from evalkit.reranking import reranking
+
+    spec: GeneratorSpec = generator.spec
+    return {
+        "model": spec.name,
+        "display_name": spec.display_name,
+        "conditioning": spec.conditioning,
+        "size_px": spec.size_px,
+        "training_data": list(spec.training_data),
+        "weights": spec.weights,
+        "weights_sha256": spec.weights_sha256,
+        "settings": {stage: asdict(chosen) for stage, chosen in settings.items()},
+        "dataset": requests.described(),
+        **requests.marks,
+        "seed": sampling.seed,
+        "seed_rule": SEED_RULE,
+        "batch_size": sampling.batch_size,
+        "device": sampling.device.split(":")[0],
+        **reranking(generator),
+    }
 
 
 def default_folder(model: str, data: str, config: Mapping[str, Any]) -> Path:
@@ -207,9 +200,9 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
         "weights": config["weights"],
         "weights_sha256": config["weights_sha256"],
         "training_data": config["training_data"],
-        "training_relation": training_relation(
-            config["training_data"], dataset.get("copy_of") or dataset["name"]
-        ),
+        "training_relation": "unknown"
+        if belongs_to_no_dataset(dataset)
+        else training_relation(config["training_data"], dataset.get("copy_of") or dataset["name"]),
         "dataset": dataset["name"],
         "captions": dataset["n"],
         "captions_sha256": dataset["captions_sha256"],
@@ -232,67 +225,6 @@ def training_relation(training_data: Sequence[str], dataset: str) -> str:
     if not training_data:
         return "unknown"
     return "trained on this data set" if dataset in training_data else "zero-shot"
-
-
-def _number(n: int | None, dataset: CaptionedImages) -> int:
-    available = len(dataset.captions)
-    if not available:
-        raise ConfigError(
-            f"{dataset.name} has no captions: add captions.jsonl (file_name, text) to the folder"
-        )
-    return min(available, _default_n(dataset.name)) if n is None else n
-
-
-def _default_n(name: str) -> int:
-    row = DATASETS.get(name)
-    return row.default_n if row else DEFAULT_N
-
-
-def _config(
-    options: GenerationOptions,
-    spec: Any,
-    settings: Mapping[str, Any],
-    dataset: CaptionedImages,
-    wanted: Requests,
-) -> dict[str, Any]:
-    return {
-        "model": spec.name,
-        "display_name": spec.display_name,
-        "conditioning": spec.conditioning,
-        "size_px": spec.size_px,
-        "training_data": list(spec.training_data),
-        "weights": spec.weights,
-        "weights_sha256": spec.weights_sha256,
-        "settings": {stage: asdict(chosen) for stage, chosen in settings.items()},
-        "dataset": {
-            "name": dataset.name,
-            "n": len(wanted.captions),
-            "captions_sha256": hash_captions(wanted.captions),
-            "selection": wanted.rule,
-            **({"copy_of": copy_of(dataset)} if copy_of(dataset) else {}),
-        },
-        "seed": options.seed,
-        "seed_rule": SEED_RULE,
-        "batch_size": options.batch_size,
-        "device": options.device.split(":")[0],
-        "precision": "bf16 autocast" if options.bf16 else "float32",
-        "compiled": options.compiled,
-    }
-
-
-def _items(spec: Any, captions: Sequence[Caption], seed: int) -> list[WorkItem]:
-    return [
-        WorkItem(
-            index=index,
-            caption_id=caption.id,
-            sample_index=0,
-            seed=image_seed(seed, caption.id, 0),
-            prompt=caption.text if spec.conditioning == "text" else None,
-            label=caption.label if spec.conditioning == "class" else None,
-            image_id=caption.image_id or None,
-        )
-        for index, caption in enumerate(captions)
-    ]
 
 
 def _by_stage(settings: Mapping[str, Any], key: str) -> Any:

@@ -1,41 +1,32 @@
 """From images and a reference to result records.
 
-Two protocols decide what happens to the reference's images: `shapes` is measured at its native 64
-px; everything else is centre-cropped and resized to 256 px with an antialiased bicubic filter, as
-this version's zero-shot COCO protocol says. Samples are taken as the model made them.
+A protocol (`evalkit.protocols`) decides whatever the options leave open: the one that they name, or
+the one that the data set stands for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
-from evalkit.core.errors import ConfigError
-from evalkit.core.pixels import Filter
 from evalkit.core.registry import third_party, unknown
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.features.base import ProgressFactory, silent
-from evalkit.features.clip_names import SHAPES_CLIP
-from evalkit.features.decoding import usable_cores
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
-from evalkit.features.sources import Crop, ImageItem, Preparation
+from evalkit.features.preparing import reference_preparation, sample_preparation
+from evalkit.features.sources import ImageItem
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, metric_needs
+from evalkit.metrics.score import METRICS, Measurer, metric_needs
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
+from evalkit.protocols.applying import options_for
 from evalkit.reranking import refuse_own_judge
 from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer
-
-DEFAULT_CLIP = "ViT-L/14"
-"""The default of torchmetrics, whose definition of the score is used."""
-NATIVE = ("shapes",)
-"""Data sets whose images are measured as they are."""
-PROTOCOL_SIZE_PX = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,43 +39,40 @@ class Measured:
     clip_name: str
 
 
-def check_metrics(options: MeasureOptions, dataset: str) -> None:
+def check_metrics(options: MeasureOptions) -> None:
     """Stop before anything heavy is imported where an option is wrong or features are missing.
 
     Args:
-        options: How a run is going to be measured.
-        dataset: What `--data` names.
+        options: How a run is going to be measured, under its protocol.
 
     Raises:
         ConfigError: Options that a metric can't do with.
         MissingWeightsError: The features' weights are neither given, cached nor downloadable.
         UnknownNameError: No such metric.
     """
+    reference_preparation(options), sample_preparation(options)
     metrics = of_images(options.metrics or default_metrics(options))
-    scored = score_options(options, dataset)
-    wanted = {need.extractor for name in metrics for need in metric_needs(name, scored)}
+    wanted = {need.extractor for name in metrics for need in metric_needs(name, options)}
     if INCEPTION in wanted:
         find_inception_weights(options.inception_weights)
     elif extractor_key(options.features) in wanted:
         check_hub_weights(extractor_key(options.features))
 
 
-def refuse_biased_scores(reranking: Any, options: MeasureOptions, dataset: str) -> None:
+def refuse_biased_scores(reranking: Any, options: MeasureOptions) -> None:
     """Stop where the CLIP that picked a run's images would measure them.
 
     Args:
         reranking: What the run's configuration or fingerprint says under `reranked`.
-        options: How it would be measured.
-        dataset: The protocol's data set, for the default CLIP.
+        options: How it would be measured, under its protocol.
 
     Raises:
         ConfigError: It would.
     """
     if not reranking:
         return
-    scored = score_options(options, dataset)
     metrics = of_images(options.metrics or default_metrics(options))
-    needs = [need for name in metrics for need in metric_needs(name, scored)]
+    needs = [need for name in metrics for need in metric_needs(name, options)]
     refuse_own_judge(reranking, (need.extractor for need in needs))
 
 
@@ -119,75 +107,6 @@ def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
     return [ImageItem(path=dataset.image_path(i), image_id=i) for i in dataset.image_ids]
 
 
-def score_options(options: MeasureOptions, dataset: str) -> ScoreOptions:
-    """Options of the metrics, with the reference prepared as the data set's protocol says."""
-    names = {f.name for f in fields(ScoreOptions)} & {f.name for f in fields(MeasureOptions)}
-    same = {name: getattr(options, name) for name in names - {"clip_model", "workers"}}
-    return ScoreOptions(
-        **same,
-        splits=options.halvings,
-        workers=_workers(options),
-        clip_model=options.clip_model or default_clip(dataset),
-        sample_preparation=sample_preparation(options),
-        reference_preparation=reference_preparation(dataset, options),
-    )
-
-
-def _workers(options: MeasureOptions) -> int:
-    """Processes that decode: none where the network is slower than the threads of this one."""
-    if options.workers is not None:
-        return options.workers
-    return 0 if options.device == "cpu" else usable_cores()
-
-
-def default_clip(dataset: str) -> str:
-    """The CLIP that scores captions of a data set unless told."""
-    return SHAPES_CLIP if dataset in NATIVE else DEFAULT_CLIP
-
-
-def reference_preparation(dataset: str, options: MeasureOptions) -> Preparation:
-    """What happens to a reference image before the extractor's own resizing.
-
-    Raises:
-        ConfigError: An unknown crop or filter.
-    """
-    if options.crop is None and options.size_px is None and dataset in NATIVE:
-        return Preparation()
-    crop = _checked_crop(options.crop or "center", "--crop")
-    whole = crop == "none"
-    return Preparation(
-        crop=crop,
-        size_px=options.size_px if whole else options.size_px or PROTOCOL_SIZE_PX,
-        filter=_checked_filter(options.filter),
-    )
-
-
-def sample_preparation(options: MeasureOptions) -> Preparation:
-    """What happens to a sample before the extractor's own resizing: nothing unless asked for.
-
-    Raises:
-        ConfigError: An unknown crop or filter.
-    """
-    crop = _checked_crop(options.sample_crop, "--sample-crop")
-    if crop == "squash" and options.sample_size_px is None:
-        raise ConfigError("--sample-crop squash needs --sample-size, the size to squash to")
-    return Preparation(
-        crop=crop, size_px=options.sample_size_px, filter=_checked_filter(options.filter)
-    )
-
-
-def _checked_crop(crop: str, flag: str) -> Crop:
-    if crop not in get_args(Crop):
-        raise ConfigError(f"{flag} {crop!r} is unknown; use none, center or squash")
-    return cast(Crop, crop)
-
-
-def _checked_filter(name: str) -> Filter:
-    if name not in get_args(Filter):
-        raise ConfigError(f"--filter {name!r} is unknown; use {', '.join(get_args(Filter))}")
-    return cast(Filter, name)
-
-
 @dataclass(frozen=True)
 class RunMeasurement:
     """Networks and reference for one run, loaded before its images are made.
@@ -208,21 +127,26 @@ class RunMeasurement:
     ) -> RunMeasurement:
         """Load the networks and measure the reference.
 
+        Args:
+            prepared: The run.
+            options: As they were given; the protocol decides what they leave open.
+            progress: Such as `evalkit.core.progress.progress_bar`.
+
         Raises:
             MissingWeightsError: The features' weights are not to be had, or no metric's.
             ConfigError: Options that a metric can't do with.
             DataError: A reference image that can't be used.
         """
         config, dataset = prepared.run.config, prepared.dataset
-        options = at_own_size(options, config)
-        scored = score_options(options, known_as(dataset))
+        options = options_for(known_as(dataset), at_own_size(options, config))
+        refuse_biased_scores(config.get("reranked"), options)
         text = config["conditioning"] == "text"
         scenes = text and all(caption.scene for caption in prepared.captions)
         metrics = options.metrics or default_metrics(options, scenes=scenes)
         wanted = of_images(metrics)
-        without = () if text else tuple(n for n in wanted if _wants_captions(n, scored))
+        without = () if text else tuple(n for n in wanted if _wants_captions(n, options))
         measured = [name for name in wanted if name not in without]
-        measurer = Measurer.of(reference_items(dataset), measured, scored, progress)
+        measurer = Measurer.of(reference_items(dataset), measured, options, progress)
         missing = measurer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing
@@ -261,7 +185,7 @@ class RunMeasurement:
         )
 
 
-def _wants_captions(metric: str, options: ScoreOptions) -> bool:
+def _wants_captions(metric: str, options: MeasureOptions) -> bool:
     return any(need.prefix is not None for need in metric_needs(metric, options))
 
 
@@ -279,7 +203,7 @@ def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOp
 
     Its reference is centre-cropped and resized to that size, as for ADM (Dhariwal & Nichol 2021).
     """
-    if config["conditioning"] == "text" or options.crop or options.size_px:
+    if config["conditioning"] == "text" or any(map(options.is_given, ("crop", "size_px"))):
         return options
     return replace(options, crop="center", size_px=config["size_px"])
 
@@ -287,10 +211,16 @@ def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOp
 def default_metrics(
     options: MeasureOptions, conditioning: str = "text", *, scenes: bool = False
 ) -> tuple[str, ...]:
-    """The Fréchet distance; CLIP score where there are captions; composition where scenes are."""
+    """The protocol's metrics, of which those remain that the images allow.
+
+    Only Inception makes an FID: with other features it is an FD. CLIP score needs captions, and
+    composition the scenes behind them.
+    """
     distance = "fid" if options.features == INCEPTION else "fd"
-    with_captions = ("clip-score",) if conditioning == "text" else ()
-    return (distance, *with_captions, *((COMPOSITION,) if scenes else ()))
+    chosen = (distance if name in ("fid", "fd") else name for name in options.default_metrics)
+    missing = {"clip-score"} if conditioning != "text" else set()
+    missing |= set() if scenes else {COMPOSITION}
+    return tuple(name for name in chosen if name not in missing)
 
 
 def of_images(metrics: Sequence[str]) -> tuple[str, ...]:

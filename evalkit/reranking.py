@@ -14,15 +14,14 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
-from evalkit.core.registry import load
 from evalkit.core.seeding import CANDIDATE_RULE, candidate_seed
 from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
+from generators.base import Generator, Request, Sample, Settings
 
 PREFIX = "clip:"
 TINY = "clip:tiny"
-LOAD_CLIP = "evalkit.features.clip:load_clip"
 RELEASED = "clip:ViT-B/16"
 """OpenAI's model that no metric uses unless asked: CLIP score takes ViT-L/14, CLIP-FD ViT-B/32."""
 
@@ -58,7 +57,7 @@ class RerankedGenerator:
         candidates: Images a request, 2 or more.
     """
 
-    def __init__(self, generator: Any, clip: Picker, *, name: str, candidates: int) -> None:
+    def __init__(self, generator: Generator, clip: Picker, *, name: str, candidates: int) -> None:
         self.spec = generator.spec
         self.generator = generator
         self.clip = clip
@@ -75,13 +74,13 @@ class RerankedGenerator:
             "candidate_seeds": CANDIDATE_RULE,
         }
 
-    def generate(self, requests: Sequence[Any], settings: Any) -> list[Any]:
+    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
         """One sample a request: of its candidates the one whose cosine with the prompt is highest.
 
         A candidate without an image is never chosen unless all are; ties go to the first.
         """
-        texts = self.clip.encode_text([request.prompt for request in requests])
-        best: list[tuple[float, int, Any]] = []
+        texts = self.clip.encode_text([str(request.prompt) for request in requests])
+        best: list[tuple[float, int, Sample]] = []
         for candidate in range(self.candidates):
             round_ = [replace(r, seed=candidate_seed(r.seed, candidate)) for r in requests]
             samples = self.generator.generate(round_, settings)
@@ -91,18 +90,19 @@ class RerankedGenerator:
             best = [max(pair, key=_cosine) for pair in pairs]  # the first of equals
         return [self._noted(*winner) for winner in best]
 
-    def _cosines(self, samples: Sequence[Any], texts: Float32[np.ndarray, "n d"]) -> list[float]:
+    def _cosines(self, samples: Sequence[Sample], texts: Float32[np.ndarray, "n d"]) -> list[float]:
         """Of each image with its prompt; minus infinity where there is no image."""
-        made = [index for index, sample in enumerate(samples) if sample.image is not None]
+        images = {i: sample.image for i, sample in enumerate(samples) if sample.image is not None}
         cosines = [float("-inf")] * len(samples)
-        if made:
-            prepared = np.stack([self.clip.prepare(samples[index].image) for index in made])
-            images = next(iter(self.clip.encode(prepared).values()))
-            for index, cosine in zip(made, clip_cosines(images, texts[made]), strict=True):
+        if images:
+            prepared = np.stack([self.clip.prepare(image) for image in images.values()])
+            embedded = next(iter(self.clip.encode(prepared).values()))
+            found = clip_cosines(embedded, texts[list(images)])
+            for index, cosine in zip(images, found, strict=True):
                 cosines[index] = float(cosine)
         return cosines
 
-    def _noted(self, cosine: float, candidate: int, sample: Any) -> Any:
+    def _noted(self, cosine: float, candidate: int, sample: Sample) -> Sample:
         if sample.image is None:
             note = f"re-ranked: none of {self.candidates} candidates has an image"
         else:
@@ -110,7 +110,7 @@ class RerankedGenerator:
                 f"re-ranked by {self.name}: candidate {candidate} of {self.candidates} (counted "
                 f"from 0), cosine {cosine:.3f}"
             )
-        return load("generators.base:Sample")(
+        return Sample(
             image=sample.image,
             status=sample.status,
             reason=sample.reason,
@@ -118,7 +118,9 @@ class RerankedGenerator:
         )
 
 
-def reranked(generator: Any, *, rerank: str | None, candidates: int, device: str) -> Any:
+def reranked(
+    generator: Generator, *, rerank: str | None, candidates: int, device: str
+) -> Generator:
     """The generator, behind a re-ranking where one is asked for.
 
     Args:
@@ -152,7 +154,7 @@ def reranked(generator: Any, *, rerank: str | None, candidates: int, device: str
     return RerankedGenerator(generator, clip, name=name, candidates=candidates)
 
 
-def reranking(generator: Any) -> dict[str, Any]:
+def reranking(generator: Generator) -> dict[str, Any]:
     """What a run's configuration says of re-ranking; nothing where there is none."""
     if not isinstance(generator, RerankedGenerator):
         return {}
@@ -171,9 +173,11 @@ def refuse_own_judge(reranking: Any, extractors: Iterable[str]) -> None:
     """
     if not isinstance(reranking, Mapping):
         return
+    from evalkit.features.clip import load_clip  # it brings torch
+
     for name in sorted({n.removeprefix(PREFIX) for n in extractors if n.startswith(PREFIX)}):
         try:
-            measuring = load(LOAD_CLIP)(name).identity["weights_sha256"]
+            measuring = load_clip(name).identity["weights_sha256"]
         except MissingWeightsError:
             continue  # the metric itself will say so
         if measuring == reranking["weights_sha256"]:
@@ -198,15 +202,17 @@ def _full_name(rerank: str, training_data: Sequence[str]) -> str:
 def _load(name: str, device: str) -> Picker:
     if name == TINY:
         return ShapesClipExtractor(device=device, clip=TINY)
+    from evalkit.features.clip import is_known, load_clip  # it brings torch
+
     model = name.removeprefix(PREFIX)
-    if not load("evalkit.features.clip:is_known")(model):
+    if not is_known(model):
         raise UnknownNameError(
             f"--rerank {name}: no such CLIP; use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
             "MODEL:TAG or MODEL:PATH of open_clip"
         )
-    picker: Picker = load(LOAD_CLIP)(model, device=device)
+    picker: Picker = load_clip(model, device=device)
     return picker
 
 
-def _cosine(found: tuple[float, int, Any]) -> float:
+def _cosine(found: tuple[float, int, Sample]) -> float:
     return found[0]

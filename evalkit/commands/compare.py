@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from evalkit.commands.sets import Against, Samples, open_samples, own_reference, print_skipped
+from evalkit.commands.sets import (
+    Against,
+    Samples,
+    open_samples,
+    own_reference,
+    print_skipped,
+    reference_name,
+    say_features,
+)
 from evalkit.core.errors import ConfigError
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import default_metrics, of_images, refuse_biased_scores, score_options
+from evalkit.measurement import default_metrics, of_images, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
 from evalkit.options import MeasureOptions
@@ -47,13 +55,15 @@ def compare(
     """
     started = time.perf_counter()
     sets = named_sets(runs)
-    compared = own_reference(against, list(sets.values()), coco_root, progress)
-    options = compared.options(options)
+    compared = own_reference(
+        reference_name(against, options), list(sets.values()), coco_root, progress
+    )
+    given, options = options, compared.options(options)
+    say_features(options, given)
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():
-        refuse_biased_scores(one.fingerprint.get("reranked"), options, compared.protocol or "")
-    scored = score_options(options, compared.protocol or "")
-    measurer = Measurer.of(compared.reference, of_images(metrics), scored, progress)
+        refuse_biased_scores(one.fingerprint.get("reranked"), options)
+    measurer = Measurer.of(compared.reference, of_images(metrics), options, progress)
     measured = {
         name: _MeasuredSet(measurer.measure(one.items, name), one.of_run(options))
         for name, one in sets.items()

@@ -8,6 +8,7 @@ from evalkit.commands.fid import fid
 from evalkit.core.progress import console
 from evalkit.generation import GenerationOptions
 from evalkit.options import MeasureOptions
+from evalkit.requests import DatasetSource
 
 MODEL = "glide:tiny"
 DATA = "shapes"
@@ -23,7 +24,7 @@ def demo(out: Path, n: int) -> None:
         soft_wrap=True,
     )
     fid(
-        GenerationOptions(model=MODEL, data=DATA, n=n, out=out),
+        GenerationOptions(model=MODEL, source=DatasetSource(DATA, n), out=out),
         MeasureOptions(features=FEATURES),
         json_file=None,
         command=command,

@@ -18,7 +18,7 @@ from evalkit.core.downloads import cache_root, require_network
 from evalkit.core.errors import NetworkError
 from evalkit.features.hub_weights import cached_clip
 from evalkit.features.inception_weights import cached_inception_weights
-from evalkit.measurement import DEFAULT_CLIP
+from evalkit.options.measuring import DEFAULT_CLIP
 
 LIBRARIES = {
     "torch": "",

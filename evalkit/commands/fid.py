@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
-from evalkit.commands.sets import print_skipped
+from evalkit.commands.sets import print_skipped, say_features
 from evalkit.core.progress import console, progress_bar
-from evalkit.core.registry import load
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.datasets.base import known_as
 from evalkit.features.base import ProgressFactory
@@ -18,10 +17,11 @@ from evalkit.measurement import (
     RunMeasurement,
     check_metrics,
     failures,
-    refuse_biased_scores,
 )
 from evalkit.options import MeasureOptions
+from evalkit.protocols.applying import options_for
 from evalkit.reports.tables import terminal_table, write_csv
+from generators.catalog import full_name
 
 
 def fid(
@@ -33,11 +33,10 @@ def fid(
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
-    load("generators.catalog:full_name")(generation.model)
-    check_metrics(measure, generation.data)
+    full_name(generation.model)
+    check_metrics(options_for(generation.source.name, measure))
     prepared = prepare_run(generation, progress)
-    reranking = prepared.run.config.get("reranked")
-    refuse_biased_scores(reranking, measure, known_as(prepared.dataset))
+    say_features(options_for(known_as(prepared.dataset), measure), measure)
     started = time.perf_counter()
     measurement = RunMeasurement.of(prepared, measure, progress)
     for name, reason in measurement.lacking().items():

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evalkit.catalog import DATASETS, METRICS
+from evalkit.core.errors import EvalkitError
 from evalkit.core.registry import load, third_party
+from evalkit.protocols.catalog import PROTOCOLS, open_protocol, protocol_for
 
 
 def show(kind: str) -> None:
@@ -42,11 +44,27 @@ def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 
 
 def _datasets() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    header = ("name", "protocol", "default n", "size", "what it is", "where it comes from")
+    return "Data sets", header, [_dataset(name) for name in DATASETS]
+
+
+def _dataset(name: str) -> tuple[str, ...]:
+    try:
+        row = DATASETS[name]
+    except EvalkitError as error:
+        return (name, "", "", "", str(error), "")
+    count = f"{protocol_for(name).captions.count:,}"
+    size = f"{row.size_px} px" if row.size_px else ""
+    return (name, row.protocol, count, size, row.summary, row.source)
+
+
+def _protocols() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    opened = [open_protocol(name) for name in PROTOCOLS]
     rows = [
-        (name, f"{row.default_n:,}", f"{row.size_px} px", row.summary, row.source)
-        for name, row in DATASETS.items()
+        (p.name, p.dataset, f"{p.captions.count:,}", str(len(p.our_choices)), p.summary)
+        for p in opened
     ]
-    return "Data sets", ("name", "default n", "size", "what it is", "where it comes from"), rows
+    return "Protocols", ("name", "data set", "captions", "values of our choice", "what it is"), rows
 
 
 def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
@@ -69,4 +87,10 @@ def _also(bare: str | None, summary: str) -> str:
     return f"{summary}; a bare `{bare}` means this" if bare else summary
 
 
-_TABLES = {"models": _models, "datasets": _datasets, "metrics": _metrics, "recipes": _recipes}
+_TABLES = {
+    "models": _models,
+    "datasets": _datasets,
+    "protocols": _protocols,
+    "metrics": _metrics,
+    "recipes": _recipes,
+}

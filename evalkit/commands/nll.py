@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.pixels import center_crop, read_rgb, resize
 from evalkit.core.progress import console, progress_bar
-from evalkit.core.registry import load
 from evalkit.core.results import Interval, ResultRecord, write_records
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import CaptionedImages, known_as
@@ -22,6 +21,11 @@ from evalkit.features.base import ProgressFactory
 from evalkit.generation import library_versions, training_relation
 from evalkit.metrics.means import mean_interval
 from evalkit.reports.tables import terminal_table
+from generators.base import Generator
+from generators.catalog import load_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METRIC = "nll"
 SHRINKING = "centre crop, area means"
@@ -42,6 +46,19 @@ class NllOptions:
     weights: Mapping[str, Path]
 
 
+@runtime_checkable
+class Likelihood(Generator, Protocol):
+    """A generator that bounds how likely an image is."""
+
+    num_steps: int
+    """Timesteps of the whole bound."""
+
+    def bits_per_dim(
+        self, images: np.ndarray, seeds: Sequence[int], *, steps: int | None = None
+    ) -> Tensor:
+        """Bound on -log2 p of each image, in bits per dimension."""
+
+
 def nll(
     options: NllOptions, *, json_file: Path | None, progress: ProgressFactory = progress_bar
 ) -> ResultRecord:
@@ -60,15 +77,13 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
         ConfigError: The model has no likelihood, or fewer steps than 1.
         NotEnoughImagesError: Fewer than n images.
     """
-    generator = load("generators.catalog:load_generator")(
-        options.model, device=options.device, weights=options.weights
-    )
-    if not hasattr(generator, "bits_per_dim"):
+    generator = load_generator(options.model, device=options.device, weights=options.weights)
+    if not isinstance(generator, Likelihood):
         raise ConfigError(
             f"{options.model} has no bits per dimension; unconditional models of `ddpm` have: "
             "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10, ..."
         )
-    most = generator.process.num_steps
+    most = generator.num_steps
     if options.steps is not None and not 1 <= options.steps <= most:
         raise ConfigError(f"--steps wants 1 to {most}, got {options.steps}")
     with progress(f"Opening {options.data}") as report:
@@ -105,7 +120,7 @@ def _at_size(dataset: CaptionedImages, image_id: str, size_px: int) -> np.ndarra
 
 
 def _record(
-    bits: np.ndarray, generator: Any, dataset: CaptionedImages, options: NllOptions
+    bits: np.ndarray, generator: Likelihood, dataset: CaptionedImages, options: NllOptions
 ) -> ResultRecord:
     found = mean_interval(bits)
     interval = None
@@ -131,7 +146,7 @@ def _record(
             "dataset": dataset.name,
             "size_px": spec.size_px,
             "crop": SHRINKING,
-            "steps": options.steps or generator.process.num_steps,
+            "steps": options.steps or generator.num_steps,
             "seed": options.seed,
             "device": options.device,
             "library_versions": library_versions(),

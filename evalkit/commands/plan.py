@@ -8,12 +8,12 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from evalkit.commands.sets import open_samples, own_reference
+from evalkit.commands.sets import open_samples, own_reference, reference_name
 from evalkit.core.errors import DataError
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import default_metrics, score_options
+from evalkit.measurement import default_metrics
 from evalkit.metrics.planning import FrechetPlan, detectable_at, plan_fid, power_at
 from evalkit.metrics.score import Measurer
 from evalkit.metrics.task import Task
@@ -42,10 +42,10 @@ def plan_frechet(
         DataError: A statistics file without this layer.
     """
     sets = [open_samples(Path(path)) for path in (pilot, second) if path is not None]
-    compared = own_reference(against, sets, coco_root, progress)
-    scored = score_options(compared.options(options), compared.protocol or "")
+    compared = own_reference(reference_name(against, options), sets, coco_root, progress)
+    options = compared.options(options)
     metric = default_metrics(options)[0]
-    measurer = Measurer.of(compared.reference, [metric], scored, progress)
+    measurer = Measurer.of(compared.reference, [metric], options, progress)
     tasks = [measurer.measure(one.items).tasks[metric] for one in sets]
     plan = _plan(tasks, difference=difference, power=power)
     name = tasks[0].label(tasks[0].needs[0])

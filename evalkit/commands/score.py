@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalkit.commands.sets import open_against, open_samples, print_skipped
+from evalkit.commands.sets import (
+    open_against,
+    open_samples,
+    print_skipped,
+    reference_name,
+    say_features,
+)
+from evalkit.core.errors import ConfigError
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import default_metrics, of_images, refuse_biased_scores, score_options
+from evalkit.measurement import default_metrics, of_images, refuse_biased_scores
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from evalkit.reports.tables import terminal_table
@@ -17,24 +24,35 @@ from evalkit.run_metrics import has_scenes
 
 def score(
     samples: str,
-    against: str,
+    against: str | None,
     options: MeasureOptions,
     *,
     coco_root: Path | None,
     json_file: Path | None,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Measure, print the records, and write them where asked."""
+    """Measure, print the records, and write them where asked.
+
+    Raises:
+        ConfigError: Neither a reference nor a protocol is named.
+        EvalkitError: As `score_sets`.
+    """
+    against = reference_name(against, options)
+    if against is None:
+        raise ConfigError(
+            "no reference: give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
+            "--protocol that names its data set"
+        )
     found = open_samples(Path(samples))
     compared = open_against(against, coco_root, progress)
-    options = compared.options(options)
-    refuse_biased_scores(found.fingerprint.get("reranked"), options, compared.protocol or "")
-    scored = score_options(options, compared.protocol or "")
+    given, options = options, compared.options(options)
+    say_features(options, given)
+    refuse_biased_scores(found.fingerprint.get("reranked"), options)
     metrics = options.metrics or default_metrics(
         options, found.conditioning, scenes=has_scenes(found.run)
     )
     records = [
-        *score_sets(found.items, compared.reference, of_images(metrics), scored, progress),
+        *score_sets(found.items, compared.reference, of_images(metrics), options, progress),
         *found.of_run(options).records(metrics),
     ]
     fingerprint = {"reference": compared.name}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError
 from evalkit.core.progress import console
-from evalkit.core.registry import third_party
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
@@ -26,6 +25,8 @@ from evalkit.metrics.statistics_files import (
     read_statistics,
 )
 from evalkit.options import MeasureOptions
+from evalkit.protocols.applying import options_for
+from evalkit.protocols.catalog import open_protocol
 from evalkit.run_metrics import RunMeasurer
 
 _MOST_NAMED = 5
@@ -58,17 +59,18 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """A reference, and how the protocol of its data set treats it."""
+    """A reference, and what it is known as."""
 
     reference: Sequence[ImageItem] | ReferenceStatistics
     name: str
     """What fingerprints call it."""
-    protocol: str | None
-    """What the data set is known as; None for anything else, whose images are taken as they are."""
+    dataset: str | None
+    """What the data set is known as; None for anything else, whose images are taken as they are
+    unless the options name a protocol."""
 
     def options(self, options: MeasureOptions) -> MeasureOptions:
-        """The options, with no crop where no protocol asks for one."""
-        return options if self.protocol else replace(options, crop=options.crop or "none")
+        """The options under the protocol that they name, or that the data set stands for."""
+        return options_for(self.dataset, options)
 
 
 def open_samples(path: Path) -> Samples:
@@ -112,17 +114,24 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         DataError: It can't be used.
     """
     path = Path(against)
-    if against in DATASETS or against in third_party("datasets"):
+    if against in DATASETS:
         with progress(f"Opening {against}") as report:
             dataset = open_dataset(against, coco_root=coco_root, on_progress=report)
         return _of_dataset(dataset, against)
     if path.is_file() and is_statistics_file(path):
-        return Against(reference=read_statistics(path), name=against, protocol=None)
+        return Against(reference=read_statistics(path), name=against, dataset=None)
     if (path / "run.json").is_file():
-        return Against(reference=open_samples(path).items, name=against, protocol=None)
+        return Against(reference=open_samples(path).items, name=against, dataset=None)
     if list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
-    return Against(reference=image_items(path), name=against, protocol=None)
+    return Against(reference=image_items(path), name=against, dataset=None)
+
+
+def reference_name(against: str | None, options: MeasureOptions) -> str | None:
+    """The reference that is named, or the data set of the protocol that the options name."""
+    if against is None and options.protocol:
+        return open_protocol(options.protocol).dataset
+    return against
 
 
 def own_reference(
@@ -140,13 +149,28 @@ def own_reference(
         return open_against(against, coco_root, progress)
     names = {one.dataset for one in samples}
     name = names.pop() if len(names) == 1 else None
-    if name is None or not (name in DATASETS or name in third_party("datasets")):
+    if name is None or name not in DATASETS:
         said = f"the data set {name!r} is known by its path only" if name else "there is none"
         raise ConfigError(
             f"no reference: {said} that all of these are runs of; give one with --against "
             "DATASET, FOLDER or STATISTICS.npz"
         )
     return open_against(name, coco_root, progress)
+
+
+def say_features(options: MeasureOptions, given: MeasureOptions) -> None:
+    """Say which features a protocol chose where these are not Inception's.
+
+    Args:
+        options: Under the protocol.
+        given: As they were typed.
+    """
+    if options.features != "inception" and not given.is_given("features"):
+        whose = f"protocol {options.protocol}" if options.protocol else "this data set"
+        console.print(
+            f"Features: {options.features}, as {whose} has them; --features chooses others.",
+            soft_wrap=True,
+        )
 
 
 def print_skipped(records: Sequence[ResultRecord]) -> None:
@@ -167,5 +191,5 @@ def _of_dataset(dataset: CaptionedImages, name: str) -> Against:
     return Against(
         reference=reference_items(dataset),
         name=f"all images of {name}",
-        protocol=known_as(dataset),
+        dataset=known_as(dataset),
     )

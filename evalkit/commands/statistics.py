@@ -8,7 +8,6 @@ from evalkit.commands.sets import open_against
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.progress import console, progress_bar
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import score_options
 from evalkit.metrics.score import summarise_set
 from evalkit.metrics.statistics_files import ReferenceStatistics, write_statistics
 from evalkit.options import MeasureOptions
@@ -35,8 +34,8 @@ def statistics(
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
         raise DataError(f"{images} is a statistics file already; give the images")
-    scored = score_options(opened.options(options), opened.protocol or "")
-    found = summarise_set(opened.reference, scored, progress, spatial=spatial)
+    options = opened.options(options)
+    found = summarise_set(opened.reference, options, progress, spatial=spatial)
     write_statistics(out, found.moments, found.identity, spatial=found.spatial)
     console.print(
         f"{found.moments.n:,} images, {found.moments.dim:,} dimensions: {out}", soft_wrap=True

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drawbench.commands.options import StudyPath
+from evalkit.options.measuring import DEFAULT_CLIP
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from drawbench.study import Study
     from evalkit.features.base import ProgressFactory
-
-DEFAULT_CLIP = "ViT-L/14"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,10 +34,10 @@ def clip_scores(
     """CLIP score of each prompt and model, to hold against votes: results STUDY --scores FILE."""
     from drawbench.study import load_study
     from drawbench.votes import csv_text
-    from evalkit.commands.arguments import torch_device
     from evalkit.core.progress import progress_bar
     from evalkit.core.results import write_atomically
     from evalkit.features.clip import load_clip
+    from evalkit.options.devices import torch_device
 
     opened = load_study(study)
     extractor = load_clip(clip_model, device=torch_device(device))

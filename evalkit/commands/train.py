@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.core.progress import console, errors, progress_bar, training_bar
-from evalkit.core.registry import load
 from evalkit.datasets.shapes import render
 from evalkit.datasets.shapes_scene import SceneKind, sample_scene
 
@@ -19,15 +18,19 @@ if TYPE_CHECKING:
 
 def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
     """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
-    recipe = load("generators.training.recipe:load_recipe")(name, steps=steps)
+    from generators.training.recipe import load_recipe
+
+    recipe = load_recipe(name, steps=steps)
     folder = out or Path("runs") / "train" / recipe.name
     errors.quiet = console.quiet = os.environ.get("RANK", "0") != "0"
     with progress_bar(f"Drawing {recipe.data.num_images:,} images") as drawn:
         data = shapes_training_set(
             recipe.data.seed, recipe.data.num_images, drawn, kinds=recipe.data.kinds
         )
+    from generators.training.loop import train as run
+
     with training_bar(f"Training {recipe.name}") as bar:
-        weights = load("generators.training.loop:train")(
+        weights = run(
             recipe,
             data,
             folder,
@@ -59,6 +62,8 @@ def shapes_training_set(
     """
     import numpy as np
 
+    from generators.training.data import TrainingSet
+
     images = np.empty((num_images, 64, 64, 3), np.uint8)
     labels = np.full(num_images, -1, np.int64)
     captions = []
@@ -70,8 +75,7 @@ def shapes_training_set(
         if place % 500 == 499:
             report(place + 1, num_images)
     report(num_images, num_images)
-    drawn: TrainingSet = load("generators.training.data:TrainingSet")(images, captions, labels)
-    return drawn
+    return TrainingSet(images, captions, labels)
 
 
 def _wanted(seed: int, num_images: int, kinds: Mapping[SceneKind, float] | None) -> Iterator[int]:

@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich import box
 from rich.table import Table
 
 from evalkit.core.errors import MissingWeightsError
 from evalkit.core.progress import console, progress_bar
-from evalkit.core.registry import load
-
-MODULE = "generators.weights"
+from generators import weights
+from generators.weights import PUBLISHED, CachedFile
 
 
 def show() -> None:
     """Print the table of addresses and what of it is cached."""
-    rows: dict[str, Any] = load(f"{MODULE}:PUBLISHED")
     table = Table("name", "what", "cached", "sha256", "address", box=box.SIMPLE_HEAD)
-    for name, row in rows.items():
-        cached = load(f"{MODULE}:cached_file")(name)
+    for name, row in PUBLISHED.items():
+        cached = weights.cached_file(name)
         known = f"{cached.expected[:12]} ({cached.origin})" if cached.expected else cached.origin
         table.add_row(name, row.what, _size(cached), known, row.url or "never released")
     console.print(table)
-    console.print(f"Cache: {load(f'{MODULE}:weights_folder')()}", soft_wrap=True)
+    console.print(f"Cache: {weights.weights_folder()}", soft_wrap=True)
 
 
 def fetch(names: list[str]) -> None:
     """Download what is not cached yet, going on with what a broken transfer left."""
     for name in names:
         with progress_bar(f"Fetching {name}") as report:
-            path = load(f"{MODULE}:locate")(name, report=report)
-        _tell(name, load(f"{MODULE}:cached_file")(name))
+            path = weights.locate(name, report=report)
+        _tell(name, weights.cached_file(name))
         console.print(f"  {path}", soft_wrap=True)
 
 
 def verify(names: list[str]) -> None:
     """Compare cached files with their hashes; without names, all that are cached."""
-    rows: dict[str, Any] = load(f"{MODULE}:PUBLISHED")
-    chosen = names or [name for name in rows if load(f"{MODULE}:cached_file")(name).is_there]
+    chosen = names or [name for name in PUBLISHED if weights.cached_file(name).is_there]
     if not chosen:
         raise MissingWeightsError(
             "no weights are cached; fetch some with `evalkit weights fetch NAME`"
         )
     for name in chosen:
-        load(f"{MODULE}:verify")(name)
-        _tell(name, load(f"{MODULE}:cached_file")(name))
+        weights.verify(name)
+        _tell(name, weights.cached_file(name))
 
 
-def _tell(name: str, cached: Any) -> None:
+def _tell(name: str, cached: CachedFile) -> None:
     console.print(f"{name}: sha256 {cached.recorded} ({cached.origin})", soft_wrap=True)
 
 
-def _size(cached: Any) -> str:
+def _size(cached: CachedFile) -> str:
     return f"{cached.path.stat().st_size / 1e6:,.1f} MB" if cached.is_there else "no"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError, MissingDataError
-from evalkit.core.registry import load, third_party, unknown
+from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
-from evalkit.datasets.coco import COCO_SPLIT, find_coco, load_coco, locate_coco
+from evalkit.datasets.coco import COCO_SPLIT, load_coco
 from evalkit.datasets.image_folder import load_image_folder
-from evalkit.datasets.shapes import is_shapes, load_shapes
+from evalkit.datasets.shapes import is_shapes
 
 Report = Callable[[int, int], None]
 CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
@@ -40,15 +40,17 @@ def open_dataset(
         ConfigError: `coco_root` for another data set, or a choice that isn't clear.
         DataError: Found, but broken.
     """
-    if name == "coco":
-        return find_coco(coco_root, split=split or COCO_SPLIT, on_progress=on_progress)
     require_dataset(name, coco_root=coco_root)
-    if name == "shapes":
-        return load_shapes(split="train" if split == "train" else "val", on_progress=on_progress)
-    if name in third_party("datasets"):
-        opened: CaptionedImages = load(third_party("datasets")[name])(on_progress=on_progress)
-        return opened
-    return _open_folder(Path(name), split)
+    if name not in DATASETS:
+        return _open_folder(Path(name), split)
+    row = DATASETS[name]
+    more: dict[str, object] = {}
+    if row.splits:
+        more["split"] = split or row.splits[0]
+    if row.takes_root:
+        more["coco_root"] = coco_root
+    opened: CaptionedImages = load(row.target)(on_progress=on_progress, **more)
+    return opened
 
 
 def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
@@ -59,17 +61,19 @@ def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
         MissingDataError: Found nowhere.
         ConfigError: `coco_root` for another data set.
     """
-    if coco_root is not None and name != "coco":
+    row = DATASETS.get(name)
+    if coco_root is not None and (row is None or not row.takes_root):
         raise ConfigError(f"--coco-root goes with --coco, not with --data {name}")
-    if name == "coco":
-        locate_coco(coco_root)
+    if row is not None:
+        if row.locate:
+            load(row.locate)(coco_root)
         return
     folder = Path(name)
-    if name in DATASETS or name in third_party("datasets") or folder.is_dir():
+    if folder.is_dir():
         return
     if len(folder.parts) > 1:
         raise MissingDataError(f"{name}: no such folder")
-    raise unknown(name, [*DATASETS, *third_party("datasets")], kind="datasets")
+    raise unknown(name, DATASETS, kind="datasets")
 
 
 def _open_folder(folder: Path, split: str | None) -> CaptionedImages:

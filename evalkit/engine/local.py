@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from evalkit.core.registry import load
 from evalkit.core.run import Outcome, RunFolder, WorkItem
+from generators.base import Generator, Request, Settings
 
 
 def generate(
     run: RunFolder,
-    generator: Any,
-    settings: Any,
+    generator: Generator,
+    settings: Settings,
     items: Sequence[WorkItem],
     *,
     batch_size: int,
@@ -23,13 +22,12 @@ def generate(
 
     Args:
         run: The folder that receives them.
-        generator: A `generators.base.Generator`.
+        generator: What makes the images.
         settings: Its settings, stage by stage.
         items: All items of the run, in the order of their indices.
         batch_size: Items per batch; part of the run's identity, since it decides rounding.
         report: Called with (images there, images wanted) at the start and after each batch.
     """
-    request = load("generators.base:Request")
     with run.locked():
         batches = run.pending(items, batch_size)
         done = len(items) - sum(len(batch) for batch in batches)
@@ -37,7 +35,7 @@ def generate(
         for batch in batches:
             started = time.perf_counter()
             samples = generator.generate(
-                [request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch], settings
+                [Request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch], settings
             )
             elapsed_s = time.perf_counter() - started
             run.add_batch(

@@ -24,7 +24,8 @@ from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.means import MeanInterval, mean_interval
-from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
+from evalkit.metrics.task import Metric, Need, Task, extractor_key
+from evalkit.options import MeasureOptions
 
 VARIANTS = ("torchmetrics", "hessel", "raw")
 HESSEL_PREFIX = "A photo depicts "
@@ -133,7 +134,7 @@ def no_captions_reason(task: Task) -> str:
     return f"{missing} of {len(task.items)} images have no caption"
 
 
-def _needs(options: ScoreOptions) -> Sequence[Need]:
+def _needs(options: MeasureOptions) -> Sequence[Need]:
     check_variant(options.clip_variant)
     prefix = options.clip_prefix
     if prefix is None:

@@ -19,7 +19,8 @@ from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import unit_length
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.mmd import KernelMeans, kernel_means
-from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
+from evalkit.metrics.task import Metric, Need, Task, extractor_key
+from evalkit.options import MeasureOptions
 
 CLIP_MODEL = "ViT-L/14@336px"
 MIN_IMAGES = 2
@@ -83,7 +84,7 @@ def gaussian_kernel(
     return values
 
 
-def _needs(options: ScoreOptions) -> Sequence[Need]:
+def _needs(options: MeasureOptions) -> Sequence[Need]:
     del options
     return [Need(extractor_key(CLIP_MODEL), "")]
 

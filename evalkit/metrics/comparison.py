@@ -24,7 +24,8 @@ from evalkit.metrics.mmd import KernelMeans
 from evalkit.metrics.moments import Moments
 from evalkit.metrics.r_precision import r_precision_of
 from evalkit.metrics.score import Measured, Measurer, ReferenceStatistics
-from evalkit.metrics.task import INCEPTION, ScoreOptions, Task
+from evalkit.metrics.task import INCEPTION, Task
+from evalkit.options import MeasureOptions
 
 FRECHET = ("fid", "fd", "sfid", "fd-dinov2", "clip-fd")
 KERNEL = ("kid", "cmmd")
@@ -37,7 +38,7 @@ def compare_sets(
     second: Sequence[ImageItem],
     reference: Sequence[ImageItem] | ReferenceStatistics | None,
     metrics: Sequence[str],
-    options: ScoreOptions | None = None,
+    options: MeasureOptions | None = None,
     progress: ProgressFactory = silent,
 ) -> list[ResultRecord]:
     """How much two models differ, the first less the second.
@@ -110,7 +111,7 @@ def _frechet(first: Task, second: Task) -> ResultRecord:
             second_ids=second_ids,
             real_ids=None if isinstance(reference, Moments) else first.real_ids,
             level=first.options.level,
-            splits=first.options.splits,
+            splits=first.options.halvings,
             seed=first.options.seed,
         )
     except NotEnoughImagesError as error:

@@ -18,22 +18,22 @@ from evalkit.metrics.task import (
     INCEPTION,
     Metric,
     Need,
-    ScoreOptions,
     Task,
     features_need,
     require_inception,
 )
+from evalkit.options import MeasureOptions
 
 _NO_INTERVAL = "no interval: the plug-in value is biased upward at this n; see {infinity}"
 
 
-def fid_needs(options: ScoreOptions) -> Sequence[Need]:
+def fid_needs(options: MeasureOptions) -> Sequence[Need]:
     """Inception's features, whatever else is measured."""
     require_inception(options, "fid")
     return [features_need(options)]
 
 
-def fd_needs(options: ScoreOptions) -> Sequence[Need]:
+def fd_needs(options: MeasureOptions) -> Sequence[Need]:
     """The features that the options name."""
     return [features_need(options)]
 
@@ -57,7 +57,7 @@ def frechet_records(task: Task) -> list[ResultRecord]:
         fake_ids=task.fake_ids,
         real_ids=None if features is None else task.real_ids,
         level=task.options.level,
-        splits=task.options.splits,
+        splits=task.options.halvings,
         seed=task.options.seed,
     )
     return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
@@ -106,7 +106,7 @@ def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> Resu
         },
         marks={
             "matched_ids": found.num_matched,
-            "halvings": task.options.splits,
+            "halvings": task.options.halvings,
             "halving_seed": task.options.seed,
         },
     )

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evalkit.metrics.fid import frechet_records
-from evalkit.metrics.task import INCEPTION, Metric, Need, ScoreOptions, extractor_key
+from evalkit.metrics.task import INCEPTION, Metric, Need, extractor_key
+from evalkit.options import MeasureOptions
 
 CLIP_FD_MODEL = "ViT-B/32"
 """The network of Kynkäänniemi et al. 2023."""
 
 
-def _sfid(options: ScoreOptions) -> Sequence[Need]:
+def _sfid(options: MeasureOptions) -> Sequence[Need]:
     del options
     return [Need(INCEPTION, "spatial")]
 
 
-def _fd_dinov2(options: ScoreOptions) -> Sequence[Need]:
+def _fd_dinov2(options: MeasureOptions) -> Sequence[Need]:
     del options
     return [Need("dinov2", "")]
 
 
-def _clip_fd(options: ScoreOptions) -> Sequence[Need]:
+def _clip_fd(options: MeasureOptions) -> Sequence[Need]:
     del options
     return [Need(extractor_key(CLIP_FD_MODEL), "")]
 

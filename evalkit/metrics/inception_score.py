@@ -20,7 +20,8 @@ from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
 from evalkit.metrics.means import mean_interval
-from evalkit.metrics.task import INCEPTION, Metric, Need, ScoreOptions, Task, require_inception
+from evalkit.metrics.task import INCEPTION, Metric, Need, Task, require_inception
+from evalkit.options import MeasureOptions
 
 LAYER = "logits_unbiased"
 
@@ -105,7 +106,7 @@ def _divergences(log_p: np.ndarray) -> np.ndarray:
     return divergences
 
 
-def _needs(options: ScoreOptions) -> Sequence[Need]:
+def _needs(options: MeasureOptions) -> Sequence[Need]:
     require_inception(options, "the Inception Score")
     return [Need(INCEPTION, LAYER, reference=False)]
 

@@ -19,7 +19,8 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.mmd import KernelMeans, kernel_means
-from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
+from evalkit.metrics.task import Metric, Need, Task, features_need
+from evalkit.options import MeasureOptions
 
 MIN_IMAGES = 2
 
@@ -121,7 +122,7 @@ def _subset_values(
     return values
 
 
-def _needs(options: ScoreOptions) -> Sequence[Need]:
+def _needs(options: MeasureOptions) -> Sequence[Need]:
     return [features_need(options)]
 
 

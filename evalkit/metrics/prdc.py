@@ -23,7 +23,8 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.means import t_quantile
-from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, features_need
+from evalkit.metrics.task import Metric, Need, Task, features_need
+from evalkit.options import MeasureOptions
 
 NAMES = ("precision", "recall", "density", "coverage")
 _GROUPS = 20
@@ -208,7 +209,7 @@ def _with_interval(values: np.ndarray, num_groups: int, level: float, most: floa
     return ManifoldScore(value=value, standard_error=error, low=low, high=high)
 
 
-def _needs(options: ScoreOptions) -> Sequence[Need]:
+def _needs(options: MeasureOptions) -> Sequence[Need]:
     return [features_need(options)]
 
 

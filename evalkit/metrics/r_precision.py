@@ -20,7 +20,8 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
 from evalkit.metrics.means import MeanInterval, mean_interval
-from evalkit.metrics.task import Metric, Need, ScoreOptions, Task, extractor_key
+from evalkit.metrics.task import Metric, Need, Task, extractor_key
+from evalkit.options import MeasureOptions
 
 _TRIES = 8
 
@@ -141,7 +142,7 @@ def _wilson(found: MeanInterval) -> tuple[float, float]:
     return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
 
 
-def _needs(options: ScoreOptions) -> Sequence[Need]:
+def _needs(options: MeasureOptions) -> Sequence[Need]:
     return [Need(extractor_key(options.clip_model), "", reference=False, prefix="")]
 
 

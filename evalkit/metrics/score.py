@@ -13,6 +13,11 @@ from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor, ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.pipeline import FeatureSet, encode_texts, extract_set
+from evalkit.features.preparing import (
+    decoding_workers,
+    reference_preparation,
+    sample_preparation,
+)
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import FeatureStore, StoredSet
 from evalkit.metrics.moments import Moments
@@ -22,10 +27,10 @@ from evalkit.metrics.task import (
     Metric,
     Need,
     Reference,
-    ScoreOptions,
     Task,
     features_need,
 )
+from evalkit.options import MeasureOptions
 
 METRICS: dict[str, str] = {
     "fid": "evalkit.metrics.fid:FID",
@@ -45,11 +50,11 @@ METRICS: dict[str, str] = {
 __all__ = [
     "METRICS",
     "ImageItem",
+    "MeasureOptions",
     "Measured",
     "Measurer",
     "Preparation",
     "ReferenceStatistics",
-    "ScoreOptions",
     "load_extractor",
     "score_sets",
     "summarise_set",
@@ -60,7 +65,7 @@ def score_sets(
     samples: Sequence[ImageItem],
     reference: Sequence[ImageItem] | ReferenceStatistics | None,
     metrics: Sequence[str],
-    options: ScoreOptions | None = None,
+    options: MeasureOptions | None = None,
     progress: ProgressFactory = silent,
 ) -> list[ResultRecord]:
     """Measure samples, each image decoded once for all metrics.
@@ -102,7 +107,7 @@ class Measurer:
 
     rows: Mapping[str, Metric]
     needs: Mapping[str, Sequence[Need]]
-    options: ScoreOptions
+    options: MeasureOptions
     extractors: Mapping[str, Extractor]
     lacking: Mapping[str, MissingWeightsError]
     """Why an extractor is missing."""
@@ -114,7 +119,7 @@ class Measurer:
         cls,
         reference: Sequence[ImageItem] | ReferenceStatistics | None,
         metrics: Sequence[str],
-        options: ScoreOptions | None = None,
+        options: MeasureOptions | None = None,
         progress: ProgressFactory = silent,
         *,
         samples: Sequence[ImageItem] | None = None,
@@ -128,7 +133,7 @@ class Measurer:
             progress: Such as `evalkit.core.progress.progress_bar`.
             samples: Where they are known already, they are checked before anything is loaded.
         """
-        options = options or ScoreOptions()
+        options = options or MeasureOptions()
         rows = _rows(metrics)
         needs = {name: list(metric.needs(options)) for name, metric in rows.items()}
         if samples is not None:
@@ -179,7 +184,7 @@ class Measurer:
         return next(filter(None, missing), None)
 
 
-def metric_needs(name: str, options: ScoreOptions) -> Sequence[Need]:
+def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
     """The features that a metric measures with.
 
     Raises:
@@ -213,7 +218,7 @@ class SetSummary:
 
 def summarise_set(
     items: Sequence[ImageItem],
-    options: ScoreOptions | None = None,
+    options: MeasureOptions | None = None,
     progress: ProgressFactory = silent,
     *,
     spatial: bool = False,
@@ -231,7 +236,7 @@ def summarise_set(
         DataError: An image that can't be used.
         NotEnoughImagesError: Fewer than two images.
     """
-    options = options or ScoreOptions()
+    options = options or MeasureOptions()
     need = features_need(options, reference=False)
     if spatial and need.extractor != INCEPTION:
         raise ConfigError(f"features {options.features!r} have no spatial layer; leave it out")
@@ -248,7 +253,7 @@ def summarise_set(
     identity = {
         **extractor.identity,
         "layer": layer,
-        "preparation": options.reference_preparation.identity(),
+        "preparation": reference_preparation(options).identity(),
     }
     return SetSummary(
         moments=Moments.from_features(found.of(extractor, layer)),
@@ -260,7 +265,7 @@ def summarise_set(
 
 def load_extractor(
     key: str,
-    options: ScoreOptions,
+    options: MeasureOptions,
     layers: Sequence[str] = (),
     progress: ProgressFactory = silent,
 ) -> Extractor:
@@ -316,7 +321,7 @@ def _check_reference(
 
 
 def _load_extractors(
-    needs: Mapping[str, Sequence[Need]], options: ScoreOptions, progress: ProgressFactory
+    needs: Mapping[str, Sequence[Need]], options: MeasureOptions, progress: ProgressFactory
 ) -> tuple[dict[str, Extractor], dict[str, MissingWeightsError]]:
     """Extractors by name, and the errors of those whose weights are missing."""
     layers: dict[str, list[str]] = {}
@@ -348,7 +353,7 @@ def _extract(
     items: Sequence[ImageItem],
     needs: Iterable[Need],
     extractors: Mapping[str, Extractor],
-    options: ScoreOptions,
+    options: MeasureOptions,
     store: FeatureStore,
     progress: ProgressFactory,
     *,
@@ -358,10 +363,10 @@ def _extract(
     return extract_set(
         items,
         [extractors[key] for key in sorted({need.extractor for need in needs})],
-        preparation=options.reference_preparation if of_reference else options.sample_preparation,
+        preparation=reference_preparation(options) if of_reference else sample_preparation(options),
         store=store,
         batch_size=options.batch_size,
-        workers=options.workers,
+        workers=decoding_workers(options),
         skip_bad=options.skip_bad,
         what=what,
         progress=progress,
@@ -372,7 +377,7 @@ def _reference(
     reference: Sequence[ImageItem] | ReferenceStatistics | None,
     needs: Sequence[Need],
     extractors: Mapping[str, Extractor],
-    options: ScoreOptions,
+    options: MeasureOptions,
     store: FeatureStore,
     progress: ProgressFactory,
 ) -> Reference:
@@ -390,7 +395,7 @@ def _embed_captions(
     items: Sequence[ImageItem],
     needs: Sequence[Need],
     extractors: Mapping[str, Any],
-    options: ScoreOptions,
+    options: MeasureOptions,
     store: FeatureStore,
     progress: ProgressFactory,
 ) -> dict[Need, StoredSet]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,61 +20,15 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.results import Direction, Interval, ResultRecord
 from evalkit.features.base import Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
-from evalkit.features.sources import ImageItem, Preparation
+from evalkit.features.preparing import reference_preparation, sample_preparation
+from evalkit.features.sources import ImageItem
 from evalkit.features.store import StoredSet
 from evalkit.metrics.moments import Moments
 from evalkit.metrics.statistics_files import ReferenceStatistics, refuse_other_extractor
+from evalkit.options import MeasureOptions
 
 INCEPTION = "inception"
 _VERSIONS = ("evalkit", "numpy", "pillow", "scipy", "torch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
-    """How to measure; whatever of it can change a number ends up in the fingerprints."""
-
-    features: str = INCEPTION
-    """Extractor of fd, kid and prdc: `inception`, `dinov2`, `shapes-clip` or an open_clip name."""
-    inception_weights: Path | None = None
-    """Weights file; None searches the cache, then downloads."""
-    inception_layer: str = "2048"
-    """Layer of fid, kid and prdc."""
-    resize: str = "tf1"
-    """How images come to Inception's 299 px, see `evalkit.features.resize`."""
-    clip_model: str = "ViT-B/32"
-    """CLIP of clip-score and r-precision."""
-    clip_variant: str = "torchmetrics"
-    """Definition of clip-score, see `evalkit.metrics.clip_score`."""
-    clip_prefix: str | None = None
-    """Put before each caption; None takes the variant's own."""
-    kid_subsets: int = 100
-    kid_subset_size: int = 1000
-    """At most; fewer where a set has fewer images."""
-    is_splits: int = 10
-    neighbours: tuple[int, ...] = (3, 5)
-    """The k of precision, recall, density and coverage."""
-    distractors: int = 99
-    """Wrong captions that r-precision ranks beside the right one."""
-    splits: int = 8
-    """Halvings behind fd_infinity."""
-    level: float = 0.95
-    """Coverage wanted of the intervals."""
-    seed: int = 0
-    batch_size: int = 32
-    workers: int | None = None
-    """Processes that decode; 0 or None decodes in threads of this one."""
-    device: str = "cpu"
-    precision: str = "float32"
-    compile: bool = False
-    """Compile the Inception network, which pays from some ten thousand images on."""
-    store: Path | None = None
-    """Folder of the feature store; None takes the cache."""
-    sample_preparation: Preparation = field(default_factory=Preparation)
-    reference_preparation: Preparation = field(default_factory=Preparation)
-    skip_bad: bool = False
-    """Leave out images that can't be decoded, and say how many."""
-    num_influential: int = 24
-    """Images listed as pushing a Fréchet distance up most."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +49,7 @@ class Need:
 class Metric:
     """One row of the metrics' catalog."""
 
-    needs: Callable[[ScoreOptions], Sequence[Need]]
+    needs: Callable[[MeasureOptions], Sequence[Need]]
     measure: Callable[[Task], list[ResultRecord]]
 
 
@@ -113,7 +67,7 @@ class Task:
     """Everything that one metric may look at."""
 
     name: str
-    options: ScoreOptions
+    options: MeasureOptions
     needs: Sequence[Need]
     extractors: Mapping[str, Extractor]
     items: Sequence[ImageItem]
@@ -219,7 +173,7 @@ class Task:
             },
             "extractor_hash": identity_hash(extractor.identity),
             "samples_sha256": _hash_of_set(self.samples.sha256s),
-            "sample_preparation": options.sample_preparation.identity(),
+            "sample_preparation": sample_preparation(options).identity(),
             "skipped_samples": len(self.samples.skipped),
         }
         if need.reference:
@@ -228,6 +182,8 @@ class Task:
             marks["captions_sha256"] = _hash_of_set([item.caption or "" for item in self.items])
         if need.prefix is not None:
             marks |= {"clip_model": extractor.name, "prefix": need.prefix}
+        if options.protocol:
+            marks |= {"protocol": options.protocol, "protocol_overrides": list(options.overrides)}
         marks["versions"] = {name: version(name) for name in _VERSIONS}
         return marks
 
@@ -242,7 +198,7 @@ class Task:
             return {**marks, "reference_sha256": statistics.sha256}
         assert self.reference.features is not None
         return {
-            **self.options.reference_preparation.identity(),
+            **reference_preparation(self.options).identity(),
             "reference_sha256": _hash_of_set(self.reference.features.sha256s),
             "num_reference": len(self.reference.items),
             "skipped_reference": len(self.reference.features.skipped),
@@ -256,7 +212,7 @@ class Task:
         return statistics
 
 
-def features_need(options: ScoreOptions, *, layer: str = "", reference: bool = True) -> Need:
+def features_need(options: MeasureOptions, *, layer: str = "", reference: bool = True) -> Need:
     """The need for the features that the options name."""
     if options.features == INCEPTION:
         return Need(INCEPTION, layer or options.inception_layer, reference)
@@ -270,7 +226,7 @@ def extractor_key(name: str) -> str:
     return f"clip:{name}"
 
 
-def require_inception(options: ScoreOptions, metric: str) -> None:
+def require_inception(options: MeasureOptions, metric: str) -> None:
     """Stop where a metric of the Inception network is asked of other features.
 
     Raises:

@@ -99,6 +99,11 @@ class DDPMGenerator:
             )
         return [Sample(image=image) for image in to_uint8(images).cpu().numpy()]
 
+    @property
+    def num_steps(self) -> int:
+        """Timesteps of the process that it was trained with."""
+        return self.process.num_steps
+
     @torch.no_grad()
     def bits_per_dim(
         self,

@@ -27,6 +27,7 @@ from evalkit.features import clip as clip_features
 from evalkit.features.base import silent
 from evalkit.features.shapes_clip import ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
+from evalkit.options import SamplingOptions
 from evalkit.reranking import RerankedGenerator, refuse_own_judge, reranked
 from generators.base import Request, Sample
 
@@ -240,15 +241,12 @@ def test_a_suite_of_re_ranked_samples_is_known_as_such(
     from evalkit.commands import suite as command
 
     small = replace(load_suite("shapes-bench"), prompts=load_suite("shapes-bench").prompts[:2])
-    monkeypatch.setattr("drawbench.suites.load_suite", lambda name: small)
-    assert command
+    monkeypatch.setattr(command, "load_suite", lambda name: small)
     options = SuiteOptions(
         suite="shapes-bench",
         models=("glide:tiny",),
         per_prompt=2,
-        steps="base=2,upsampler=1",
-        candidates=2,
-        rerank="clip",
+        sampling=SamplingOptions(steps="base=2,upsampler=1", candidates=2, rerank="clip"),
         out=tmp_path,
     )
     folder = generate_suite(options, silent)["glide:tiny"]

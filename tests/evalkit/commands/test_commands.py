@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -194,10 +195,9 @@ def test_score_takes_a_run_folder_and_report_renders_it_again(tmp_path: Path, dr
 def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     from evalkit.commands import demo
-    from evalkit.datasets import open as opening
     from evalkit.datasets import shapes
 
-    monkeypatch.setattr(opening, "load_shapes", lambda **o: shapes.load_shapes(num_images=30))
+    monkeypatch.setattr(shapes, "load_shapes", partial(shapes.load_shapes, num_images=30))
     demo.demo(tmp_path / "demo", 4)
     said = capsys.readouterr().out
     assert "report.html" in said
@@ -208,8 +208,8 @@ def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     ("arguments", "complaint"),
     [
         (["fid", "--model", "glide:tinny", "--data", "shapes"], "did you mean 'glide:tiny'"),
-        (["fid", "--model", "glide:tiny"], "either --coco or --data"),
-        (["fid", *GLIDE, "--coco", "--data", "shapes"], "either --coco or --data"),
+        (["fid", "--model", "glide:tiny"], "exactly one of --coco, --data"),
+        (["fid", *GLIDE, "--coco", "--data", "shapes"], "exactly one of --coco, --data"),
         (["generate", *GLIDE, "--data", "nowhere/at/all"], "no such folder"),
         (["generate", *GLIDE, "--data", "shape"], "did you mean 'shapes'"),
         (["fid", *GLIDE, "--data", "shapes", "--device", "cuda:9"], "no usable GPU"),

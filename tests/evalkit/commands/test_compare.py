@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from PIL import Image, ImageFilter
 
 from evalkit.core.results import ResultRecord, read_records
-from evalkit.datasets import open as opening
 from evalkit.datasets import shapes
 from evalkit.features.store import FeatureStore
 from tests.evalkit.commands.test_commands import by_metric, run
@@ -179,7 +179,7 @@ def test_a_fault_is_one_line(
 def test_runs_on_shapes_are_compared_by_what_they_show_and_how_fast(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(opening, "load_shapes", lambda **_: shapes.load_shapes(num_images=30))
+    monkeypatch.setattr(shapes, "load_shapes", partial(shapes.load_shapes, num_images=30))
     for name, model in (("trained", "glide:tiny"), ("untrained", "glide:tiny-untrained")):
         assert run(
             "generate", "--model", model, "--data", "shapes", "--n", 9, "--batch-size", 3,

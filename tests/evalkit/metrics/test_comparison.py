@@ -14,8 +14,9 @@ from evalkit.core.errors import ConfigError
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.metrics import score
 from evalkit.metrics.comparison import compare_sets
-from evalkit.metrics.score import ScoreOptions, score_sets, summarise_set
+from evalkit.metrics.score import score_sets, summarise_set
 from evalkit.metrics.statistics_files import read_statistics, write_statistics
+from evalkit.options import MeasureOptions
 from tests.evalkit.metrics.test_score import Pixels
 
 N = 40
@@ -48,12 +49,12 @@ def models(tmp_path: Path) -> dict[str, list[ImageItem]]:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> ScoreOptions:
-    return ScoreOptions(store=tmp_path / "store")
+def options(tmp_path: Path) -> MeasureOptions:
+    return MeasureOptions(store=tmp_path / "store")
 
 
 def test_the_darker_model_is_further_away(
-    models: dict[str, list[ImageItem]], options: ScoreOptions
+    models: dict[str, list[ImageItem]], options: MeasureOptions
 ) -> None:
     good, dark, real = models["good"], models["dark"], models["real"]
     (record,) = compare_sets(good, dark, real, ["fid"], options)
@@ -71,7 +72,7 @@ def test_the_darker_model_is_further_away(
 
 
 def test_clip_scores_are_paired_by_caption(
-    models: dict[str, list[ImageItem]], options: ScoreOptions
+    models: dict[str, list[ImageItem]], options: MeasureOptions
 ) -> None:
     (record,) = compare_sets(models["good"], models["dark"][::-1], None, ["clip-score"], options)
     scores = [
@@ -84,7 +85,7 @@ def test_clip_scores_are_paired_by_caption(
 
 @pytest.mark.parametrize("metric", ["kid", "cmmd"])
 def test_kernel_distances_pair_their_captions(
-    models: dict[str, list[ImageItem]], options: ScoreOptions, metric: str
+    models: dict[str, list[ImageItem]], options: MeasureOptions, metric: str
 ) -> None:
     good, dark, real = models["good"], models["dark"], models["real"]
     (record,) = compare_sets(good, dark, real, [metric], options)
@@ -108,7 +109,7 @@ def test_kernel_distances_pair_their_captions(
 
 
 def test_r_precision_is_compared_by_caption(
-    models: dict[str, list[ImageItem]], options: ScoreOptions
+    models: dict[str, list[ImageItem]], options: MeasureOptions
 ) -> None:
     options = replace(options, distractors=5)
     (record,) = compare_sets(models["good"], models["dark"], None, ["r-precision"], options)
@@ -120,7 +121,7 @@ def test_r_precision_is_compared_by_caption(
     assert record.n == N
 
 
-def test_states(models: dict[str, list[ImageItem]], options: ScoreOptions) -> None:
+def test_states(models: dict[str, list[ImageItem]], options: MeasureOptions) -> None:
     strangers = [replace(item, caption_id=f"x{i}") for i, item in enumerate(models["dark"])]
     (record,) = compare_sets(models["good"], strangers, None, ["clip-score"], options)
     assert record.state == "not_applicable"
@@ -131,14 +132,14 @@ def test_states(models: dict[str, list[ImageItem]], options: ScoreOptions) -> No
 
 
 def test_a_metric_without_a_paired_difference(
-    models: dict[str, list[ImageItem]], options: ScoreOptions
+    models: dict[str, list[ImageItem]], options: MeasureOptions
 ) -> None:
     with pytest.raises(ConfigError, match=r"no paired difference of 'prdc'"):
         compare_sets(models["good"], models["dark"], models["real"], ["prdc"], options)
 
 
 def test_statistics_of_a_set_round_trip(
-    models: dict[str, list[ImageItem]], options: ScoreOptions, tmp_path: Path
+    models: dict[str, list[ImageItem]], options: MeasureOptions, tmp_path: Path
 ) -> None:
     found = summarise_set(models["real"], options, spatial=True)
     write_statistics(tmp_path / "real.npz", found.moments, found.identity, spatial=found.spatial)

@@ -21,15 +21,16 @@ from evalkit.core.errors import (
 )
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import PreparedExtractor
-from evalkit.features.sources import ImageItem, Preparation, image_items
+from evalkit.features.sources import ImageItem, image_items
 from evalkit.metrics import score
 from evalkit.metrics.moments import Moments
-from evalkit.metrics.score import METRICS, ScoreOptions, score_sets
+from evalkit.metrics.score import METRICS, score_sets
 from evalkit.metrics.statistics_files import (
     is_statistics_file,
     read_statistics,
     write_statistics,
 )
+from evalkit.options import MeasureOptions
 
 
 class Pixels(PreparedExtractor):
@@ -93,8 +94,10 @@ def sets(tmp_path: Path) -> tuple[list[ImageItem], list[ImageItem]]:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> ScoreOptions:
-    return ScoreOptions(store=tmp_path / "store", distractors=9, kid_subset_size=20)
+def options(tmp_path: Path) -> MeasureOptions:
+    return MeasureOptions(
+        store=tmp_path / "store", distractors=9, kid_subset_size=20, clip_model="ViT-B/32"
+    )
 
 
 def by_name(records: Sequence[ResultRecord]) -> dict[str, ResultRecord]:
@@ -104,7 +107,7 @@ def by_name(records: Sequence[ResultRecord]) -> dict[str, ResultRecord]:
 Sets = tuple[list[ImageItem], list[ImageItem]]
 
 
-def test_every_metric_in_one_pass(loaded: Loaded, sets: Sets, options: ScoreOptions) -> None:
+def test_every_metric_in_one_pass(loaded: Loaded, sets: Sets, options: MeasureOptions) -> None:
     records = score_sets(*sets, list(METRICS), options)
     found = by_name(records)
     assert [r.metric for r in records][:3] == ["fid", "fid-infinity", "fid"]
@@ -134,7 +137,7 @@ def test_the_catalog_lists_what_can_be_asked_for() -> None:
 
 
 def test_intervals_say_how_they_were_made(
-    loaded: Loaded, sets: Sets, options: ScoreOptions
+    loaded: Loaded, sets: Sets, options: MeasureOptions
 ) -> None:
     found = by_name(score_sets(*sets, ["fid", "clip-score"], options))
     infinity = found["fid-infinity"]
@@ -148,7 +151,7 @@ def test_intervals_say_how_they_were_made(
 
 
 def test_the_images_that_push_the_distance_up_are_listed(
-    loaded: Loaded, sets: Sets, options: ScoreOptions
+    loaded: Loaded, sets: Sets, options: MeasureOptions
 ) -> None:
     Image.new("RGB", (2, 4), "white").save(sets[0][11].path)  # type: ignore[arg-type]
     record = score_sets(*sets, ["fid"], replace(options, num_influential=3))[0]
@@ -169,12 +172,12 @@ def test_the_images_that_push_the_distance_up_are_listed(
         ("kid", {"kid_subset_size": 10}),
         ("kid", {"seed": 1}),
         ("is", {"is_splits": 4}),
-        ("fid", {"sample_preparation": Preparation(crop="center", size_px=8)}),
-        ("fid", {"reference_preparation": Preparation(crop="squash", size_px=8)}),
+        ("fid", {"sample_crop": "center", "sample_size_px": 8}),
+        ("fid", {"crop": "squash", "size_px": 8}),
     ],
 )
 def test_options_matter_and_are_in_the_fingerprint(
-    loaded: Loaded, sets: Sets, options: ScoreOptions, metric: str, change: dict[str, Any]
+    loaded: Loaded, sets: Sets, options: MeasureOptions, metric: str, change: dict[str, Any]
 ) -> None:
     before = score_sets(*sets, [metric], options)[0]
     after = score_sets(*sets, [metric], replace(options, **change))[0]
@@ -183,7 +186,7 @@ def test_options_matter_and_are_in_the_fingerprint(
 
 
 def test_neither_order_nor_batches_nor_workers_matter(
-    loaded: Loaded, sets: Sets, options: ScoreOptions
+    loaded: Loaded, sets: Sets, options: MeasureOptions
 ) -> None:
     samples, real = sets
     names = ["fid", "prdc", "clip-score", "r-precision"]
@@ -197,19 +200,21 @@ def test_neither_order_nor_batches_nor_workers_matter(
 
 
 class TestStates:
-    def test_no_captions(self, loaded: Loaded, sets: Sets, options: ScoreOptions) -> None:
+    def test_no_captions(self, loaded: Loaded, sets: Sets, options: MeasureOptions) -> None:
         samples = [replace(item, caption=None) for item in sets[0]]
         for record in score_sets(samples, sets[1], ["clip-score", "r-precision"], options):
             assert record.state == "not_applicable"
             assert record.reason == "not applicable: unconditional (the images have no captions)"
 
-    def test_some_captions_missing(self, loaded: Loaded, sets: Sets, options: ScoreOptions) -> None:
+    def test_some_captions_missing(
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
+    ) -> None:
         samples = [replace(sets[0][0], caption=None), *sets[0][1:]]
         (record,) = score_sets(samples, None, ["clip-score"], options)
         assert "1 of 40 images have no caption" in record.reason
 
     def test_no_more_images_than_dimensions(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
     ) -> None:
         found = by_name(score_sets(sets[0][:4], sets[1], ["fid"], options))
         assert found["fid"].value is not None
@@ -219,21 +224,21 @@ class TestStates:
         assert "4 images in 4 dimensions" in found["fid-infinity"].reason
 
     def test_too_few_for_the_larger_k(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
     ) -> None:
         found = by_name(score_sets(sets[0][:5], sets[1], ["prdc"], options))
         assert found["precision-k3"].state == "ok"
         assert found["precision-k5"].state == "not_applicable"
 
     def test_too_few_captions_to_rank(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
     ) -> None:
         (record,) = score_sets(sets[0][:5], None, ["r-precision"], replace(options, distractors=99))
         assert record.state == "not_applicable"
         assert "ranks 100 captions" in record.reason
 
     def test_missing_weights_fail_one_metric_and_not_the_others(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions, monkeypatch: pytest.MonkeyPatch
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def load_extractor(key: str, *rest: Any) -> Pixels:
             if key == "dinov2":
@@ -256,7 +261,7 @@ class TestStatisticsFiles:
         return Moments.from_features(extractor.extract(images))
 
     def test_values_are_those_of_the_images(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions, tmp_path: Path
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:
         np.savez(tmp_path / "foreign.npz", mu=(m := self.moments(sets)).mean, sigma=m.covariance)
         reference = read_statistics(tmp_path / "foreign.npz")
@@ -269,7 +274,7 @@ class TestStatisticsFiles:
         assert "reference_note" in found["fid"].fingerprint
 
     def test_adm_batches_bring_the_spatial_layer(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions, tmp_path: Path
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:
         m = self.moments(sets)
         arrays = {"mu": m.mean, "sigma": m.covariance, "mu_s": m.mean, "sigma_s": m.covariance}
@@ -280,7 +285,7 @@ class TestStatisticsFiles:
         assert found["fid"].value == pytest.approx(found["sfid"].value)
 
     def test_features_of_clean_fid_serve_kid(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions, tmp_path: Path
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:
         extractor = Pixels("inception", ("2048",))
         images = [np.asarray(Image.open(item.path)) for item in sets[1]]  # type: ignore[arg-type]
@@ -289,7 +294,7 @@ class TestStatisticsFiles:
         assert found[0].value == pytest.approx(score_sets(*sets, ["kid"], options)[0].value)
 
     def test_own_files_name_their_extractor_and_others_are_refused(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions, tmp_path: Path
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:
         path = tmp_path / "own.npz"
         identity = {**Pixels("inception", ("2048",)).identity, "layer": "2048"}
@@ -302,7 +307,7 @@ class TestStatisticsFiles:
             score_sets(sets[0], read_statistics(path), ["fid"], options)
 
     def test_other_dimensions_are_refused(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions, tmp_path: Path
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:
         np.savez(tmp_path / "wide.npz", mu=np.zeros(8), sigma=np.eye(8))
         with pytest.raises(DataError, match="4 and 8 dimensions"):
@@ -322,12 +327,12 @@ class TestStatisticsFiles:
 
 
 class TestBadInput:
-    def test_unknown_metric(self, sets: Sets, options: ScoreOptions) -> None:
+    def test_unknown_metric(self, sets: Sets, options: MeasureOptions) -> None:
         with pytest.raises(UnknownNameError, match="'fdi'; did you mean 'fd'"):
             score_sets(*sets, ["fdi"], options)
 
     def test_no_samples_no_reference(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
     ) -> None:
         with pytest.raises(NotEnoughImagesError, match="no samples"):
             score_sets([], sets[1], ["fid"], options)
@@ -336,17 +341,17 @@ class TestBadInput:
         with pytest.raises(ConfigError, match="fid compares with a reference"):
             score_sets(sets[0], None, ["fid"], options)
 
-    def test_one_image(self, loaded: Loaded, sets: Sets, options: ScoreOptions) -> None:
+    def test_one_image(self, loaded: Loaded, sets: Sets, options: MeasureOptions) -> None:
         for metric in ("fid", "kid", "prdc"):
             with pytest.raises(NotEnoughImagesError, match="samples: 1 image"):
                 score_sets(sets[0][:1], sets[1], [metric], options)
 
-    def test_fid_of_other_features_is_refused(self, sets: Sets, options: ScoreOptions) -> None:
+    def test_fid_of_other_features_is_refused(self, sets: Sets, options: MeasureOptions) -> None:
         with pytest.raises(ConfigError, match="ask for fd"):
             score_sets(*sets, ["fid"], replace(options, features="shapes-clip"))
 
     def test_fd_is_called_by_its_features(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
     ) -> None:
         records = score_sets(*sets, ["fd"], replace(options, features="shapes-clip"))
         assert [r.metric for r in records] == ["fd", "fd-infinity"]
@@ -355,7 +360,7 @@ class TestBadInput:
         assert [r.metric for r in records] == ["fid", "fid-infinity"]
 
     def test_a_bad_image_is_named_or_skipped_and_counted(
-        self, loaded: Loaded, sets: Sets, options: ScoreOptions
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions
     ) -> None:
         Path(str(sets[0][3].path)).write_bytes(b"no image")
         with pytest.raises(DataError, match=r"03\.png"):
@@ -370,7 +375,7 @@ def test_real_inception_weights_of_another_file_are_marked(
     picture_folders: tuple[Path, Path], inception_weights: Path, tmp_path: Path
 ) -> None:
     fake, real = (image_items(folder) for folder in picture_folders)
-    options = ScoreOptions(
+    options = MeasureOptions(
         inception_weights=inception_weights, inception_layer="64", store=tmp_path / "store"
     )
     record = score_sets(fake, real, ["fid"], options)[0]

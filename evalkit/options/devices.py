@@ -1,9 +1,8 @@
-"""What several commands read from the command line."""
+"""The device that a command computes on."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.core.errors import ConfigError
@@ -12,24 +11,7 @@ from evalkit.core.progress import errors
 EMULATED_BF16 = (
     "note: this CPU has no bfloat16 arithmetic and emulates it, several times slower than float32"
 )
-
-
-def named_paths(texts: Sequence[str]) -> dict[str, Path]:
-    """`NAME=PATH` arguments of --weights.
-
-    >>> named_paths(["clip=a.pt"])["clip"].name
-    'a.pt'
-
-    Raises:
-        ConfigError: Not of this form.
-    """
-    pairs: dict[str, Path] = {}
-    for text in texts:
-        name, eq, path = text.partition("=")
-        if not (name and eq and path):
-            raise ConfigError(f"--weights wants NAME=PATH, got {text!r}")
-        pairs[name] = Path(path)
-    return pairs
+_GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")
 
 
 def torch_device(name: str, *, bf16: bool = False) -> str:
@@ -75,6 +57,3 @@ def emulates_bf16() -> bool:
 def _may_have_gpu() -> bool:
     """False on a Linux without device files of NVIDIA's, Jetson's, AMD's or WSL's drivers."""
     return sys.platform != "linux" or any(Path("/dev", file).exists() for file in _GPU_FILES)
-
-
-_GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")

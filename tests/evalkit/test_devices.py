@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evalkit.commands import arguments
-from evalkit.commands.arguments import torch_device
 from evalkit.core.errors import ConfigError
+from evalkit.options import devices
+from evalkit.options.devices import torch_device
 
 
 def test_a_device_is_one_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +19,7 @@ def test_a_device_is_one_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert torch_device("auto") == "cuda"
     assert torch_device("cpu") == "cpu"
@@ -29,7 +29,7 @@ def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) ->
 def test_bfloat16_that_is_emulated_is_said_to_be_slow(
     emulated: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(arguments, "emulates_bf16", lambda: emulated)
+    monkeypatch.setattr(devices, "emulates_bf16", lambda: emulated)
     assert torch_device("cpu", bf16=True) == "cpu"
     assert ("slower than float32" in capfd.readouterr().err) == emulated
     assert torch_device("cpu") == "cpu"

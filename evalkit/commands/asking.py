@@ -1,0 +1,146 @@
+"""What a command line asks a model for, as the source of a run's requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.core.errors import ConfigError, DataError, MissingDataError
+from evalkit.datasets.base import Caption
+from evalkit.generation import GenerationOptions
+from evalkit.options import RequestOptions, SamplingOptions
+from evalkit.protocols.catalog import open_protocol
+from evalkit.requests import DatasetSource, LabelSource, PromptSource, RequestSource, prompt_id
+
+if TYPE_CHECKING:
+    from evalkit.protocols.model import MeasurementProtocol
+
+COCO_PROTOCOL = "imagen-30k"
+"""What `--coco` means."""
+PROMPT_COLUMNS = ("prompt", "text", "caption")
+SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl")
+
+
+def generation_options(
+    model: str, asked: RequestOptions, sampling: SamplingOptions, out: Path | None
+) -> GenerationOptions:
+    """The run that a command line describes.
+
+    Raises:
+        ConfigError: Nothing is asked for, or two things at once.
+        UnknownNameError: No protocol has the name.
+        MissingDataError: No such file of prompts or protocol.
+    """
+    protocol = _protocol(asked)
+    if protocol is not None and "seed" not in sampling.typed:
+        sampling = replace(sampling, seed=protocol.captions.seed)
+    return GenerationOptions(
+        model=model, source=_source(asked, protocol), sampling=sampling, out=out
+    )
+
+
+def _protocol(asked: RequestOptions) -> MeasurementProtocol | None:
+    if asked.coco and asked.protocol:
+        raise ConfigError(
+            f"--coco means --protocol {COCO_PROTOCOL}; give one of --coco and --protocol"
+        )
+    name = COCO_PROTOCOL if asked.coco else asked.protocol
+    return open_protocol(name) if name else None
+
+
+def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> RequestSource:
+    given = {
+        "--coco": asked.coco,
+        "--prompt": bool(asked.prompt),
+        "--prompts": asked.prompts is not None,
+        "--labels": bool(asked.labels),
+        "--data": bool(asked.data),
+        "--protocol": bool(asked.protocol) and not asked.data,  # beside --data it says how
+    }
+    flags = [flag for flag, is_given in given.items() if is_given]
+    if len(flags) != 1:
+        raise ConfigError(
+            "say what the model is asked for: exactly one of --coco, --data NAME|PATH, --protocol "
+            "NAME|FILE.toml or, to generate, --prompt TEXT, --prompts FILE, --labels 3,7; got "
+            + (" and ".join(flags) or "none of them")
+        )
+    if asked.prompt:
+        return PromptSource.of_texts(asked.prompt, asked.n)
+    if asked.prompts is not None:
+        return PromptSource(read_prompts(asked.prompts), asked.n)
+    if asked.labels:
+        return LabelSource(asked.labels, asked.n)
+    name = asked.data or (protocol.dataset if protocol else "")
+    return DatasetSource(name, asked.n, asked.coco_root, protocol)
+
+
+def read_prompts(path: Path) -> list[Caption]:
+    """Prompts of a file, with ids and categories where it has them.
+
+    Args:
+        path: `.txt`, one prompt a line; `.csv` or `.tsv` with a column `prompt` (or `text`,
+            `caption`), and `id` and `category` if it likes; `.jsonl` with the same keys.
+
+    Raises:
+        MissingDataError: There is no such file.
+        DataError: It can't be read, has no prompt, or two prompts have one id.
+        ConfigError: Another kind of file.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"--prompts {path}: expected a file ending in {', '.join(SUFFIXES)}")
+    found = list(_json_lines(path) if suffix == ".jsonl" else _table(path))
+    if not found:
+        raise DataError(f"{path}: no prompts in it; give at least one")
+    texts: dict[str, str] = {}
+    for prompt in found:
+        if texts.setdefault(prompt.id, prompt.text) != prompt.text:
+            raise DataError(f"{path}: two prompts have the id {prompt.id!r}; ids must differ")
+    return found
+
+
+def _table(path: Path) -> Iterator[Caption]:
+    from drawbench.suite_files import read_rows
+
+    rows, ids = read_rows(path)
+    for number, (text, category) in enumerate(rows):
+        yield Caption(ids[number] if ids else prompt_id(text), "", text, kind=category or None)
+
+
+def _json_lines(path: Path) -> Iterator[Caption]:
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise MissingDataError(f"{path}: no such file of prompts") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: can't be read as UTF-8 text ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _prompt(line, f"{path}:{number}")
+
+
+def _prompt(line: str, where: str) -> Caption:
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error})") from error
+    if isinstance(row, str):
+        row = {"prompt": row}
+    keys = sorted(row) if isinstance(row, Mapping) else []
+    name = next((key for key in PROMPT_COLUMNS if key in keys), None)
+    if name is None or not isinstance(row[name], str):
+        raise DataError(
+            f"{where}: expected a text under {' or '.join(PROMPT_COLUMNS)}, found "
+            f"{', '.join(keys) or line.strip()[:40]}"
+        )
+    category = row.get("category")
+    own = row.get("id")
+    return Caption(
+        str(own) if own is not None else prompt_id(row[name]),
+        "",
+        row[name],
+        kind=str(category) if category is not None else None,
+    )

@@ -1,0 +1,46 @@
+"""What happens to images before an extractor's own resizing, as the options say."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+from evalkit.core.errors import ConfigError
+from evalkit.core.pixels import Crop, Filter
+from evalkit.features.decoding import usable_cores
+from evalkit.features.sources import Preparation
+from evalkit.options import MeasureOptions
+
+
+def reference_preparation(options: MeasureOptions) -> Preparation:
+    """Crop and size of the reference.
+
+    Raises:
+        ConfigError: An unknown crop or filter, or no size to squash to.
+    """
+    return _preparation("", options.crop, options.size_px, options.filter)
+
+
+def sample_preparation(options: MeasureOptions) -> Preparation:
+    """Crop and size of the samples, which are taken as they are unless asked for.
+
+    Raises:
+        ConfigError: An unknown crop or filter, or no size to squash to.
+    """
+    return _preparation("sample-", options.sample_crop, options.sample_size_px, options.filter)
+
+
+def decoding_workers(options: MeasureOptions) -> int:
+    """Processes that decode: none where the network is slower than the threads of this one."""
+    if options.workers is not None:
+        return options.workers
+    return 0 if options.device == "cpu" else usable_cores()
+
+
+def _preparation(prefix: str, crop: str, size_px: int | None, resampling: str) -> Preparation:
+    if crop not in get_args(Crop):
+        raise ConfigError(f"--{prefix}crop {crop!r} is unknown; use none, center or squash")
+    if crop == "squash" and size_px is None:
+        raise ConfigError(f"--{prefix}crop squash needs --{prefix}size, the size to squash to")
+    if resampling not in get_args(Filter):
+        raise ConfigError(f"--filter {resampling!r} is unknown; use {', '.join(get_args(Filter))}")
+    return Preparation(crop=cast(Crop, crop), size_px=size_px, filter=cast(Filter, resampling))

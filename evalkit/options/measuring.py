@@ -1,0 +1,164 @@
+"""What a user can choose about a measurement, wherever something is measured.
+
+Fields that a protocol decides (`evalkit.protocols`) have no default on the command line: what is
+not typed is what the protocol says, and what is typed overrides it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evalkit.options.devices import torch_device
+from evalkit.options.offering import Offer, option
+from evalkit.options.parsing import names, whole_numbers
+
+DEFAULT_CLIP = "ViT-L/14"
+"""The default of torchmetrics, whose definition of the score is used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """How to measure; whatever of it can change a number ends up in the fingerprints."""
+
+    metrics: tuple[str, ...] | None = option(
+        None,
+        "--metrics",
+        "Comma-separated, see `evalkit list metrics`; the protocol's unless given: the Fréchet "
+        "distance, CLIP score and, on shapes, composition.",
+        typed=str,
+        parse=names,
+        optional=True,
+    )
+    """Names of `evalkit list metrics`; None: the protocol's, as far as the images allow."""
+    features: str = option(
+        "inception",
+        "--features",
+        "inception (FID), dinov2, shapes-clip or an open_clip model (FD); the protocol's unless "
+        "given.",
+        optional=True,
+    )
+    """Extractor of fd, kid and prdc."""
+    inception_weights: Path | None = option(  # noqa: RUF009 (makes a field)
+        None, "--inception-weights", "File of Inception weights."
+    )
+    inception_layer: str = option(
+        "2048", "--inception-layer", "Layer of fid, kid and prdc: 64, 192, 768 or 2048."
+    )
+    resize: str = option(
+        "tf1",
+        "--resize",
+        "To Inception's 299 px: tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics.",
+        optional=True,
+    )
+    clip_model: str = option(
+        DEFAULT_CLIP,
+        "--clip-model",
+        "Scores image and caption; the protocol's unless given: shapes-clip for shapes, else "
+        "ViT-L/14.",
+        optional=True,
+    )
+    """CLIP of clip-score and r-precision."""
+    clip_variant: str = option(
+        "torchmetrics",
+        "--clip-variant",
+        "CLIP score as torchmetrics, hessel or raw.",
+        optional=True,
+    )
+    """Definition of clip-score, see `evalkit.metrics.clip_score`."""
+    clip_prefix: str | None = option(
+        None, "--clip-prefix", "Put before each caption; the variant's own unless given."
+    )
+    kid_subsets: int = option(100, "--kid-subsets", "Random subsets of KID.", minimum=1)
+    kid_subset_size: int = option(1000, "--kid-subset-size", "Images in each, at most.", minimum=2)
+    is_splits: int = option(10, "--is-splits", "Parts of the Inception Score.", minimum=1)
+    neighbours: tuple[int, ...] = option(
+        (3, 5),
+        "--neighbours",
+        "The k of precision, recall, density and coverage, such as 3,5.",
+        typed=str,
+        parse=partial(whole_numbers, flag="--neighbours"),
+    )
+    distractors: int = option(
+        99, "--distractors", "Wrong captions beside the right one in r-precision.", minimum=1
+    )
+    halvings: int = option(8, "--halvings", "Random halvings behind fd_infinity.", minimum=1)
+    level: float = option(0.95, "--level", "Coverage wanted of the intervals.")
+    crop: str = option("none", "--crop", "Of the reference: none, center or squash.", optional=True)
+    size_px: int | None = option(None, "--size", "Of the reference, in px.", minimum=1)
+    """Side of the reference's images; None: as the crop leaves them."""
+    filter: str = option(
+        "bicubic",
+        "--filter",
+        "Of resizing to that size: bicubic, lanczos, bilinear or box.",
+        optional=True,
+    )
+    sample_crop: str = option(
+        "none", "--sample-crop", "Of the samples: none, center or squash.", optional=True
+    )
+    sample_size_px: int | None = option(
+        None, "--sample-size", "Of the samples, in px; as they are unless given.", minimum=1
+    )
+    batch_size: int = option(
+        32, "--feature-batch-size", "Images that a network takes at once.", minimum=1
+    )
+    workers: int | None = option(
+        None,
+        "--workers",
+        "Processes that decode; 0: threads of this one. Unless given, 0 on a CPU.",
+        minimum=0,
+    )
+    precision: str = option("float32", "--precision", "float32 or bf16.")
+    compile: bool = option(
+        False, "--compile", "Compile the Inception network: pays from some ten thousand images on."
+    )
+    device: str = option("cpu", "--device", "auto, cpu, cuda or cuda:N.", shown="auto")
+    seed: int = option(0, "--metric-seed", "Of halvings, subsets and draws.", minimum=0)
+    skip_bad: bool = option(False, "--skip-bad", "Leave out images that can't be read.")
+    store: Path | None = option(  # noqa: RUF009 (makes a field)
+        None, "--store", "Folder of stored features; in the cache unless given."
+    )
+    num_influential: int = option(
+        24, "--influential", "Images listed as pushing the distance up most.", minimum=0
+    )
+    typed: frozenset[str] = field(default=frozenset(), compare=False)
+    """Fields that were typed on the command line, also where they repeat a default."""
+    default_metrics: tuple[str, ...] = ("fid", "clip-score", "composition")
+    """The protocol's metrics, of which those are measured that the images allow."""
+    protocol: str = option(
+        "",
+        "--protocol",
+        "How to measure: a protocol's name or TOML file; the data set's unless given.",
+        optional=True,
+    )
+    """Name or file of a protocol; empty: what the data set stands for."""
+    overrides: tuple[str, ...] = ()
+    """Fields in which these options differ from that protocol."""
+
+    def is_given(self, name: str) -> bool:
+        """Whether a field was typed, or set to something else than its default.
+
+        A protocol leaves such a field as it is.
+        """
+        return name in self.typed or getattr(self, name) != _DEFAULTS[name]
+
+
+_DEFAULTS = {
+    f.name: f.default
+    for f in dataclasses.fields(MeasureOptions)
+    if f.default is not dataclasses.MISSING
+}
+
+
+def _build(fields: dict[str, Any], typed: frozenset[str]) -> MeasureOptions:
+    if "device" in fields:
+        bf16 = fields.get("precision") == "bf16"
+        fields["device"] = torch_device(fields["device"], bf16=bf16)
+    return MeasureOptions(**fields, typed=typed)
+
+
+measuring = Offer(record=MeasureOptions, parameter="measure", build=_build)
+"""Give a command the options of a measurement in place of its parameter `measure`."""

@@ -1,0 +1,50 @@
+"""Values of options that are more than one word or number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evalkit.core.errors import ConfigError
+
+
+def named_paths(texts: Sequence[str]) -> dict[str, Path]:
+    """`NAME=PATH` arguments of --weights.
+
+    >>> named_paths(["clip=a.pt"])["clip"].name
+    'a.pt'
+
+    Raises:
+        ConfigError: Not of this form.
+    """
+    pairs: dict[str, Path] = {}
+    for text in texts:
+        name, eq, path = text.partition("=")
+        if not (name and eq and path):
+            raise ConfigError(f"--weights wants NAME=PATH, got {text!r}")
+        pairs[name] = Path(path)
+    return pairs
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The comma-separated names of a text.
+
+    >>> names("fid, kid,")
+    ('fid', 'kid')
+    """
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
+    """The comma-separated whole numbers of a text.
+
+    Raises:
+        ConfigError: Something else.
+
+    >>> whole_numbers("3,5", "--neighbours")
+    (3, 5)
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{flag} wants whole numbers such as 3,5, got {text!r}") from None

@@ -1,0 +1,66 @@
+"""What a user can choose about sampling, wherever a model samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalkit.options.devices import torch_device
+from evalkit.options.offering import Offer, option
+from evalkit.options.parsing import named_paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How a model samples; whatever of it changes an image is in the run's configuration."""
+
+    guidance: str | None = option(None, "--guidance", "Scale, such as 3 or base=1.35,sr1=8.")
+    steps: str | None = option(
+        None, "--steps", "Sampling steps, such as 50 or base=50,upsampler=10."
+    )
+    sampler: str | None = option(None, "--sampler", "Sampler, such as ddim or base=ancestral.")
+    set_options: tuple[str, ...] = option(
+        (),
+        "--set",
+        "Further setting, such as base.threshold=static; repeatable.",
+        typed=list[str],
+        parse=tuple,
+    )
+    """Further settings of the model's stages, each `STAGE.NAME=VALUE` or several by commas."""
+    candidates: int = option(
+        1, "--candidates", "Images made per sample, of which --rerank keeps the best.", minimum=1
+    )
+    rerank: str | None = option(
+        None, "--rerank", "CLIP that picks: clip (of the model's kind), or its name."
+    )
+    seed: int = option(
+        0,
+        "--seed",
+        "Seed of the noise and of the captions' draw; the protocol's (0) unless given.",
+        minimum=0,
+        optional=True,
+    )
+    batch_size: int = option(32, "--batch-size", "Images sampled at once.", minimum=1)
+    device: str = option("cpu", "--device", "auto, cpu, cuda or cuda:N.", typed=str, shown="auto")
+    bf16: bool = option(False, "--bf16", "Sample in bfloat16 where that is safe.")
+    compiled: bool = option(False, "--compile-model", "Compile the networks first.")
+    weights: Mapping[str, Path] = option(
+        {},
+        "--weights",
+        "NAME=PATH of local weights; repeatable.",
+        typed=list[str],
+        parse=named_paths,
+    )
+    typed: frozenset[str] = field(default=frozenset(), compare=False)
+    """Fields that were typed on the command line, also where they repeat a default."""
+
+
+def _build(fields: dict[str, Any], typed: frozenset[str]) -> SamplingOptions:
+    fields["device"] = torch_device(fields["device"], bf16=fields["bf16"])
+    return SamplingOptions(**fields, typed=typed)
+
+
+sampling = Offer(record=SamplingOptions, parameter="sampling", build=_build)
+"""Give a command the options of sampling in place of its parameter `sampling`."""

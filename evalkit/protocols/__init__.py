@@ -1,0 +1,1 @@
+"""Measurement protocols: what a number stands for, as files with a name."""

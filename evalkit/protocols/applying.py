@@ -1,0 +1,92 @@
+"""Options under a protocol: what was typed stays, the protocol decides the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from evalkit.options import MeasureOptions
+from evalkit.protocols.catalog import UNNAMED, open_protocol, protocol_for
+from evalkit.protocols.model import MeasurementProtocol
+
+CROPPED_SIZE_PX = 256
+"""Size of cropped references where neither the user nor the protocol names one."""
+ONLY_INCEPTION = ("fid", "is")
+"""Metrics that are defined by Inception's features: naming one names the features."""
+
+
+def chosen_protocol(options: MeasureOptions, dataset: str | None) -> MeasurementProtocol | None:
+    """The protocol that the options name, or else the one that a data set stands for.
+
+    Args:
+        options: As they were given.
+        dataset: What the reference is known as; None for images that are no data set, which are
+            taken as they are.
+
+    Raises:
+        UnknownNameError: No protocol has the name.
+        ConfigError: The file is no protocol.
+    """
+    if options.protocol:
+        return open_protocol(options.protocol)
+    return None if dataset is None else protocol_for(dataset)
+
+
+def decisions(protocol: MeasurementProtocol) -> dict[str, Any]:
+    """What a protocol decides, by the fields of `MeasureOptions`."""
+    return {
+        "features": protocol.extractor.name,
+        "resize": protocol.extractor.resize,
+        "clip_model": protocol.clip.model,
+        "clip_variant": protocol.clip.variant,
+        "clip_prefix": protocol.clip.prefix,
+        "crop": protocol.reference.crop,
+        "size_px": protocol.reference.size_px,
+        "filter": protocol.reference.filter,
+        "sample_crop": protocol.samples.crop,
+        "sample_size_px": protocol.samples.size_px,
+    }
+
+
+def under(protocol: MeasurementProtocol | None, options: MeasureOptions) -> MeasureOptions:
+    """The options as a protocol completes them; fields that were given override it.
+
+    Args:
+        protocol: None where nothing is known of the reference: its images are taken as they are.
+        options: As they were given.
+
+    Returns:
+        Options that name the protocol and the fields in which they differ from it.
+    """
+    decided = decisions(protocol) if protocol else {}
+    given = {name for name in _DECIDED if options.is_given(name)}
+    chosen = {name: value for name, value in decided.items() if name not in given}
+    if "features" not in given and set(options.metrics or ()) & set(ONLY_INCEPTION):
+        chosen["features"] = "inception"
+    if "clip_variant" in given and "clip_prefix" not in given:
+        chosen["clip_prefix"] = None  # the variant's own
+    crop = options.crop if "crop" in given else chosen.get("crop", options.crop)
+    size_px = options.size_px if "size_px" in given else chosen.get("size_px")
+    if "size_px" not in given:
+        if "crop" in given:
+            size_px = None if crop == "none" else size_px or CROPPED_SIZE_PX
+        chosen["size_px"] = size_px
+    completed = replace(options, **chosen)
+    if protocol is None:
+        return completed
+    completed = replace(completed, default_metrics=protocol.metrics)
+    if protocol.name == UNNAMED:
+        return completed
+    overrides = tuple(name for name, value in decided.items() if getattr(completed, name) != value)
+    return replace(completed, protocol=protocol.name, overrides=overrides)
+
+
+_DECIDED = (
+    "features", "resize", "clip_model", "clip_variant", "clip_prefix", "crop",
+    "size_px", "filter", "sample_crop", "sample_size_px",
+)  # fmt: skip
+
+
+def options_for(dataset: str | None, options: MeasureOptions) -> MeasureOptions:
+    """The options under the protocol that they name, or else the one a data set stands for."""
+    return under(chosen_protocol(options, dataset), options)

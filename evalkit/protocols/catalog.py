@@ -1,0 +1,89 @@
+"""The protocols that ship, by name, and how one is opened."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from evalkit.catalog import DATASETS
+from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.registry import unknown
+from evalkit.protocols.model import MeasurementProtocol
+
+PROTOCOLS: dict[str, str] = {
+    "imagen-30k": "imagen-30k.toml",
+    "shapes-1k": "shapes-1k.toml",
+}
+"""Files beside this one by the names of the command line."""
+
+UNNAMED = "unnamed"
+"""Name of what any other data set is measured by; no record bears it."""
+UNNAMED_COUNT = 1_000
+"""Captions that are drawn from a data set that no protocol names."""
+
+
+def open_protocol(name: str) -> MeasurementProtocol:
+    """The protocol of a name, or of a TOML file.
+
+    Raises:
+        UnknownNameError: No protocol has the name.
+        MissingDataError: There is no such file.
+        ConfigError: The file is no protocol; the message names the first thing that is wrong.
+    """
+    if name in PROTOCOLS:
+        return _shipped(name)
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise unknown(name, PROTOCOLS, kind="protocols")
+    found = _read(path)
+    if found.name in (*PROTOCOLS, UNNAMED):
+        raise ConfigError(
+            f"{path}: the name {found.name!r} is taken by a protocol of evalkit; choose another one"
+        )
+    return found
+
+
+def protocol_for(dataset: str) -> MeasurementProtocol:
+    """The protocol that the name of a data set alone stands for.
+
+    Any other data set is prepared as `imagen-30k` prepares COCO, and at most `UNNAMED_COUNT` of its
+    captions are drawn.
+    """
+    row = DATASETS.get(dataset)
+    if row is not None:
+        return _shipped(row.protocol)
+    imagen = _shipped("imagen-30k")
+    return imagen.model_copy(
+        update={
+            "name": UNNAMED,
+            "dataset": dataset,
+            "captions": imagen.captions.model_copy(update={"count": UNNAMED_COUNT}),
+            "metrics": ("fid", "clip-score", "composition"),
+        }
+    )
+
+
+@cache
+def _shipped(name: str) -> MeasurementProtocol:
+    return _read(Path(__file__).with_name(PROTOCOLS[name]))
+
+
+def _read(path: Path) -> MeasurementProtocol:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise MissingDataError(f"{path}: no such file; give a protocol as a TOML file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read as TOML ({error})") from error
+    try:
+        return MeasurementProtocol.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the protocol"
+        what = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error":
+            what += f", got {first['input']!r}" if first["type"] != "missing" else ""
+        raise ConfigError(f"{path}: {where}: {what}") from error
