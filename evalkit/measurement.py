@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
 from evalkit.core.errors import ConfigError
-from evalkit.core.pixels import Filter
+from evalkit.core.pixels import Crop, Filter
 from evalkit.core.registry import third_party, unknown
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
@@ -22,7 +22,7 @@ from evalkit.features.clip_names import SHAPES_CLIP
 from evalkit.features.decoding import usable_cores
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
-from evalkit.features.sources import Crop, ImageItem, Preparation
+from evalkit.features.sources import ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
 from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, metric_needs
