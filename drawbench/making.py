@@ -18,7 +18,7 @@ from drawbench.assignment import dice
 from drawbench.design import Kind, Question, StudyConfig, names_in
 from drawbench.errors import StudyError
 from drawbench.images import blind_copy, break_picture, least_alike, store_blind
-from drawbench.sample_study.draw import PRACTICE, draw_even, draw_odd
+from drawbench.painters import PRACTICE, draw_even, draw_odd
 from drawbench.sources import ImageSource
 from drawbench.study import (
     DOCUMENT,

@@ -15,7 +15,7 @@ from drawbench.design import load_preset, make_config
 from drawbench.errors import StudyError
 from drawbench.images import blind_copy, least_alike
 from drawbench.making import make_study
-from drawbench.sample_study.making import make_sample_study
+from drawbench.sample_study import make_sample_study
 from drawbench.sources import open_source
 from drawbench.study import Study
 from drawbench.suites import Suite
