@@ -190,7 +190,7 @@ def recognise(
     for name, row in public.items():
         if not row.recogniser:
             continue
-        found = load(row.recogniser)(rows, source=source, advice=row.advice)
+        found: Recognised | None = load(row.recogniser)(rows, source=source, advice=row.advice)
         if found is not None:
             return _recognised(_short(name), row, found, source)
     return None
@@ -241,7 +241,7 @@ def _from_file(path: Path) -> Suite:
 
 
 def _from_function(name: str, row: SuiteRow) -> Suite:
-    found = load(row.target)()
+    found: Suite | Iterable[Row] = load(row.target)()
     suite = (
         found if isinstance(found, Suite) else make_suite(_short(name), found, source=row.source)
     )
@@ -259,7 +259,7 @@ def _fetch(name: str, row: SuiteRow) -> Suite:
     faults = []
     for home in row.homes:
         try:
-            rows = load(home.target)()
+            rows: list[Row] = load(home.target)()
         except (OSError, ValueError, ImportError) as error:
             faults.append(f"{home.name}: {_first_line(error)}")
             continue
@@ -292,8 +292,8 @@ def _checked(suite: Suite, row: SuiteRow) -> Suite:
     for what, (found, promised) in facts.items():
         if promised is not None and found != promised:
             raise SuiteError(
-                f"{suite.name} from {suite.source} is not the suite of that name: {what} {found}, "
-                f"expected {promised}. {row.advice}".rstrip()
+                f"{suite.source}: not the {suite.name} suite ({what} {found}, expected "
+                f"{promised}). {row.advice}".rstrip()
             )
     return suite
 

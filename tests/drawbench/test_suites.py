@@ -314,7 +314,9 @@ def test_a_row_and_a_bare_function_give_the_same_suite(acme: list[tuple[str, str
 
 @pytest.mark.usefixtures("acme")
 def test_a_row_of_another_package_is_checked_as_ours_are() -> None:
-    with pytest.raises(SuiteError, match=r"prompts 3, expected 4\. Ask acme\."):
+    with pytest.raises(
+        SuiteError, match=r"acme's page: not the false suite \(prompts 3, expected 4\)\. Ask acme\."
+    ):
         load_suite("acme/false")
     with pytest.raises(SuiteError, match=r"acme does not hold the acme/half suite any more\. Ask"):
         load_suite("acme/half")
