@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evalkit.core.pixels import encode_png
 from evalkit.options.devices import emulates_bf16
 
 PARTS = ("command", "distance", "memory", "pass")
@@ -224,7 +225,6 @@ def random_features(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 def write_pictures(folder: Path, count: int, seed: int) -> Path:
     """Crops of real photographs, 256 px, as PNG files."""
-    from PIL import Image
     from skimage import data
     from sklearn.datasets import load_sample_images
 
@@ -234,7 +234,8 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
     for index in range(count):
         image = full[rng.integers(len(full))]
         top, left = (int(rng.integers(side - 256)) for side in image.shape[:2])
-        Image.fromarray(image[top : top + 256, left : left + 256]).save(folder / f"{index:05}.png")
+        crop = image[top : top + 256, left : left + 256]
+        (folder / f"{index:05}.png").write_bytes(encode_png(crop))
     return folder
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
+from evalkit.core.pixels import encode_png
 from evalkit.datasets.shapes import render
 from evalkit.metrics.composition import Composition
 from generators.dalle.dvae import DVAE
@@ -69,7 +69,7 @@ def verdict(images: np.ndarray, scenes: list, captions: list[str]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index:05d}.png" for index in range(len(images))]
         for path, image in zip(paths, images, strict=True):
-            Image.fromarray(image).save(path)
+            path.write_bytes(encode_png(image))
         records = Composition.of(paths, scenes, captions).records()
     shown = {r.metric: r.value for r in records if r.value is not None}
     wanted = ("composition-pairs", "composition-exact", "composition-objects")
@@ -80,7 +80,8 @@ def write_pairs(path: Path, originals: np.ndarray, rebuilt: np.ndarray) -> None:
     """Originals in the upper rows, reconstructions below each."""
     half = len(originals) // 2
     rows = [originals[:half], rebuilt[:half], originals[half:], rebuilt[half:]]
-    Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])).save(path)
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    path.write_bytes(encode_png(sheet))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from PIL import Image
-
+from evalkit.core.pixels import encode_png
 from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.datasets.base import select_captions
@@ -58,7 +57,7 @@ def real_records(n: int, out: Path) -> list[ResultRecord]:
         pixels, scene, texts = render(0, "val", index)
         path = folder / f"{index:08d}.png"
         if not path.exists():
-            Image.fromarray(pixels).save(path)
+            path.write_bytes(encode_png(pixels))
         items.append(ImageItem(path=path, caption=texts[0]))
         scenes.append(scene)
         captions.append(texts[0])

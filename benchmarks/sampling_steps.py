@@ -18,8 +18,8 @@ from pathlib import Path
 
 import altair as alt
 import numpy as np
-from PIL import Image
 
+from evalkit.core.pixels import encode_png
 from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.core.seeding import image_seed
@@ -87,7 +87,7 @@ def make_images(
                     sampler=sampler,
                 )
                 for path, pixels in zip(files, to_uint8(images).numpy(), strict=True):
-                    Image.fromarray(pixels).save(path)
+                    path.write_bytes(encode_png(pixels))
             report(start + len(batch), len(captions))
     return [
         ImageItem(path=p, caption=c.text, caption_id=c.id, image_id=c.image_id)

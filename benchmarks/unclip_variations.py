@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from evalkit.core.pixels import encode_png
 from evalkit.datasets.shapes import render
 from generators.base import resolve_settings
 from generators.catalog import load_generator
@@ -52,7 +52,7 @@ def main() -> None:
         between = interpolate(encoded, following, share)
         columns.append(decode_images(model, between, range(options.rows), settings))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid(np.stack(columns, axis=1))).save(options.out)
+    options.out.write_bytes(encode_png(grid(np.stack(columns, axis=1))))
     print(options.out)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.glide_tiny import MEASURE
+from evalkit.core.pixels import read_rgb
 from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.generation import GenerationOptions, prepare_run
@@ -63,8 +63,7 @@ def measured(
     records = RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
     shares = []
     for row in prepared.run.rows():
-        with Image.open(prepared.run.path / row.file) as image:
-            pixels = np.asarray(image)
+        pixels = read_rgb(prepared.run.image_path(row))
         shares.append(float(((pixels == 0) | (pixels == 255)).mean()))
     return records, float(np.mean(shares))
 

@@ -17,19 +17,11 @@ from sqlalchemy import select
 from drawbench.store import Store
 from drawbench.study import Item
 from drawbench.tables import CellRow, HistoryRow, ItemRow, RaterRow, ReportRow, VoteRow
+from drawbench.votes import REQUIRED_COLUMNS
 
 RatedVote = tuple[Item, VoteRow, RaterRow, Mapping[str, Any]]
 
-VOTE_COLUMNS = (
-    "rater_id",
-    "prompt_id",
-    "category",
-    "model_a",
-    "model_b",
-    "question",
-    "answer",
-    "item_id",
-    "left_model",
+_OF_THE_ANSWER = (
     "response_s",
     "answered_at",
     "prompt",
@@ -40,24 +32,10 @@ VOTE_COLUMNS = (
     "rater_status",
     "simulated",
 )
+VOTE_COLUMNS = (*REQUIRED_COLUMNS, "item_id", "left_model", *_OF_THE_ANSWER)
 RATING_COLUMNS = (
-    "rater_id",
-    "prompt_id",
-    "category",
-    "model",
-    "question",
-    "answer",
-    "score",
-    "item_id",
-    "response_s",
-    "answered_at",
-    "prompt",
-    "partial",
-    "complete",
-    "checks_shown",
-    "checks_failed",
-    "rater_status",
-    "simulated",
+    *("rater_id", "prompt_id", "category", "model", "question", "answer", "score", "item_id"),
+    *_OF_THE_ANSWER,
 )
 RATER_COLUMNS = (
     "rater_id",

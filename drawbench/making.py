@@ -12,11 +12,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from drawbench.assignment import dice
 from drawbench.design import Kind, Question, StudyConfig, names_in
 from drawbench.errors import StudyError
 from drawbench.images import blind_copy, break_picture, least_alike, store_blind
-from drawbench.sample_study.draw import PRACTICE, draw_even, draw_odd
+from drawbench.painters import PRACTICE, draw_even, draw_odd
 from drawbench.sources import ImageSource
 from drawbench.study import (
     DOCUMENT,
@@ -32,7 +34,7 @@ from drawbench.study import (
     load_study,
 )
 from drawbench.suites import Suite
-from evalkit.core.errors import DataError
+from evalkit.core.pixels import image_bytes
 
 CLEAR, BROKEN = f"{RESERVED}clear", f"{RESERVED}broken"
 Progress = Callable[[int, int], None]
@@ -142,7 +144,7 @@ def _copy_images(
     for source in sources:
         for prompt_id, files in source.files.items():
             for index, file in enumerate(files):
-                content = _bytes(file)
+                content = image_bytes(file)
                 entries.append(
                     store_blind(
                         folder,
@@ -156,13 +158,6 @@ def _copy_images(
                 if on_progress:
                     on_progress(len(entries), total)
     return entries
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file}: can't be read ({error.strerror}).") from error
 
 
 def _make_extras(
@@ -238,10 +233,10 @@ def _check(
         kind=kind,
         expected={question.id: _right_answer(question) for question in questions},
     )
-    pictures = [blind_copy(_bytes(file), name=str(file)) for file in source.files[prompt.id]]
+    pictures = [_picture(file) for file in source.files[prompt.id]]
     sides = {CLEAR: pictures}
     if kind == "pair":
-        ruin = blind_copy(_bytes(source.files[stranger.id][0]), name=stranger.id)
+        ruin = _picture(source.files[stranger.id][0])
         sides[BROKEN] = [break_picture(ruin, draw) for _ in pictures]
     entries = [
         store_blind(
@@ -251,6 +246,10 @@ def _check(
         for index, picture in enumerate(members)
     ]
     return extra, entries
+
+
+def _picture(file: Path) -> Image.Image:
+    return blind_copy(image_bytes(file), name=str(file))
 
 
 def _right_answer(question: Question) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 from drawbench.design import Question
 from drawbench.errors import RefusedError
 from drawbench.places import Place
-from drawbench.sample_study.making import make_sample_study
+from drawbench.sample_study import make_sample_study
 from drawbench.store import Rater, Store, open_store
 from drawbench.study import DOCUMENT, Study, load_study
 from evalkit.core.errors import EvalkitError

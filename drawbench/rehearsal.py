@@ -7,40 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from drawbench.assignment import dice
 from drawbench.design import Question
 from drawbench.errors import RefusedError
 from drawbench.places import Place
-from drawbench.simulate import RATER_PREFIX, SimulatedAnswer
+from drawbench.simulate import RATER_PREFIX, SimulatedPanel
 from drawbench.store import Joined, Rater, Store
 
 CLEAR_ANSWER_S = 3.0
 
 
-class Panel(Protocol):
-    """Anything that answers like `drawbench.simulate.SimulatedPanel`."""
-
-    def answer(
-        self,
-        *,
-        rater_id: str,
-        prompt_id: str,
-        category: str,
-        model_a: str,
-        model_b: str,
-        question: str,
-        left_model: str = "",
-        item_id: str = "",
-    ) -> SimulatedAnswer:
-        """What a rater answers to one question on one item."""
-        ...
-
-
 def rehearse(
     store: Store,
-    panel: Panel,
+    panel: SimulatedPanel,
     *,
     num_raters: int | None = None,
     on_progress: Callable[[int], None] | None = None,
@@ -69,7 +49,9 @@ def rehearse(
     return done
 
 
-def rate_hand(store: Store, panel: Panel, joined: Joined, *, num_pages: int | None = None) -> int:
+def rate_hand(
+    store: Store, panel: SimulatedPanel, joined: Joined, *, num_pages: int | None = None
+) -> int:
     """Let one simulated rater work through their hand.
 
     Args:
@@ -105,7 +87,7 @@ class ShownAnswer:
 
 
 def simulated_answer(
-    seed: int, panel: Panel, rater: Rater, place: Place, question: Question
+    seed: int, panel: SimulatedPanel, rater: Rater, place: Place, question: Question
 ) -> ShownAnswer:
     """What a simulated rater clicks.
 

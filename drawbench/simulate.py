@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 Answer = Literal["a", "tie", "b"]
 
 NORMAL = NormalDist()
-LABEL = "simulated"
-"""Marks raters, votes and reports."""
 RATER_PREFIX = "simulated-"
 CAREFUL_MEDIAN_S = 14.0
 LAZY_MEDIAN_S = 1.1

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from drawbench.errors import StudyError
 from drawbench.suites import Prompt
 from evalkit.core.errors import MissingDataError, NotEnoughImagesError
+from evalkit.core.pixels import IMAGE_SUFFIXES
 from evalkit.core.run import RunFolder
 
 Selection = Literal["first by sample index", "re-ranked", "unknown", "drawn by evalkit"]
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 _NUMBERED_STEM = re.compile(r"(?P<prompt>.+?)[_-](?P<sample>\d+)")
 

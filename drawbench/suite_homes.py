@@ -1,11 +1,14 @@
-"""Where the suites that are not part of this package are fetched from."""
+"""How the rows of each suite are had: from its public homes, or from this package.
+
+The rows of `drawbench.suite_catalog` name these functions.
+"""
 
 from __future__ import annotations
 
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 
 from drawbench.suite_files import Row, parse_rows
 from evalkit.core.downloads import require_network
@@ -18,9 +21,6 @@ DRAWBENCH_SHEET = (
     "gviz/tq?tqx=out:csv&sheet=Sheet1"
 )
 PARTI_FILE = "https://raw.githubusercontent.com/google-research/parti/main/PartiPrompts.tsv"
-
-Home = tuple[str, Callable[[], list[Row]]]
-"""Its name for messages, and how its rows are read."""
 
 
 def drawbench_from_hub() -> list[Row]:
@@ -43,6 +43,12 @@ def parti_from_github() -> list[Row]:
     return parse_rows(_get(PARTI_FILE), suffix=".tsv", source="google-research/parti")[0]
 
 
+def shapes_bench() -> list[Row]:
+    """The rows of our own suite, which is part of this package."""
+    text = (files("drawbench") / "prompts" / "shapes_bench.csv").read_text("utf-8")
+    return parse_rows(text, suffix=".csv", source="shapes-bench")[0]
+
+
 def _get(url: str) -> str:
     require_network(url)
     try:
@@ -52,13 +58,3 @@ def _get(url: str) -> str:
     except urllib.error.URLError as error:
         raise ConnectionError(str(error.reason)) from error
     return content.decode("utf-8-sig")
-
-
-HOMES: Mapping[str, Sequence[Home]] = {
-    "drawbench": (
-        (f"data set {DRAWBENCH_DATASET}", drawbench_from_hub),
-        ("the official sheet", drawbench_from_sheet),
-    ),
-    "parti": (("google-research/parti", parti_from_github),),
-}
-"""Tried in this order."""

@@ -1,9 +1,9 @@
 """Prompt suites: where they come from, and the check that they are what they are called.
 
 `drawbench` and `parti` are not part of this package. They are fetched from their public homes (or
-given as a file) and must match a count, the category sizes and a hash before they may bear their
-name. One public copy of DrawBench has two prompts altered; it is recognised and named, since
-numbers on it are not numbers on DrawBench. `shapes-bench` is our own and embedded.
+given as a file) and must match a count, their categories and a hash before they may bear their
+name. `shapes-bench` is our own and embedded. What is known of each is its row in
+`drawbench.suite_catalog`; `suite_recognition` knows DrawBench in another order and altered.
 
 Hashes are taken over prompts in Unicode NFC with runs of white space as one blank, so that a copy
 that differs in nothing but blanks (the official sheet writes "Gary Marcus et al. " with one at its
@@ -17,36 +17,21 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from drawbench.errors import SuiteError
-from drawbench.suite_files import Row, clean_text, parse_rows, read_rows
-from drawbench.suite_homes import HOMES
+from drawbench.suite_catalog import CATALOG, SUITES, SuiteRow
+from drawbench.suite_files import Row, clean_text, read_rows
+from drawbench.suite_recognition import Recognised
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import NetworkError
-from evalkit.core.registry import load, third_party, unknown
+from evalkit.core.registry import load, unknown
 from evalkit.core.results import write_atomically
 
 MAX_PROMPT_CHARACTERS = 2000
 NO_CATEGORY = "all"
-
-DRAWBENCH_SHA256 = "317b04c88e10320a88737b9268fcbb01d3b5ce8bd39c8de566167cf4dc9dc3b4"
-PARTI_SHA256 = "45e2d22ef4d50628e712ee8a2c724e8b00d119a087314f6960ba3ec7d94bf987"
-SUITE_SIZES: Mapping[str, int] = {"drawbench": 200, "parti": 1632}
-
-ALTERED_NAME = "drawbench-altered-openai-dalle3"
-ALTERED_NOTE = (
-    "this is the altered copy of DrawBench that openai/dalle3-eval-samples publishes: prompts 154 "
-    "and 168 are not those of the official sheet, so results on it are not results on DrawBench"
-)
-# Row (from 0) and fingerprint of the two prompts that the copy changed.
-ALTERED_ROWS = {153: "009ff6cd75b17108", 167: "d4d2be8f94167bc2"}
-# From this many matching rows on, a file is taken for an attempt at DrawBench and must be complete.
-LOOKS_LIKE_DRAWBENCH = 150
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # Ids become folder names where images are looked for, so they must not wander.
@@ -91,7 +76,30 @@ class Suite:
 
 def suite_names() -> list[str]:
     """The suites that can be asked for by name."""
-    return sorted([*_FETCHERS, *third_party("suites")])
+    return sorted(CATALOG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedSuite:
+    """A suite as it is listed: its row, or why another package's row can't be had."""
+
+    name: str
+    row: SuiteRow | None = None
+    fault: str = ""
+
+
+def listed_suites() -> list[ListedSuite]:
+    """Every suite by name; a broken package spoils its own line and no other."""
+    return [_listed(name) for name in suite_names()]
+
+
+def suite_row(name: str) -> SuiteRow | None:
+    """The row of `NAME` or `NAME=FILE`, or None for a list of one's own."""
+    own_name = name.partition("=")[0].strip()
+    # Not `get`: it would pass over a KeyError of another package's module.
+    if own_name not in CATALOG:
+        return None
+    return CATALOG[own_name]
 
 
 def load_suite(name: str) -> Suite:
@@ -114,10 +122,9 @@ def load_suite(name: str) -> Suite:
     own_name, separator, path = name.partition("=")
     if separator:
         return _from_named_file(own_name.strip(), Path(path).expanduser())
-    if name in _FETCHERS:
-        return _FETCHERS[name]()
-    if name in third_party("suites"):
-        return _from_third_party(name)
+    if name in CATALOG:
+        row = CATALOG[name]
+        return _fetch(name, row) if row.homes else _from_function(name, row)
     if Path(name).suffix or "/" in name:
         return _from_file(Path(name).expanduser())
     raise unknown(name, suite_names(), kind="suites")
@@ -142,7 +149,7 @@ def make_suite(
             f"{source}: suite name {name!r} can't be used. Take small letters, digits, '.', '_', "
             "'-'."
         )
-    cleaned = [(clean_text(text), clean_text(category) or NO_CATEGORY) for text, category in rows]
+    cleaned = [(clean_text(text), _category(category)) for text, category in rows]
     if not cleaned:
         raise SuiteError(f"{source}: no prompts in it. Expected a column 'prompt' and rows.")
     prompt_ids = list(ids) if ids is not None else _numbered(name, len(cleaned))
@@ -157,52 +164,36 @@ def make_suite(
 
 
 def rows_sha256(rows: Iterable[Row]) -> str:
-    """Hash of prompts and categories in order."""
-    lines = [f"{clean_text(text)}\t{clean_text(category)}\n" for text, category in rows]
+    """Hash of prompts and categories in order; a blank category counts as "all"."""
+    lines = [f"{clean_text(text)}\t{_category(category)}\n" for text, category in rows]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def recognise(rows: Sequence[Row], *, source: str) -> Suite | None:
+def recognise(
+    rows: Sequence[Row], *, source: str, known: Mapping[str, SuiteRow] = SUITES
+) -> Suite | None:
     """The known suite that these rows are, or None for one's own.
+
+    Args:
+        rows: (prompt, category) of a file or download.
+        source: Where they were read from.
+        known: The suites to compare with; those that come with a package are not looked for.
 
     Raises:
         SuiteError: They are most of DrawBench, but not all of it.
     """
-    if rows_sha256(rows) == PARTI_SHA256:
-        return make_suite("parti", rows, source=source)
-    known = drawbench_rows()
-    order = {fingerprint: index for index, (fingerprint, _) in enumerate(known)}
-    prints = [fingerprint_of(text) for text, _ in rows]
-    matching = sum(value in order for value in prints)
-    if matching < LOOKS_LIKE_DRAWBENCH:
-        return None
-    altered = {value: row for row, value in ALTERED_ROWS.items()}
-    places = [order.get(value, altered.get(value)) for value in prints]
-    if None in places or sorted(p for p in places if p is not None) != list(range(len(known))):
-        raise SuiteError(_drawbench_fault(places, source))
-    ordered = sorted(
-        zip((p for p in places if p is not None), rows, strict=True), key=lambda it: it[0]
-    )
-    full = [(text, category or known[place][1]) for place, (text, category) in ordered]
-    _refuse_other_categories(full, [category for _, category in known], source)
-    if matching == len(known):
-        suite = make_suite("drawbench", full, source=source)
-        assert suite.sha256 == DRAWBENCH_SHA256
-        return suite
-    name_ids = _numbered("drawbench", len(full))
-    return make_suite(ALTERED_NAME, full, source=source, ids=name_ids, notes=(ALTERED_NOTE,))
-
-
-def fingerprint_of(text: str) -> str:
-    """The first 16 hexadecimal digits of a prompt's SHA-256."""
-    return hashlib.sha256(clean_text(text).encode()).hexdigest()[:16]
-
-
-@cache
-def drawbench_rows() -> tuple[Row, ...]:
-    """(fingerprint, category) of the 200 official prompts, in order."""
-    text = (files("drawbench") / "prompts" / "drawbench_rows.tsv").read_text("utf-8")
-    return tuple((line.split("\t")[0], line.split("\t")[1]) for line in text.splitlines())
+    public = {name: row for name, row in known.items() if row.homes}
+    digest = rows_sha256(rows)
+    for name, row in public.items():
+        if digest == row.sha256:
+            return _checked(make_suite(_short(name), rows, source=source), row)
+    for name, row in public.items():
+        if not row.recogniser:
+            continue
+        found: Recognised | None = load(row.recogniser)(rows, source=source, advice=row.advice)
+        if found is not None:
+            return _recognised(_short(name), row, found, source)
+    return None
 
 
 def write_suite(path: Path, suite: Suite) -> None:
@@ -219,16 +210,24 @@ def cache_folder() -> Path:
     return cache_root() / "suites"
 
 
+def _listed(name: str) -> ListedSuite:
+    try:
+        return ListedSuite(name=name, row=CATALOG[name])
+    except Exception as error:  # importing another package's module can raise anything
+        return ListedSuite(name=name, fault=f"can't be loaded: {_first_line(error)}")
+
+
 def _from_named_file(name: str, path: Path) -> Suite:
     rows, ids = read_rows(path)
-    if name not in ("drawbench", "parti"):
+    row = suite_row(name)
+    if row is None or not row.homes:
         return make_suite(name, rows, source=str(path), ids=ids)
-    suite = recognise(rows, source=str(path))
-    if suite is None or suite.name != name:
-        got = f"{len(rows)} prompts that differ from its {SUITE_SIZES[name]}"
+    suite = recognise(rows, source=str(path), known={**SUITES, name: row})
+    if suite is None or suite.name != _short(name):
+        got = f"{len(rows)} prompts that differ from its {row.num_prompts or 'own'}"
         if suite is not None:
             got = suite.notes[0] if suite.notes else f"the {suite.name} suite"
-        raise SuiteError(f"{path}: not the {name} suite, but {got}. {_ADVICE[name]}")
+        raise SuiteError(f"{path}: not the {name} suite, but {got}. {row.advice}".rstrip())
     return suite
 
 
@@ -241,55 +240,71 @@ def _from_file(path: Path) -> Suite:
     return make_suite(name, rows, source=str(path), ids=ids)
 
 
-def _from_third_party(name: str) -> Suite:
-    rows = load(third_party("suites")[name])()
-    if isinstance(rows, Suite):
-        return rows
-    return make_suite(name.rpartition("/")[2], rows, source=name)
+def _from_function(name: str, row: SuiteRow) -> Suite:
+    found: Suite | Iterable[Row] = load(row.target)()
+    suite = (
+        found if isinstance(found, Suite) else make_suite(_short(name), found, source=row.source)
+    )
+    return _checked(suite, row)
 
 
-def _fetch(name: str) -> Suite:
+def _fetch(name: str, row: SuiteRow) -> Suite:
     """The kept copy if it is still whole, else the first home that answers with the true suite."""
-    kept = cache_folder() / f"{name}.csv"
+    kept = cache_folder() / f"{name.replace('/', '--')}.csv"
+    known = {**SUITES, name: row}
     if kept.is_file():
-        suite = recognise(read_rows(kept)[0], source=str(kept))
-        if suite is not None and suite.name == name:
+        suite = recognise(read_rows(kept)[0], source=str(kept), known=known)
+        if suite is not None and suite.name == _short(name):
             return suite
     faults = []
-    for home, read in HOMES[name]:
+    for home in row.homes:
         try:
-            rows = read()
+            rows: list[Row] = load(home.target)()
         except (OSError, ValueError, ImportError) as error:
-            faults.append(f"{home}: {_first_line(error)}")
+            faults.append(f"{home.name}: {_first_line(error)}")
             continue
-        suite = recognise(rows, source=home)
-        if suite is None or suite.name != name:
-            raise SuiteError(f"{home} does not hold the {name} suite any more. {_ADVICE[name]}")
+        suite = recognise(rows, source=home.name, known=known)
+        if suite is None or suite.name != _short(name):
+            raise SuiteError(f"{home.name} does not hold the {name} suite any more. {row.advice}")
         write_suite(kept, suite)
         return suite
-    raise NetworkError(f"{name} can't be fetched ({'; '.join(faults)}). {_ADVICE[name]}")
+    raise NetworkError(f"{name} can't be fetched ({'; '.join(faults)}). {row.advice}")
 
 
-_ADVICE = {
-    "drawbench": (
-        "Give the official sheet as a file: --suite drawbench=FILE.csv (columns prompt and "
-        "category), or use your list under a name of its own: --suite NAME=FILE.csv."
-    ),
-    "parti": "Give PartiPrompts.tsv as a file: --suite parti=PartiPrompts.tsv.",
-}
+def _recognised(name: str, row: SuiteRow, found: Recognised, source: str) -> Suite:
+    if not found.altered_name:
+        return _checked(make_suite(name, found.rows, source=source), row)
+    ids = _numbered(name, len(found.rows))
+    return make_suite(found.altered_name, found.rows, source=source, ids=ids, notes=found.notes)
 
 
-def _shapes_bench() -> Suite:
-    text = (files("drawbench") / "prompts" / "shapes_bench.csv").read_text("utf-8")
-    rows, _ = parse_rows(text, suffix=".csv", source="shapes-bench")
-    return make_suite("shapes-bench", rows, source="embedded in evalkit")
+def _checked(suite: Suite, row: SuiteRow) -> Suite:
+    """The suite, if it is what its row says.
+
+    Raises:
+        SuiteError: Its count, its categories or its hash are others.
+    """
+    facts = {
+        "prompts": (len(suite.prompts), row.num_prompts),
+        "categories": (len(suite.categories), row.num_categories),
+        "sha256": (suite.sha256, row.sha256),
+    }
+    for what, (found, promised) in facts.items():
+        if promised is not None and found != promised:
+            raise SuiteError(
+                f"{suite.source}: not the {suite.name} suite ({what} {found}, expected "
+                f"{promised}). {row.advice}".rstrip()
+            )
+    return suite
 
 
-_FETCHERS: Mapping[str, Callable[[], Suite]] = {
-    "drawbench": lambda: _fetch("drawbench"),
-    "parti": lambda: _fetch("parti"),
-    "shapes-bench": _shapes_bench,
-}
+def _category(text: str) -> str:
+    return clean_text(text) or NO_CATEGORY
+
+
+def _short(name: str) -> str:
+    """What a suite is called in a study: without the package that brings it."""
+    return name.rpartition("/")[2]
 
 
 def _numbered(name: str, count: int) -> list[str]:
@@ -323,35 +338,6 @@ def _refuse_bad_rows(texts: Sequence[str], ids: Sequence[str], source: str) -> N
                 f"{source}: prompt of row {number} has {len(text)} characters, at most "
                 f"{MAX_PROMPT_CHARACTERS} are allowed. Shorten it."
             )
-
-
-def _drawbench_fault(places: Sequence[int | None], source: str) -> str:
-    total = len(drawbench_rows())
-    strange = [number for number, place in enumerate(places, start=1) if place is None]
-    there = Counter(place for place in places if place is not None)
-    missing = [str(place + 1) for place in range(total) if place not in there]
-    doubled = [str(place + 1) for place, count in sorted(there.items()) if count > 1]
-    parts = [f"{len(places)} prompts, expected {total}"]
-    if missing:
-        parts.append(f"official prompt {_some(missing)} missing")
-    if doubled:
-        parts.append(f"official prompt {_some(doubled)} there twice")
-    if strange:
-        parts.append(f"row {_some([str(n) for n in strange])} not of DrawBench")
-    return f"{source}: nearly DrawBench, but not it ({'; '.join(parts)}). {_ADVICE['drawbench']}"
-
-
-def _refuse_other_categories(rows: Sequence[Row], categories: Sequence[str], source: str) -> None:
-    for number, ((_, found), wanted) in enumerate(zip(rows, categories, strict=True), start=1):
-        if clean_text(found) != wanted:
-            raise SuiteError(
-                f"{source}: official prompt {number} stands in category {found!r}, expected "
-                f"{wanted!r}. {_ADVICE['drawbench']}"
-            )
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from drawbench.commands.options import AnswerWords, Submissions
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -19,13 +21,8 @@ def convert(
         str, typer.Option("--from", help="label-studio, mturk, prolific, arena or pick-a-pic.")
     ],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
-    answer: Annotated[
-        list[str] | None,
-        typer.Option(help="WORD=a, tie, b, left or right: what an answer means; repeatable."),
-    ] = None,
-    submissions: Annotated[
-        Path | None, typer.Option(help="Prolific's list of submissions.")
-    ] = None,
+    answer: AnswerWords = None,
+    submissions: Submissions = None,
 ) -> None:
     """Read votes that another tool collected and write them as a CSV for `results --votes`."""
     from drawbench.imports import import_votes, parse_words

@@ -17,3 +17,8 @@ DatabaseUrl = Annotated[
         help="postgresql://USER:PASSWORD@HOST/NAME; without it, the SQLite file in the folder.",
     ),
 ]
+AnswerWords = Annotated[
+    list[str] | None,
+    typer.Option(help="WORD=a, tie, b, left or right: what an answer means; repeatable."),
+]
+Submissions = Annotated[Path | None, typer.Option(help="Prolific's list of submissions.")]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drawbench.commands.opening import open_study
+from drawbench.commands.options import AnswerWords, Submissions
 from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
@@ -47,13 +48,8 @@ def results(
             "--from", help="Form of FILE: votes, label-studio, mturk, prolific, arena, pick-a-pic."
         ),
     ] = "votes",
-    answer: Annotated[
-        list[str] | None,
-        typer.Option(help="WORD=a, tie, b, left or right: what an answer means; repeatable."),
-    ] = None,
-    submissions: Annotated[
-        Path | None, typer.Option(help="Prolific's list of submissions.")
-    ] = None,
+    answer: AnswerWords = None,
+    submissions: Submissions = None,
     ties: Annotated[Ties, typer.Option(help="Ties are half a win each, or left out.")] = Ties.half,
     scores: Annotated[
         Path | None,

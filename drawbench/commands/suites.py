@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from drawbench.suite_catalog import SuiteRow
 
 
 def register(app: typer.Typer) -> None:
@@ -18,11 +21,15 @@ def register(app: typer.Typer) -> None:
 
 
 def list_suites() -> None:
-    """List the prompt suites that can be asked for by name."""
-    from drawbench.suites import suite_names
+    """List the prompt suites that can be asked for by name: one a line, the name first."""
+    from drawbench.suites import listed_suites
 
-    for name in suite_names():
-        typer.echo(name)
+    suites = listed_suites()
+    width = max(len(suite.name) for suite in suites)
+    for suite in suites:
+        row = suite.row
+        told = suite.fault if row is None else _described(row)
+        typer.echo(f"{suite.name:<{width}}  {told}")
 
 
 def show_suite(
@@ -34,9 +41,9 @@ def show_suite(
     ] = None,
 ) -> None:
     """Load a suite, verify it, and say what it holds."""
-    from drawbench.suites import load_suite, write_suite
+    from drawbench.suites import load_suite, suite_row, write_suite
 
-    suite = load_suite(name)
+    suite, row = load_suite(name), suite_row(name)
     table = Table(
         "category", "prompts", title=escape(f"{suite.name}: {len(suite.prompts)} prompts")
     )
@@ -45,8 +52,14 @@ def show_suite(
     console = Console()
     console.print(table)
     console.print(f"sha256 {suite.sha256}\nfrom {escape(suite.source)}", highlight=False)
+    if row is not None:
+        console.print(escape(f"{row.summary}; licence: {row.licence}"), highlight=False)
     for note in suite.notes:
         console.print(f"note: {escape(note)}", highlight=False)
     if out is not None:
         write_suite(out, suite)
         console.print(f"written to {escape(str(out))}", highlight=False)
+
+
+def _described(row: SuiteRow) -> str:
+    return f"{row.size}: {row.summary}; source: {row.source}; licence: {row.licence}"

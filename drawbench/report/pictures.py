@@ -7,8 +7,6 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evalkit.core.errors import DataError
-
 Gallery = Callable[[str, str], Sequence[Path]]
 """The image files of a prompt id and a model, in the order shown."""
 
@@ -30,12 +28,11 @@ def thumbnails(gallery: Gallery, prompt_id: str, model: str) -> list[str]:
 
 def picture(path: Path, longest_px: int) -> str:
     """One image, scaled down to its longest side, as a `data:` address."""
-    from drawbench.images import blind_copy
+    from PIL import Image
 
-    try:
-        image = blind_copy(Path(path).read_bytes(), name=str(path))
-    except OSError as error:
-        raise DataError(f"{path}: can't read the image ({error.strerror}).") from error
+    from evalkit.core.pixels import read_rgb
+
+    image = Image.fromarray(read_rgb(path))
     image.thumbnail((longest_px, longest_px))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=QUALITY)

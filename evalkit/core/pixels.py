@@ -1,6 +1,6 @@
-"""Pixels on this side of the house: decode, crop, resize. Images are `uint8`, height x width x RGB.
+"""The only door for pixels: decode, crop, resize, write. Images are `uint8`, height x width x RGB.
 
-What decoding decides, for all callers alike:
+Raters see what metrics measure, or both get the same error. What decoding decides, for all callers:
 
 - EXIF orientation is applied; an EXIF block that can't be read counts as upright.
 - Gray, palette, CMYK (also the inverted kind that Adobe writes), YCbCr, Lab and HSV become RGB by
@@ -15,7 +15,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,13 +24,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evalkit.core.errors import ConfigError, DataError
 
 RGBImage = UInt8[np.ndarray, "_height _width 3"]
-Crop = Literal["center", "squash", "none"]
+Crop = Literal["none", "center", "squash"]
 Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
+
+
+@runtime_checkable
+class ByteSource(Protocol):
+    """Something that holds one encoded image; `str` of it names it in errors. A path is one."""
+
+    def read_bytes(self) -> bytes:
+        """The encoded image."""
+
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused: a few kilobytes can declare gigabytes of pixels."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+_PNG_COMPRESSION = 6
+"""zlib's level; part of the format, since run folders are compared byte by byte."""
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -66,7 +78,7 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
     """
     if name is None:
         name = "image" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    data = source if isinstance(source, bytes) else image_bytes(Path(source))
     if not data:
         raise DataError(f"{name}: empty file (0 bytes), expected an image. Fetch or make it again.")
     try:
@@ -86,11 +98,18 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
         ) from error
 
 
-def _read_bytes(path: Path) -> bytes:
+def image_bytes(source: ByteSource) -> bytes:
+    """The bytes of an image file, for callers that also hash what they decode.
+
+    Raises:
+        DataError: It can't be read; the message names the file.
+    """
     try:
-        return path.read_bytes()
+        return source.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: can't read the image ({error.strerror}).") from error
+        raise DataError(
+            f"{source}: can't read the image ({error.strerror}). Check the path and its rights."
+        ) from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -126,9 +145,13 @@ def _to_rgb(image: Image.Image, name: str, *, is_png: bool) -> RGBImage:
 
 
 def encode_png(image: RGBImage) -> bytes:
-    """The image as a PNG file: lossless, so `read_rgb` gives the same pixels back."""
+    """The image as a PNG file: lossless, so `read_rgb` gives the same pixels back.
+
+    Run folders and studies record the hash of these bytes: equal pixels give equal bytes on one
+    version of Pillow, and nothing of the image but its pixels gets into them.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=_PNG_COMPRESSION)
     return buffer.getvalue()
 
 
@@ -169,6 +192,41 @@ def _resize_to(image: RGBImage, height: int, width: int, name: Filter) -> RGBIma
     return np.array(Image.fromarray(image).resize((width, height), _RESAMPLING[name]))
 
 
+def to_square(
+    image: RGBImage,
+    size_px: int,
+    *,
+    crop: Crop = "center",
+    filter: Filter = "bicubic",  # noqa: A002
+    name: str = "image",
+) -> RGBImage:
+    """Bring a decoded image to a square of `size_px`.
+
+    Args:
+        image: What `read_rgb` returned.
+        size_px: Side of the result.
+        crop: "center" cuts the largest centred square (GLIDE and most since), "squash" distorts
+            (older work), "none" demands a square image.
+        filter: Antialiased resampling filter.
+        name: How errors call the image.
+
+    Raises:
+        DataError: The image isn't square with `crop="none"`.
+        ConfigError: No such crop or filter, or a size below 1 px.
+    """
+    if crop not in get_args(Crop):
+        raise ConfigError(f"Unknown crop {crop!r}; choose one of {', '.join(get_args(Crop))}.")
+    height, width = image.shape[:2]
+    if crop == "center":
+        image = center_crop(image)
+    elif crop == "none" and height != width:
+        raise DataError(
+            f"{name}: {width} x {height} px is not square, and crop is 'none'. "
+            "Choose crop 'center' or 'squash'."
+        )
+    return squash(image, size_px, filter)
+
+
 def prepare(
     source: Path | str | bytes,
     *,
@@ -176,28 +234,10 @@ def prepare(
     size_px: int = 256,
     filter: Filter = "bicubic",  # noqa: A002
 ) -> RGBImage:
-    """Decode and bring to a square of `size_px`, as published COCO numbers do before the features.
-
-    Args:
-        source: A file or its bytes.
-        crop: "center" cuts the largest centred square (GLIDE and most since), "squash" distorts
-            (older work), "none" demands a square image.
-        size_px: Side of the result.
-        filter: Antialiased resampling filter.
+    """Decode and bring to a square, as published COCO numbers do before the features.
 
     Raises:
         DataError: The image can't be decoded, or isn't square with `crop="none"`.
     """
-    if crop not in get_args(Crop):
-        raise ConfigError(f"Unknown crop {crop!r}; choose one of {', '.join(get_args(Crop))}.")
-    image = read_rgb(source)
-    height, width = image.shape[:2]
-    if crop == "center":
-        image = center_crop(image)
-    elif crop == "none" and height != width:
-        name = "image" if isinstance(source, bytes) else source
-        raise DataError(
-            f"{name}: {width} x {height} px is not square, and crop is 'none'. "
-            "Choose crop 'center' or 'squash'."
-        )
-    return squash(image, size_px, filter)
+    name = "image" if isinstance(source, bytes) else str(source)
+    return to_square(read_rgb(source), size_px, crop=crop, filter=filter, name=name)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -246,6 +245,8 @@ class RunFolder:
     def _store(self, item: WorkItem, outcome: Outcome) -> ManifestRow:
         file = digest = None
         if outcome.pixels is not None:
+            from evalkit.core.pixels import encode_png  # Pillow, which listing a run doesn't need
+
             content = encode_png(outcome.pixels)
             file = f"images/{item.index // 1000:03d}/{item.index:06d}.png"
             digest = hashlib.sha256(content).hexdigest()
@@ -297,15 +298,6 @@ class RunFolder:
         for pattern in ("images/*/.*.tmp", ".run.json.*.tmp", ".manifest.jsonl.*.tmp"):
             for file in self.path.glob(pattern):
                 file.unlink()
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG file; equal pixels give equal bytes on one version of Pillow."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 def _is_leftover(file: Path) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,8 +276,3 @@ def _hash(item: ImageItem) -> tuple[str, DataError | None]:
         return item.sha256 or hash_of(item), None
     except DataError as error:
         return "", error
-
-
-def items_of(paths: Sequence[Path | str]) -> list[ImageItem]:
-    """Items for files of which nothing else is known."""
-    return [ImageItem(Path(path)) for path in paths]

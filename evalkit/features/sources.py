@@ -13,23 +13,12 @@ import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 from evalkit.core import pixels
 from evalkit.core.errors import DataError, MissingDataError
-
-Crop = Literal["none", "center", "squash"]
-
-
-@runtime_checkable
-class ByteSource(Protocol):
-    """Something that holds one encoded image; `str` of it names it in errors."""
-
-    def read_bytes(self) -> bytes:
-        """The encoded image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +36,7 @@ class ArrayImage:
 class ImageItem:
     """One image of a set, and what is known about it."""
 
-    path: Path | ByteSource | ArrayImage
+    path: Path | pixels.ByteSource | ArrayImage
     """Where it is."""
     sha256: str | None = None
     """Hash of the file; trusted for the feature store, checked when the file is decoded."""
@@ -70,7 +59,7 @@ class ImageItem:
 class Preparation:
     """What a protocol does to an image before the extractor's own resizing."""
 
-    crop: Crop = "none"
+    crop: pixels.Crop = "none"
     """`center` cuts the largest centred square, `squash` distorts to a square, `none` keeps it."""
     size_px: int | None = None
     """Edge of the square that the image is resized to; None keeps the size."""
@@ -103,7 +92,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
         DataError: Corrupt, or not the file whose hash was recorded.
     """
     if isinstance(item.path, ArrayImage):
-        return _prepare(item.path.pixels, preparation)
+        return _prepare(item.path.pixels, preparation, item.name)
     data = _bytes_of(item)
     if item.sha256 is not None and hashlib.sha256(data).hexdigest() != item.sha256:
         raise DataError(
@@ -111,7 +100,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
             "changed after it was listed; make it again or drop the recorded hash"
         )
     rgb = pixels.read_rgb(data, name=item.name)
-    return _prepare(rgb, preparation)
+    return _prepare(rgb, preparation, item.name)
 
 
 def image_items(path: Path | str) -> list[ImageItem]:
@@ -221,22 +210,13 @@ def _npz_items(path: Path) -> list[ImageItem]:
 
 def _bytes_of(item: ImageItem) -> bytes:
     assert not isinstance(item.path, ArrayImage)
-    try:
-        return item.path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{item.name}: can't read the image ({error.strerror})") from error
+    return pixels.image_bytes(item.path)
 
 
 def _prepare(
-    rgb: UInt8[np.ndarray, "height width 3"], preparation: Preparation
+    rgb: UInt8[np.ndarray, "height width 3"], preparation: Preparation, name: str
 ) -> UInt8[np.ndarray, "prepared_height prepared_width 3"]:
-    if preparation.crop == "center":
-        rgb = pixels.center_crop(rgb)
-    if preparation.size_px is None:
-        return rgb
-    if preparation.crop == "none" and rgb.shape[0] != rgb.shape[1]:
-        raise DataError(
-            f"an image of {rgb.shape[1]} x {rgb.shape[0]} px is not square and crop is "
-            "'none'; choose crop 'center' or 'squash'"
-        )
-    return pixels.squash(rgb, preparation.size_px, preparation.filter)
+    crop, size_px = preparation.crop, preparation.size_px
+    if size_px is None:
+        return pixels.center_crop(rgb) if crop == "center" else rgb
+    return pixels.to_square(rgb, size_px, crop=crop, filter=preparation.filter, name=name)

@@ -228,11 +228,6 @@ def relation_badge(relation: str) -> Badge:
     )
 
 
-def n_text(n: int) -> str:
-    """The number of units, such as `n = 30,000`."""
-    return f"n = {n:,}"
-
-
 def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
     """How the numbers were made, in sentences; only what the fingerprint says."""
     sentences = [_sampled(fingerprint), _compared(fingerprint), features_phrase(fingerprint)]

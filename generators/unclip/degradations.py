@@ -11,7 +11,6 @@ import io
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.pixels import read_rgb
 from generators.pixels import from_uint8, to_uint8
 
 BLUR_SIZE_PX = 3
@@ -117,7 +117,7 @@ def _random_jpeg(image: Tensor, generator: torch.Generator) -> Tensor:
     pixels = to_uint8(image)[0].cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-    back = np.array(Image.open(file))
+    back = read_rgb(file.getvalue())
     return from_uint8(torch.from_numpy(back)[None]).to(image)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from drawbench.database import newest_revision, open_database
 from drawbench.errors import NewerSchemaError, StoreError
@@ -29,9 +29,51 @@ def test_the_migrations_make_the_tables_that_the_program_uses(database_url: str)
     database.close()
 
 
-def test_opening_again_changes_nothing(database_url: str) -> None:
+def _dump(database_url: str) -> dict[str, tuple[list[object], list[str], list[str]]]:
+    """Columns, indexes and rows of every table, without the program's own way of opening."""
+    url = make_url(database_url)
+    driver = "postgresql+psycopg" if url.get_backend_name().startswith("postgres") else "sqlite"
+    engine = create_engine(url.set(drivername=driver))
+    try:
+        with engine.connect() as connection:
+            look = inspect(connection)
+            return {
+                name: (
+                    [(column["name"], str(column["type"])) for column in look.get_columns(name)],
+                    sorted(str(index) for index in look.get_indexes(name)),
+                    sorted(map(str, connection.execute(text(f'SELECT * FROM "{name}"')).all())),
+                )
+                for name in sorted(look.get_table_names())
+            }
+    finally:
+        engine.dispose()
+
+
+def test_opening_again_changes_nothing(
+    database_url: str, new_study: Callable[..., Study], rate_all: Callable[..., None]
+) -> None:
+    study = new_study()
+    store = open_store(study, database_url, create=True)
+    rate_all(store, store.join(simulated=True).rater.id)
+    store.database.close()
+    before = _dump(database_url)
+    assert {"alembic_version", *Base.metadata.tables} == set(before)
+    assert all(before[name][2] for name in ("alembic_version", "study", "rater", "vote"))
     for create in (True, True, False):
         open_database(database_url, create=create).close()
+        assert _dump(database_url) == before
+        open_store(study, database_url, create=create).database.close()
+        assert _dump(database_url) == before
+
+
+def test_a_dump_sees_one_changed_row(database_url: str, new_study: Callable[..., Study]) -> None:
+    open_store(new_study(), database_url, create=True).database.close()
+    before = _dump(database_url)
+    database = open_database(database_url)
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE study SET num_joined = num_joined + 1"))
+    database.close()
+    assert _dump(database_url) != before
 
 
 def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
@@ -105,7 +147,7 @@ def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> Non
     script = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from sqlalchemy import text\n"
+        "from sqlalchemy import create_engine, inspect, make_url, text\n"
         "from drawbench.database import open_database\n"
         "database = open_database(sys.argv[1])\n"
         "with database.writing() as session:\n"

@@ -15,7 +15,7 @@ from drawbench.design import load_preset, make_config
 from drawbench.errors import StudyError
 from drawbench.images import blind_copy, least_alike
 from drawbench.making import make_study
-from drawbench.sample_study.making import make_sample_study
+from drawbench.sample_study import make_sample_study
 from drawbench.sources import open_source
 from drawbench.study import Study
 from drawbench.suites import Suite
@@ -40,17 +40,15 @@ def test_metadata_profiles_and_comments_do_not_survive(tmp_path: Path) -> None:
     assert again == _png(picture)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "I;16", "CMYK", "1", "F"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "I;16", "CMYK", "1"])
 def test_every_kind_of_picture_becomes_rgb(mode: str) -> None:
     gray = np.full((4, 6), 128, dtype=np.uint8)
     if mode == "I;16":
         picture = Image.fromarray(np.full((4, 6), 128 * 256 + 7, dtype=np.uint16))
-    elif mode == "F":
-        picture = Image.fromarray(np.full((4, 6), 128 * 256.0, dtype=np.float32))
     else:
         picture = Image.fromarray(gray).convert(mode)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG" if mode not in ("CMYK", "F") else "TIFF")
+    picture.save(buffer, format="TIFF" if mode == "CMYK" else "PNG")
     copy = blind_copy(buffer.getvalue(), name="x")
     assert (copy.mode, copy.size) == ("RGB", (6, 4))
     if mode != "1":
@@ -76,7 +74,7 @@ def test_transparency_is_laid_on_white() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no image", _png(Image.new("RGB", (40, 40)))[:60]])
 def test_broken_files_are_named(content: bytes) -> None:
-    with pytest.raises(DataError, match=r"north/3\.png: not a whole image"):
+    with pytest.raises(DataError, match=r"^north/3\.png: .*expected an? .*image.*make it again"):
         blind_copy(content, name="north/3.png")
 
 

@@ -104,8 +104,13 @@ def test_votes_and_annotations_come_in(made: Path, run: Callable[..., str], tmp_
 
 
 def test_suites_are_listed_and_shown(run: Callable[..., str], tmp_path: Path) -> None:
-    assert run("suites").split() == ["drawbench", "parti", "shapes-bench"]
-    assert "60 prompts" in run("suite", "shapes-bench", "--out", tmp_path / "s.csv")
+    lines = run("suites").splitlines()
+    assert [line.split()[0] for line in lines] == ["drawbench", "parti", "shapes-bench"]
+    assert "1,632 prompts in 12 categories: PartiPrompts" in lines[1]
+    assert lines[1].endswith("source: google-research/parti; licence: Apache-2.0")
+    shown = run("suite", "shapes-bench", "--out", tmp_path / "s.csv")
+    assert "60 prompts" in shown
+    assert "licence: Apache-2.0" in shown
     assert (tmp_path / "s.csv").is_file()
 
 

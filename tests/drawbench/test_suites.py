@@ -6,20 +6,16 @@ import csv
 from pathlib import Path
 
 import pytest
+from packages import install_package
 
 from drawbench import suite_homes
 from drawbench.errors import SuiteError
-from drawbench.suite_homes import HOMES
-from drawbench.suites import (
-    ALTERED_NAME,
-    DRAWBENCH_SHA256,
-    drawbench_rows,
-    load_suite,
-    make_suite,
-    write_suite,
-)
-from evalkit.core.errors import MissingDataError, NetworkError, UnknownNameError
+from drawbench.suite_catalog import SUITES, Home, SuiteRow
+from drawbench.suite_recognition import ALTERED_NAME, drawbench_rows
+from drawbench.suites import listed_suites, load_suite, make_suite, suite_row, write_suite
+from evalkit.core.errors import ConfigError, MissingDataError, NetworkError, UnknownNameError
 
+DRAWBENCH_SHA256 = "317b04c88e10320a88737b9268fcbb01d3b5ce8bd39c8de566167cf4dc9dc3b4"
 DRAWBENCH_SIZES = {
     "Colors": 25,
     "Conflicting": 10,
@@ -183,7 +179,7 @@ def test_fetching_verifies_keeps_and_reuses(shared: Path, monkeypatch: pytest.Mo
         calls.append(1)
         return rows
 
-    monkeypatch.setitem(HOMES, "drawbench", [("hub", from_hub)])
+    monkeypatch.setattr(suite_homes, "drawbench_from_hub", from_hub)
     assert load_suite("drawbench").name == "drawbench"
     assert load_suite("drawbench").source.endswith("drawbench.csv")
     assert len(calls) == 1
@@ -194,7 +190,7 @@ def test_a_fetched_list_that_is_something_else_is_refused(
 ) -> None:
     lines = (shared / "data" / "drawbench_openai_dalle3.txt").read_text("utf-8").splitlines()
     rows = [(line, "") for line in lines]
-    monkeypatch.setitem(HOMES, "drawbench", [("hub", lambda: rows)])
+    monkeypatch.setattr(suite_homes, "drawbench_from_hub", lambda: rows)
     with pytest.raises(SuiteError, match="does not hold the drawbench suite any more"):
         load_suite("drawbench")
 
@@ -210,3 +206,139 @@ def test_without_a_network_the_advice_is_to_give_a_file(monkeypatch: pytest.Monk
     )
     with pytest.raises(NetworkError, match=told):
         load_suite("drawbench")
+
+
+# Rows, ours and those of other packages
+
+
+@pytest.mark.parametrize("name", ["drawbench", "parti", "shapes-bench"])
+def test_each_row_tells_its_suite_before_it_is_loaded(name: str, shared: Path) -> None:
+    files = {"drawbench": "drawbench.csv", "parti": "PartiPrompts.tsv"}
+    path = shared / "data" / files[name] if name in files else None
+    suite, row = load_suite(f"{name}={path}" if path else name), SUITES[name]
+    counted = (len(suite.prompts), len(suite.categories), suite.sha256)
+    assert counted == (row.num_prompts, row.num_categories, row.sha256)
+    assert row.summary
+    assert row.licence
+
+
+def test_an_embedded_suite_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = suite_homes.shapes_bench()
+    for changed, told in (
+        (rows[:-1], "prompts 59, expected 60"),
+        ([(text, "all") for text, _ in rows], "categories 1, expected 6"),
+        ([rows[1], rows[0], *rows[2:]], "sha256 .*, expected b3b17026"),
+    ):
+        monkeypatch.setattr(suite_homes, "shapes_bench", lambda changed=changed: changed)
+        with pytest.raises(SuiteError, match=told):
+            load_suite("shapes-bench")
+
+
+def test_a_row_needs_one_origin_and_a_hash_for_what_is_fetched() -> None:
+    texts = {"summary": "s", "source": "x", "licence": "y"}
+    home = (Home(name="h", target="m:f"),)
+    with pytest.raises(ConfigError, match="got neither"):
+        SuiteRow(**texts)
+    with pytest.raises(ConfigError, match="got both"):
+        SuiteRow(**texts, target="m:f", homes=home, sha256="0")
+    with pytest.raises(ConfigError, match="no sha256"):
+        SuiteRow(**texts, homes=home)
+
+
+THEIRS = """
+from drawbench.suite_catalog import Home, SuiteRow
+
+ROWS = [("a cat", "Animals"), ("a dog", "Animals"), ("a bus", "")]
+SHA256 = "SHA"
+TEXTS = {"summary": "animals", "source": "acme's page", "licence": "CC0-1.0"}
+CHECKS = {"num_prompts": 3, "num_categories": 2, "sha256": SHA256, "advice": "Ask acme."}
+TRUE = SuiteRow(**TEXTS, **CHECKS, target="acme_suites:bare")
+FALSE = SuiteRow(**TEXTS, **{**CHECKS, "num_prompts": 4}, target="acme_suites:bare")
+FETCHED = SuiteRow(**TEXTS, **CHECKS, homes=(Home(name="acme", target="acme_suites:bare"),))
+HALF = SuiteRow(**TEXTS, **CHECKS, homes=(Home(name="acme", target="acme_suites:half"),))
+NUMBER = 7
+
+def bare():
+    return ROWS
+
+def half():
+    return ROWS[:2]
+"""
+
+
+@pytest.fixture
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """A package of somebody else with good and bad entry points; the rows of its suite."""
+    rows = [("a cat", "Animals"), ("a dog", "Animals"), ("a bus", "")]
+    digest = make_suite("animals", rows, source="test").sha256
+    targets = ("bare", "TRUE", "FALSE", "FETCHED", "HALF", "NUMBER", "MISSING")
+    (tmp_path / "acme").mkdir()
+    install_package(
+        tmp_path / "acme",
+        monkeypatch,
+        modules={
+            "acme_suites": THEIRS.replace('"SHA"', repr(digest)),
+            "acme_broken": "raise RuntimeError('their bug\\nin two lines')",
+        },
+        entry_points={
+            "evalkit.suites": {
+                **{f"acme/{name.lower()}": f"acme_suites:{name}" for name in targets},
+                "acme/broken": "acme_broken:ROW",
+                "acme/gone": "no_such_module:ROW",
+            }
+        },
+    )
+    return rows
+
+
+@pytest.mark.usefixtures("acme")
+def test_broken_packages_spoil_only_their_own_line() -> None:
+    listed = {suite.name: suite for suite in listed_suites()}
+    assert list(listed) == sorted(listed)
+    faults = {name: suite.fault for name, suite in listed.items() if suite.row is None}
+    assert set(faults) == {f"acme/{name}" for name in ("broken", "gone", "missing", "number")}
+    assert faults["acme/broken"] == "can't be loaded: their bug"
+    assert "expected a SuiteRow" in faults["acme/number"]
+    true = listed["acme/true"].row
+    assert true is not None
+    assert (true.size, true.licence) == ("3 prompts in 2 categories", "CC0-1.0")
+    assert listed["drawbench"].row is SUITES["drawbench"]
+
+
+def test_a_row_and_a_bare_function_give_the_same_suite(acme: list[tuple[str, str]]) -> None:
+    bare, true = load_suite("acme/bare"), load_suite("acme/true")
+    assert bare.rows() == true.rows() == [(text, kind or "all") for text, kind in acme]
+    assert (bare.name, bare.source) == ("bare", "acme/bare")
+    assert (true.name, true.source) == ("true", "acme's page")
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_row_of_another_package_is_checked_as_ours_are() -> None:
+    with pytest.raises(
+        SuiteError, match=r"acme's page: not the false suite \(prompts 3, expected 4\)\. Ask acme\."
+    ):
+        load_suite("acme/false")
+    with pytest.raises(SuiteError, match=r"acme does not hold the acme/half suite any more\. Ask"):
+        load_suite("acme/half")
+    with pytest.raises(ConfigError, match="expected a SuiteRow"):
+        load_suite("acme/number")
+
+
+def test_homes_of_another_package_are_fetched_kept_and_checked_in_files(
+    acme: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = load_suite("acme/fetched")
+    monkeypatch.setattr("acme_suites.bare", None)  # so that only the kept copy can answer
+    again = load_suite("acme/fetched")
+    assert again.source.endswith("acme--fetched.csv")
+    assert again.prompts == fetched.prompts
+    path = _write(tmp_path / "x.csv", [["prompt", "category"], *map(list, acme)])
+    assert load_suite(f"acme/fetched={path}").prompts == fetched.prompts
+    _write(path, [["prompt", "category"], *map(list, acme[:2])])
+    with pytest.raises(SuiteError, match="not the acme/fetched suite, but 2 prompts that differ"):
+        load_suite(f"acme/fetched={path}")
+
+
+def test_names_of_ones_own_have_no_row(tmp_path: Path) -> None:
+    assert suite_row("mine=list.csv") is None
+    assert suite_row(f"drawbench={tmp_path}") is SUITES["drawbench"]

@@ -18,6 +18,7 @@ from evalkit.core.pixels import (
     read_rgb,
     resize,
     squash,
+    to_square,
 )
 
 JPEG_TOLERANCE = 4  # lossy at quality 95 on flat colours
@@ -170,6 +171,29 @@ def test_missing_file_and_folder_name_the_path(tmp_path: Path):
 def test_bytes_are_called_what_the_caller_calls_them():
     with pytest.raises(DataError, match=r"a\.zip:b\.png"):
         read_rgb(b"nothing", name="a.zip:b.png")
+
+
+def test_no_other_module_decodes_images(root: Path):
+    """Two decoders may differ; a screenshot for the documentation is no input."""
+    packages = ("evalkit", "generators", "drawbench", "app", "benchmarks")
+    files = [path for name in packages for path in (root / name).rglob("*.py")]
+    opening = {
+        path.relative_to(root).as_posix() for path in files if "Image.open(" in path.read_text()
+    }
+    assert opening == {"evalkit/core/pixels.py", "benchmarks/pictures.py"}
+
+
+def test_a_png_has_the_bytes_of_run_folders_made_before():
+    """Their manifests hold hashes of files that Pillow wrote at level 6, without any metadata."""
+    noise = np.random.RandomState(3).randint(0, 256, (9, 5, 3)).astype(np.uint8)
+    assert encode_png(noise) == encode(Image.fromarray(noise), compress_level=6)
+
+
+def test_square_of_a_decoded_image_names_it():
+    image = np.zeros((40, 60, 3), np.uint8)
+    assert to_square(image, 8).shape == (8, 8, 3)
+    with pytest.raises(DataError, match=r"^runs/a\.png: 60 x 40 px is not square"):
+        to_square(image, 8, crop="none", name="runs/a.png")
 
 
 def test_decompression_bomb_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ from PIL import Image
 from drawbench.assignment import dice
 from drawbench.design import load_preset, make_config
 from drawbench.making import make_study
-from drawbench.sample_study.draw import PRACTICE, SCENES, draw_even, draw_odd
+from drawbench.painters import PRACTICE, SCENES, draw_even, draw_odd
 from drawbench.sources import ImageSource, open_source
 from drawbench.study import Study
 from drawbench.suites import Suite, make_suite

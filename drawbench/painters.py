@@ -1,4 +1,4 @@
-"""Pictures of coloured shapes for the sample study and for practice items.
+"""Two painters of coloured shapes: their pictures are the sample study and every practice item.
 
 No model made them. "Painter Even" draws what the caption says, cleanly. "Painter Odd" is told the
 same and errs: wrong colour, wrong number, crooked and smudged. So the study has something to show
@@ -90,30 +90,35 @@ def _paint(scene: Scene, draw: Random, *, wobble: float) -> Image.Image:
         along = side * (index + 0.5) / count
         across = side / 2 + draw.uniform(-0.06, 0.06) * side
         centre = (across, along) if scene.upright else (along, across)
-        _SHAPES[shape](canvas, centre, radius, COLOURS[colour], draw, wobble)
+        _SHAPES[shape](canvas, _Spot(centre, radius, COLOURS[colour], wobble), draw)
     return picture.resize((SIZE_PX, SIZE_PX), Image.Resampling.LANCZOS)
 
 
-Pen = Callable[[ImageDraw.ImageDraw, Point, float, Colour, Random, float], None]
+@dataclass(frozen=True)
+class _Spot:
+    """Where and how one object is drawn."""
+
+    centre: Point
+    radius: float
+    colour: Colour
+    wobble: float
+    """How far corners stray, as a share of the radius."""
+
+
+Pen = Callable[[ImageDraw.ImageDraw, _Spot, Random], None]
 
 
 def _polygon(corners: list[Point]) -> Pen:
-    def draw_it(
-        canvas: ImageDraw.ImageDraw,
-        centre: Point,
-        radius: float,
-        colour: Colour,
-        draw: Random,
-        wobble: float,
-    ) -> None:
+    def draw_it(canvas: ImageDraw.ImageDraw, spot: _Spot, draw: Random) -> None:
+        def stray() -> float:
+            return draw.uniform(-spot.wobble, spot.wobble)
+
+        x_0, y_0 = spot.centre
         points = [
-            (
-                centre[0] + radius * (x + draw.uniform(-wobble, wobble)),
-                centre[1] + radius * (y + draw.uniform(-wobble, wobble)),
-            )
+            (x_0 + spot.radius * (x + stray()), y_0 + spot.radius * (y + stray()))
             for x, y in corners
         ]
-        canvas.polygon(points, fill=colour)
+        canvas.polygon(points, fill=spot.colour)
 
     return draw_it
 
@@ -142,17 +147,11 @@ def _heart() -> list[Point]:
 
 
 def _ellipse(*, hole: bool) -> Pen:
-    def draw_it(
-        canvas: ImageDraw.ImageDraw,
-        centre: Point,
-        radius: float,
-        colour: Colour,
-        draw: Random,
-        wobble: float,
-    ) -> None:
-        tall = radius * (1 + draw.uniform(-wobble, wobble))
-        box = (centre[0] - radius, centre[1] - tall, centre[0] + radius, centre[1] + tall)
-        canvas.ellipse(box, outline=colour, width=int(radius * (0.38 if hole else 1.2)))
+    def draw_it(canvas: ImageDraw.ImageDraw, spot: _Spot, draw: Random) -> None:
+        (x, y), wide = spot.centre, spot.radius
+        tall = wide * (1 + draw.uniform(-spot.wobble, spot.wobble))
+        box = (x - wide, y - tall, x + wide, y + tall)
+        canvas.ellipse(box, outline=spot.colour, width=int(wide * (0.38 if hole else 1.2)))
 
     return draw_it
 
