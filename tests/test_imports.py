@@ -19,6 +19,7 @@ FREE = {
     "evalkit.core.run",
     "evalkit.core.errors",
     "evalkit.core.downloads",
+    "evalkit.core.intervals",
 }
 """Anyone may import these; they import only each other, and no torch."""
 OURS = ("evalkit", "generators", "drawbench", "app")
