@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.intervals import check_level
 
 Value = TypeVar("Value")
 
@@ -145,6 +146,9 @@ class MeasureOptions:
     num_influential: int = _option(
         24, "--influential", "Images listed as pushing the distance up most.", minimum=0
     )
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
 
 
 Command = Callable[..., None]

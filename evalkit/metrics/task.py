@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.intervals import check_level
 from evalkit.core.results import Direction, Interval, ResultRecord
 from evalkit.features.base import Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
@@ -75,6 +76,9 @@ class ScoreOptions:
     """Leave out images that can't be decoded, and say how many."""
     num_influential: int = 24
     """Images listed as pushing a Fréchet distance up most."""
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
 
 
 @dataclass(frozen=True)
