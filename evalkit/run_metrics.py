@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evalkit.core.errors import RunFolderError
+from evalkit.core.intervals import NO_FINITE_END, check_level, log_scale_interval, t_quantile
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import Caption, hash_captions
 from evalkit.datasets.open import open_dataset
-from evalkit.metrics.means import t_quantile
 
 if TYPE_CHECKING:  # It brings scipy.stats and the checker, a second that other sets need not wait.
     from evalkit.metrics.composition import Composition
@@ -49,6 +49,9 @@ class RunMeasurer:
     captions: Sequence[Caption] | None = None
     """Of the run; None opens its data set again."""
     level: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
 
     def records(self, metrics: Sequence[str]) -> list[ResultRecord]:
         """Records of those of `RUN_METRICS` that are named, in their order.
@@ -190,13 +193,11 @@ def _speed(timings: Sequence[dict[str, float]], level: float) -> ResultRecord:
     residuals = seconds - images / rate
     error = float(np.sqrt(batches / (batches - 1) * np.sum(residuals**2))) / float(seconds.sum())
     reach = t_quantile(level, batches - 1) * error
+    ends = log_scale_interval(rate, -reach, reach)
+    method = f"t interval of the log rate over {batches} batches of this run and machine"
     return record(
         standard_error=rate * error,
-        interval=Interval(
-            low=rate * float(np.exp(-reach)),
-            high=rate * float(np.exp(reach)),
-            level=level,
-            method=f"t interval of the log rate over {batches} batches of this run and machine",
-        ),
+        interval=ends and Interval(low=ends[0], high=ends[1], level=level, method=method),
+        reason="" if ends else NO_FINITE_END,
         details={"batches": batches, "seconds": float(seconds.sum())},
     )

@@ -61,7 +61,7 @@ def results(
         typer.Option(help="Folder for report.html and CSV tables; STUDY/report for a study."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write records here.")] = None,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    level: Annotated[float, typer.Option(help="Of the intervals, between 0 and 1.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for none.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of Elo's orders.")] = 0,
     database: Annotated[str, typer.Option(help="Database of the study, if not its own.")] = "",
@@ -73,8 +73,10 @@ def results(
     from drawbench.report.write import all_records, write_report
     from drawbench.stats.agreement import read_scores
     from drawbench.stats.analysis import Options, analyse
+    from evalkit.core.intervals import check_level
     from evalkit.core.results import write_records
 
+    check_level(level)
     if (study is None) == (votes is None):
         raise StudyError("say whose votes: either STUDY or --votes FILE, not both.")
     if votes is not None:

@@ -19,6 +19,7 @@ from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import percentile_interval
 from drawbench.stats.clustered import LEVEL, Floats
 from drawbench.votes import ANSWERS, orient_pairs, read_cells
+from evalkit.core.intervals import check_level
 from evalkit.core.registry import require
 from evalkit.core.results import Interval
 
@@ -143,7 +144,9 @@ def agreement(votes: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> Ag
 
     Raises:
         NoVotesError: `votes` is empty.
+        ConfigError: A level outside (0, 1).
     """
+    check_level(level)
     if votes.empty:
         raise NoVotesError("no votes to compute agreement from.")
     counts, prompts = answer_counts(votes)
@@ -211,7 +214,11 @@ def metric_agreement(
         metric: Its name.
         level: Of the intervals, which speak of further prompts.
         seed: Of their bootstrap.
+
+    Raises:
+        ConfigError: A level outside (0, 1).
     """
+    check_level(level)
     by_prompt = scores.set_index(["prompt_id", "model"])["score"]
     rows = _win_rates_by_prompt(votes)
     for side in ("a", "b"):

@@ -22,6 +22,7 @@ from drawbench.stats.raters import (
     side_bias,
 )
 from drawbench.votes import orient_pairs, validate_votes, votes_sha256
+from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
 
 WIN_RATE = "drawbench-win-rate"
@@ -39,6 +40,9 @@ class Options:
     """Of the two-way bootstrap beside the intervals; 0 leaves it out."""
     seed: int = 0
     rules: QualityRules = field(default_factory=QualityRules)
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
 
 
 @dataclass(frozen=True, kw_only=True)

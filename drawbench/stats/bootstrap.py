@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawbench.stats.clustered import LEVEL, Codes, Floats, Layout, Pooling
+from evalkit.core.intervals import percentile_interval as percentile_ends
 from evalkit.core.results import Interval
 
 RESAMPLES = 2000
@@ -67,8 +68,8 @@ def percentile_interval(
     usable = resampled[np.isfinite(resampled)]
     if usable.size < resampled.size / 2:
         return None
-    low, high = np.quantile(usable, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(low=float(low), high=float(high), level=level, method=method)
+    low, high = percentile_ends(usable, level=level)
+    return Interval(low=low, high=high, level=level, method=method)
 
 
 def _draw(strata: Codes, resamples: int, rng: np.random.Generator) -> Floats:

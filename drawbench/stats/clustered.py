@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.core.intervals import check_level, t_interval, wilson_interval
 from evalkit.core.results import Interval
 
 Floats = NDArray[np.float64]
@@ -148,11 +149,15 @@ def estimate_mean(
     Returns:
         The mean and its interval, both in [0, 1].
 
+    Raises:
+        ConfigError: A level outside (0, 1).
+
     >>> votes = np.array([1.0, 1.0, 0.0, 1.0])
     >>> layout = make_layout(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.zeros(4))
     >>> estimate_mean(votes, np.ones(4), layout).value
     0.75
     """
+    check_level(level)
     counted = denominator > 0
     if not counted.any():
         raise ValueError("no vote is counted")
@@ -215,24 +220,10 @@ def clustered_variance(influence: Floats, layout: Layout) -> float:
     return max(sum(terms) - cells, cells)
 
 
-def wilson_interval(value: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927), which takes votes for independent.
-
-    >>> [round(end, 4) for end in wilson_interval(0.5, 100)]
-    [0.4038, 0.5962]
-    """
-    from scipy.special import ndtri
-
-    z = float(ndtri(0.5 + level / 2))
-    centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
 def _with_interval(
     value: float, variance: float, num_clusters: int, sampled: tuple[str, ...], level: float
 ) -> Estimate:
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     df = num_clusters - 1
     if variance <= np.finfo(float).eps ** 2:
@@ -249,11 +240,9 @@ def _with_interval(
             p_value=p_value,
         )
     error = float(np.sqrt(variance))
-    half = float(stdtrit(df, 0.5 + level / 2)) * error
+    low, high = t_interval(value, error, df, level=level)
     method = METHOD_BOTH if len(sampled) > 1 else METHOD_ONE.format(sampled[0])
-    interval = Interval(
-        low=max(0.0, value - half), high=min(1.0, value + half), level=level, method=method
-    )
+    interval = Interval(low=max(0.0, low), high=min(1.0, high), level=level, method=method)
     p_value = float(2 * stdtr(df, -abs(value - 0.5) / error))
     return Estimate(
         value=value,

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
-from drawbench.stats.clustered import Floats, Layout, estimate_mean, make_layout, wilson_interval
+from drawbench.stats.clustered import LEVEL, Floats, Layout, estimate_mean, make_layout
+from evalkit.core.intervals import check_level, wilson_interval
 from evalkit.core.results import Interval
 
 
@@ -204,6 +205,7 @@ def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[f
     """
     from scipy.stats import binom
 
+    check_level(level)
     low, high = binom.interval(level, trials, share)
     return float(low) / trials, float(high) / trials
 
@@ -227,7 +229,7 @@ def _holds(scores: Floats, layout: Layout, truth: float) -> bool:
 
 
 def _naive_holds(scores: Floats, truth: float) -> bool:
-    low, high = wilson_interval(float(scores.mean()), len(scores))
+    low, high = wilson_interval(float(scores.mean()), len(scores), level=LEVEL)
     return low <= truth <= high
 
 

@@ -24,6 +24,7 @@ from drawbench.errors import StudyError
 from drawbench.stats.clustered import LEVEL, Floats, make_layout
 from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
 from drawbench.votes import orient_pairs
+from evalkit.core.intervals import normal_quantile, t_quantile
 
 Boundary = Literal["none", "pocock", "obrien-fleming"]
 
@@ -122,7 +123,7 @@ class StudyPlan:
 
     def half_width(self, *, level: float = LEVEL) -> float:
         """Half the expected width of the interval of a win rate near 1/2."""
-        return _critical(self.degrees_of_freedom, level) * self.standard_error()
+        return t_quantile(level, self.degrees_of_freedom) * self.standard_error()
 
     def power(self, difference: float, *, level: float = LEVEL) -> float:
         """Chance that the interval leaves 1/2 out if the true win rate is 1/2 + `difference`."""
@@ -266,11 +267,10 @@ def critical_values(
         shares: Expected estimate of the standard error by the true one, at each look; None for 1.
     """
     from scipy.optimize import brentq
-    from scipy.special import ndtri
 
     times = np.asarray(information, dtype=float)
     shape = np.sqrt(times[-1] / times) if boundary == "obrien-fleming" else np.ones_like(times)
-    single = float(ndtri(0.5 + level / 2))
+    single = normal_quantile(level)
     if boundary == "none" or len(times) == 1:
         return single * shape
     known = np.ones_like(times) if shares is None else shares
@@ -327,7 +327,7 @@ def _noncentral_power(shift: float, df: int, level: float) -> float:
 
     nodes, weights = _quadrature()
     errors = np.sqrt(chdtri(df, (1 - nodes) / 2) / df)
-    bounds = _critical(df, level) * errors
+    bounds = t_quantile(level, df) * errors
     return float(weights / 2 @ (ndtr(shift - bounds) + ndtr(-shift - bounds)))
 
 
@@ -336,12 +336,6 @@ def _quadrature() -> tuple[Floats, Floats]:
     """Nodes on [-1, 1] and their weights; finding them is most of the work, so it is done once."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     return nodes, weights
-
-
-def _critical(df: int, level: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 0.5 + level / 2))
 
 
 def _pair_products(values: Floats, groups: np.ndarray) -> tuple[float, float]:

@@ -23,10 +23,10 @@ from drawbench.stats.clustered import (
     Pooling,
     estimate_mean,
     make_layout,
-    wilson_interval,
 )
 from drawbench.stats.multiple import holm
 from drawbench.votes import orient_pairs
+from evalkit.core.intervals import check_level, wilson_interval
 from evalkit.core.results import Interval
 
 TieRule = Literal["half", "drop"]
@@ -144,7 +144,9 @@ def preference(
     Raises:
         NoVotesError: `votes` is empty, or holds only ties and `ties="drop"`.
         VotesError: `votes` holds more than one question or pair.
+        ConfigError: A level outside (0, 1).
     """
+    check_level(level)
     if votes.empty:
         raise NoVotesError("no votes to compute a preference from.")
     votes = orient_pairs(votes)
@@ -285,6 +287,7 @@ def adjust_for_categories(
     categories: Sequence[Preference], *, level: float = LEVEL
 ) -> tuple[Preference, ...]:
     """Correct p-values and verdicts for the number of categories (Holm 1979)."""
+    check_level(level)
     known = {item.category: p for item in categories if (p := item.win_rate.p_value) is not None}
     if not known:
         return tuple(categories)

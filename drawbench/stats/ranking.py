@@ -32,6 +32,7 @@ from drawbench.stats.clustered import (
 )
 from drawbench.stats.multiple import holm
 from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
+from evalkit.core.intervals import check_level, t_interval
 from evalkit.core.registry import require
 from evalkit.core.results import Interval
 
@@ -130,7 +131,9 @@ def rank(
 
     Raises:
         NoVotesError: `votes` is empty.
+        ConfigError: A level outside (0, 1).
     """
+    check_level(level)
     if votes.empty:
         raise NoVotesError("no votes to rank models by.")
     table = _table(votes)
@@ -369,10 +372,8 @@ def _beyond_doubt(name: str, differences: tuple[PairDifference, ...]) -> tuple[i
 
 
 def _t_interval(value: float, error: float, df: int, level: float) -> Interval:
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(df, 0.5 + level / 2)) * error
-    return Interval(low=value - half, high=value + half, level=level, method=METHOD)
+    low, high = t_interval(value, error, df, level=level)
+    return Interval(low=low, high=high, level=level, method=METHOD)
 
 
 def _elo(table: _Table, question: str, level: float, seed: int) -> Ranking:

@@ -16,6 +16,7 @@ from drawbench.errors import NoVotesError
 from drawbench.stats.clustered import LEVEL, Estimate, estimate_mean, make_layout
 from drawbench.stats.preference import CLUSTER_COLUMNS
 from drawbench.votes import orient_pairs
+from evalkit.core.intervals import check_level
 
 FAILED_STATUSES = ("rejected", "returned", "timed-out", "timed out", "screened out")
 
@@ -95,7 +96,9 @@ def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
 
     Raises:
         NoVotesError: `votes` is empty.
+        ConfigError: A level outside (0, 1).
     """
+    check_level(level)
     if votes.empty:
         raise NoVotesError("no votes to test for a side bias.")
     if "left_model" not in votes:

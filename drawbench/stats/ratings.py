@@ -15,6 +15,7 @@ import pandas as pd
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.clustered import LEVEL, Floats, estimate_mean, make_layout
 from drawbench.stats.preference import CLUSTER_COLUMNS
+from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
 
 COLUMNS = (*CLUSTER_COLUMNS, "model", "question", "answer", "score")
@@ -50,7 +51,9 @@ def mean_ratings(ratings: pd.DataFrame, *, level: float = LEVEL) -> tuple[MeanRa
     Raises:
         NoVotesError: There is no answer with a score.
         VotesError: A column is missing.
+        ConfigError: A level outside (0, 1).
     """
+    check_level(level)
     missing = [name for name in COLUMNS if name not in ratings]
     if missing:
         raise VotesError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.core.errors import DataError
+from evalkit.core.intervals import check_level
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +36,16 @@ class Interval:
     """Share of repetitions in which the interval is meant to cover the truth, in (0, 1)."""
     method: str
     """How it was made, in words that a methods section could quote."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ValueError(
+                f"interval from {self.low!r} to {self.high!r}: both ends must be finite; "
+                "record no interval, and the reason"
+            )
+        if self.low > self.high:
+            raise ValueError(f"interval from {self.low!r} to {self.high!r}: its ends are swapped")
+        check_level(self.level)
 
 
 @dataclass(frozen=True, kw_only=True)

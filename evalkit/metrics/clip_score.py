@@ -77,7 +77,7 @@ def clip_score(
         level: Coverage wanted of the interval.
 
     Raises:
-        ConfigError: An unknown variant.
+        ConfigError: An unknown variant, or a level outside (0, 1).
         DataError: Embeddings that don't fit.
 
     >>> round(clip_score([[1.0, 0.0]] * 2, [[1.0, 1.0]] * 2, variant="hessel").value, 4)

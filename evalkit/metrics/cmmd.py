@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import ndtri
 
+from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import unit_length
@@ -96,13 +96,10 @@ def _records(task: Task) -> list[ResultRecord]:
         reason = "CMMD needs the reference's embeddings; the file holds only mean and covariance"
         return [task.not_applicable(need, "lower", reason)]
     found = cmmd(task.fake(need), real, fake_ids=task.fake_ids, real_ids=task.real_ids)
-    reach = float(ndtri(0.5 + task.options.level / 2)) * found.standard_error
-    interval = Interval(
-        low=found.unbiased - reach,
-        high=found.unbiased + reach,
-        level=task.options.level,
-        method="normal interval, standard error from the influence of each image",
-    )
+    level = task.options.level
+    low, high = normal_interval(found.unbiased, found.standard_error, level=level)
+    method = "normal interval, standard error from the influence of each image"
+    interval = Interval(low=low, high=high, level=level, method=method)
     return [
         task.record(
             need,

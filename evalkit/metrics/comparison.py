@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr
+from scipy.special import ndtr, stdtr
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Direction, Interval, ResultRecord
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.sources import ImageItem
@@ -163,7 +164,8 @@ def _kernel(
     variance = clustered_variance(clusters, np.concatenate([fake_1, -fake_2]), real_1 - real_2)
     value = scale * (found[0].unbiased() - found[1].unbiased())
     error = scale * float(np.sqrt(variance))
-    reach = float(ndtri(0.5 + first.options.level / 2)) * error
+    level = first.options.level
+    low, high = normal_interval(value, error, level=level)
     method = "normal interval, difference of each image's influence by caption"
     return _record(
         first,
@@ -172,9 +174,7 @@ def _kernel(
         direction="lower",
         value=value,
         standard_error=error,
-        interval=Interval(
-            low=value - reach, high=value + reach, level=first.options.level, method=method
-        ),
+        interval=Interval(low=low, high=high, level=level, method=method),
         details={"p_value": float(2 * ndtr(-abs(value) / error)) if error else None},
     )
 

@@ -18,9 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import norm
 
 from evalkit.core.errors import DataError, NotEnoughImagesError
+from evalkit.core.intervals import (
+    check_level,
+    percentile_interval,
+    wilson_interval_of_hits,
+)
 from evalkit.core.pixels import RGBImage, read_rgb
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.datasets.shapes_captions import mentions
@@ -195,7 +199,11 @@ class Composition:
             level: Level of the intervals.
             resamples: Number of bootstrap resamples.
             seed: Seed of the bootstrap and of the shuffled captions.
+
+        Raises:
+            ConfigError: A level outside (0, 1).
         """
+        check_level(level)
         shuffled = _shuffled_counts(self.detections, self.scenes, self.captions, seed)
         summary = _Summary(self.counts, shuffled, self.scenes, level, resamples, seed)
         records = [
@@ -359,12 +367,7 @@ def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> Interval:
     >>> round(interval.low, 3), round(interval.high, 3)
     (0.49, 0.943)
     """
-    z = float(norm.ppf(0.5 + level / 2))
-    share = hits / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    low = 0.0 if hits == 0 else middle - half
-    high = 1.0 if hits == n else middle + half
+    low, high = wilson_interval_of_hits(hits, n, level=level)
     return Interval(low=low, high=high, level=level, method="Wilson score over images")
 
 
@@ -385,9 +388,9 @@ def share_interval(
         asking = int((asked > 0).sum())
         return wilson_interval(asking if found.sum() else 0, asking, level=level)
     shares = _resample_shares(found, asked, resamples, seed)
-    low, high = np.quantile(shares, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = percentile_interval(shares, level=level)
     method = f"percentile bootstrap over images, {resamples} resamples"
-    return Interval(low=float(low), high=float(high), level=level, method=method)
+    return Interval(low=low, high=high, level=level, method=method)
 
 
 def _resample_shares(

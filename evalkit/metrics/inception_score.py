@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.intervals import NO_FINITE_END, check_level, log_scale_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
 from evalkit.metrics.means import mean_interval
@@ -38,6 +39,7 @@ class InceptionScore:
     """All images as one split."""
     standard_error: float | None
     low: float | None
+    """None for a single draw, and where the upper end is not finite."""
     high: float | None
 
 
@@ -64,11 +66,13 @@ def inception_score(
     Raises:
         DataError: The wrong shape, or values that are not finite.
         NotEnoughImagesError: Fewer images than splits.
+        ConfigError: No split, or a level outside (0, 1).
 
     >>> far = 50.0
     >>> round(inception_score([[far, 0.0], [0.0, far]], splits=1).value, 6)  # two sure classes
     2.0
     """
+    check_level(level)
     values = as_features(logits, name="logits")
     if splits < 1:
         raise ConfigError(f"Inception Score over {splits} splits; give at least 1")
@@ -86,13 +90,16 @@ def inception_score(
     ]
     found = mean_interval(_divergences(log_p), ids=ids, level=level)
     value = float(np.mean(scores))
+    ends = None
+    if found.low is not None and found.high is not None:
+        ends = log_scale_interval(value, found.low - found.value, found.high - found.value)
     return InceptionScore(
         value=value,
         deviation=float(np.std(scores)),
         full=float(np.exp(found.value)),
         standard_error=None if found.standard_error is None else value * found.standard_error,
-        low=None if found.low is None else value * float(np.exp(found.low - found.value)),
-        high=None if found.high is None else value * float(np.exp(found.high - found.value)),
+        low=ends and ends[0],
+        high=ends and ends[1],
     )
 
 
@@ -116,6 +123,8 @@ def _records(task: Task) -> list[ResultRecord]:
     found = inception_score(
         task.fake(need), splits=options.is_splits, ids=task.fake_ids, level=options.level
     )
+    single = found.standard_error is None
+    reason = "no interval: a single draw has no spread" if single else NO_FINITE_END
     interval = None
     if found.low is not None and found.high is not None:
         method = "t interval of the mean divergence, exponentiated around the value over splits"
@@ -127,7 +136,7 @@ def _records(task: Task) -> list[ResultRecord]:
             direction="higher",
             standard_error=found.standard_error,
             interval=interval,
-            reason="" if interval else "no interval: a single draw has no spread",
+            reason="" if interval else reason,
             details={
                 "label": "Inception Score",
                 "deviation_of_splits": found.deviation,

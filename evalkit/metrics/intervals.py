@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
-from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.intervals import check_level, normal_interval
 from evalkit.metrics.arrays import as_features, as_rows, refuse_mismatch
 from evalkit.metrics.clusters import Clusters, clustered_variance
 from evalkit.metrics.frechet import (
@@ -117,6 +118,7 @@ def frechet_interval(
         seed: Seed of the halvings.
 
     Raises:
+        ConfigError: A level outside (0, 1).
         DataError: The wrong shape, different dimensions, or values that are not finite.
         NotEnoughImagesError: Fewer than two images in a set.
 
@@ -125,6 +127,7 @@ def frechet_interval(
     >>> found.low < 4 < found.high  # four dimensions, each shifted by 1
     True
     """
+    check_level(level)
     problem = _Problem.of(fake_features, real_features, fake_ids, real_ids)
     value = problem.value()
     reason, spread, half_variance = problem.limits(), None, None
@@ -142,8 +145,7 @@ def frechet_interval(
         standard_error = float(np.sqrt(variance))
     if standard_error is not None and half_variance is not None:
         corrected = 2 * value - float(np.mean(problem.halves(splits, seed)))
-        half_width = _quantile(level) * standard_error
-        low, high = corrected - half_width, corrected + half_width
+        low, high = normal_interval(corrected, standard_error, level=level)
     return FrechetInterval(
         value=value,
         standard_error=standard_error,
@@ -190,9 +192,11 @@ def paired_frechet_difference(
         seed: Seed of the halvings.
 
     Raises:
+        ConfigError: A level outside (0, 1).
         DataError: The wrong shape, different dimensions, or values that are not finite.
         NotEnoughImagesError: No more images than dimensions in a set.
     """
+    check_level(level)
     if first_ids is None and second_ids is None and len(first_features) == len(second_features):
         first_ids = second_ids = [f"row {i}" for i in range(len(first_features))]
     first = _Problem.of(first_features, real_features, first_ids, real_ids)
@@ -208,13 +212,13 @@ def paired_frechet_difference(
         value = 2 * plug_in - float(np.mean(joint.halves(splits, seed)))
         variance = mixed_variance(variance, joint.half_variance(seed), 1 + 1 / splits)
     standard_error = float(np.sqrt(variance))
-    half_width = _quantile(level) * standard_error
+    low, high = normal_interval(value, standard_error, level=level)
     ratio = abs(value) / standard_error if standard_error > 0 else (0.0 if value == 0 else np.inf)
     return FrechetDifference(
         value=value,
         standard_error=standard_error,
-        low=value - half_width,
-        high=value + half_width,
+        low=low,
+        high=high,
         level=level,
         p_value=float(2 * ndtr(-ratio)),
         plug_in=plug_in,
@@ -240,12 +244,6 @@ def mixed_variance(whole: float, half: float, share: float) -> float:
     """
     mixed = (2 - share / 2) * whole - (2 - share) / 4 * half
     return float(np.clip(mixed, share / 2 * whole, whole))
-
-
-def _quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise ConfigError(f"level {level} is not between 0 and 1; 0.95 is usual")
-    return float(ndtri(0.5 + level / 2))
 
 
 @dataclass

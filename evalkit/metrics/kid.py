@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import ndtri
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
@@ -170,8 +170,8 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _interval(value: float, error: float, level: float, method: str) -> Interval:
-    reach = float(ndtri(0.5 + level / 2)) * error
-    return Interval(low=value - reach, high=value + reach, level=level, method=method)
+    low, high = normal_interval(value, error, level=level)
+    return Interval(low=low, high=high, level=level, method=method)
 
 
 KID = Metric(_needs, _records)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import stdtrit
 
-from evalkit.core.errors import ConfigError
+from evalkit.core.intervals import check_level, t_interval
 from evalkit.metrics.clusters import Clusters, clustered_variance
 
 
@@ -36,12 +35,16 @@ def mean_interval(
 ) -> MeanInterval:
     """Mean of the values with a t interval; values of one id are one draw.
 
+    Raises:
+        ConfigError: A level outside (0, 1).
+
     >>> found = mean_interval(np.array([1.0, 2.0, 3.0]))
     >>> round(found.value, 3), round(found.standard_error, 3), round(found.high, 3)
     (2.0, 0.577, 4.484)
     >>> mean_interval(np.array([1.0, 1.0, 3.0, 3.0]), ids=["a", "a", "b", "b"]).num_draws
     2
     """
+    check_level(level)
     clusters = Clusters.of(len(values), 0, ids)
     mean = float(values.mean())
     clustered = clusters.num < len(values)
@@ -57,24 +60,13 @@ def mean_interval(
             method="no interval: a single draw has no spread",
         )
     error = float(np.sqrt(clustered_variance(clusters, (values - mean) / len(values), None)))
-    half_width = t_quantile(level, clusters.num - 1) * error
+    low, high = t_interval(mean, error, clusters.num - 1, level=level)
     return MeanInterval(
         value=mean,
         standard_error=error,
-        low=mean - half_width,
-        high=mean + half_width,
+        low=low,
+        high=high,
         level=level,
         num_draws=clusters.num,
         method=method,
     )
-
-
-def t_quantile(level: float, degrees: int) -> float:
-    """Half-width of a two-sided t interval, in standard errors.
-
-    Raises:
-        ConfigError: A level that is not between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise ConfigError(f"level {level} is not between 0 and 1; 0.95 is usual")
-    return float(stdtrit(degrees, 0.5 + level / 2))

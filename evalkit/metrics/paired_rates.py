@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
-from scipy.special import ndtri
 from scipy.stats import binom
 
 from evalkit.core.errors import DataError
+from evalkit.core.intervals import paired_rates_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ def paired_rate_difference(
 
     Raises:
         DataError: No pairs, or lengths that differ.
+        ConfigError: A level outside (0, 1).
 
     >>> found = paired_rate_difference(np.arange(21) < 2, (np.arange(21) > 0) & (np.arange(21) < 9))
     >>> found.only_first, found.only_second, round(found.low, 3), round(found.high, 3)
@@ -56,13 +57,11 @@ def paired_rate_difference(
     if n == 0 or n != len(second):
         raise DataError(f"paired rates want as many of one as of the other, got {n}, {len(second)}")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    more, less = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
-    middle = more - less
-    reach = float(ndtri(0.5 + level / 2)) * ((more + less - middle**2) / (n + 2)) ** 0.5
+    low, high = paired_rates_interval(only_first, only_second, n, level=level)
     return PairedRates(
         value=(only_first - only_second) / n,
-        low=max(middle - reach, -1.0),
-        high=min(middle + reach, 1.0),
+        low=low,
+        high=high,
         level=level,
         p_value=_mid_p(only_first, only_second),
         only_first=only_first,

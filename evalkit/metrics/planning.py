@@ -10,6 +10,7 @@ from typing import Any
 from scipy.special import ndtr, ndtri
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.intervals import check_level, normal_quantile
 from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0
@@ -92,7 +93,7 @@ def plan_fid(
         error, dim = pair.standard_error, fake.shape[1]
     pilot_n = len(fake)
     deviation = error * math.sqrt(pilot_n)
-    reach = float(ndtri(0.5 + level / 2) + ndtri(power))
+    reach = _reach(level, power)
     minimum = math.ceil(IMAGES_PER_DIMENSION * dim)
     return FrechetPlan(
         n=max(minimum, math.ceil((reach * deviation / difference) ** 2)),
@@ -110,18 +111,22 @@ def plan_fid(
 def power_at(plan: FrechetPlan, n: int) -> float:
     """Probability of finding the plan's difference with n images of each model."""
     error = plan.deviation / math.sqrt(n)
-    return float(ndtr(plan.difference / error - ndtri(0.5 + plan.level / 2)))
+    return float(ndtr(plan.difference / error - normal_quantile(plan.level)))
 
 
 def detectable_at(plan: FrechetPlan, n: int) -> float:
     """Difference that n images of each model find with the plan's power."""
-    reach = float(ndtri(0.5 + plan.level / 2) + ndtri(plan.power))
-    return reach * plan.deviation / math.sqrt(n)
+    return _reach(plan.level, plan.power) * plan.deviation / math.sqrt(n)
+
+
+def _reach(level: float, power: float) -> float:
+    """Standard errors between 0 and a difference that is found with this power."""
+    return normal_quantile(level) + float(ndtri(power))
 
 
 def _check(difference: float, power: float, level: float) -> None:
     if not difference > 0:
         raise ConfigError(f"difference {difference} is not positive; give the least that matters")
-    for name, value in (("power", power), ("level", level)):
-        if not 0 < value < 1:
-            raise ConfigError(f"{name} {value} is not between 0 and 1")
+    if not 0 < power < 1:
+        raise ConfigError(f"power {power} is not between 0 and 1")
+    check_level(level)

@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.intervals import check_level, t_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
-from evalkit.metrics.means import t_quantile
 from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
 
@@ -69,11 +69,13 @@ def prdc(
     Raises:
         DataError: The wrong shape, different dimensions, or values that are not finite.
         NotEnoughImagesError: No more than k images in a set.
+        ConfigError: k is below 1, or the level outside (0, 1).
 
     >>> found = prdc([[0.0], [1.0]], [[0.0], [2.0]], k=1)
     >>> {name: score.value for name, score in found.items()}
     {'precision': 1.0, 'recall': 1.0, 'density': 1.5, 'coverage': 1.0}
     """
+    check_level(level)
     if k < 1:
         raise ConfigError(f"k is {k}; at least 1 neighbour sets a radius")
     x = as_features(fake, name="samples", minimum=k + 1)
@@ -204,9 +206,8 @@ def _with_interval(values: np.ndarray, num_groups: int, level: float, most: floa
     deleted = values[1:]
     spread = np.square(deleted - deleted.mean()).sum()
     error = float(np.sqrt((num_groups - 1) / num_groups * spread))
-    reach = t_quantile(level, num_groups - 1) * error
-    low, high = max(value - reach, 0.0), min(value + reach, most)
-    return ManifoldScore(value=value, standard_error=error, low=low, high=high)
+    low, high = t_interval(value, error, num_groups - 1, level=level)
+    return ManifoldScore(value=value, standard_error=error, low=max(low, 0.0), high=min(high, most))
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from scipy.special import ndtri
 
 from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.intervals import Ends, check_level, wilson_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
@@ -63,11 +63,13 @@ def r_precision(
     Raises:
         DataError: Embeddings that don't fit.
         NotEnoughImagesError: Fewer different captions than are to be ranked.
+        ConfigError: No distractor, or a level outside (0, 1).
 
     >>> eye = np.eye(3)
     >>> r_precision(eye, eye, [1, 2, 3], distractors=2).value
     1.0
     """
+    check_level(level)
     x = unit_length(as_features(images, name="images"), name="images")
     y = unit_length(as_features(captions, name="captions"), name="captions")
     refuse_mismatch(x.shape[1], y.shape[1])
@@ -131,15 +133,12 @@ def _is_first(image: np.ndarray, captions: np.ndarray, index: int, others: np.nd
     return bool(captions[index] @ image > (captions[others] @ image).max())
 
 
-def _wilson(found: MeanInterval) -> tuple[float, float]:
+def _wilson(found: MeanInterval) -> Ends:
     """Wilson's interval, at the number of independent draws that the standard error speaks of."""
     p, n = found.value, float(found.num_draws)
     if found.standard_error:
         n = min(p * (1 - p) / found.standard_error**2, n)
-    z = float(ndtri(0.5 + found.level / 2))
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+    return wilson_interval(p, n, level=found.level)
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:

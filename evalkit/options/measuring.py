@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evalkit.core.intervals import check_level
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import names, whole_numbers
@@ -137,6 +138,9 @@ class MeasureOptions:
     """Name or file of a protocol; empty: what the data set stands for."""
     overrides: tuple[str, ...] = ()
     """Fields in which these options differ from that protocol."""
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
 
     def is_given(self, name: str) -> bool:
         """Whether a field was typed, or set to something else than its default.

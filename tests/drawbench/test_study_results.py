@@ -16,7 +16,7 @@ from drawbench.report.study import card_of, context_of, images_of
 from drawbench.stats.analysis import WIN_RATE
 from drawbench.store import open_store
 from drawbench.study import Study
-from evalkit.core.errors import MissingDataError
+from evalkit.core.errors import ConfigError, MissingDataError
 from evalkit.core.results import read_records
 
 RUNNER = CliRunner()
@@ -123,11 +123,18 @@ def test_no_study_there(tmp_path: Path) -> None:
     assert "nowhere" in str(done.exception)
 
 
-@pytest.mark.parametrize("option", ["--ties", "--level", "--resamples"])
+@pytest.mark.parametrize("option", ["--ties", "--resamples"])
 def test_bad_options_are_refused(option: str) -> None:
     done = RUNNER.invoke(app, ["results", "--votes", "x.csv", option, "-7"])
     assert done.exit_code == 2
     assert option in done.output
+
+
+@pytest.mark.parametrize("level", ["95", "-7", "0", "1", "nan"])
+def test_a_bad_level_is_refused_before_the_votes_are_read(level: str) -> None:
+    done = RUNNER.invoke(app, ["results", "--votes", "nowhere.csv", "--level", level])
+    assert isinstance(done.exception, ConfigError)
+    assert f"level {float(level)} is not between 0 and 1" in str(done.exception)
 
 
 def test_records_and_page_say_of_which_study_and_images_they_speak(

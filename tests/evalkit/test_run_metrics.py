@@ -130,6 +130,22 @@ def test_speed_is_images_over_seconds_with_the_spread_of_batches(
     assert narrower.interval.high == pytest.approx(1.6 * np.exp(student.ppf(0.9, 2) * relative))
 
 
+def test_batches_too_uneven_for_a_finite_interval_have_none(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    """Two batches have one degree of freedom, whose t reaches 6,366 errors at a level of 0.9999."""
+    run = made(tmp_path / "run", scenes)
+    run.add_timing(first_index=0, num_images=8, elapsed_s=1.0)
+    run.add_timing(first_index=8, num_images=8, elapsed_s=9.0)
+    (record,) = RunMeasurer(run, N, level=0.9999).records(["images-per-second"])
+    assert (record.value, record.interval) == (1.6, None)
+    assert "no finite upper end" in record.reason
+    assert record.standard_error == pytest.approx(1.6 * 0.8)
+    (at_95,) = RunMeasurer(run, N).records(["images-per-second"])
+    assert at_95.interval is not None
+    assert at_95.reason == ""
+
+
 def test_a_pair_of_runs_is_compared_caption_by_caption(
     tmp_path: Path, scenes: CaptionedImages
 ) -> None:

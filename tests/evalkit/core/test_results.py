@@ -55,6 +55,35 @@ def test_a_record_can_not_lie(changes: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"low": math.nan}, "from nan to 2.0: both ends must be finite"),
+        ({"high": math.nan}, "from 1.0 to nan: both ends must be finite"),
+        ({"low": -math.inf}, "from -inf to 2.0: both ends must be finite"),
+        ({"high": math.inf}, "from 1.0 to inf: both ends must be finite"),
+        ({"low": 2.5}, "from 2.5 to 2.0: its ends are swapped"),
+        ({"level": 95.0}, "level 95.0 is not between 0 and 1; write 95 % as 0.95"),
+        ({"level": 0.0}, "level 0.0 is not between 0 and 1"),
+        ({"level": 1.0}, "level 1.0 is not between 0 and 1"),
+    ],
+)
+def test_an_interval_can_not_lie(tmp_path: Path, changes: dict[str, float], complaint: str) -> None:
+    fields = {"low": 1.0, "high": 2.0, "level": 0.9, "method": "t", **changes}
+    with pytest.raises(ValueError, match=complaint):
+        Interval(**fields)  # type: ignore[arg-type]
+    path = tmp_path / "results.json"
+    records = [{**record().as_dict(), "interval": fields}]
+    path.write_text(json.dumps({"schema_version": 1, "records": records}))
+    with pytest.raises(DataError, match=f"results.json: not a result record: .*{complaint}"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("low", [1, 1.0, 2.0])
+def test_ends_may_be_whole_numbers_and_may_be_equal(low: float) -> None:
+    assert Interval(low=low, high=2, method="t").low == low
+
+
+@pytest.mark.parametrize(
     ("content", "complaint"),
     [
         ("{", "not JSON"),

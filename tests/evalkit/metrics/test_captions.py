@@ -129,6 +129,15 @@ class TestRPrecision:
 
 
 class TestInceptionScore:
+    def test_two_draws_have_no_finite_interval_at_a_high_level(self) -> None:
+        """Divergences of 0.29 and 0.14 leave an error of 0.07, and t reaches 63,662 errors."""
+        logits = [[80.0, 0.0], [0.0, 0.0]]
+        usual, high = (inception_score(logits, splits=1, level=x) for x in (0.95, 0.99999))
+        assert usual.low is not None
+        assert usual.high is not None
+        assert high.low is high.high is None
+        assert high.standard_error == usual.standard_error
+
     def test_by_hand(self) -> None:
         # Two images, each sure of its own class: p(class) is even, the divergence log 2 each.
         found = inception_score([[80.0, 0.0], [0.0, 80.0]], splits=1)

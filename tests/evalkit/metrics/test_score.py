@@ -107,6 +107,19 @@ def by_name(records: Sequence[ResultRecord]) -> dict[str, ResultRecord]:
 Sets = tuple[list[ImageItem], list[ImageItem]]
 
 
+def test_a_score_without_a_finite_interval_says_why(
+    loaded: Loaded, sets: Sets, options: MeasureOptions
+) -> None:
+    reasons = []
+    for n in (1, 2):
+        few = replace(options, is_splits=1, level=1 - 1e-9)
+        (record,) = score_sets(sets[0][:n], None, ["is"], few)
+        assert record.interval is None
+        reasons.append(record.reason)
+    assert "single draw" in reasons[0]
+    assert "no finite upper end" in reasons[1]
+
+
 def test_every_metric_in_one_pass(loaded: Loaded, sets: Sets, options: MeasureOptions) -> None:
     records = score_sets(*sets, list(METRICS), options)
     found = by_name(records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import pytest
@@ -50,12 +49,6 @@ def test_an_interval_of_no_width_says_nothing_about_digits() -> None:
     record = make_record(value=1.0, interval=interval)
     assert formatting.value_text(record) == "1"
     assert formatting.interval_text(record) == "[1, 1]"
-
-
-def test_an_open_interval_is_printed_as_such() -> None:
-    interval = Interval(low=2.0, high=math.inf, method="one-sided")
-    record = make_record(value=3.0, interval=interval, standard_error=0.5)
-    assert formatting.interval_text(record) == "[2.00, inf]"
 
 
 @QUICK
