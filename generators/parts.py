@@ -15,8 +15,8 @@ from torch import nn
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
 from generators import loading
-from generators.released import check_state_dict
-from generators.training.recipe import Recipe, load_recipe
+from generators.loading import check_state_dict
+from generators.recipes.recipe import Recipe, load_recipe
 from generators.zoo import ZOO, check_trained_with, zoo_weights
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
     """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
-    recipe = load("generators.training.recipe:load_recipe")(name, steps=steps)
+    recipe = load("generators.recipes.recipe:load_recipe")(name, steps=steps)
     folder = out or Path("runs") / "train" / recipe.name
     errors.quiet = console.quiet = os.environ.get("RANK", "0") != "0"
     with progress_bar(f"Drawing {recipe.data.num_images:,} images") as drawn:

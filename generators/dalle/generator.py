@@ -11,13 +11,12 @@ import torch
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.dalle.dvae import DVAE, DVAEConfig, DVAEDecoder
 from generators.dalle.model import DalleConfig, DalleTransformer
-from generators.dalle.pipeline import paint, sample_codes, text_ids
-from generators.dalle.training import check_codes
+from generators.dalle.pipeline import check_codes, paint, sample_codes, text_ids
 from generators.diffusion.noise import image_generators
 from generators.errors import UnsupportedRequestError
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.parts import Parts, check_overrides, never_released
 from generators.pixels import to_uint8
+from generators.tokenizer import BytePairTokenizer
 from generators.zoo import tiny_tokenizer
 
 STAGE = "transformer"

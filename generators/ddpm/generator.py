@@ -11,7 +11,6 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.catalog import MODELS
 from generators.ddpm.model import current_names
 from generators.ddpm.pipeline import sample_images
 from generators.ddpm.presets import PRESETS, DDPMPreset
@@ -26,7 +25,7 @@ from generators.loading import fill_network, joint_hash, network_from_file
 from generators.numerics import Numerics, ready
 from generators.parts import check_overrides
 from generators.pixels import from_uint8, to_uint8
-from generators.weights import locate
+from generators.weights import MODEL_FILES, locate
 from generators.weights_io import file_sha256, load_state_dict
 from generators.zoo import zoo_weights
 
@@ -224,7 +223,7 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
         WeightsError: A file doesn't fit.
     """
     preset = PRESETS[name.removeprefix("ddpm:")]
-    parts = MODELS[name].files
+    parts = MODEL_FILES[name]
     check_overrides(name, weights, parts)
     files = [locate(part, weights.get(part), instead="ddpm:tiny") for part in parts]
     with torch.device("meta"):

@@ -17,9 +17,9 @@ from generators.errors import UnsupportedRequestError
 from generators.glide.inpainting import GivenPixels, given_pixels
 from generators.glide.model import Text2ImUNet
 from generators.glide.pipeline import Captions, encode_captions, sample_base, sample_upsampler
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.numerics import Numerics, ready
 from generators.pixels import to_uint8
+from generators.tokenizer import BytePairTokenizer
 
 
 @dataclass(frozen=True, eq=False)

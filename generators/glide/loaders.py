@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from generators.base import GeneratorSpec, StageSettings, StageSpec
-from generators.catalog import MODELS
 from generators.clip.model import Clip, ClipConfig
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
@@ -22,10 +21,10 @@ from generators.glide.model import (
     Text2ImUNet,
 )
 from generators.glide.presets import PAPER, RELEASED, GlidePreset
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.loading import fill_network, joint_hash, network_from_file
 from generators.parts import UNTRAINED_SEED, check_overrides
-from generators.weights import locate
+from generators.tokenizer import BytePairTokenizer
+from generators.weights import MODEL_FILES, locate
 from generators.weights_io import file_sha256
 from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
 
@@ -179,7 +178,7 @@ def _load_published(
     display_name: str,
     inpaints: bool = False,
 ) -> GlideGenerator:
-    parts = MODELS[name].files
+    parts = MODEL_FILES[name]
     networks = parts[:2]
     check_overrides(name, weights, parts)
     files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in parts}

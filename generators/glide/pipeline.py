@@ -22,8 +22,8 @@ from generators.diffusion.thresholding import Threshold, static_threshold
 from generators.glide.inpainting import GivenPixels
 from generators.glide.model import Text2ImUNet, TextStates
 from generators.glide.residual import from_residual, residual_threshold
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.pixels import requantise
+from generators.tokenizer import BytePairTokenizer
 
 UPSAMPLER_TEMPERATURE = 0.997
 BASE_STEPS = 100

@@ -21,7 +21,7 @@ from generators.imagen.presets import T5_XXL
 from generators.imagen.text import T5_NAME, FrozenT5
 from generators.parts import UNTRAINED_SEED, Part, Parts, check_overrides, never_released
 from generators.pixels import to_uint8
-from generators.training.recipe import Recipe, load_recipe
+from generators.recipes.recipe import Recipe, load_recipe
 
 NUM_TIMESTEPS = 1000
 NETWORK_PARTS = {"base": "imagen-tiny-base", "sr1": "imagen-tiny-sr1", "sr2": "imagen-tiny-sr2"}

@@ -23,9 +23,9 @@ from generators.imagen.text import (
     first_sentinel,
     t5_config,
 )
-from generators.pixels import requantise
+from generators.pixels import requantise, shrink
 from generators.training.data import Batch
-from generators.training.networks import NUM_TIMESTEPS, Timesteps, noised, random_crops, shrink
+from generators.training.networks import NUM_TIMESTEPS, Timesteps, noised, random_crops
 from generators.zoo import tiny_tokenizer
 
 IGNORED = -100

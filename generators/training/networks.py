@@ -19,8 +19,8 @@ from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
 from generators.glide.residual import to_residual
-from generators.glide.tokenizer import BytePairTokenizer, Tokens
-from generators.pixels import requantise
+from generators.pixels import requantise, shrink
+from generators.tokenizer import BytePairTokenizer, Tokens
 from generators.training.data import Batch
 from generators.zoo import tiny_tokenizer
 
@@ -220,13 +220,6 @@ class NoisyClassifierTraining(nn.Module):
         """Mean loss of the batch, in nats."""
         x_t, t, _ = noised(self.process, shrink(batch.images, self.size_px), batch.generator)
         return F.cross_entropy(self.network(x_t, t).float(), labels_of(batch))
-
-
-def shrink(images: Tensor, size_px: int) -> Tensor:
-    """The area mean, exact for whole factors."""
-    if images.shape[-1] == size_px:
-        return images
-    return F.interpolate(images, (size_px, size_px), mode="area")
 
 
 def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
-from generators.pixels import from_uint8
+from generators.pixels import from_uint8, shrink
 from generators.training.data import Batch, TrainingSet
 from generators.training.networks import (
     NUM_TIMESTEPS,
@@ -20,7 +20,6 @@ from generators.training.networks import (
     drop_captions,
     noised,
     on_device,
-    shrink,
 )
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.core.results import write_atomically
-from generators.glide.tokenizer import train_merges, vocabulary
+from generators.tokenizer import train_merges, vocabulary
 
 NUM_MERGES = 640
 

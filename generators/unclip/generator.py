@@ -21,7 +21,7 @@ from generators.glide.model import GlideConfig, SuperResText2ImUNet
 from generators.glide.pipeline import sample_base, sample_upsampler
 from generators.parts import Parts, check_overrides, never_released
 from generators.pixels import to_uint8
-from generators.training.recipe import Recipe
+from generators.recipes.recipe import Recipe
 from generators.unclip.autoregressive import (
     AutoregressivePrior,
     AutoregressivePriorConfig,

@@ -21,8 +21,7 @@ from generators.diffusion.guidance import Denoiser, classifier_free
 from generators.diffusion.noise import image_generators
 from generators.diffusion.samplers import invert_ddim, sample_ddim
 from generators.glide.model import TextStates
-from generators.pixels import from_uint8, to_uint8
-from generators.training.networks import shrink
+from generators.pixels import from_uint8, shrink, to_uint8
 from generators.unclip.decoder import decoder_captions
 from generators.unclip.generator import UnclipGenerator
 

@@ -26,9 +26,9 @@ from generators.glide.presets import (
     RELEASED_BASE,
     RELEASED_UPSAMPLER,
 )
-from generators.glide.tokenizer import BytePairTokenizer, train_merges, vocabulary
 from generators.nn.unet import UNetConfig
 from generators.pixels import requantise
+from generators.tokenizer import BytePairTokenizer, train_merges, vocabulary
 
 MERGES = train_merges(["a red circle", "a blue square"], 20)
 TOKENIZER = BytePairTokenizer(vocabulary(MERGES), MERGES)

@@ -14,8 +14,8 @@ from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsupportedRequestError
 from generators.imagen.generator import NETWORK_PARTS, ImagenGenerator
+from generators.recipes.recipe import Recipe, load_recipe
 from generators.training.loop import train
-from generators.training.recipe import Recipe, load_recipe
 
 QUICK = "base=2,sr1=1,sr2=1"
 ASKED = [Request(prompt="a red circle", seed=5), Request(prompt="a blue square", seed=6)]
