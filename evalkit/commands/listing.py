@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from evalkit.catalog import DATASETS, METRICS
-from evalkit.core.registry import load, third_party
+from evalkit.core.registry import Catalog, load
+
+UNKNOWN = "unknown"
+"""What another package does not say of its model."""
 
 
 def show(kind: str) -> None:
@@ -19,25 +23,26 @@ def show(kind: str) -> None:
     title, header, rows = _TABLES[kind]()
     table = Table(*header, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 
 def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    models: Mapping[str, Any] = load("generators.catalog:MODELS")
+    models: Catalog[Any] = load("generators.catalog:CATALOG")
     aliases: Mapping[str, str] = load("generators.catalog:ALIASES")
     bare = {full: name for name, full in aliases.items()}
-    rows = [
-        (
+
+    def cells(name: str, row: Any) -> tuple[str, ...]:
+        size = UNKNOWN if row.size_px is None else f"{row.size_px} px"
+        return (
             name,
-            row.conditioning,
-            f"{row.size_px} px",
-            row.weights,
+            row.conditioning or UNKNOWN,
+            size,
+            row.weights or UNKNOWN,
             _also(bare.get(name), row.summary),
         )
-        for name, row in models.items()
-    ]
-    rows += [(name, "", "", "", target) for name, target in third_party("generators").items()]
+
+    rows = _cells(models, cells, num_columns=5)
     return "Models", ("name", "asked with", "size", "weights", "what it is"), rows
 
 
@@ -58,11 +63,27 @@ def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 
 
 def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    import generators
+    recipes: Catalog[Any] = load("generators.recipes.catalog:CATALOG")
 
-    folder = Path(generators.__file__).parent / "training" / "recipes"
-    rows = [(path.stem, str(path.name)) for path in sorted(folder.glob("*.toml"))]
-    return "Recipes for `evalkit train`", ("name", "file"), rows
+    def cells(name: str, row: Any) -> tuple[str, ...]:
+        return name, row.network, row.summary, PurePosixPath(row.file).name
+
+    rows = sorted(_cells(recipes, cells, num_columns=4))
+    return "Recipes for `evalkit train`", ("name", "network", "what it trains", "file"), rows
+
+
+def _cells(
+    catalog: Catalog[Any], cells: Callable[[str, Any], tuple[str, ...]], *, num_columns: int
+) -> list[tuple[str, ...]]:
+    """The rows of a catalog; a row of another package that is broken says so in its own line."""
+    rows = []
+    for name in catalog:
+        try:
+            rows.append(cells(name, catalog[name]))
+        except Exception as error:  # another package may fail in any way, and the list goes on
+            reason = " ".join(str(error).split()) or type(error).__name__
+            rows.append((name, *[""] * (num_columns - 2), f"broken: {reason}"))
+    return rows
 
 
 def _also(bare: str | None, summary: str) -> str:
