@@ -159,7 +159,7 @@ def _guidance(stage: StageSpec, raw: str) -> float:
 
 def _not_had(spec: Staged, setting: Setting) -> str:
     why = " (it is unconditional)" if spec.conditioning == "none" and setting == "guidance" else ""
-    has = sorted(
+    has: list[str] = sorted(
         name for name in SETTINGS if any(getattr(s.defaults, name) is not None for s in spec.stages)
     )
     has += [f"--set {option}" for option in _listed_options(spec)]

@@ -19,7 +19,8 @@ from generators.diffusion.losses import bits_per_dim
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
-from generators.diffusion.thresholding import THRESHOLDS, threshold_for
+from generators.diffusion.stage_sampling import StageSampling
+from generators.diffusion.thresholding import THRESHOLDS
 from generators.errors import UnsupportedRequestError
 from generators.loading import fill_network, joint_hash, network_from_file
 from generators.numerics import Numerics, ready
@@ -77,24 +78,16 @@ class DDPMGenerator:
         Raises:
             UnsupportedRequestError: A request has a prompt, or a label the model does not know.
         """
-        chosen = settings[STAGE]
-        assert chosen.steps is not None
-        assert chosen.sampler is not None
         labels = self._labels(requests)
         with self.numerics.autocast(self.device):
             images = sample_images(
                 self.network,
                 image_generators([request.seed for request in requests], STAGE),
+                StageSampling.chosen(self.process, settings[STAGE]),
                 size_px=self.spec.size_px,
-                process=self.process,
-                steps=chosen.steps,
-                sampler=chosen.sampler,
-                eta=float(chosen.options["eta"]),
-                threshold=threshold_for(str(chosen.options["threshold"])),
                 labels=labels,
                 label_network=self.takes_labels,
                 classifier=self.classifier,
-                classifier_scale=chosen.guidance or 0.0,
             )
         return [Sample(image=image) for image in to_uint8(images).cpu().numpy()]
 
@@ -185,9 +178,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
     if len(parts) > 1:
         other = trained[parts[1]]
         classifier = fill_network(build_classifier(other.recipe.model), other.state_dict, parts[1])
-    process = DiffusionProcess.from_schedule(
-        recipe.objective["schedule"], prediction=recipe.objective["prediction"]
-    )
+    process = DiffusionProcess.from_objective(recipe.objective)
     num_classes = recipe.model.get("num_classes")
     spec = GeneratorSpec(
         name=name,
