@@ -7,7 +7,7 @@ is the table of them; another package adds rows by entry points in `evalkit.samp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +61,7 @@ def sample_ancestral(
     A gradient g shifts the mean by the variance times g (Dhariwal & Nichol 2021, algorithm 1).
     """
     x = x_T
-    for index in reversed(range(process.num_steps)):
-        t = _indices(x, index)
+    for index, t in _steps(x, process, options):
         network_t = process.network_timesteps(t)
         output = model(x, network_t).float()
         reverse = process.p_mean_variance(output, x, t, threshold=options.threshold)
@@ -74,7 +73,6 @@ def sample_ancestral(
         if index:
             noise = draw_noise(generators, x.shape[1:], x.device)
             x = mean + torch.exp(0.5 * reverse.log_variance) * noise
-        _report(options, process, index)
     return x
 
 
@@ -91,15 +89,13 @@ def sample_ddim(
     A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
     """
     x = x_T
-    for index in reversed(range(process.num_steps)):
-        t = _indices(x, index)
+    for index, t in _steps(x, process, options):
         x_0, eps = _x_0_and_eps(model, x, t, process, options)
         alpha_bar, previous = process.alpha_bar[index], process.alpha_bar_prev[index]
         sigma = options.eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
         x = float(np.sqrt(previous)) * x_0 + float(np.sqrt(1 - previous - sigma**2)) * eps
         if index and options.eta:
             x = x + float(sigma) * draw_noise(generators, x.shape[1:], x.device)
-        _report(options, process, index)
     return x
 
 
@@ -145,8 +141,7 @@ def sample_dpm_solver_pp_2m(
     signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     lambdas = np.log(signal[1:] / sigma[1:])
     x, last_x_0 = x_T, None
-    for index in reversed(range(process.num_steps)):
-        t = _indices(x, index)
+    for index, t in _steps(x, process, options):
         x_0, _ = _x_0_and_eps(model, x, t, process, options, clip_guided=True)
         direction = x_0
         if last_x_0 is not None and index:
@@ -156,7 +151,6 @@ def sample_dpm_solver_pp_2m(
         weight = signal[index] - ratio * signal[index + 1]  # = -signal (exp(-h) - 1)
         x = float(ratio) * x + float(weight) * direction
         last_x_0 = x_0
-        _report(options, process, index)
     return x
 
 
@@ -182,12 +176,11 @@ def sample_heun(
         t = _indices(z, index)
         return _x_0_and_eps(model, x_t, t, process, options, clip_guided=True)[1]
 
-    for index in reversed(range(process.num_steps)):
+    for index, _ in _steps(z, process, options):
         step = float(sigmas[index] - sigmas[index + 1])
         eps = slope(z, index)
         euler = z + step * eps
         z = z + step * 0.5 * (eps + slope(euler, index - 1)) if index else euler
-        _report(options, process, index)
     return z
 
 
@@ -222,13 +215,21 @@ def _x_0_and_eps(
     return x_0, process.eps_from_x_0(x_t, t, x_0)
 
 
+def _steps(
+    x: Tensor, process: DiffusionProcess, options: SamplerOptions
+) -> Iterator[tuple[int, Tensor]]:
+    """Each index of a process, the noisiest first, as a number and for the batch.
+
+    Progress is reported when a step is done, that is when the next one is asked for.
+    """
+    for index in reversed(range(process.num_steps)):
+        yield index, _indices(x, index)
+        if options.progress is not None:
+            options.progress(process.num_steps - index, process.num_steps)
+
+
 def _indices(x: Tensor, index: int) -> Tensor:
     return torch.full((len(x),), index, dtype=torch.long, device=x.device)
-
-
-def _report(options: SamplerOptions, process: DiffusionProcess, index: int) -> None:
-    if options.progress is not None:
-        options.progress(process.num_steps - index, process.num_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

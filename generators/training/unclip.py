@@ -13,13 +13,8 @@ from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weigh
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import from_uint8, shrink
 from generators.training.data import Batch, TrainingSet
-from generators.training.networks import (
-    GlideUpsamplerTraining,
-    Timesteps,
-    drop_captions,
-    noised,
-    on_device,
-)
+from generators.training.networks import GlideUpsamplerTraining
+from generators.training.steps import Timesteps, drop_captions, noised, on_device
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder

@@ -32,7 +32,8 @@ from generators.training.checkpoint import export_weights
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.imagen import ImagenUpsamplerTraining
 from generators.training.loop import Progress, begin_with, learning_rate, train
-from generators.training.networks import NETWORKS, Timesteps, random_crops
+from generators.training.networks import NETWORKS
+from generators.training.steps import Timesteps, random_crops
 from generators.zoo import trained_state, zoo_weights
 
 STEPS = 6
