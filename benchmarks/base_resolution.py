@@ -21,7 +21,7 @@ from PIL import Image
 from evalkit.datasets.shapes import render
 from evalkit.metrics.shape_detector import detect
 from generators.glide.model import GlideConfig, Text2ImUNet
-from generators.training.recipe import load_recipe
+from generators.recipes.recipe import load_recipe
 
 SIZES = (64, 32, 16)
 NETWORKS = {

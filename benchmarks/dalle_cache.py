@@ -18,7 +18,7 @@ import torch
 from generators.dalle.model import DalleConfig, DalleTransformer
 from generators.dalle.pipeline import sample_codes
 from generators.diffusion.noise import image_generators
-from generators.training.recipe import load_recipe
+from generators.recipes.recipe import load_recipe
 
 
 def main() -> None:

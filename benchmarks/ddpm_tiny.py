@@ -23,8 +23,7 @@ from evalkit.metrics.shape_detector import detect
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.ddpm.generator import DDPMGenerator
-from generators.pixels import from_uint8
-from generators.training.networks import shrink
+from generators.pixels import from_uint8, shrink
 
 SETTINGS = (
     ("ancestral", 25), ("ancestral", 50), ("ancestral", 100), ("dpm++2m", 25), ("dpm++2m", 50),

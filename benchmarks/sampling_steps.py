@@ -32,6 +32,7 @@ from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from generators.catalog import load_generator
 from generators.diffusion.noise import image_generators
+from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.generator import GlideGenerator
 from generators.glide.pipeline import encode_captions, sample_base
 from generators.pixels import to_uint8
@@ -76,15 +77,19 @@ def make_images(
             batch = captions[start : start + BATCH]
             files = paths[start : start + BATCH]
             if not all(path.exists() for path in files):
-                texts = encode_captions(glide.base, glide.tokenizer, [c.text for c in batch])
+                texts = encode_captions(
+                    glide.base.network, glide.tokenizer, [c.text for c in batch]
+                )
                 images = sample_base(
-                    glide.base,
+                    glide.base.network,
                     texts,
                     image_generators([image_seed(0, c.id, 0) for c in batch], "base"),
-                    process=glide.processes["base"],
-                    guidance_scale=GUIDANCE,
-                    steps=steps,
-                    sampler=sampler,
+                    StageSampling(
+                        process=glide.base.process,
+                        sampler=sampler,
+                        steps=steps,
+                        guidance_scale=GUIDANCE,
+                    ),
                 )
                 for path, pixels in zip(files, to_uint8(images).numpy(), strict=True):
                     path.write_bytes(encode_png(pixels))

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 from evalkit.commands.train import shapes_training_set
+from generators.recipes.recipe import load_recipe
 from generators.training.data import TrainingSet
 from generators.training.loop import LOG_EVERY, train
-from generators.training.recipe import load_recipe
 
 MAIN_JOB = ("glide-tiny-base", "glide-tiny-upsampler", "clip-tiny", "clip-tiny-judge")
 NUM_IMAGES = 256

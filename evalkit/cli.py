@@ -272,6 +272,21 @@ def train(
     run(recipe, out=out, steps=steps, start=start, cpu=cpu)
 
 
+@app.command()
+def vocabulary(
+    out: Annotated[Path, typer.Option(help="Folder of vocabulary.json and vocabulary.bpe.")],
+    data: Annotated[str, typer.Option(help="shapes, or a captioned data set.")] = "shapes",
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Images of shapes whose captions are read.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=0, help="Most merges to learn.")] = None,
+) -> None:
+    """Learn a byte-pair vocabulary from captions; of shapes, the tiny models' own."""
+    from evalkit.commands.vocabulary import vocabulary as run
+
+    run(data, out, num_images=n, num_merges=size)
+
+
 @data_app.command("shapes")
 def data_shapes(
     out: Annotated[Path, typer.Option(help="Folder to fill, in COCO's format.")],

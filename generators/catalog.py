@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
-from evalkit.core.registry import load, third_party, unknown
-from generators.weights import cached_file, locate
+from evalkit.core.registry import Catalog, load, third_party, unknown
+from generators.weights import MODEL_FILES, cached_file, locate
 
 if TYPE_CHECKING:
     from generators.base import Generator
 
 
+Conditioning = Literal["none", "class", "text"]
 Weights = Literal["embedded", "released", "none"]
 
 
@@ -28,10 +29,13 @@ class ModelRow:
     target: str
     """`module:function`; the function takes (name, device, weights) and returns a Generator."""
     summary: str
-    conditioning: Literal["none", "class", "text"]
-    size_px: int
-    weights: Weights
-    """`embedded` works now, `released` has to be fetched, `none` is the architecture only."""
+    conditioning: Conditioning | None
+    """What it is asked with; None: its package does not say."""
+    size_px: int | None
+    """Edge of its images; None: its package does not say."""
+    weights: Weights | None
+    """`embedded` works now, `released` has to be fetched, `none` is the architecture only; None:
+    its package does not say."""
     files: tuple[str, ...] = ()
     """Rows of `generators.weights.PUBLISHED` that it is loaded from, the networks in order."""
 
@@ -43,6 +47,19 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
         conditioning="text",
         size_px=64,
         weights=weights,
+    )
+
+
+def _ddpm(preset: str, summary: str, size_px: int, conditioning: Conditioning = "none") -> ModelRow:
+    """A row of the DDPM family: shipped if it is tiny, else fetched."""
+    files = MODEL_FILES.get(f"ddpm:{preset}", ())
+    return ModelRow(
+        target=f"generators.ddpm.generator:{'load_released' if files else 'load_tiny'}",
+        summary=summary,
+        conditioning=conditioning,
+        size_px=size_px,
+        weights="released" if files else "embedded",
+        files=files,
     )
 
 
@@ -67,7 +84,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
-        files=("glide-base", "glide-upsampler", "gpt2-encoder", "gpt2-merges"),
+        files=MODEL_FILES["glide:released"],
     ),
     "glide:released-inpaint": ModelRow(
         target="generators.glide.loaders:load_released_inpaint",
@@ -75,7 +92,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
-        files=("glide-base-inpaint", "glide-upsampler-inpaint", "gpt2-encoder", "gpt2-merges"),
+        files=MODEL_FILES["glide:released-inpaint"],
     ),
     "glide:paper": ModelRow(
         target="generators.glide.loaders:load_paper",
@@ -83,7 +100,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="none",
-        files=("glide-paper-base", "glide-paper-upsampler", "gpt2-encoder", "gpt2-merges"),
+        files=MODEL_FILES["glide:paper"],
     ),
     "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
     "dalle:tiny-untrained": _tiny(
@@ -96,100 +113,33 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="none",
     ),
-    "ddpm:tiny": ModelRow(
-        target="generators.ddpm.generator:load_tiny",
-        summary="DDPM at tiny size, unconditional, trained on shapes",
-        conditioning="none",
-        size_px=16,
-        weights="embedded",
+    "ddpm:tiny": _ddpm("tiny", "DDPM at tiny size, unconditional, trained on shapes", 16),
+    "ddpm:tiny-class": _ddpm(
+        "tiny-class", "the same told the shape, with a noisy classifier for guidance", 16, "class"
     ),
-    "ddpm:tiny-class": ModelRow(
-        target="generators.ddpm.generator:load_tiny",
-        summary="the same told the shape, with a noisy classifier for guidance",
-        conditioning="class",
-        size_px=16,
-        weights="embedded",
+    "ddpm:cifar10": _ddpm("cifar10", "DDPM for CIFAR-10 (Ho et al. 2020), 35.7 M parameters", 32),
+    "ddpm:celebahq256": _ddpm(
+        "celebahq256", "DDPM for CelebA-HQ (Ho et al. 2020), 114 M parameters", 256
     ),
-    "ddpm:cifar10": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="DDPM for CIFAR-10 (Ho et al. 2020), 35.7 M parameters",
-        conditioning="none",
-        size_px=32,
-        weights="released",
-        files=("ddpm-cifar10",),
+    "ddpm:improved-cifar10": _ddpm(
+        "improved-cifar10", "Improved DDPM for CIFAR-10 (Nichol & Dhariwal 2021)", 32
     ),
-    "ddpm:celebahq256": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="DDPM for CelebA-HQ (Ho et al. 2020), 114 M parameters",
-        conditioning="none",
-        size_px=256,
-        weights="released",
-        files=("ddpm-celebahq256",),
+    "ddpm:improved-imagenet64": _ddpm("improved-imagenet64", "Improved DDPM for ImageNet", 64),
+    "ddpm:improved-imagenet64-class": _ddpm(
+        "improved-imagenet64-class", "Improved DDPM for ImageNet, class-conditional", 64, "class"
     ),
-    "ddpm:improved-cifar10": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="Improved DDPM for CIFAR-10 (Nichol & Dhariwal 2021)",
-        conditioning="none",
-        size_px=32,
-        weights="released",
-        files=("ddpm-improved-cifar10",),
+    "ddpm:adm64": _ddpm(
+        "adm64",
+        "ADM for ImageNet (Dhariwal & Nichol 2021), 296 M parameters, with its classifier",
+        64,
+        "class",
     ),
-    "ddpm:improved-imagenet64": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="Improved DDPM for ImageNet",
-        conditioning="none",
-        size_px=64,
-        weights="released",
-        files=("ddpm-improved-imagenet64",),
+    "ddpm:adm128": _ddpm("adm128", "ADM for ImageNet at 128 px, with its classifier", 128, "class"),
+    "ddpm:adm256": _ddpm("adm256", "ADM for ImageNet at 256 px, with its classifier", 256, "class"),
+    "ddpm:adm256-unconditional": _ddpm(
+        "adm256-unconditional", "ADM without classes, which the classifier brings in", 256, "class"
     ),
-    "ddpm:improved-imagenet64-class": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="Improved DDPM for ImageNet, class-conditional",
-        conditioning="class",
-        size_px=64,
-        weights="released",
-        files=("ddpm-improved-imagenet64-class",),
-    ),
-    "ddpm:adm64": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="ADM for ImageNet (Dhariwal & Nichol 2021), 296 M parameters, with its classifier",
-        conditioning="class",
-        size_px=64,
-        weights="released",
-        files=("ddpm-adm64", "ddpm-adm64-classifier"),
-    ),
-    "ddpm:adm128": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="ADM for ImageNet at 128 px, with its classifier",
-        conditioning="class",
-        size_px=128,
-        weights="released",
-        files=("ddpm-adm128", "ddpm-adm128-classifier"),
-    ),
-    "ddpm:adm256": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="ADM for ImageNet at 256 px, with its classifier",
-        conditioning="class",
-        size_px=256,
-        weights="released",
-        files=("ddpm-adm256", "ddpm-adm256-classifier"),
-    ),
-    "ddpm:adm256-unconditional": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="ADM without classes, which the classifier brings in",
-        conditioning="class",
-        size_px=256,
-        weights="released",
-        files=("ddpm-adm256-unconditional", "ddpm-adm256-classifier"),
-    ),
-    "ddpm:adm512": ModelRow(
-        target="generators.ddpm.generator:load_released",
-        summary="ADM for ImageNet at 512 px, with its classifier",
-        conditioning="class",
-        size_px=512,
-        weights="released",
-        files=("ddpm-adm512", "ddpm-adm512-classifier"),
-    ),
+    "ddpm:adm512": _ddpm("adm512", "ADM for ImageNet at 512 px, with its classifier", 512, "class"),
     "unclip:tiny": _tiny("unclip", "unCLIP at tiny size, trained on shapes"),
     "unclip:tiny-ar": _tiny("unclip", "the same with the autoregressive prior"),
     "unclip:tiny-untrained": _tiny(
@@ -232,6 +182,17 @@ MODELS: dict[str, ModelRow] = {
     ),
 }
 
+
+def _adopted(name: str, loader: object) -> ModelRow:
+    """The row of a bare loader, which says nothing of what it loads."""
+    target = third_party("generators")[name]
+    return ModelRow(target=target, summary=target, conditioning=None, size_px=None, weights=None)
+
+
+CATALOG = Catalog("generators", MODELS, ModelRow, adopt=_adopted)
+"""Our models and those of other packages, whose entry points in `evalkit.generators` name a
+`ModelRow`, or just a loader that takes (name, device, weights)."""
+
 ALIASES = {
     "ddpm": "ddpm:cifar10",
     "glide": "glide:released",
@@ -263,9 +224,8 @@ def full_name(name: str) -> str:
     if name in NEVER_RELEASED:
         raise MissingWeightsError(f"{name}: {NEVER_RELEASED[name]}")
     full = ALIASES.get(name, name)
-    others = third_party("generators")
-    if full not in MODELS and full not in others:
-        raise unknown(name, [*MODELS, *ALIASES, *others], kind="models")
+    if full not in CATALOG:
+        raise unknown(name, [*CATALOG, *ALIASES], kind="models")
     return full
 
 
@@ -279,10 +239,11 @@ def require_model(name: str, weights: Mapping[str, Path]) -> str:
 
     Raises:
         UnknownNameError: No such model.
+        ConfigError: The package that brings the model can't be loaded.
         MissingWeightsError: A published file is neither given, cached nor downloadable.
     """
     full = full_name(name)
-    files = MODELS[full].files if full in MODELS else ()
+    files = CATALOG[full].files
     if set(weights) <= set(files):
         for part in files:
             if part not in weights and not cached_file(part).is_there:
@@ -314,11 +275,17 @@ def load_generator(
     """
     own = dict(weights or {})
     full = require_model(name, own)
-    target = MODELS[full].target if full in MODELS else third_party("generators")[full]
-    generator: Generator = load(target)(full, device, own)
+    generator: Generator = load(CATALOG[full].target)(full, device, own)
     if bf16 or compiled:
-        accelerate = getattr(generator, "accelerate", None)
-        if accelerate is None:
-            raise ConfigError(f"{full} can be run neither in bfloat16 nor compiled")
-        accelerate(load("generators.numerics:Numerics")(bf16=bf16, compiled=compiled))
+        _accelerate(generator, full, bf16=bf16, compiled=compiled)
     return generator
+
+
+def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) -> None:
+    """Run a generator in bfloat16 or compiled; torch is imported here, when it is needed anyway."""
+    from generators.base import Accelerated
+    from generators.numerics import Numerics
+
+    if not isinstance(generator, Accelerated):
+        raise ConfigError(f"{name} can be run neither in bfloat16 nor compiled")
+    generator.accelerate(Numerics(bf16=bf16, compiled=compiled))

@@ -9,10 +9,34 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from generators.released import check_state_dict
+from evalkit.core.errors import WeightsError
 from generators.weights_io import load_state_dict
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def check_state_dict(
+    expected: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str
+) -> None:
+    """Compares names and shapes.
+
+    Raises:
+        WeightsError: They differ; every key that does is listed.
+    """
+    missing = [key for key in expected if key not in given]
+    extra = [key for key in given if key not in expected]
+    misshapen = [
+        f"{key} is {list(given[key].shape)}, expected {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in given and given[key].shape != tensor.shape
+    ]
+    faults = [
+        f"{len(keys)} {what}: {', '.join(keys)}"
+        for what, keys in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
+        if keys
+    ]
+    if faults:
+        raise WeightsError(f"the weights don't fit {name}; keys {'; '.join(faults)}")
 
 
 def fill_network(network: NetworkT, state: Mapping[str, Tensor], name: str) -> NetworkT:

@@ -15,11 +15,12 @@ from torch import nn
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
 from generators import loading
-from generators.released import check_state_dict
-from generators.training.recipe import Recipe, load_recipe
+from generators.loading import check_state_dict
+from generators.recipes.recipe import Recipe, load_recipe
 from generators.zoo import ZOO, check_trained_with, zoo_weights
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
+NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
 UNTRAINED_SEED = 0
 """Seed of the random weights of `...-untrained` models."""
 UNTRAINED = "-untrained"
@@ -27,10 +28,10 @@ UNTRAINED = "-untrained"
 
 
 @dataclass(frozen=True)
-class Part(Generic[NetworkT]):
+class Part(Generic[NetworkT_co]):
     """A network, how it was made, and the hash of its weights."""
 
-    network: NetworkT
+    network: NetworkT_co
     recipe: Recipe
     sha256: str
 
@@ -100,7 +101,7 @@ class Parts:
             return f"random, seed {UNTRAINED_SEED}"
         return "given: " + ", ".join(self.weights) if self.weights else "generators/zoo"
 
-    def joint_hash(self, parts: Sequence[Part[Any]], frozen: Sequence[str] = ()) -> str:
+    def joint_hash(self, parts: Sequence[Part[nn.Module]], frozen: Sequence[str] = ()) -> str:
         """One hash for all networks, in the order of the stages, the frozen ones last."""
         if not self.trained:
             return "random"

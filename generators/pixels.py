@@ -7,6 +7,7 @@ width x channels, 0-255.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -47,3 +48,20 @@ def requantise(
 ) -> Float[Tensor, "batch channels height width"]:
     """Images in [-1, 1] moved to the nearest of 256 levels: what an upsampler saw in training."""
     return ((images + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+
+
+def shrink(
+    images: Float[Tensor, "batch channels height width"], size_px: int
+) -> Float[Tensor, "batch channels {size_px} {size_px}"]:
+    """The area mean, exact for whole factors; images that have the size stay as they are.
+
+    Args:
+        images: Square, of any range.
+        size_px: Edge of the images that are returned.
+
+    >>> shrink(torch.arange(4.0).reshape(1, 1, 2, 2), 1).item()
+    1.5
+    """
+    if images.shape[-1] == size_px:
+        return images
+    return F.interpolate(images, (size_px, size_px), mode="area")

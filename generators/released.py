@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.core.errors import UnknownNameError, WeightsError
+from evalkit.core.errors import UnknownNameError
 from generators.clip.model import Clip, ClipConfig
 from generators.dalle.dvae import DVAEConfig, DVAEDecoder, DVAEEncoder
 from generators.ddpm.adm import NoisyClassifier, SuperResUNet
@@ -25,6 +25,7 @@ from generators.glide.model import (
     SuperResText2ImUNet,
     Text2ImUNet,
 )
+from generators.loading import check_state_dict
 from generators.nn.settings import config_from_flat
 from generators.nn.unet import UNet, UNetConfig
 
@@ -92,30 +93,6 @@ def architecture_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         and name not in ONLY_VALUES
         and (name in TEXT_VALUED or not isinstance(value, str))
     }
-
-
-def check_state_dict(
-    expected: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str
-) -> None:
-    """Compares names and shapes.
-
-    Raises:
-        WeightsError: They differ; every key that does is listed.
-    """
-    missing = [key for key in expected if key not in given]
-    extra = [key for key in given if key not in expected]
-    misshapen = [
-        f"{key} is {list(given[key].shape)}, expected {list(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in given and given[key].shape != tensor.shape
-    ]
-    faults = [
-        f"{len(keys)} {what}: {', '.join(keys)}"
-        for what, keys in (("missing", missing), ("extra", extra), ("misshapen", misshapen))
-        if keys
-    ]
-    if faults:
-        raise WeightsError(f"the weights don't fit {name}; keys {'; '.join(faults)}")
 
 
 def _glide(network: type[Text2ImUNet]) -> Callable[[dict[str, Any]], nn.Module]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,6 +174,27 @@ PUBLISHED: dict[str, PublishedFile] = {
     ),
 }
 
+MODEL_FILES: Mapping[str, tuple[str, ...]] = {
+    "glide:released": ("glide-base", "glide-upsampler", "gpt2-encoder", "gpt2-merges"),
+    "glide:released-inpaint": (
+        "glide-base-inpaint",
+        "glide-upsampler-inpaint",
+        "gpt2-encoder",
+        "gpt2-merges",
+    ),
+    "glide:paper": ("glide-paper-base", "glide-paper-upsampler", "gpt2-encoder", "gpt2-merges"),
+    "ddpm:cifar10": ("ddpm-cifar10",),
+    "ddpm:celebahq256": ("ddpm-celebahq256",),
+    "ddpm:improved-cifar10": ("ddpm-improved-cifar10",),
+    "ddpm:improved-imagenet64": ("ddpm-improved-imagenet64",),
+    "ddpm:improved-imagenet64-class": ("ddpm-improved-imagenet64-class",),
+    "ddpm:adm64": ("ddpm-adm64", "ddpm-adm64-classifier"),
+    "ddpm:adm128": ("ddpm-adm128", "ddpm-adm128-classifier"),
+    "ddpm:adm256": ("ddpm-adm256", "ddpm-adm256-classifier"),
+    "ddpm:adm256-unconditional": ("ddpm-adm256-unconditional", "ddpm-adm256-classifier"),
+    "ddpm:adm512": ("ddpm-adm512", "ddpm-adm512-classifier"),
+}
+"""The rows of `PUBLISHED` that a model is loaded from, its networks in order, by catalog name."""
 
 RECORDS = "sha256.json"
 """In the cache's folder `weights`: the hash that each file had when it was first used."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from evalkit.catalog import DATASETS, METRICS
+from evalkit.catalog import DATASETS, METRICS, DatasetRow
 from evalkit.core.errors import EvalkitError
-from evalkit.core.registry import load, third_party
+from evalkit.core.registry import Catalog
 from evalkit.protocols.catalog import PROTOCOLS, open_protocol, protocol_for
+
+Row = TypeVar("Row")
+UNKNOWN = "unknown"
+"""What another package does not say of its model."""
 
 
 def show(kind: str) -> None:
@@ -21,41 +26,37 @@ def show(kind: str) -> None:
     title, header, rows = _TABLES[kind]()
     table = Table(*header, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 
 def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    models: Mapping[str, Any] = load("generators.catalog:MODELS")
-    aliases: Mapping[str, str] = load("generators.catalog:ALIASES")
-    bare = {full: name for name, full in aliases.items()}
-    rows = [
-        (
+    from generators.catalog import ALIASES, CATALOG, ModelRow
+
+    bare = {full: name for name, full in ALIASES.items()}
+
+    def cells(name: str, row: ModelRow) -> tuple[str, ...]:
+        size = UNKNOWN if row.size_px is None else f"{row.size_px} px"
+        return (
             name,
-            row.conditioning,
-            f"{row.size_px} px",
-            row.weights,
+            row.conditioning or UNKNOWN,
+            size,
+            row.weights or UNKNOWN,
             _also(bare.get(name), row.summary),
         )
-        for name, row in models.items()
-    ]
-    rows += [(name, "", "", "", target) for name, target in third_party("generators").items()]
+
+    rows = _cells(CATALOG, cells, num_columns=5)
     return "Models", ("name", "asked with", "size", "weights", "what it is"), rows
 
 
 def _datasets() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
+    def cells(name: str, row: DatasetRow) -> tuple[str, ...]:
+        count = f"{protocol_for(name).captions.count:,}"
+        size = f"{row.size_px} px" if row.size_px else UNKNOWN
+        return name, row.protocol, count, size, row.summary, row.source
+
     header = ("name", "protocol", "default n", "size", "what it is", "where it comes from")
-    return "Data sets", header, [_dataset(name) for name in DATASETS]
-
-
-def _dataset(name: str) -> tuple[str, ...]:
-    try:
-        row = DATASETS[name]
-    except EvalkitError as error:
-        return (name, "", "", "", str(error), "")
-    count = f"{protocol_for(name).captions.count:,}"
-    size = f"{row.size_px} px" if row.size_px else ""
-    return (name, row.protocol, count, size, row.summary, row.source)
+    return "Data sets", header, _cells(DATASETS, cells, num_columns=6)
 
 
 def _protocols() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
@@ -76,11 +77,26 @@ def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 
 
 def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    import generators
+    from generators.recipes.catalog import CATALOG, RecipeRow
 
-    folder = Path(generators.__file__).parent / "training" / "recipes"
-    rows = [(path.stem, str(path.name)) for path in sorted(folder.glob("*.toml"))]
-    return "Recipes for `evalkit train`", ("name", "file"), rows
+    def cells(name: str, row: RecipeRow) -> tuple[str, ...]:
+        return name, row.network, row.summary, PurePosixPath(row.file).name
+
+    rows = sorted(_cells(CATALOG, cells, num_columns=4))
+    return "Recipes for `evalkit train`", ("name", "network", "what it trains", "file"), rows
+
+
+def _cells(
+    catalog: Catalog[Row], cells: Callable[[str, Row], tuple[str, ...]], *, num_columns: int
+) -> list[tuple[str, ...]]:
+    """The rows of a catalog; a row of another package that is broken says so in its own line."""
+    rows = []
+    for name in catalog:
+        try:
+            rows.append(cells(name, catalog[name]))
+        except EvalkitError as error:
+            rows.append((name, *[""] * (num_columns - 2), f"broken: {error}"))
+    return rows
 
 
 def _also(bare: str | None, summary: str) -> str:

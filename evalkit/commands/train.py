@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
     """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
-    from generators.training.recipe import load_recipe
+    from generators.recipes.recipe import load_recipe
 
     recipe = load_recipe(name, steps=steps)
     folder = out or Path("runs") / "train" / recipe.name

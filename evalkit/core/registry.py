@@ -74,9 +74,10 @@ class Catalog(Mapping[str, Row]):
             found = load(target)
         except EvalkitError:
             raise
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # the import runs the other package, which may fail in any way
             raise ConfigError(
-                f"{where} can't be loaded ({error}). Repair or remove the package that names it."
+                f"{where} can't be loaded ({_one_line(error)}). Repair or remove the package that "
+                "names it."
             ) from error
         if isinstance(found, self._row_type):
             return found
@@ -86,6 +87,10 @@ class Catalog(Mapping[str, Row]):
                 "Repair or remove the package that names it."
             )
         return self._adopt(name, found)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def load(target: str) -> Any:

@@ -16,6 +16,7 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.registry import load
 from evalkit.features.base import PreparedExtractor
 from evalkit.features.clip_preprocessing import SquashTo
+from generators.catalog import CLIP_MODELS
 
 JUDGE = "clip:tiny-judge"
 
@@ -39,7 +40,7 @@ class ShapesClipExtractor(PreparedExtractor):
         self.name = "shapes-clip" if clip == JUDGE else clip
         if precision != "float32":
             raise ConfigError(f"{self.name} runs in float32 only, not in {precision}")
-        target = load("generators.catalog:CLIP_MODELS")[clip]
+        target = CLIP_MODELS[clip]
         self._clip = load(target)(clip, device)
         self.layers: Mapping[str, int] = {"embedding": self._clip.dim}
         self.preparer = SquashTo(self._clip.size_px)

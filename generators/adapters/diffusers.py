@@ -19,8 +19,8 @@ from torch import Tensor
 from evalkit.core.errors import MissingExtraError, WeightsError
 from evalkit.core.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.cascade import prompts_of, truncation_notes
 from generators.diffusion.noise import image_generators
-from generators.errors import UnsupportedRequestError
 from generators.hub import folder_sha256, hub_folder
 from generators.parts import check_overrides
 from generators.pixels import to_uint8
@@ -73,7 +73,7 @@ class KarloGenerator:
         Raises:
             UnsupportedRequestError: A request has no prompt.
         """
-        prompts = _prompts(self.spec, requests)
+        prompts = prompts_of(self.spec, requests)
         made = self.pipeline(
             prompts,
             generator=image_generators([request.seed for request in requests]),
@@ -106,7 +106,7 @@ class DeepFloydGenerator:
         Raises:
             UnsupportedRequestError: A request has no prompt.
         """
-        prompts = _prompts(self.spec, requests)
+        prompts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
         text, no_text = self.base.encode_prompt(prompts, clean_caption=False)
         small = self.base(
@@ -241,12 +241,6 @@ def _ready(pipeline: Any, device: str) -> Any:
     return pipeline.to(device)
 
 
-def _prompts(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
-    if any(request.prompt is None for request in requests):
-        raise UnsupportedRequestError(f"{spec.name} wants a prompt with every request")
-    return [request.prompt or "" for request in requests]
-
-
 def _uint8(images: np.ndarray) -> np.ndarray:
     """Floats in [0, 1], batch x height x width x 3, to 0-255."""
     pixels: Tensor = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
@@ -255,4 +249,4 @@ def _uint8(images: np.ndarray) -> np.ndarray:
 
 def _truncated(tokenizer: Any, prompts: Sequence[str], length: int) -> list[tuple[str, ...]]:
     counts = [len(tokenizer(prompt).input_ids) for prompt in prompts]
-    return [("caption truncated",) if count > length else () for count in counts]
+    return truncation_notes([count > length for count in counts])

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from generators.clip.model import Clip, ClipConfig
+from generators.loading import check_state_dict
 from generators.pixels import from_uint8
-from generators.released import check_state_dict
 from generators.zoo import tiny_tokenizer, zoo_weights
 
 RECIPES = {"clip:tiny": "clip-tiny", "clip:tiny-judge": "clip-tiny-judge"}

@@ -9,15 +9,13 @@ from typing import Any
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.cascade import captioned_samples, prompts_of
 from generators.dalle.dvae import DVAE, DVAEConfig, DVAEDecoder
 from generators.dalle.model import DalleConfig, DalleTransformer
-from generators.dalle.pipeline import paint, sample_codes, text_ids
-from generators.dalle.training import check_codes
+from generators.dalle.pipeline import check_codes, paint, sample_codes, text_ids
 from generators.diffusion.noise import image_generators
-from generators.errors import UnsupportedRequestError
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.parts import Parts, check_overrides, never_released
-from generators.pixels import to_uint8
+from generators.tokenizer import BytePairTokenizer
 from generators.zoo import tiny_tokenizer
 
 STAGE = "transformer"
@@ -49,10 +47,8 @@ class DalleGenerator:
         Raises:
             UnsupportedRequestError: A request has no prompt.
         """
-        if any(request.prompt is None for request in requests):
-            raise UnsupportedRequestError(f"{self.spec.name} wants a prompt with every request")
-        length = self.transformer.config.text_length
-        ids, cut = text_ids(self.tokenizer, [request.prompt or "" for request in requests], length)
+        prompts = prompts_of(self.spec, requests)
+        ids, cut = text_ids(self.tokenizer, prompts, self.transformer.config.text_length)
         options = settings[STAGE].options
         codes = sample_codes(
             self.transformer,
@@ -61,9 +57,7 @@ class DalleGenerator:
             temperature=float(options["temperature"]),
             top_k=int(options["top_k"]),
         )
-        pixels = to_uint8(paint(self.decoder, codes)).cpu().numpy()
-        notes = [("caption truncated",) if truncated else () for truncated in cut]
-        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+        return captioned_samples(paint(self.decoder, codes), cut)
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from generators.dalle.dvae import DVAEDecoder
-from generators.dalle.model import DalleTransformer
-from generators.glide.tokenizer import BytePairTokenizer
+from evalkit.core.errors import ConfigError
+from generators.dalle.dvae import DVAEConfig, DVAEDecoder
+from generators.dalle.model import DalleConfig, DalleTransformer
+from generators.tokenizer import BytePairTokenizer
 
 Progress = Callable[[int, int], None]
 
@@ -125,6 +126,20 @@ def paint(
     """Images of codes, in [-1, 1]."""
     edge = round(codes.shape[1] ** 0.5)
     return 2 * decoder.reconstruction(codes.view(len(codes), edge, edge)) - 1
+
+
+def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> None:
+    """Compares the transformer's vocabularies with those it is given.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    for what, wanted, given in (
+        ("image_vocab", config.image_vocab, dvae.vocab_size),
+        ("text_vocab", config.text_vocab, num_text_tokens),
+    ):
+        if wanted != given:
+            raise ConfigError(f"the transformer's {what} is {wanted}, but there are {given} tokens")
 
 
 def _keeper(dropout: float, generator: torch.Generator | None) -> Callable[[], bool] | None:

@@ -11,7 +11,7 @@ from generators.dalle.dvae import DVAE
 from generators.dalle.pickled_modules import read_pickled_module
 from generators.dalle.presets import PAPER_DVAE
 from generators.errors import UnsafeWeightsError
-from generators.released import check_state_dict
+from generators.loading import check_state_dict
 from generators.weights import locate
 from generators.weights_io import load_state_dict
 

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evalkit.core.errors import ConfigError
 from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
-from generators.dalle.pipeline import text_ids
+from generators.dalle.pipeline import check_codes, text_ids
+from generators.loading import check_state_dict
 from generators.pixels import from_uint8
-from generators.released import check_state_dict
 from generators.training.data import Batch, TrainingSet
 from generators.zoo import ZooWeights, tiny_tokenizer, zoo_weights
 
@@ -114,17 +113,3 @@ def dvae_from(weights: ZooWeights) -> DVAE:
     check_state_dict(network.state_dict(), weights.state_dict, weights.recipe.name)
     network.load_state_dict(weights.state_dict)
     return network.eval()
-
-
-def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> None:
-    """Compares the transformer's vocabularies with those it is given.
-
-    Raises:
-        ConfigError: They differ.
-    """
-    for what, wanted, given in (
-        ("image_vocab", config.image_vocab, dvae.vocab_size),
-        ("text_vocab", config.text_vocab, num_text_tokens),
-    ):
-        if wanted != given:
-            raise ConfigError(f"the transformer's {what} is {wanted}, but there are {given} tokens")

@@ -11,7 +11,6 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.catalog import MODELS
 from generators.ddpm.model import current_names
 from generators.ddpm.pipeline import sample_images
 from generators.ddpm.presets import PRESETS, DDPMPreset
@@ -20,13 +19,14 @@ from generators.diffusion.losses import bits_per_dim
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
-from generators.diffusion.thresholding import THRESHOLDS, threshold_for
+from generators.diffusion.stage_sampling import StageSampling
+from generators.diffusion.thresholding import THRESHOLDS
 from generators.errors import UnsupportedRequestError
 from generators.loading import fill_network, joint_hash, network_from_file
 from generators.numerics import Numerics, ready
 from generators.parts import check_overrides
 from generators.pixels import from_uint8, to_uint8
-from generators.weights import locate
+from generators.weights import MODEL_FILES, locate
 from generators.weights_io import file_sha256, load_state_dict
 from generators.zoo import zoo_weights
 
@@ -78,24 +78,16 @@ class DDPMGenerator:
         Raises:
             UnsupportedRequestError: A request has a prompt, or a label the model does not know.
         """
-        chosen = settings[STAGE]
-        assert chosen.steps is not None
-        assert chosen.sampler is not None
         labels = self._labels(requests)
         with self.numerics.autocast(self.device):
             images = sample_images(
                 self.network,
                 image_generators([request.seed for request in requests], STAGE),
+                StageSampling.chosen(self.process, settings[STAGE]),
                 size_px=self.spec.size_px,
-                process=self.process,
-                steps=chosen.steps,
-                sampler=chosen.sampler,
-                eta=float(chosen.options["eta"]),
-                threshold=threshold_for(str(chosen.options["threshold"])),
                 labels=labels,
                 label_network=self.takes_labels,
                 classifier=self.classifier,
-                classifier_scale=chosen.guidance or 0.0,
             )
         return [Sample(image=image) for image in to_uint8(images).cpu().numpy()]
 
@@ -191,9 +183,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
     if len(parts) > 1:
         other = trained[parts[1]]
         classifier = fill_network(build_classifier(other.recipe.model), other.state_dict, parts[1])
-    process = DiffusionProcess.from_schedule(
-        recipe.objective["schedule"], prediction=recipe.objective["prediction"]
-    )
+    process = DiffusionProcess.from_objective(recipe.objective)
     num_classes = recipe.model.get("num_classes")
     spec = GeneratorSpec(
         name=name,
@@ -229,7 +219,7 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
         WeightsError: A file doesn't fit.
     """
     preset = PRESETS[name.removeprefix("ddpm:")]
-    parts = MODELS[name].files
+    parts = MODEL_FILES[name]
     check_overrides(name, weights, parts)
     files = [locate(part, weights.get(part), instead="ddpm:tiny") for part in parts]
     with torch.device("meta"):

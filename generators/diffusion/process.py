@@ -11,9 +11,9 @@ Tables are float64 and read-only; what multiplies images is rounded to float32 o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from generators.diffusion.respacing import (
     spaced_timesteps,
     step_count,
 )
-from generators.diffusion.schedules import betas_for
+from generators.diffusion.schedules import REFERENCE_STEPS, betas_for
 from generators.diffusion.thresholding import Threshold
 
 Prediction = Literal["eps", "x_0", "v"]
@@ -95,7 +95,7 @@ class DiffusionProcess:
     def from_schedule(
         cls,
         schedule: str,
-        num_steps: int = 1000,
+        num_steps: int = REFERENCE_STEPS,
         *,
         prediction: Prediction = "eps",
         variance: Variance = "learned_range",
@@ -107,6 +107,27 @@ class DiffusionProcess:
             prediction=prediction,
             variance=variance,
             timestep_scale=timestep_scale,
+        )
+
+    @classmethod
+    def from_objective(
+        cls,
+        objective: Mapping[str, Any],
+        *,
+        prediction: Prediction | None = None,
+        variance: Variance = "learned_range",
+    ) -> DiffusionProcess:
+        """The process that a recipe's objective names; training and sampling both read it here.
+
+        Args:
+            objective: `schedule`, and `prediction` where that is not eps.
+            prediction: Of a network that always predicts the same, whatever the objective says.
+            variance: What the network's architecture makes of it.
+        """
+        return cls.from_schedule(
+            objective["schedule"],
+            prediction=prediction or objective.get("prediction", "eps"),
+            variance=variance,
         )
 
     @property

@@ -1,13 +1,14 @@
 """Samplers: from noise x_T to an image x_0, each a function of a model and a process.
 
-Every sampler takes a `Denoiser` (condition and guidance already in it), the noise to start from and
-a process, respaced to the steps that are to be made. Noise of an image comes from that image's own
-generator. `threshold` keeps the predicted x_0 in range; `gradient` is a classifier's or CLIP's.
+Every sampler takes a `Denoiser` (condition and guidance already in it), the noise to start from, a
+process respaced to the steps to make, the images' own generators, and `SamplerOptions`. `SAMPLERS`
+is the table of them; another package adds rows by entry points in `evalkit.samplers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,154 +16,93 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.registry import Catalog
 from generators.diffusion.guidance import Denoiser, Gradient
 from generators.diffusion.noise import draw_noise
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.respacing import KARRAS
 from generators.diffusion.thresholding import Threshold, static_threshold
 
+Images = Float[Tensor, " batch *chw"]
 Generators = Sequence[torch.Generator]
 Progress = Callable[[int, int], None]
 """Called after each step with the steps made and the steps to make."""
 
 
-SAMPLER_NAMES = ("ancestral", "ddim", "dpm++2m", "heun")
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """What a sampler heeds besides the model's output."""
+
+    eta: float = 0.0
+    """Share of fresh noise in each step of DDIM; 0 is deterministic."""
+    threshold: Threshold | None = static_threshold
+    """Keeps the predicted x_0 in range."""
+    gradient: Gradient | None = None
+    """A noisy classifier's, or a noised CLIP's."""
+    progress: Progress | None = None
+    """Called after each step."""
 
 
-def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
-    """The timesteps a sampler visits.
-
-    Evenly spread, but for Heun's method: that one needs steps that are alike in noise. With even
-    ones it fails, since the first goes from sigma 20,000 to about 20 on a cosine schedule.
-
-    Args:
-        process: All timesteps.
-        sampler: Heun evaluates the network twice a step, and the last step once.
-        steps: Number of evaluations of the network, or a respacing as text.
-    """
-    if isinstance(steps, str):
-        return process.respaced(steps)
-    if sampler == "heun":
-        return process.respaced(f"{KARRAS}{(steps + 1) // 2}")
-    return process.respaced(str(steps))
-
-
-def sample(
-    sampler: str,
-    model: Denoiser,
-    x_T: Float[Tensor, " batch *chw"],
-    process: DiffusionProcess,
-    generators: Generators,
-    *,
-    eta: float = 0.0,
-    threshold: Threshold | None = static_threshold,
-    gradient: Gradient | None = None,
-    progress: Progress | None = None,
-) -> Float[Tensor, " batch *chw"]:
-    """Samples by a sampler's name; only `ddim` has an eta.
-
-    Raises:
-        ConfigError: Unknown sampler, or an eta for one that has none.
-    """
-    if eta and sampler != "ddim":
-        raise ConfigError(f"eta is a setting of the sampler ddim, not of {sampler}")
-    if sampler == "ancestral":
-        return sample_ancestral(
-            model,
-            x_T,
-            process,
-            generators,
-            threshold=threshold,
-            gradient=gradient,
-            progress=progress,
-        )
-    if sampler == "ddim":
-        return sample_ddim(
-            model,
-            x_T,
-            process,
-            generators,
-            eta=eta,
-            threshold=threshold,
-            gradient=gradient,
-            progress=progress,
-        )
-    if sampler not in SAMPLER_NAMES:
-        raise ConfigError(f"unknown sampler {sampler!r}; known: {', '.join(SAMPLER_NAMES)}")
-    deterministic = sample_heun if sampler == "heun" else sample_dpm_solver_pp_2m
-    return deterministic(
-        model, x_T, process, threshold=threshold, gradient=gradient, progress=progress
-    )
+PLAIN = SamplerOptions()
+UNBOUNDED = SamplerOptions(threshold=None)
+Sampler = Callable[[Denoiser, Tensor, DiffusionProcess, Generators, SamplerOptions], Tensor]
 
 
 @torch.no_grad()
 def sample_ancestral(
     model: Denoiser,
-    x_T: Float[Tensor, " batch *chw"],
+    x_T: Images,
     process: DiffusionProcess,
     generators: Generators,
-    *,
-    threshold: Threshold | None = static_threshold,
-    gradient: Gradient | None = None,
-    progress: Progress | None = None,
-) -> Float[Tensor, " batch *chw"]:
+    options: SamplerOptions = PLAIN,
+) -> Images:
     """Draws from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
 
     A gradient g shifts the mean by the variance times g (Dhariwal & Nichol 2021, algorithm 1).
     """
     x = x_T
-    for index in reversed(range(process.num_steps)):
-        t = _indices(x, index)
+    for index, t in _steps(x, process, options):
         network_t = process.network_timesteps(t)
-        reverse = process.p_mean_variance(model(x, network_t).float(), x, t, threshold=threshold)
+        output = model(x, network_t).float()
+        reverse = process.p_mean_variance(output, x, t, threshold=options.threshold)
         mean = reverse.mean
-        if gradient is not None:
-            mean = mean + reverse.log_variance.exp() * gradient(x, network_t).float()
+        if options.gradient is not None:
+            shift = options.gradient(x, network_t).float()
+            mean = mean + reverse.log_variance.exp() * shift
         x = mean
         if index:
             noise = draw_noise(generators, x.shape[1:], x.device)
             x = mean + torch.exp(0.5 * reverse.log_variance) * noise
-        _report(progress, process.num_steps - index, process.num_steps)
     return x
 
 
 @torch.no_grad()
 def sample_ddim(
     model: Denoiser,
-    x_T: Float[Tensor, " batch *chw"],
+    x_T: Images,
     process: DiffusionProcess,
     generators: Generators = (),
-    *,
-    eta: float = 0.0,
-    threshold: Threshold | None = static_threshold,
-    gradient: Gradient | None = None,
-    progress: Progress | None = None,
-) -> Float[Tensor, " batch *chw"]:
+    options: SamplerOptions = PLAIN,
+) -> Images:
     """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
 
     A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
     """
     x = x_T
-    for index in reversed(range(process.num_steps)):
-        t = _indices(x, index)
-        x_0, eps = _x_0_and_eps(model, x, t, process, threshold, gradient)
+    for index, t in _steps(x, process, options):
+        x_0, eps = _x_0_and_eps(model, x, t, process, options)
         alpha_bar, previous = process.alpha_bar[index], process.alpha_bar_prev[index]
-        sigma = eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
+        sigma = options.eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
         x = float(np.sqrt(previous)) * x_0 + float(np.sqrt(1 - previous - sigma**2)) * eps
-        if index and eta:
+        if index and options.eta:
             x = x + float(sigma) * draw_noise(generators, x.shape[1:], x.device)
-        _report(progress, process.num_steps - index, process.num_steps)
     return x
 
 
 @torch.no_grad()
 def invert_ddim(
-    model: Denoiser,
-    x_0: Float[Tensor, " batch *chw"],
-    process: DiffusionProcess,
-    *,
-    progress: Progress | None = None,
-) -> Float[Tensor, " batch *chw"]:
+    model: Denoiser, x_0: Images, process: DiffusionProcess, *, progress: Progress | None = None
+) -> Images:
     """The noise x_T from which deterministic DDIM makes an image (Dhariwal & Nichol 2021, app. F).
 
     DDIM's steps are walked the other way, each with the eps of the cleaner end; so the way back is
@@ -176,23 +116,22 @@ def invert_ddim(
     """
     x = x_0  # at timestep 0, whose noise is too little to see
     for index in range(1, process.num_steps):
-        image, eps = _x_0_and_eps(model, x, _indices(x, index - 1), process, None, None)
+        image, eps = _x_0_and_eps(model, x, _indices(x, index - 1), process, UNBOUNDED)
         alpha_bar = process.alpha_bar[index]
         x = float(np.sqrt(alpha_bar)) * image + float(np.sqrt(1 - alpha_bar)) * eps
-        _report(progress, index, process.num_steps - 1)
+        if progress is not None:
+            progress(index, process.num_steps - 1)
     return x
 
 
 @torch.no_grad()
 def sample_dpm_solver_pp_2m(
     model: Denoiser,
-    x_T: Float[Tensor, " batch *chw"],
+    x_T: Images,
     process: DiffusionProcess,
-    *,
-    threshold: Threshold | None = static_threshold,
-    gradient: Gradient | None = None,
-    progress: Progress | None = None,
-) -> Float[Tensor, " batch *chw"]:
+    generators: Generators = (),
+    options: SamplerOptions = PLAIN,
+) -> Images:
     """DPM-Solver++(2M), multistep, of second order in x_0 (Lu et al. 2022, algorithm 2).
 
     With lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) and h the step in lambda. The first
@@ -202,9 +141,8 @@ def sample_dpm_solver_pp_2m(
     signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
     lambdas = np.log(signal[1:] / sigma[1:])
     x, last_x_0 = x_T, None
-    for index in reversed(range(process.num_steps)):
-        t = _indices(x, index)
-        x_0, _ = _x_0_and_eps(model, x, t, process, threshold, gradient, clip_guided=True)
+    for index, t in _steps(x, process, options):
+        x_0, _ = _x_0_and_eps(model, x, t, process, options, clip_guided=True)
         direction = x_0
         if last_x_0 is not None and index:
             h, last_h = lambdas[index - 1] - lambdas[index], lambdas[index] - lambdas[index + 1]
@@ -213,20 +151,17 @@ def sample_dpm_solver_pp_2m(
         weight = signal[index] - ratio * signal[index + 1]  # = -signal (exp(-h) - 1)
         x = float(ratio) * x + float(weight) * direction
         last_x_0 = x_0
-        _report(progress, process.num_steps - index, process.num_steps)
     return x
 
 
 @torch.no_grad()
 def sample_heun(
     model: Denoiser,
-    x_T: Float[Tensor, " batch *chw"],
+    x_T: Images,
     process: DiffusionProcess,
-    *,
-    threshold: Threshold | None = static_threshold,
-    gradient: Gradient | None = None,
-    progress: Progress | None = None,
-) -> Float[Tensor, " batch *chw"]:
+    generators: Generators = (),
+    options: SamplerOptions = PLAIN,
+) -> Images:
     """Heun's method on the probability-flow equation (Karras et al. 2022, algorithm 1).
 
     In the variable z = x_t / sqrt(alpha_bar) with noise sigma = sqrt(1 / alpha_bar - 1), where
@@ -239,14 +174,13 @@ def sample_heun(
     def slope(z: Tensor, index: int) -> Tensor:
         x_t = z * float(np.sqrt(process.alpha_bar[index]))
         t = _indices(z, index)
-        return _x_0_and_eps(model, x_t, t, process, threshold, gradient, clip_guided=True)[1]
+        return _x_0_and_eps(model, x_t, t, process, options, clip_guided=True)[1]
 
-    for index in reversed(range(process.num_steps)):
+    for index, _ in _steps(z, process, options):
         step = float(sigmas[index] - sigmas[index + 1])
         eps = slope(z, index)
         euler = z + step * eps
         z = z + step * 0.5 * (eps + slope(euler, index - 1)) if index else euler
-        _report(progress, process.num_steps - index, process.num_steps)
     return z
 
 
@@ -255,8 +189,7 @@ def _x_0_and_eps(
     x_t: Tensor,
     t: Tensor,
     process: DiffusionProcess,
-    threshold: Threshold | None,
-    gradient: Gradient | None,
+    options: SamplerOptions,
     *,
     clip_guided: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -268,24 +201,128 @@ def _x_0_and_eps(
     network_t = process.network_timesteps(t)
     prediction, _ = process.split_output(model(x_t, network_t).float())
     x_0 = process.predicted_x_0(prediction, x_t, t)
-    if threshold is not None:
-        x_0 = threshold(x_0)
+    if options.threshold is not None:
+        x_0 = options.threshold(x_0)
     eps = process.eps_from_x_0(x_t, t, x_0)
-    if gradient is None:
+    if options.gradient is None:
         return x_0, eps
     sigma = float(np.sqrt(1 - process.alpha_bar[int(t[0])]))
-    eps = eps - sigma * gradient(x_t, network_t).float()
+    eps = eps - sigma * options.gradient(x_t, network_t).float()
     x_0 = process.x_0_from_eps(x_t, t, eps)
-    if threshold is None or not clip_guided:
+    if options.threshold is None or not clip_guided:
         return x_0, eps
-    x_0 = threshold(x_0)
+    x_0 = options.threshold(x_0)
     return x_0, process.eps_from_x_0(x_t, t, x_0)
+
+
+def _steps(
+    x: Tensor, process: DiffusionProcess, options: SamplerOptions
+) -> Iterator[tuple[int, Tensor]]:
+    """Each index of a process, the noisiest first, as a number and for the batch.
+
+    Progress is reported when a step is done, that is when the next one is asked for.
+    """
+    for index in reversed(range(process.num_steps)):
+        yield index, _indices(x, index)
+        if options.progress is not None:
+            options.progress(process.num_steps - index, process.num_steps)
 
 
 def _indices(x: Tensor, index: int) -> Tensor:
     return torch.full((len(x),), index, dtype=torch.long, device=x.device)
 
 
-def _report(progress: Progress | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)
+@dataclass(frozen=True, kw_only=True)
+class SamplerRow:
+    """One sampler that can be chosen by name."""
+
+    function: Sampler
+    """Takes the model, the noise to start from, the respaced process, the images' generators and
+    the options; returns the images."""
+    paper: str
+    stochastic: bool
+    """Whether it draws noise on the way where no option asks for it."""
+    takes_eta: bool = False
+    """Whether the option eta means something to it."""
+    least_steps: int = 1
+    """Evaluations of the network that it needs."""
+    most_steps: int | None = None
+    """Evaluations that it can make; None: as many as the process allows."""
+    respacing: Callable[[int], str] = str
+    """The timesteps that it visits with so many evaluations, as `diffusion.respacing` reads it."""
+
+
+def _alike_in_noise(steps: int) -> str:
+    """Heun evaluates the network twice a step, and once in the last."""
+    return f"{KARRAS}{(steps + 1) // 2}"
+
+
+SAMPLERS: dict[str, SamplerRow] = {
+    "ancestral": SamplerRow(
+        function=sample_ancestral, stochastic=True, paper="Ho et al. 2020, algorithm 2"
+    ),
+    "ddim": SamplerRow(
+        function=sample_ddim, stochastic=False, takes_eta=True, paper="Song et al. 2021, eq. 12"
+    ),
+    "dpm++2m": SamplerRow(
+        function=sample_dpm_solver_pp_2m, stochastic=False, paper="Lu et al. 2022, algorithm 2"
+    ),
+    "heun": SamplerRow(
+        function=sample_heun,
+        stochastic=False,
+        respacing=_alike_in_noise,
+        paper="Karras et al. 2022, algorithm 1",
+    ),
+}
+
+CATALOG = Catalog("samplers", SAMPLERS, SamplerRow)
+"""Our samplers and those of other packages."""
+SAMPLER_NAMES = tuple(CATALOG)
+"""What a stage that diffuses accepts as its sampler."""
+
+
+def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
+    """The timesteps a sampler visits.
+
+    Evenly spread, but for Heun's method: that one needs steps that are alike in noise. With even
+    ones it fails, since the first goes from sigma 20,000 to about 20 on a cosine schedule.
+
+    Args:
+        process: All timesteps.
+        sampler: A name of `CATALOG`.
+        steps: Number of evaluations of the network, or a respacing as text.
+
+    Raises:
+        UnknownNameError: No such sampler.
+        ConfigError: The sampler can't make so many steps.
+    """
+    if isinstance(steps, str):
+        return process.respaced(steps)
+    row = CATALOG[sampler]
+    if steps < row.least_steps or (row.most_steps is not None and steps > row.most_steps):
+        most = "" if row.most_steps is None else f", at most {row.most_steps}"
+        raise ConfigError(
+            f"the sampler {sampler} needs at least {row.least_steps} steps{most}, got {steps}"
+        )
+    return process.respaced(row.respacing(steps))
+
+
+def sample(
+    sampler: str,
+    model: Denoiser,
+    x_T: Images,
+    process: DiffusionProcess,
+    generators: Generators,
+    options: SamplerOptions = PLAIN,
+) -> Images:
+    """Sample by a sampler's name.
+
+    Raises:
+        UnknownNameError: No such sampler.
+        ConfigError: An eta for a sampler that has none.
+    """
+    row = CATALOG[sampler]
+    if options.eta and not row.takes_eta:
+        having = ", ".join(name for name, own in SAMPLERS.items() if own.takes_eta)
+        raise ConfigError(f"eta is a setting of the sampler {having}, not of {sampler}")
+    return row.function(model, x_T, process, generators, options)

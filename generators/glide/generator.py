@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings
+from generators.cascade import TrainedStage, captioned_samples, prompts_of
 from generators.clip.model import Clip
 from generators.diffusion.guidance import Gradient, clip_gradient
 from generators.diffusion.noise import image_generators
-from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.thresholding import threshold_for
+from generators.diffusion.stage_sampling import StageSampling
 from generators.errors import UnsupportedRequestError
 from generators.glide.inpainting import GivenPixels, given_pixels
 from generators.glide.model import Text2ImUNet
-from generators.glide.pipeline import Captions, encode_captions, sample_base, sample_upsampler
-from generators.glide.tokenizer import BytePairTokenizer
-from generators.numerics import Numerics, ready
-from generators.pixels import to_uint8
+from generators.glide.pipeline import (
+    Captions,
+    Enlarging,
+    encode_captions,
+    sample_base,
+    sample_upsampler,
+)
+from generators.numerics import Numerics
+from generators.tokenizer import BytePairTokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +50,8 @@ class GlideGenerator:
         spec: What it is.
         base: The network that decides the content.
         upsampler: The network that enlarges.
-        processes: Of both stages, by name.
         tokenizer: Of both networks.
         device: Where all of it runs.
-        residual_scale: Of an upsampler that makes only what the enlarged image lacks.
         inpaints: Whether the networks see pixels to keep.
         load_clip: Loads the noised CLIP at its first use; None: there is none.
     """
@@ -57,22 +60,18 @@ class GlideGenerator:
         self,
         spec: GeneratorSpec,
         *,
-        base: Text2ImUNet,
-        upsampler: Text2ImUNet,
-        processes: Mapping[str, DiffusionProcess],
+        base: TrainedStage[Text2ImUNet],
+        upsampler: TrainedStage[Text2ImUNet],
         tokenizer: BytePairTokenizer,
         device: str,
-        residual_scale: float | None = None,
         inpaints: bool = False,
         load_clip: Callable[[], NoisedClip] | None = None,
     ) -> None:
         self.spec = spec
-        self.base = ready(base, device)
-        self.upsampler = ready(upsampler, device)
-        self.processes = processes
+        self.base = base.on(device)
+        self.upsampler = upsampler.on(device)
         self.tokenizer = tokenizer
         self.device = device
-        self.residual_scale = residual_scale
         self.inpaints = inpaints
         self.numerics = Numerics()
         self._load_clip = load_clip
@@ -81,8 +80,8 @@ class GlideGenerator:
     def accelerate(self, numerics: Numerics) -> None:
         """Run the networks otherwise than in plain float32."""
         self.numerics = numerics
-        numerics.apply(self.base)
-        numerics.apply(self.upsampler)
+        numerics.apply(self.base.network)
+        numerics.apply(self.upsampler.network)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
@@ -92,19 +91,14 @@ class GlideGenerator:
             UnsupportedRequestError: A request has no prompt, or an image and the networks don't
                 inpaint.
         """
-        prompts = [request.prompt for request in requests]
-        if any(prompt is None for prompt in prompts):
-            raise UnsupportedRequestError(f"{self.spec.name} wants a prompt with every request")
-        texts = [prompt or "" for prompt in prompts]
+        texts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
         given = self._given(requests)
         with self.numerics.autocast(self.device):
-            captions = encode_captions(self.base, self.tokenizer, texts)
+            captions = encode_captions(self.base.network, self.tokenizer, texts)
             small = self._small(texts, captions, seeds, given, settings["base"])
             large = self._large(texts, small, seeds, given, settings["upsampler"])
-        notes = [("caption truncated",) if cut else () for cut in captions.truncated]
-        pixels = to_uint8(large).cpu().numpy()
-        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+        return captioned_samples(large, captions.truncated)
 
     def _small(
         self,
@@ -114,19 +108,18 @@ class GlideGenerator:
         given: GivenPixels | None,
         settings: StageSettings,
     ) -> torch.Tensor:
-        assert settings.guidance is not None
+        network = self.base.network
+        sampling = StageSampling.chosen(self.base.process, settings)
         scale = float(settings.options.get("clip_guidance", 0.0))
+        if scale:
+            gradient = self.clip.gradient(texts, scale, self.device)
+            sampling = replace(sampling, options=replace(sampling.options, gradient=gradient))
         return sample_base(
-            self.base,
+            network,
             captions,
             image_generators(seeds, "base"),
-            process=self.processes["base"],
-            guidance_scale=settings.guidance,
-            steps=settings.steps or 0,
-            sampler=settings.sampler,  # type: ignore[arg-type]
-            threshold=threshold_for(str(settings.options["threshold"])),
-            gradient=self.clip.gradient(texts, scale, self.device) if scale else None,
-            given=given and given.shrunk(self.base.config.image_size),
+            sampling,
+            given=given and given.shrunk(network.config.image_size),
         )
 
     def _large(
@@ -137,18 +130,19 @@ class GlideGenerator:
         given: GivenPixels | None,
         settings: StageSettings,
     ) -> torch.Tensor:
-        upsampler = self.upsampler
+        network = self.upsampler.network
+        sampling = StageSampling.chosen(self.upsampler.process, settings)
         return sample_upsampler(
-            upsampler,
+            network,
             small,
-            encode_captions(upsampler, self.tokenizer, texts) if upsampler.text else None,
+            encode_captions(network, self.tokenizer, texts) if network.text else None,
             image_generators(seeds, "upsampler"),
-            process=self.processes["upsampler"],
-            steps=_upsampler_steps(settings),
-            sampler=settings.sampler,  # type: ignore[arg-type]
-            temperature=float(settings.options["temperature"]),
-            quantise=bool(settings.options["quantise"]),
-            residual_scale=self.residual_scale,
+            replace(sampling, steps=_upsampler_steps(settings)),
+            enlarging=Enlarging(
+                temperature=float(settings.options["temperature"]),
+                quantise=bool(settings.options["quantise"]),
+                residual_scale=self.upsampler.residual_scale,
+            ),
             given=given,
         )
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from generators.base import GeneratorSpec, StageSettings, StageSpec
-from generators.catalog import MODELS
+from generators.cascade import TrainedStage
 from generators.clip.model import Clip, ClipConfig
-from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.thresholding import THRESHOLDS
 from generators.glide.generator import GlideGenerator, NoisedClip
@@ -22,10 +21,10 @@ from generators.glide.model import (
     Text2ImUNet,
 )
 from generators.glide.presets import PAPER, RELEASED, GlidePreset
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.loading import fill_network, joint_hash, network_from_file
 from generators.parts import UNTRAINED_SEED, check_overrides
-from generators.weights import locate
+from generators.tokenizer import BytePairTokenizer
+from generators.weights import MODEL_FILES, locate
 from generators.weights_io import file_sha256
 from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
 
@@ -95,16 +94,10 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
             GlideConfig.from_flat(parts[part].recipe.model) for part in TINY_NETWORKS
         )
         base, upsampler = Text2ImUNet(base_config), SuperResText2ImUNet(upsampler_config)
-    processes = {}
-    for stage, part, network in zip(
-        ("base", "upsampler"), TINY_NETWORKS, (base, upsampler), strict=True
-    ):
-        if trained:
+    if trained:
+        for part, network in zip(TINY_NETWORKS, (base, upsampler), strict=True):
             fill_network(network, parts[part].state_dict, part)
-        objective = parts[part].recipe.objective
-        processes[stage] = DiffusionProcess.from_schedule(
-            objective["schedule"], 1000, prediction=objective.get("prediction", "eps")
-        )
+    objectives = [parts[part].recipe.objective for part in TINY_NETWORKS]
     clip_file = weights.get(TINY_CLIP, ZOO / f"{TINY_CLIP}.safetensors")
     hashes = [parts[part].sha256 for part in TINY_NETWORKS]
     spec = GeneratorSpec(
@@ -123,12 +116,10 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
     )
     return GlideGenerator(
         spec,
-        base=base,
-        upsampler=upsampler,
-        processes=processes,
+        base=TrainedStage.from_objective(base, objectives[0]),
+        upsampler=TrainedStage.from_objective(upsampler, objectives[1]),
         tokenizer=tiny_tokenizer(),
         device=device,
-        residual_scale=parts["glide-tiny-upsampler"].recipe.objective.get("residual_scale"),
         load_clip=lambda: _tiny_clip(weights.get(TINY_CLIP)),
     )
 
@@ -179,7 +170,7 @@ def _load_published(
     display_name: str,
     inpaints: bool = False,
 ) -> GlideGenerator:
-    parts = MODELS[name].files
+    parts = MODEL_FILES[name]
     networks = parts[:2]
     check_overrides(name, weights, parts)
     files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in parts}
@@ -200,9 +191,10 @@ def _load_published(
     )
     return GlideGenerator(
         spec,
-        base=network_from_file(base, files[networks[0]]),
-        upsampler=network_from_file(upsampler, files[networks[1]]),
-        processes={"base": preset.base.process(), "upsampler": preset.upsampler.process()},
+        base=TrainedStage(network_from_file(base, files[networks[0]]), preset.base.process()),
+        upsampler=TrainedStage(
+            network_from_file(upsampler, files[networks[1]]), preset.upsampler.process()
+        ),
         tokenizer=BytePairTokenizer.from_files(files["gpt2-encoder"], files["gpt2-merges"]),
         device=device,
         inpaints=inpaints,

@@ -14,20 +14,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evalkit.core.errors import ConfigError
-from generators.diffusion.guidance import Denoiser, Gradient, classifier_free
+from generators.diffusion.guidance import Denoiser
 from generators.diffusion.noise import draw_noise
-from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.samplers import Progress, process_for, sample
-from generators.diffusion.thresholding import Threshold, static_threshold
+from generators.diffusion.samplers import Generators
+from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.inpainting import GivenPixels
 from generators.glide.model import Text2ImUNet, TextStates
 from generators.glide.residual import from_residual, residual_threshold
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.pixels import requantise
+from generators.tokenizer import BytePairTokenizer
 
 UPSAMPLER_TEMPERATURE = 0.997
-BASE_STEPS = 100
-UPSAMPLER_STEPS = "fast27"
+"""The authors' notebook's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +63,27 @@ def encode_captions(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Enlarging:
+    """What an upsampler does with the small images and with its noise."""
+
+    temperature: float = UPSAMPLER_TEMPERATURE
+    """Multiplies the noise to start from."""
+    quantise: bool = True
+    """Round the small images to 256 levels, as the authors' notebook does. Rounding makes a level
+    of a difference in the seventh digit, so that batch sizes show."""
+    residual_scale: float | None = None
+    """Of a network that makes only what the enlarged image lacks (`residual`)."""
+
+
 @torch.no_grad()
 def sample_base(
     network: Text2ImUNet,
     captions: Captions,
-    generators: Sequence[torch.Generator],
+    generators: Generators,
+    sampling: StageSampling,
     *,
-    process: DiffusionProcess,
-    guidance_scale: float = 3.0,
-    steps: int | str = BASE_STEPS,
-    sampler: str = "ancestral",
-    eta: float = 0.0,
-    threshold: Threshold | None = static_threshold,
-    gradient: Gradient | None = None,
     given: GivenPixels | None = None,
-    progress: Progress | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
     """Makes the small images.
 
@@ -87,39 +91,23 @@ def sample_base(
         network: The base network.
         captions: Of the batch, from this network's text encoder.
         generators: One an image, for all of its noise at this stage.
-        process: All timesteps of the network's training.
-        guidance_scale: s in eps_u + s (eps_c - eps_u); 1 evaluates the conditional half alone.
-        steps: Number of evaluations of the network, or a respacing such as "ddim25".
-        sampler: Name of the sampler.
-        eta: For DDIM.
-        threshold: Keeps the predicted images in range.
-        gradient: Of a noised CLIP, instead of (or beside) classifier-free guidance.
+        sampling: How; its gradient is a noised CLIP's, instead of (or beside) classifier-free
+            guidance.
         given: Pixels to keep, for an inpainting network.
-        progress: Told after each step.
 
     Returns:
         Images in [-1, 1], not yet rounded.
     """
     size = network.config.image_size
     text = captions.text
-    if guidance_scale == 1.0:
-        model = _bound(network, text, given)
-    else:
+    if sampling.is_guided:
         empty = captions.empty.select(torch.zeros(len(text.proj), dtype=torch.long))
-        both = _bound(network, TextStates.cat([text, empty]), given and given.twice())
-        model = classifier_free(both, guidance_scale)
+        both = TextStates.cat([text, empty])
+        model = sampling.guided(_bound(network, both, given and given.twice()))
+    else:
+        model = _bound(network, text, given)
     x_T = draw_noise(generators, (3, size, size), text.proj.device)
-    return sample(
-        sampler,
-        model,
-        x_T,
-        process_for(process, sampler, steps),
-        generators,
-        eta=eta,
-        threshold=_keeping(threshold, given),
-        gradient=gradient,
-        progress=progress,
-    )
+    return _keeping(sampling, given).sample(model, x_T, generators)
 
 
 @torch.no_grad()
@@ -127,18 +115,11 @@ def sample_upsampler(
     network: Text2ImUNet,
     low_res: Float[Tensor, "batch 3 low_height low_width"],
     captions: Captions | None,
-    generators: Sequence[torch.Generator],
+    generators: Generators,
+    sampling: StageSampling,
     *,
-    process: DiffusionProcess,
-    steps: int | str = UPSAMPLER_STEPS,
-    sampler: str = "ddim",
-    eta: float = 0.0,
-    temperature: float = UPSAMPLER_TEMPERATURE,
-    quantise: bool = True,
-    residual_scale: float | None = None,
-    threshold: Threshold | None = static_threshold,
+    enlarging: Enlarging,
     given: GivenPixels | None = None,
-    progress: Progress | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
     """Enlarges images to the network's size.
 
@@ -147,39 +128,25 @@ def sample_upsampler(
         low_res: The base's images in [-1, 1].
         captions: Of the batch, from *this* network's text encoder; None where it has none.
         generators: One an image, for all of its noise at this stage.
-        process: All timesteps of the network's training.
-        steps: Number of evaluations, or a respacing.
-        sampler: Name of the sampler.
-        eta: For DDIM.
-        temperature: Multiplies the noise to start from.
-        quantise: Round the small images to 256 levels, as the authors' notebook does. Rounding
-            makes a level of a difference in the seventh digit, so that batch sizes show.
-        residual_scale: Of a network that makes only what the enlarged image lacks (`residual`).
-        threshold: Keeps the predicted images in range; of residuals, static whatever is given.
+        sampling: How, unguided; residuals are thresholded statically whatever it says.
+        enlarging: What is done with the small images and with the noise.
         given: Pixels to keep, for an inpainting network.
-        progress: Told after each step.
 
     Returns:
         Images in [-1, 1], not yet rounded.
     """
     size = network.config.image_size
     inputs = {} if given is None else given.as_inputs()
-    seen = requantise(low_res) if quantise else low_res.clamp(-1, 1)
+    seen = requantise(low_res) if enlarging.quantise else low_res.clamp(-1, 1)
     text = captions.text if captions else None
-    x_T = temperature * draw_noise(generators, (3, size, size), low_res.device)
-    if residual_scale is not None:
-        threshold = residual_threshold(seen, residual_scale)
-    made = sample(
-        sampler,
-        lambda x_t, t: network(x_t, t, seen, text=text, **inputs),
-        x_T,
-        process_for(process, sampler, steps),
-        generators,
-        eta=eta,
-        threshold=_keeping(threshold, given),
-        progress=progress,
+    x_T = enlarging.temperature * draw_noise(generators, (3, size, size), low_res.device)
+    scale = enlarging.residual_scale
+    if scale is not None:
+        sampling = sampling.with_threshold(residual_threshold(seen, scale))
+    made = _keeping(sampling, given).sample(
+        lambda x_t, t: network(x_t, t, seen, text=text, **inputs), x_T, generators
     )
-    return made if residual_scale is None else from_residual(made, seen, residual_scale)
+    return made if scale is None else from_residual(made, seen, scale)
 
 
 def _bound(network: Text2ImUNet, text: TextStates, given: GivenPixels | None) -> Denoiser:
@@ -187,8 +154,9 @@ def _bound(network: Text2ImUNet, text: TextStates, given: GivenPixels | None) ->
     return lambda x_t, t: network(x_t, t, text=text, **inputs)
 
 
-def _keeping(threshold: Threshold | None, given: GivenPixels | None) -> Threshold | None:
+def _keeping(sampling: StageSampling, given: GivenPixels | None) -> StageSampling:
     """The threshold, after the given pixels are put into the predicted image."""
     if given is None:
-        return threshold
-    return given.put_into(threshold or (lambda x_0: x_0))
+        return sampling
+    threshold = sampling.options.threshold or (lambda x_0: x_0)
+    return sampling.with_threshold(given.put_into(threshold))

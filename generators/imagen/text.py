@@ -18,9 +18,9 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel
 
 from evalkit.core.errors import MissingWeightsError
-from generators.glide.tokenizer import BytePairTokenizer, Tokens
 from generators.hub import folder_sha256, hub_folder
-from generators.released import check_state_dict
+from generators.loading import check_state_dict
+from generators.tokenizer import BytePairTokenizer, Tokens
 from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
 
 T5_NAME = "imagen-tiny-t5"

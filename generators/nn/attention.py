@@ -37,7 +37,30 @@ def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
     return F.linear(x, conv.weight.squeeze(-1), conv.bias)
 
 
-class AttentionBlock(nn.Module):
+class _ContextAttention(nn.Module):
+    """What attention over a context shares: the context's keys and values, and the way back."""
+
+    num_heads: int
+    encoder_kv: nn.Conv1d
+    proj_out: nn.Conv1d
+
+    def project_context(
+        self, context: Float[Tensor, "batch context_channels length"]
+    ) -> Float[Tensor, "batch length kv"]:
+        """Keys and values of a context: as long as it stays the same, so do they."""
+        return pointwise(context.transpose(1, 2), self.encoder_kv)
+
+    def _added(
+        self, x: Float[Tensor, "batch channels height width"], q: Tensor, k: Tensor, v: Tensor
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The feature map plus what its positions gather; q, k, v are (B, heads, T, C / heads)."""
+        batch, channels, height, width = x.shape
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))  # (B, T, C)
+        out = pointwise(attended, self.proj_out).view(batch, height, width, channels)
+        return x + out.permute(0, 3, 1, 2)
+
+
+class AttentionBlock(_ContextAttention):
     """Residual multi-head attention over positions (ADM section 3, GLIDE section 4.1).
 
     With a context, its keys and values come before those of the image, in one softmax.
@@ -69,34 +92,25 @@ class AttentionBlock(nn.Module):
             self.encoder_kv = nn.Conv1d(context_channels, 2 * inner, 1)
         self.proj_out = zeroed(nn.Conv1d(inner, channels, 1))
 
-    def project_context(
-        self, context: Float[Tensor, "batch context_channels length"]
-    ) -> Float[Tensor, "batch length kv"]:
-        """Keys and values of a context: as long as it stays the same, so do they."""
-        return pointwise(context.transpose(1, 2), self.encoder_kv)
-
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
         context_kv: Float[Tensor, "batch length kv"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """Adds what each position gathers from all others and from the (projected) context."""
-        batch, channels, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q, k, v = self._split(pointwise(tokens, self.qkv), 3)  # (B, heads, T, C / heads)
         if context_kv is not None:
             context_k, context_v = self._split(context_kv, 2)
             k = torch.cat([context_k, k], dim=2)  # (B, heads, L + T, C / heads)
             v = torch.cat([context_v, v], dim=2)
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))  # (B, T, C)
-        out = pointwise(attended, self.proj_out).view(batch, height, width, channels)
-        return x + out.permute(0, 3, 1, 2)
+        return self._added(x, q, k, v)
 
     def _split(self, projected: Tensor, parts: int) -> Tensor:
         return split_heads(projected, self.num_heads, parts=parts, new_order=self.new_order)
 
 
-class CrossAttentionBlock(nn.Module):
+class CrossAttentionBlock(_ContextAttention):
     """Residual attention of a feature map's positions over a context alone (Imagen, appendix B.1).
 
     Args:
@@ -113,25 +127,16 @@ class CrossAttentionBlock(nn.Module):
         self.encoder_kv = nn.Conv1d(context_channels, 2 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 
-    def project_context(
-        self, context: Float[Tensor, "batch context_channels length"]
-    ) -> Float[Tensor, "batch length kv"]:
-        """Keys and values of a context."""
-        return pointwise(context.transpose(1, 2), self.encoder_kv)
-
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
         context_kv: Float[Tensor, "batch length kv"],
     ) -> Float[Tensor, "batch channels height width"]:
         """Adds what each position gathers from the (projected) context."""
-        batch, channels, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q = split_heads(pointwise(tokens, self.q), self.num_heads, parts=1, new_order=True)[0]
         k, v = split_heads(context_kv, self.num_heads, parts=2, new_order=True)
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))  # (B, T, C)
-        out = pointwise(attended, self.proj_out).view(batch, height, width, channels)
-        return x + out.permute(0, 3, 1, 2)
+        return self._added(x, q, k, v)
 
 
 class AttentionPool2d(nn.Module):

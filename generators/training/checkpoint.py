@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from evalkit.core.errors import WeightsError
 from evalkit.core.results import write_atomically
 from generators.quantised import SCALE, quantise
+from generators.recipes.recipe import StoredAs
 from generators.training.ema import MovingAverage
-from generators.training.recipe import StoredAs
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from generators.diffusion.losses import simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.glide.model import TextStates
 from generators.glide.residual import to_residual
 from generators.imagen.augmentation import augmented
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
@@ -23,9 +24,9 @@ from generators.imagen.text import (
     first_sentinel,
     t5_config,
 )
-from generators.pixels import requantise
+from generators.pixels import requantise, shrink
 from generators.training.data import Batch
-from generators.training.networks import NUM_TIMESTEPS, Timesteps, noised, random_crops, shrink
+from generators.training.steps import Timesteps, noised, random_crops
 from generators.zoo import tiny_tokenizer
 
 IGNORED = -100
@@ -85,14 +86,9 @@ class _ImagenTraining(nn.Module):
         self.text = FrozenT5.from_zoo(None if given is None else Path(given))
         self.trained_with = {self.text.name: self.text.sha256}
         self.text_dropout = float(objective["text_dropout"])
-        self.process = DiffusionProcess.from_schedule(
-            objective["schedule"],
-            NUM_TIMESTEPS,
-            prediction=objective["prediction"],
-            variance="fixed_small",
-        )
+        self.process = DiffusionProcess.from_objective(objective, variance="fixed_small")
 
-    def read(self, batch: Batch) -> Any:
+    def read(self, batch: Batch) -> TextStates:
         """The captions' states, some of them set to zero, as the network reads them."""
         states = self.text.to(batch.images.device).read(batch.captions).states
         kept = torch.rand(len(states), generator=batch.generator) >= self.text_dropout

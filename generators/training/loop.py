@@ -25,7 +25,8 @@ from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from evalkit.core.registry import require, resolve
 from evalkit.core.results import write_atomically
 from evalkit.core.run import config_hash
-from generators.released import check_state_dict
+from generators.loading import check_state_dict
+from generators.recipes.recipe import Recipe
 from generators.training.checkpoint import (
     TrainingState,
     export_weights,
@@ -35,7 +36,6 @@ from generators.training.checkpoint import (
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
-from generators.training.recipe import Recipe
 from generators.weights_io import file_sha256
 from generators.zoo import ZOO, trained_state
 

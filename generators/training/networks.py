@@ -12,16 +12,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig, clip_loss
 from generators.ddpm.tiny import build_classifier, build_network
 from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
 from generators.glide.residual import to_residual
-from generators.glide.tokenizer import BytePairTokenizer, Tokens
-from generators.pixels import requantise
+from generators.pixels import requantise, shrink
+from generators.tokenizer import BytePairTokenizer
 from generators.training.data import Batch
+from generators.training.steps import (
+    Timesteps,
+    drop_captions,
+    labels_of,
+    noised,
+    on_device,
+    random_crops,
+)
 from generators.zoo import tiny_tokenizer
 
 NETWORKS: dict[str, str] = {
@@ -41,7 +49,6 @@ NETWORKS: dict[str, str] = {
     "ddpm": "generators.training.networks:DdpmTraining",
     "noisy-classifier": "generators.training.networks:NoisyClassifierTraining",
 }
-NUM_TIMESTEPS = 1000
 
 
 class GlideBaseTraining(nn.Module):
@@ -65,9 +72,7 @@ class GlideBaseTraining(nn.Module):
         self.caption_dropout = float(objective["caption_dropout"])
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
-        self.process = DiffusionProcess.from_schedule(
-            objective["schedule"], NUM_TIMESTEPS, variance="learned_range"
-        )
+        self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
@@ -102,12 +107,7 @@ class GlideUpsamplerTraining(nn.Module):
         self.crop_px = int(objective["crop_px"])
         self.low_res_noise = float(objective.get("low_res_noise", 0.0))
         self.residual_scale = objective.get("residual_scale")
-        self.process = DiffusionProcess.from_schedule(
-            objective["schedule"],
-            NUM_TIMESTEPS,
-            prediction=objective["prediction"],
-            variance="learned_range",
-        )
+        self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
@@ -158,9 +158,9 @@ class NoisedClipTraining(nn.Module):
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
-        self.network = Clip(ClipConfig(**model, num_timesteps=NUM_TIMESTEPS))
+        self.network = Clip(ClipConfig(**model, num_timesteps=REFERENCE_STEPS))
         self.tokenizer = tiny_tokenizer()
-        self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
+        self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch, in nats."""
@@ -186,12 +186,7 @@ class DdpmTraining(nn.Module):
         self.takes_labels = "num_classes" in model
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
-        self.process = DiffusionProcess.from_schedule(
-            objective["schedule"],
-            NUM_TIMESTEPS,
-            prediction=objective["prediction"],
-            variance="learned_range",
-        )
+        self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
@@ -214,89 +209,12 @@ class NoisyClassifierTraining(nn.Module):
         super().__init__()
         self.network = build_classifier(model)
         self.size_px = int(model["image_size"])
-        self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
+        self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch, in nats."""
         x_t, t, _ = noised(self.process, shrink(batch.images, self.size_px), batch.generator)
         return F.cross_entropy(self.network(x_t, t).float(), labels_of(batch))
-
-
-def shrink(images: Tensor, size_px: int) -> Tensor:
-    """The area mean, exact for whole factors."""
-    if images.shape[-1] == size_px:
-        return images
-    return F.interpolate(images, (size_px, size_px), mode="area")
-
-
-def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Generator) -> Tensor:
-    """One crop an image, its corner on a grid so that low-resolution pixels stay whole."""
-    places = (images.shape[-1] - crop_px) // grid_px + 1
-    corners = torch.randint(places, (len(images), 2), generator=generator) * grid_px
-    crops = [
-        image[:, y : y + crop_px, x : x + crop_px]
-        for image, (y, x) in zip(images, corners.tolist(), strict=True)
-    ]
-    return torch.stack(crops)
-
-
-def drop_captions(batch: Batch, share: float) -> Sequence[str]:
-    """Replaces a share of the captions by an empty one."""
-    dropped = torch.rand(len(batch.captions), generator=batch.generator) < share
-    return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
-
-
-class Timesteps:
-    """How a training step's timesteps are drawn: evenly, or with a focus.
-
-    Args:
-        focus: None, or mean and deviation of a logit-normal share of the way to pure noise (Esser
-            et al. 2024, section 3.1), which four of five timesteps are drawn from; the fifth is
-            drawn evenly, so that no noise level is forgotten.
-    """
-
-    FOCUSED_SHARE = 0.8
-
-    def __init__(self, focus: Sequence[float] | None = None) -> None:
-        self.focus = None if focus is None else (float(focus[0]), float(focus[1]))
-
-    def draw(self, count: int, num_steps: int, generator: torch.Generator) -> Tensor:
-        """int64 timesteps, (count,)."""
-        even = torch.randint(num_steps, (count,), generator=generator)
-        if self.focus is None:
-            return even
-        mean, deviation = self.focus
-        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=generator))
-        focused = (share * num_steps).long().clamp(max=num_steps - 1)
-        chosen = torch.rand(count, generator=generator) < self.FOCUSED_SHARE
-        return torch.where(chosen, focused, even)
-
-
-def noised(
-    process: DiffusionProcess,
-    x_0: Tensor,
-    generator: torch.Generator,
-    timesteps: Timesteps | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A timestep for each image (drawn evenly unless told otherwise), its noise, and x_t."""
-    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, generator)
-    t = drawn.to(x_0.device)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
-    return process.q_sample(x_0, t, noise), t, noise
-
-
-def labels_of(batch: Batch) -> Tensor:
-    """The labels, if each image has one.
-
-    Raises:
-        ConfigError: One has none.
-    """
-    if bool((batch.labels < 0).any()):
-        raise ConfigError(
-            "this network learns classes and some images have none: set data.kinds to "
-            "{single = 1.0} in the recipe"
-        )
-    return batch.labels
 
 
 def contrastive_loss(
@@ -308,11 +226,3 @@ def contrastive_loss(
     groups = [seen.setdefault(caption.lower(), len(seen)) for caption in captions]
     texts = clip.encode_text(tokens.ids, tokens.mask)
     return clip_loss(images, texts, clip.logit_scale, groups)
-
-
-def on_device(
-    tokenizer: BytePairTokenizer, captions: Sequence[str], length: int, device: torch.device
-) -> Tokens:
-    """Padded tokens on the network's device."""
-    tokens = tokenizer.pad(captions, length)
-    return Tokens(tokens.ids.to(device), tokens.mask.to(device), tokens.truncated)

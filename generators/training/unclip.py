@@ -11,21 +11,15 @@ from torch import Tensor, nn
 
 from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
-from generators.pixels import from_uint8
+from generators.pixels import from_uint8, shrink
 from generators.training.data import Batch, TrainingSet
-from generators.training.networks import (
-    NUM_TIMESTEPS,
-    GlideUpsamplerTraining,
-    Timesteps,
-    drop_captions,
-    noised,
-    on_device,
-    shrink,
-)
+from generators.training.networks import GlideUpsamplerTraining
+from generators.training.steps import Timesteps, drop_captions, noised, on_device
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder
 from generators.unclip.degradations import resolve_degradation
+from generators.unclip.pipeline import prior_process
 from generators.unclip.prior import DiffusionPrior, PriorConfig
 
 FIT_IMAGES = 5_000
@@ -48,7 +42,7 @@ class DiffusionPriorTraining(nn.Module):
         self.clip = clip_of(objective)
         self.trained_with = {self.clip.name: self.clip.sha256}
         self.caption_dropout = float(objective["caption_dropout"])
-        self.process = prior_process(objective["schedule"])
+        self.process = prior_process(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
@@ -117,7 +111,7 @@ class DecoderTraining(nn.Module):
         self.embedding_dropout = float(objective["embedding_dropout"])
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
-        self.process = DiffusionProcess.from_schedule(objective["schedule"], NUM_TIMESTEPS)
+        self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
@@ -156,10 +150,3 @@ def clip_of(objective: Mapping[str, Any]) -> FrozenClip:
     """The CLIP that a recipe trains beside."""
     given = objective.get("clip")
     return FrozenClip.from_zoo(None if given is None else Path(given))
-
-
-def prior_process(schedule: str) -> DiffusionProcess:
-    """Timesteps of the diffusion prior: it predicts z_0, its variance is fixed."""
-    return DiffusionProcess.from_schedule(
-        schedule, NUM_TIMESTEPS, prediction="x_0", variance="fixed_small"
-    )

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from generators.clip.model import Clip, ClipConfig
-from generators.glide.tokenizer import BytePairTokenizer
-from generators.released import check_state_dict
+from generators.loading import check_state_dict
+from generators.tokenizer import BytePairTokenizer
 from generators.zoo import tiny_tokenizer, zoo_weights
 
 PAPER_SCALE = 17.2

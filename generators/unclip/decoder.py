@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from generators.errors import ArchitectureError
 from generators.glide.model import GlideConfig, Text2ImUNet, TextStates
 from generators.glide.pipeline import Captions
-from generators.glide.tokenizer import BytePairTokenizer
+from generators.tokenizer import BytePairTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

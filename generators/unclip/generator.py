@@ -13,15 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.cascade import NetworkT, TrainedStage, captioned_samples, prompts_of
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
-from generators.errors import UnsupportedRequestError
+from generators.diffusion.schedules import REFERENCE_STEPS
+from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.model import GlideConfig, SuperResText2ImUNet
-from generators.glide.pipeline import sample_base, sample_upsampler
-from generators.parts import Parts, check_overrides, never_released
-from generators.pixels import to_uint8
-from generators.training.recipe import Recipe
+from generators.glide.pipeline import Enlarging, sample_base, sample_upsampler
+from generators.parts import Part, Parts, check_overrides, never_released
+from generators.settings import OptionValue
 from generators.unclip.autoregressive import (
     AutoregressivePrior,
     AutoregressivePriorConfig,
@@ -29,10 +30,9 @@ from generators.unclip.autoregressive import (
 )
 from generators.unclip.conditioning import CLIP_NAME, CaptionReading, FrozenClip
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
-from generators.unclip.pipeline import best_of, sample_prior
+from generators.unclip.pipeline import best_of, prior_process, sample_prior
 from generators.unclip.prior import DiffusionPrior, PriorConfig
 
-NUM_TIMESTEPS = 1000
 EMBEDDINGS = ("prior", "text", "none")
 """What the decoder is told: the prior's image embedding, CLIP's text embedding in its place, or
 nothing but the caption (the paper's comparison, section 5.1)."""
@@ -53,18 +53,8 @@ class DiffusingPrior:
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
         """From noise, in `settings.steps` steps."""
-        assert settings.guidance is not None
-        assert settings.sampler is not None
-        return sample_prior(
-            self.network,
-            caption,
-            empty,
-            generators,
-            process=self.process,
-            guidance_scale=settings.guidance,
-            steps=settings.steps or 0,
-            sampler=settings.sampler,
-        )
+        sampling = StageSampling.chosen(self.process, settings)
+        return sample_prior(self.network, caption, empty, generators, sampling)
 
 
 @dataclass(frozen=True)
@@ -96,16 +86,6 @@ Prior = DiffusingPrior | CodingPrior
 """From captions to embeddings; how, is each one's own business."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A network that makes images, and the process it was trained with."""
-
-    network: Any
-    process: DiffusionProcess
-    residual_scale: float | None = None
-    """Of an upsampler that makes only what the enlarged image lacks."""
-
-
 class UnclipGenerator:
     """The whole cascade; its parts are there for variations and interpolations too."""
 
@@ -115,8 +95,8 @@ class UnclipGenerator:
         *,
         clip: FrozenClip,
         prior: Prior,
-        decoder: Stage,
-        upsamplers: Mapping[str, Stage],
+        decoder: TrainedStage[UnclipDecoder],
+        upsamplers: Mapping[str, TrainedStage[SuperResText2ImUNet]],
     ) -> None:
         self.spec = spec
         self.clip = clip
@@ -131,27 +111,15 @@ class UnclipGenerator:
         Raises:
             UnsupportedRequestError: A request has no prompt.
         """
-        if any(request.prompt is None for request in requests):
-            raise UnsupportedRequestError(f"{self.spec.name} wants a prompt with every request")
-        prompts = [request.prompt or "" for request in requests]
+        prompts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
         embedding = self.embed(prompts, seeds, settings["prior"])
-        captions = decoder_captions(self.decoder.network, self.clip.tokenizer, prompts, embedding)
-        base = settings["base"]
-        assert base.guidance is not None
-        assert base.sampler is not None
-        small = sample_base(
-            self.decoder.network,
-            captions,
-            image_generators(seeds, "base"),
-            process=self.decoder.process,
-            guidance_scale=base.guidance,
-            steps=base.steps or 0,
-            sampler=base.sampler,
-        )
-        pixels = to_uint8(self.enlarge(small, seeds, settings)).cpu().numpy()
-        notes = [("caption truncated",) if cut else () for cut in captions.truncated]
-        return [Sample(image=i, notes=n) for i, n in zip(pixels, notes, strict=True)]
+        decoder = self.decoder
+        captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
+        sampling = StageSampling.chosen(decoder.process, settings["base"])
+        noise = image_generators(seeds, "base")
+        small = sample_base(decoder.network, captions, noise, sampling)
+        return captioned_samples(self.enlarge(small, seeds, settings), captions.truncated)
 
     def embed(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: StageSettings
@@ -176,25 +144,23 @@ class UnclipGenerator:
     ) -> Float[Tensor, "batch 3 size size"]:
         """Runs the upsamplers, one after the other."""
         for name, stage in self.upsamplers.items():
-            chosen = settings[name]
-            assert chosen.sampler is not None
             images = sample_upsampler(
                 stage.network,
                 images,
                 None,
                 image_generators(seeds, name),
-                process=stage.process,
-                steps=chosen.steps or 0,
-                sampler=chosen.sampler,
-                temperature=float(chosen.options["temperature"]),
-                quantise=False,
-                residual_scale=stage.residual_scale,
+                StageSampling.chosen(stage.process, settings[name]),
+                enlarging=Enlarging(
+                    temperature=float(settings[name].options["temperature"]),
+                    quantise=False,
+                    residual_scale=stage.residual_scale,
+                ),
             )
         return images
 
 
 def _prior_stage(*, diffusion: bool, steps: int) -> StageSpec:
-    options: dict[str, Any] = {"candidates": 2, "embedding": "prior"}
+    options: dict[str, OptionValue] = {"candidates": 2, "embedding": "prior"}
     ranges = {"candidates": (1, 64), "temperature": (0, 10)}
     if not diffusion:
         defaults = StageSettings(guidance=1.0, options={**options, "temperature": 1.0})
@@ -205,7 +171,7 @@ def _prior_stage(*, diffusion: bool, steps: int) -> StageSpec:
         name="prior",
         defaults=StageSettings(steps=steps, sampler="dpm++2m", guidance=1.0, options=options),
         samplers=SAMPLER_NAMES,
-        max_steps=NUM_TIMESTEPS,
+        max_steps=REFERENCE_STEPS,
         choices={"embedding": EMBEDDINGS},
         ranges=ranges,
     )
@@ -216,7 +182,7 @@ def _image_stage(name: str, defaults: StageSettings) -> StageSpec:
         name=name,
         defaults=defaults,
         samplers=SAMPLER_NAMES,
-        max_steps=NUM_TIMESTEPS,
+        max_steps=REFERENCE_STEPS,
         ranges={"temperature": (0, 2)},
     )
 
@@ -264,15 +230,12 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGene
         spec,
         clip=clip,
         prior=(
-            DiffusingPrior(prior, _process(prior_part.recipe, prediction="x_0"))
+            DiffusingPrior(prior, prior_process(prior_part.recipe.objective))
             if isinstance(prior, DiffusionPrior)
             else CodingPrior(prior)
         ),
-        decoder=_stage(decoder.network, decoder.recipe, device),
-        upsamplers={
-            stage: _stage(part.network, part.recipe, device)
-            for stage, part in (("sr1", sr1), ("sr2", sr2))
-        },
+        decoder=_stage(decoder, device),
+        upsamplers={"sr1": _stage(sr1, device), "sr2": _stage(sr2, device)},
     )
 
 
@@ -299,17 +262,5 @@ def _build_upsampler(model: Mapping[str, Any]) -> SuperResText2ImUNet:
     return SuperResText2ImUNet(GlideConfig.from_flat(model))
 
 
-def _stage(network: Any, recipe: Recipe, device: str) -> Stage:
-    moved = network.to(device).to(memory_format=torch.channels_last).eval()
-    objective = recipe.objective
-    process = _process(recipe, prediction=objective.get("prediction", "eps"))
-    return Stage(moved, process, objective.get("residual_scale"))
-
-
-def _process(recipe: Recipe, *, prediction: Any) -> DiffusionProcess:
-    return DiffusionProcess.from_schedule(
-        recipe.objective["schedule"],
-        NUM_TIMESTEPS,
-        prediction=prediction,
-        variance="fixed_small" if prediction == "x_0" else "learned_range",
-    )
+def _stage(part: Part[NetworkT], device: str) -> TrainedStage[NetworkT]:
+    return TrainedStage.from_objective(part.network, part.recipe.objective, device=device)

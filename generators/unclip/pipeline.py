@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from generators.diffusion.guidance import classifier_free
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.samplers import process_for, sample
+from generators.diffusion.stage_sampling import StageSampling
 from generators.unclip.conditioning import CaptionReading
 from generators.unclip.prior import DiffusionPrior
 
@@ -26,11 +26,7 @@ def sample_prior(
     caption: CaptionReading,
     empty: CaptionReading,
     generators: Sequence[torch.Generator],
-    *,
-    process: DiffusionProcess,
-    guidance_scale: float = 1.0,
-    steps: int | str = 64,
-    sampler: str = "dpm++2m",
+    sampling: StageSampling,
 ) -> Float[Tensor, "batch embed_dim"]:
     """Draws image embeddings from noise.
 
@@ -39,32 +35,26 @@ def sample_prior(
         caption: The batch's.
         empty: The empty caption's, of the batch's size: the unconditional half.
         generators: One an image.
-        process: All timesteps of the network's training.
-        guidance_scale: 1 is off. The paper guides the decoder alone (section 4.1).
-        steps: Number of evaluations.
-        sampler: Name of the sampler; the paper's is Analytic-DPM.
+        sampling: How. The paper guides the decoder alone (section 4.1) and samples with
+            Analytic-DPM; embeddings have no range, so a threshold in it is left out.
 
     Returns:
         Scaled embeddings.
     """
     size = network.config.embed_dim
-    both = CaptionReading.cat(caption, empty)
+    read = CaptionReading.cat(caption, empty) if sampling.is_guided else caption
+    model = sampling.guided(lambda z_t, t: network(z_t, t, read), guided_channels=size)
+    z_T = draw_noise(generators, (size,), caption.states.device)
+    return sampling.with_threshold(None).sample(model, z_T, generators)
 
-    def guided(z_t: Tensor, t: Tensor) -> Tensor:
-        return network(z_t, t, both)
 
-    def plain(z_t: Tensor, t: Tensor) -> Tensor:
-        return network(z_t, t, caption)
+def prior_process(objective: Mapping[str, Any]) -> DiffusionProcess:
+    """Timesteps of the diffusion prior: it predicts z_0, its variance is fixed.
 
-    on = guidance_scale != 1.0
-    return sample(
-        sampler,
-        classifier_free(guided, guidance_scale, guided_channels=size) if on else plain,
-        draw_noise(generators, (size,), caption.states.device),
-        process_for(process, sampler, steps),
-        generators,
-        threshold=None,
-    )
+    Args:
+        objective: A recipe's; its `schedule` counts.
+    """
+    return DiffusionProcess.from_objective(objective, prediction="x_0", variance="fixed_small")
 
 
 def best_of(

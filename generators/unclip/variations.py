@@ -19,10 +19,9 @@ from evalkit.core.errors import DataError
 from generators.base import Settings
 from generators.diffusion.guidance import Denoiser, classifier_free
 from generators.diffusion.noise import image_generators
-from generators.diffusion.samplers import invert_ddim, sample_ddim
+from generators.diffusion.samplers import SamplerOptions, invert_ddim, sample_ddim
 from generators.glide.model import TextStates
-from generators.pixels import from_uint8, to_uint8
-from generators.training.networks import shrink
+from generators.pixels import from_uint8, shrink, to_uint8
 from generators.unclip.decoder import decoder_captions
 from generators.unclip.generator import UnclipGenerator
 
@@ -94,7 +93,7 @@ def decode_images(
         encoded.noise,
         generator.decoder.process.respaced(str(base.steps)),
         image_generators(seeds, "base"),
-        eta=eta,
+        SamplerOptions(eta=eta),
     )
     return to_uint8(generator.enlarge(small, seeds, settings)).cpu().numpy()
 

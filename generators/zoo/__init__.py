@@ -17,9 +17,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evalkit.core.errors import MissingWeightsError, WeightsError
-from generators.glide.tokenizer import BytePairTokenizer
 from generators.quantised import dequantise
-from generators.training.recipe import Recipe
+from generators.recipes.recipe import Recipe
+from generators.tokenizer import BytePairTokenizer
 from generators.weights_io import file_sha256, load_state_dict
 
 ZOO = Path(__file__).parent

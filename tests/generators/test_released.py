@@ -6,7 +6,7 @@ import torch
 from evalkit.core.errors import UnknownNameError, WeightsError
 from generators.diffusion.guidance import classifier_free, classifier_gradient
 from generators.diffusion.process import DiffusionProcess
-from generators.diffusion.samplers import sample_ddim
+from generators.diffusion.samplers import SamplerOptions, sample_ddim
 from generators.errors import ArchitectureError
 from generators.glide.model import TextStates
 from generators.released import load_released
@@ -57,7 +57,7 @@ def test_classifier_guided_ddim_sample(reference, relative_error):
         lambda x, t: network(x, t, labels),
         ref.inputs["z"],
         DiffusionProcess.from_schedule("linear").respaced("ddim8"),
-        gradient=classifier_gradient(classifier, labels, 2.5),
+        options=SamplerOptions(gradient=classifier_gradient(classifier, labels, 2.5)),
     )
     assert relative_error(images, ref.outputs["ddim8_classifier_guided"]) < PARITY
 

@@ -8,7 +8,7 @@ from evalkit.datasets.shapes_scene import COLOUR_NAMES, SHAPES
 from evalkit.metrics.shape_detector import detect
 from generators.base import Request, resolve_settings
 from generators.catalog import MODELS, load_generator
-from generators.training.recipe import list_recipes, load_recipe
+from generators.recipes.recipe import list_recipes, load_recipe
 from generators.zoo import ZOO, zoo_weights
 
 EMBEDDED = sorted(name for name, row in MODELS.items() if row.weights == "embedded")

@@ -16,8 +16,8 @@ from evalkit.core.results import read_records
 from evalkit.core.run import RunFolder
 from evalkit.datasets.shapes import load_shapes
 from generators.ddpm.tiny import build_classifier, build_network
+from generators.recipes.recipe import load_recipe
 from generators.training.checkpoint import export_weights
-from generators.training.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")

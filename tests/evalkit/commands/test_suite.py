@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from fake_generators import plain_spec
 from typer.main import get_command
 
 from drawbench.sources import open_source
@@ -20,7 +21,7 @@ from evalkit.core.errors import ConfigError, RunFolderError
 from evalkit.core.run import RunFolder
 from evalkit.core.seeding import image_seed
 from evalkit.options import SamplingOptions
-from generators.base import Conditioning, GeneratorSpec, Request, Sample, Settings
+from generators.base import Conditioning, Request, Sample, Settings
 
 HASH_OF_BEFORE = "3695d3386fe99dea80e1f66b982bc1381bd97d7fc1d9e4fb8a8904f50a9fc044"
 """Of the run in `test_the_hash_of_a_run_is_what_it_was`, made before there was --bf16."""
@@ -30,16 +31,7 @@ class Painter:
     """Paints the seed's last byte."""
 
     def __init__(self, name: str, conditioning: Conditioning = "text") -> None:
-        self.spec = GeneratorSpec(
-            name=name,
-            display_name=name,
-            conditioning=conditioning,
-            stages=(),
-            size_px=4,
-            training_data=(),
-            weights="none",
-            weights_sha256="0" * 64,
-        )
+        self.spec = plain_spec(name, conditioning)
 
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
         return [Sample(np.full((4, 4, 3), request.seed % 256, np.uint8)) for request in requests]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_generators import plain_spec
 
 from evalkit.core.errors import RunFolderError
 from evalkit.core.run import Outcome, RunFolder, WorkItem, config_hash
@@ -21,6 +22,8 @@ BATCH = 4
 
 class Noise:
     """A generator of seeded noise that can die in the middle."""
+
+    spec = plain_spec("noise")
 
     def __init__(self, die_after: int | None = None) -> None:
         self.left = die_after

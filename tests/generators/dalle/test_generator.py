@@ -16,11 +16,11 @@ from generators.dalle.dvae import DVAE
 from generators.dalle.model import DalleTransformer
 from generators.dalle.presets import PAPER_DVAE, PAPER_TRANSFORMER
 from generators.errors import UnsupportedRequestError
+from generators.recipes.recipe import load_recipe
 from generators.training.checkpoint import export_weights
 from generators.training.data import draw_batch
 from generators.training.loop import train
 from generators.training.networks import NETWORKS
-from generators.training.recipe import load_recipe
 
 PROMPTS = ("a red circle", "two small blue squares above a green ring")
 ROUNDED = 0.005  # the share by which a derivation may miss

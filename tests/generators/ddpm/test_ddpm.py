@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sampling import stage_sampling
 
 from generators.ddpm.adm import NoisyClassifier, SuperResUNet
 from generators.ddpm.model import DDPMConfig, DDPMUNet
@@ -177,21 +178,26 @@ def test_sampling_with_labels_and_a_classifier(randomised):
     process = DiffusionProcess.from_schedule("cosine", prediction="v")
 
     def images(seeds=(1, 2), labels=(0, 3), **options):
-        settings = {"steps": 3, "label_network": True, "size_px": 8} | options
+        networks = {
+            "label_network": True,
+            "size_px": 8,
+            "classifier": options.pop("classifier", None),
+        }
+        settings = {"process": process, "steps": 3, "sampler": "ancestral"} | options
         return sample_images(
             network,
             image_generators(seeds),
-            process=process,
+            stage_sampling(settings),
             labels=torch.tensor(labels),
-            **settings,
+            **networks,
         )
 
     plain = images()
     assert plain.shape == (2, 3, 8, 8)
     assert torch.equal(plain, images())
     torch.testing.assert_close(images((2,), (3,))[0], plain[1], rtol=0, atol=1e-4)
-    guided = images(classifier=classifier, classifier_scale=5.0)
+    guided = images(classifier=classifier, guidance_scale=5.0)
     others = [guided, images(labels=(1, 2)), images(sampler="ddim"), images(seeds=(3, 4))]
     for other in others:
         assert not torch.allclose(plain, other, atol=1e-3)
-    assert torch.equal(plain, images(classifier=classifier, classifier_scale=0.0))
+    assert torch.equal(plain, images(classifier=classifier, guidance_scale=0.0))

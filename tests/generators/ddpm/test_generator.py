@@ -19,8 +19,8 @@ from generators.ddpm.generator import DDPMGenerator
 from generators.ddpm.presets import CIFAR10, PRESETS
 from generators.ddpm.tiny import build_classifier, build_network
 from generators.errors import UnsafeWeightsError, UnsupportedRequestError
+from generators.recipes.recipe import load_recipe
 from generators.training.checkpoint import export_weights
-from generators.training.recipe import load_recipe
 
 SMALL = {"image_size": 16, "channel_mult": [1, 2]}
 

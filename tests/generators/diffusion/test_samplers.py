@@ -1,17 +1,26 @@
 """Samplers on data of which the best denoiser is known, and what each option changes."""
 
 import math
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from packages import install_package
 
-from evalkit.core.errors import ConfigError
+from evalkit.core.errors import ConfigError, UnknownNameError
 from generators.diffusion.guidance import classifier_free, classifier_gradient, clip_gradient
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
+    CATALOG,
     SAMPLER_NAMES,
+    SAMPLERS,
+    UNBOUNDED,
+    SamplerOptions,
     invert_ddim,
     process_for,
     sample,
@@ -46,7 +55,7 @@ def noise(n, seed=0):
 def test_deterministic_samples_have_the_moments_of_the_data(sampler):
     n = 1000
     process = process_for(COSINE, sampler, 100)
-    x = sample(sampler, gaussian_model(), noise(n), process, (), threshold=None)
+    x = sample(sampler, gaussian_model(), noise(n), process, (), UNBOUNDED)
     # 4 standard errors, and 3 % for the steps that are missing
     assert x.mean().item() == pytest.approx(MEAN, abs=4 * SIGMA / math.sqrt(n))
     assert x.std().item() == pytest.approx(SIGMA, rel=4 / math.sqrt(2 * n) + 0.03)
@@ -59,7 +68,7 @@ def test_ancestral_samples_have_the_moments_that_follow_from_the_steps():
     mean, variance = ancestral_moments(list(process.betas), MEAN, SIGMA**2)
     assert 0.8 < math.sqrt(variance) / SIGMA < 0.95
     generators = image_generators(range(n))
-    x = sample_ancestral(gaussian_model(), noise(n), process, generators, threshold=None)
+    x = sample_ancestral(gaussian_model(), noise(n), process, generators, UNBOUNDED)
     assert x.mean().item() == pytest.approx(mean, abs=4 * SIGMA / math.sqrt(n))
     assert x.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / n))
 
@@ -80,7 +89,7 @@ def test_deterministic_samplers_converge_at_their_order(sampler, order):
         betas = 1 - alpha_bar / np.append(1.0, alpha_bar[:-1])
         process = DiffusionProcess(betas=betas, variance="fixed_small")
         x_T = torch.tensor([-2.0, 0.5, 1.5]).reshape(3, 1, 1, 1)
-        x_0 = sampler(gaussian_model(process), x_T, process, threshold=None)
+        x_0 = sampler(gaussian_model(process), x_T, process, (), UNBOUNDED)
         return (x_0 - exact_flow(x_T, process)).abs().max().item()
 
     assert error(64) < 0.03
@@ -105,8 +114,9 @@ def test_ddim_with_eta_1_is_ancestral_sampling():
     n = 500
     process = COSINE.respaced("20")
     model, x_T = gaussian_model(), noise(n)
-    ancestral = sample_ancestral(model, x_T, process, image_generators(range(n)), threshold=None)
-    ddim = sample_ddim(model, x_T, process, image_generators(range(n)), eta=1.0, threshold=None)
+    ancestral = sample_ancestral(model, x_T, process, image_generators(range(n)), UNBOUNDED)
+    fresh = SamplerOptions(eta=1.0, threshold=None)
+    ddim = sample_ddim(model, x_T, process, image_generators(range(n)), fresh)
     torch.testing.assert_close(ddim, ancestral, rtol=0, atol=1e-3)
 
 
@@ -137,12 +147,14 @@ def test_options_matter():
     model = gaussian_model(mean=2.0)
     results = {
         "ddim": sample("ddim", model, x_T, process, ()),
-        "unclipped": sample("ddim", model, x_T, process, (), threshold=None),
-        "eta": sample("ddim", model, x_T, process, image_generators(range(8)), eta=0.7),
-        "guided": sample("ddim", model, x_T, process, (), gradient=lambda x, t: -x),
+        "unclipped": sample("ddim", model, x_T, process, (), UNBOUNDED),
+        "eta": sample(
+            "ddim", model, x_T, process, image_generators(range(8)), SamplerOptions(eta=0.7)
+        ),
+        "guided": sample("ddim", model, x_T, process, (), SamplerOptions(gradient=lambda x, t: -x)),
         "dpm": sample("dpm++2m", gaussian_model(), x_T, process, ()),
         "heun": sample("heun", gaussian_model(), x_T, process, ()),
-        "fewer": sample("ddim", model, x_T, COSINE.respaced("3"), (), threshold=None),
+        "fewer": sample("ddim", model, x_T, COSINE.respaced("3"), (), UNBOUNDED),
     }
     flat = [tuple(image.flatten().tolist()) for image in results.values()]
     assert len(set(flat)) == len(flat)
@@ -168,7 +180,7 @@ def test_heun_with_few_steps_needs_timesteps_spaced_by_noise():
     x_T = noise(50)
 
     def error(process):
-        x_0 = sample_heun(gaussian_model(), x_T, process, threshold=None)
+        x_0 = sample_heun(gaussian_model(), x_T, process, (), UNBOUNDED)
         return (x_0 - exact_flow(x_T, COSINE)).abs().mean().item()
 
     assert error(process_for(COSINE, "heun", 21)) < 0.1
@@ -178,17 +190,81 @@ def test_heun_with_few_steps_needs_timesteps_spaced_by_noise():
 def test_progress_counts_to_the_end():
     seen = []
     process = COSINE.respaced("4")
-    sample_ddim(
-        gaussian_model(), noise(1), process, progress=lambda done, total: seen.append((done, total))
-    )
+    options = SamplerOptions(progress=lambda done, total: seen.append((done, total)))
+    sample_ddim(gaussian_model(), noise(1), process, (), options)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_samplers_that_cannot_be():
-    with pytest.raises(ConfigError, match="known: ancestral, ddim"):
+    with pytest.raises(UnknownNameError, match="Known: ancestral, ddim"):
         sample("euler", gaussian_model(), noise(1), COSINE.respaced("2"), ())
     with pytest.raises(ConfigError, match="eta is a setting of the sampler ddim"):
-        sample("heun", gaussian_model(), noise(1), COSINE.respaced("2"), (), eta=0.5)
+        sample(
+            "heun", gaussian_model(), noise(1), COSINE.respaced("2"), (), SamplerOptions(eta=0.5)
+        )
+
+
+def test_what_a_row_says_of_its_sampler_is_so():
+    """Only a stochastic one depends on the generators; each takes its least steps and no fewer."""
+    for name, row in SAMPLERS.items():
+        x = [
+            sample(name, gaussian_model(), noise(1), COSINE.respaced("5"), image_generators([seed]))
+            for seed in (1, 2)
+        ]
+        assert torch.equal(*x) != row.stochastic, name
+        fewest = process_for(COSINE, name, row.least_steps)
+        assert sample(name, gaussian_model(), noise(1), fewest, image_generators([0])).isfinite()
+        with pytest.raises(ConfigError, match=f"{re.escape(name)} needs at least 1 steps, got 0"):
+            process_for(COSINE, name, 0)
+
+
+THEIRS = """
+import torch
+from generators.diffusion.samplers import SamplerRow
+
+def still(model, x_T, process, generators, options):
+    model(x_T, process.network_timesteps(torch.zeros(len(x_T), dtype=torch.long)))
+    return torch.zeros_like(x_T)
+
+ROW = SamplerRow(function=still, stochastic=False, paper="none", least_steps=2, most_steps=4)
+"""
+USE = """
+from evalkit.core.errors import ConfigError
+from generators.base import Request, resolve_settings
+from generators.catalog import load_generator
+
+model = load_generator("ddpm:tiny")
+settings = resolve_settings(model.spec, sampler="their/still", steps="3")
+made = model.generate([Request(seed=1)], settings)
+assert set(made[0].image.flatten().tolist()) == {128}
+for steps in ("1", "5"):
+    try:
+        settings = resolve_settings(model.spec, sampler="their/still", steps=steps)
+        model.generate([Request(seed=1)], settings)
+    except ConfigError as error:
+        print(error)
+"""
+
+
+def test_a_sampler_of_another_package_serves_our_models(tmp_path, monkeypatch, root):
+    """In a process of its own: names are read when the samplers are first imported."""
+    install_package(
+        tmp_path,
+        monkeypatch,
+        modules={"their_samplers": THEIRS},
+        entry_points={"evalkit.samplers": {"their/still": "their_samplers:ROW"}},
+    )
+    assert CATALOG["their/still"].most_steps == 4
+    paths = os.pathsep.join([str(tmp_path), str(root)])
+    done = subprocess.run(
+        [sys.executable, "-c", USE], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"the sampler their/still needs at least 2 steps, at most 4, got {steps}"
+        for steps in (1, 5)
+    ]
 
 
 def test_classifier_free_guidance_by_hand():
@@ -243,7 +319,8 @@ def test_a_gradient_gives_the_posterior_of_bayes_rule(sampler):
 
     n = 1000
     process = process_for(COSINE, sampler, 100)
-    x = sample(sampler, gaussian_model(), noise(n), process, (), threshold=None, gradient=gradient)
+    options = SamplerOptions(threshold=None, gradient=gradient)
+    x = sample(sampler, gaussian_model(), noise(n), process, (), options)
     deviation = math.sqrt(variance * seen / (variance + seen))
     expected = (MEAN * seen + y * variance) / (variance + seen)
     # 4 standard errors, and 3 % for the steps that are missing
@@ -266,7 +343,7 @@ def test_a_gradient_shifts_the_mean_of_ancestral_steps_by_the_variance():
             torch.ones(1, 1, 1, 1),
             process,
             image_generators([0]),
-            gradient=lambda x, t, scale=scale: torch.full_like(x, scale),
+            SamplerOptions(gradient=lambda x, t, scale=scale: torch.full_like(x, scale)),
         )
     assert seen[3] - seen[1] == pytest.approx(0.142027 * 2, abs=1e-5)
 
@@ -280,7 +357,7 @@ def test_strong_gradients_stay_in_range(sampler):
         noise(8),
         process_for(COSINE, sampler, 10),
         (),
-        gradient=lambda x, t: torch.full_like(x, 3.0),
+        SamplerOptions(gradient=lambda x, t: torch.full_like(x, 3.0)),
     )
     assert x.abs().max() <= 1.0001
 
@@ -290,5 +367,5 @@ def test_inverted_ddim_finds_the_noise_of_an_image():
     x_0 = torch.tensor([[0.5], [-0.3]])
     x_T = invert_ddim(gaussian_model(), x_0, COSINE)
     torch.testing.assert_close(exact_flow(x_T, COSINE), x_0, rtol=0.02, atol=0.005)
-    back = sample_ddim(gaussian_model(), x_T, COSINE, threshold=None)
+    back = sample_ddim(gaussian_model(), x_T, COSINE, (), UNBOUNDED)
     torch.testing.assert_close(back, x_0, rtol=0.02, atol=0.005)

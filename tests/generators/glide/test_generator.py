@@ -26,7 +26,7 @@ from generators.glide.model import (
     Text2ImUNet,
 )
 from generators.glide.presets import RELEASED
-from generators.glide.tokenizer import train_merges, vocabulary
+from generators.tokenizer import train_merges, vocabulary
 
 QUICK = {"steps": "base=6,upsampler=2"}
 

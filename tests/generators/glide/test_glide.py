@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from sampling import stage_sampling
 
 from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import dynamic_threshold
 from generators.glide.generator import NoisedClip
 from generators.glide.inpainting import GivenPixels
@@ -18,7 +20,12 @@ from generators.glide.model import (
     Text2ImUNet,
     TextConfig,
 )
-from generators.glide.pipeline import encode_captions, sample_base, sample_upsampler
+from generators.glide.pipeline import (
+    Enlarging,
+    encode_captions,
+    sample_base,
+    sample_upsampler,
+)
 from generators.glide.presets import (
     PAPER_BASE,
     PAPER_UPSAMPLER,
@@ -26,9 +33,9 @@ from generators.glide.presets import (
     RELEASED_BASE,
     RELEASED_UPSAMPLER,
 )
-from generators.glide.tokenizer import BytePairTokenizer, train_merges, vocabulary
 from generators.nn.unet import UNetConfig
 from generators.pixels import requantise
+from generators.tokenizer import BytePairTokenizer, train_merges, vocabulary
 
 MERGES = train_merges(["a red circle", "a blue square"], 20)
 TOKENIZER = BytePairTokenizer(vocabulary(MERGES), MERGES)
@@ -65,8 +72,9 @@ def upsampler(randomised):
 
 def make(base, captions=CAPTIONS, seeds=(1, 2, 1), **options):
     text = encode_captions(base, TOKENIZER, captions)
-    settings = {"process": PROCESS, "steps": 3, "guidance_scale": 2.0} | options
-    return sample_base(base, text, image_generators(seeds, "base"), **settings)
+    settings = {"process": PROCESS, "steps": 3, "guidance_scale": 2.0, "sampler": "ancestral"}
+    sampling = stage_sampling(settings | options)
+    return sample_base(base, text, image_generators(seeds, "base"), sampling)
 
 
 def parameters(network):
@@ -124,10 +132,8 @@ def test_given_pixels_come_out_as_they_were(randomised):
     text = encode_captions(network, TOKENIZER, CAPTIONS[:2])
 
     def make_from(kept, sampler="ddim", scale=2.0):
-        return sample_base(
-            network, text, image_generators([1, 2]), process=PROCESS, steps=3, sampler=sampler,
-            guidance_scale=scale, given=kept,
-        )  # fmt: skip
+        sampling = StageSampling(process=PROCESS, steps=3, sampler=sampler, guidance_scale=scale)
+        return sample_base(network, text, image_generators([1, 2]), sampling, given=kept)
 
     for sampler in ("ddim", "ancestral", "dpm++2m"):
         made = make_from(given, sampler)
@@ -217,10 +223,11 @@ def test_guidance_1_is_the_conditional_network_alone(base):
 def test_the_upsampler_enlarges_rounds_its_input_and_tempers_its_noise(upsampler):
     low_res = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
-    def enlarge(image, **options):
+    def enlarge(image, sampler="ddim", **options):
         generators = image_generators([1, 2], "upsampler")
-        settings = {"process": PROCESS, "steps": 3} | options
-        return sample_upsampler(upsampler, image, None, generators, **settings)
+        sampling = StageSampling(process=PROCESS, steps=3, sampler=sampler)
+        enlarging = Enlarging(**options)
+        return sample_upsampler(upsampler, image, None, generators, sampling, enlarging=enlarging)
 
     images = enlarge(low_res)
     assert images.shape == (2, 3, 16, 16)

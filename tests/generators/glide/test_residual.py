@@ -4,8 +4,9 @@ import torch
 
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.model import GlideConfig, SuperResText2ImUNet
-from generators.glide.pipeline import sample_upsampler
+from generators.glide.pipeline import Enlarging, sample_upsampler
 from generators.glide.residual import from_residual, residual_threshold, to_residual
 from generators.nn.unet import UNetConfig, enlarge
 
@@ -37,11 +38,14 @@ def test_a_network_that_knows_nothing_still_enlarges():
     network = SuperResText2ImUNet(GlideConfig(unet=config, text=None)).eval()
     process = DiffusionProcess.from_schedule("cosine", 1000, prediction="v")
     low_res = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    settings = {"process": process, "steps": 4, "quantise": False}
-    noise = image_generators([0, 1], "upsampler")
-    image = sample_upsampler(network, low_res, None, noise, residual_scale=100.0, **settings)
+    sampling = StageSampling(process=process, sampler="ddim", steps=4)
+
+    def made(residual_scale):
+        enlarging = Enlarging(quantise=False, residual_scale=residual_scale)
+        noise = image_generators([0, 1], "upsampler")
+        return sample_upsampler(network, low_res, None, noise, sampling, enlarging=enlarging)
+
+    image = made(100.0)
     torch.testing.assert_close(image, enlarge(low_res, image), atol=0.05, rtol=0)
-    plain = sample_upsampler(
-        network, low_res, None, image_generators([0, 1], "upsampler"), **settings
-    )
+    plain = made(None)
     assert (plain - enlarge(low_res, plain)).abs().max() > 0.5

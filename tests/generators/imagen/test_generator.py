@@ -14,8 +14,8 @@ from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsupportedRequestError
 from generators.imagen.generator import NETWORK_PARTS, ImagenGenerator
+from generators.recipes.recipe import Recipe, load_recipe
 from generators.training.loop import train
-from generators.training.recipe import Recipe, load_recipe
 
 QUICK = "base=2,sr1=1,sr2=1"
 ASKED = [Request(prompt="a red circle", seed=5), Request(prompt="a blue square", seed=6)]
@@ -28,7 +28,7 @@ def imagen() -> ImagenGenerator:
     assert isinstance(generator, ImagenGenerator)
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for stage in generator.stages.values():
+        for stage in [generator.base, *generator.upsamplers.values()]:
             for parameter in stage.network.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
     return generator
@@ -117,8 +117,8 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
     generator = load_generator("imagen:tiny", weights=weights)
     assert generator.spec.training_data == ("shapes",)
     assert isinstance(generator, ImagenGenerator)
-    scales = {name: stage.residual_scale for name, stage in generator.stages.items()}
-    assert scales == {"base": None, "sr1": 3.0, "sr2": 3.0}
+    scales = {name: stage.residual_scale for name, stage in generator.upsamplers.items()}
+    assert (generator.base.residual_scale, scales) == (None, {"sr1": 3.0, "sr2": 3.0})
     settings = resolve_settings(generator.spec, steps="base=1,sr1=1,sr2=1")
     image = generator.generate(ASKED[:1], settings)[0].image
     assert image is not None

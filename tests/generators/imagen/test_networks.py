@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from sampling import stage_sampling
 
 from evalkit.core.errors import ConfigError
 from generators.diffusion.noise import image_generators
@@ -213,10 +214,15 @@ def make(network, states, seeds=SEEDS, **options):
         "threshold": static_threshold,
     } | options
     noise = image_generators(seeds)
+    aug_level, residual_scale = settings.pop("aug_level", 0.2), settings.pop("residual_scale", None)
+    sampling = stage_sampling(settings)
     if isinstance(network, ImagenBase):
-        return sample_base(network, states, noise, **settings)
+        return sample_base(network, states, noise, sampling)
     low_res = torch.linspace(-1, 1, 8).expand(len(states), 3, 8, 8)
-    return sample_upsampler(network, low_res, states, noise, **{"aug_level": 0.2, **settings})
+    return sample_upsampler(
+        network, low_res, states, noise, sampling, aug_level=aug_level,
+        residual_scale=residual_scale,
+    )  # fmt: skip
 
 
 def test_an_image_depends_on_its_own_noise_and_text(base, upsampler, states):

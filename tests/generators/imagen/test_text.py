@@ -12,8 +12,8 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel, T5ForConditionalG
 
 from evalkit.core.errors import MissingWeightsError
 from generators.imagen.text import NUM_SENTINELS, TINY_LENGTH, FrozenT5, t5_config, tiny_tokens
+from generators.recipes.recipe import load_recipe
 from generators.training.imagen import corrupt_spans
-from generators.training.recipe import load_recipe
 from generators.zoo import tiny_tokenizer
 
 CAPTIONS = ["a red circle", "", "a small blue square left of a red circle", "a red circle"]

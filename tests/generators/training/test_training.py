@@ -22,15 +22,18 @@ from evalkit.core.registry import load
 from evalkit.datasets.shapes import render
 from evalkit.datasets.shapes_scene import KIND_WEIGHTS, sample_scene
 from generators.dalle.training import DVAETraining
+from generators.pixels import shrink
 from generators.quantised import quantise
+from generators.recipes import recipe as recipe_module
+from generators.recipes.catalog import RECIPES
+from generators.recipes.recipe import Recipe, list_recipes, load_recipe
 from generators.training import loop
-from generators.training import recipe as recipe_module
 from generators.training.checkpoint import export_weights
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.imagen import ImagenUpsamplerTraining
 from generators.training.loop import Progress, begin_with, learning_rate, train
-from generators.training.networks import NETWORKS, Timesteps, random_crops, shrink
-from generators.training.recipe import RECIPES, Recipe, list_recipes, load_recipe
+from generators.training.networks import NETWORKS
+from generators.training.steps import Timesteps, random_crops
 from generators.zoo import trained_state, zoo_weights
 
 STEPS = 6
@@ -185,7 +188,7 @@ def test_recipes_know_the_kinds_that_there_are() -> None:
 
 @pytest.mark.parametrize("kinds", ["{single = 0.5}", "{single = 1.5, count = -0.5}", "{one = 1}"])
 def test_shares_that_make_no_whole_are_refused(tmp_path: Path, kinds: str) -> None:
-    text = (RECIPES / "ddpm-tiny-class.toml").read_text()
+    text = RECIPES["ddpm-tiny-class"].path().read_text()
     path = tmp_path / "recipe.toml"
     path.write_text(text.replace("{single = 1.0}", kinds))
     with pytest.raises(ConfigError, match=r"data\.kinds"):

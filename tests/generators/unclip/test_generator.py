@@ -14,8 +14,8 @@ from evalkit.core.errors import ConfigError, DataError, MissingWeightsError, Wei
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.errors import UnsupportedRequestError
+from generators.recipes.recipe import Recipe, load_recipe
 from generators.training.loop import train
-from generators.training.recipe import Recipe, load_recipe
 from generators.unclip.generator import UnclipGenerator
 from generators.unclip.variations import decode_images, encode_images, interpolate, slerp
 

@@ -5,24 +5,24 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from sampling import stage_sampling
 from sklearn.decomposition import PCA
 
 from generators.diffusion.noise import image_generators
 from generators.errors import ArchitectureError
-from generators.training.unclip import prior_process
 from generators.unclip.autoregressive import (
     AutoregressivePrior,
     AutoregressivePriorConfig,
     EmbeddingCodes,
     sample_codes,
 )
-from generators.unclip.pipeline import best_of, sample_prior
+from generators.unclip.pipeline import best_of, prior_process, sample_prior
 from generators.unclip.presets import PAPER_PRIOR, PAPER_PRIOR_AR
 from generators.unclip.prior import DiffusionPrior, PriorConfig
 
 SIZES = {"embed_dim": 16, "text_width": 32, "text_ctx": 12, "width": 32, "layers": 2, "heads": 2}
 CODES = {"num_components": 5, "num_buckets": 8, "num_agreements": 4}
-PROCESS = prior_process("cosine")
+PROCESS = prior_process({"schedule": "cosine"})
 SEEDS = [1, 2, 1]
 ROUNDING = 1e-4  # float32 sums in another order, through a few steps
 
@@ -41,8 +41,9 @@ def coder(randomised):
 
 
 def draw(prior, caption, empty, seeds=SEEDS, **options):
-    settings = {"process": PROCESS, "steps": 4, "guidance_scale": 2.0} | options
-    return sample_prior(prior, caption, empty, image_generators(seeds), **settings)
+    settings = {"process": PROCESS, "steps": 4, "guidance_scale": 2.0, "sampler": "dpm++2m"}
+    sampling = stage_sampling(settings | options)
+    return sample_prior(prior, caption, empty, image_generators(seeds), sampling)
 
 
 def parameters(network):

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from evalkit.core.errors import ConfigError
 from evalkit.core.registry import unknown
+from generators.recipes.catalog import CATALOG
 
-RECIPES = Path(__file__).parent / "recipes"
 StoredAs = Literal["fp16", "int8"]
 SceneKind = Literal["single", "relation", "count", "several"]
 """Kinds of scenes of `shapes`, which the networks' side knows by name only."""
@@ -78,12 +78,12 @@ class Recipe(_Strict):
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes that ship."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+    """Names of all recipes, those of other packages among them."""
+    return sorted(CATALOG)
 
 
 def load_recipe(name_or_path: str, *, steps: int | None = None) -> Recipe:
-    """Read a shipped recipe by name, or any by its path.
+    """Read a recipe of the catalog by name, or any by its path.
 
     Args:
         name_or_path: Such as `glide-tiny-base`, or `my/recipe.toml`.
@@ -93,22 +93,30 @@ def load_recipe(name_or_path: str, *, steps: int | None = None) -> Recipe:
         UnknownNameError: No such recipe.
         ConfigError: The file is not a recipe.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise unknown(name_or_path, list_recipes(), kind="recipes")
-    try:
-        recipe = Recipe(**tomllib.loads(path.read_text("utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML ({error})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+    recipe = _read(_file(name_or_path))
     if steps is None:
         return recipe
     if steps < 1:
         raise ConfigError(f"--steps wants at least 1, got {steps}")
     optimizer = recipe.optimizer.model_copy(update={"steps": steps})
     return recipe.model_copy(update={"optimizer": optimizer})
+
+
+def _file(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        return CATALOG[name_or_path].path()
+    if not path.is_file():
+        raise unknown(name_or_path, list_recipes(), kind="recipes")
+    return path
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        return Recipe(**tomllib.loads(path.read_text("utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalkit.core.errors import WeightsError
-from generators.glide.tokenizer import (
+from generators.tokenizer import (
     END_OF_TEXT,
     BytePairTokenizer,
     train_merges,

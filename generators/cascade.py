@@ -1,0 +1,74 @@
+"""What systems of several networks share: a trained stage, prompts in, samples out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from generators.base import GeneratorSpec, Request, Sample
+from generators.diffusion.process import DiffusionProcess, Variance
+from generators.errors import UnsupportedRequestError
+from generators.numerics import ready
+from generators.pixels import to_uint8
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedStage(Generic[NetworkT]):
+    """One network that diffuses, and how it was trained."""
+
+    network: NetworkT
+    process: DiffusionProcess
+    """All timesteps of its training."""
+    residual_scale: float | None = None
+    """Of an upsampler that makes only what the enlarged image lacks; None: it makes the image."""
+
+    @classmethod
+    def from_objective(
+        cls,
+        network: NetworkT,
+        objective: Mapping[str, Any],
+        *,
+        device: str = "cpu",
+        variance: Variance = "learned_range",
+    ) -> TrainedStage[NetworkT]:
+        """A network on its device with the process that its recipe's objective names."""
+        process = DiffusionProcess.from_objective(objective, variance=variance)
+        return cls(ready(network, device), process, objective.get("residual_scale"))
+
+    def on(self, device: str) -> TrainedStage[NetworkT]:
+        """The stage with its network ready to be run on a device."""
+        return TrainedStage(ready(self.network, device), self.process, self.residual_scale)
+
+
+def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
+    """The prompts of a batch.
+
+    Raises:
+        UnsupportedRequestError: A request has none.
+    """
+    prompts = [request.prompt for request in requests if request.prompt is not None]
+    if len(prompts) < len(requests):
+        raise UnsupportedRequestError(f"{spec.name} wants a prompt with every request")
+    return prompts
+
+
+def captioned_samples(
+    images: Float[Tensor, "batch 3 height width"], truncated: Sequence[bool]
+) -> list[Sample]:
+    """Samples of images in [-1, 1]; a caption that lost its end is noted."""
+    pixels = to_uint8(images).cpu().numpy()
+    return [
+        Sample(image=image, notes=note)
+        for image, note in zip(pixels, truncation_notes(truncated), strict=True)
+    ]
+
+
+def truncation_notes(truncated: Sequence[bool]) -> list[tuple[str, ...]]:
+    """For each caption what the reader of a score should know of it."""
+    return [("caption truncated",) if cut else () for cut in truncated]

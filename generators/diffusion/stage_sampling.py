@@ -1,0 +1,99 @@
+"""How one stage of a cascade is sampled: its process, and what a user chose for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from evalkit.core.errors import ConfigError
+from generators.diffusion.guidance import IMAGE_CHANNELS, Denoiser, classifier_free
+from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.samplers import (
+    PLAIN,
+    Generators,
+    Images,
+    SamplerOptions,
+    process_for,
+    sample,
+)
+from generators.diffusion.thresholding import PERCENTILE, Threshold, static_threshold, threshold_for
+from generators.settings import StageSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSampling:
+    """Everything about the sampling of one stage but the network and the noise."""
+
+    process: DiffusionProcess
+    """All timesteps of the network's training."""
+    sampler: str
+    """A name of `generators.diffusion.samplers.CATALOG`."""
+    steps: int | str
+    """Number of evaluations of the network, or a respacing such as `ddim25`."""
+    guidance_scale: float | None = None
+    """Of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
+    classifier's gradient, 0 is off. None: the stage is not guided."""
+    options: SamplerOptions = PLAIN
+    """What the sampler heeds besides."""
+
+    @classmethod
+    def chosen(cls, process: DiffusionProcess, settings: StageSettings) -> StageSampling:
+        """What a stage's settings ask for; `threshold`, `percentile` and `eta` are options.
+
+        Raises:
+            ConfigError: The settings name no sampler or no steps, or no threshold that there is.
+        """
+        if settings.sampler is None or settings.steps is None:
+            raise ConfigError(
+                f"a stage that diffuses needs a sampler and steps, got sampler {settings.sampler} "
+                f"and steps {settings.steps}; take them from the generator's default settings"
+            )
+        return cls(
+            process=process,
+            sampler=settings.sampler,
+            steps=settings.steps,
+            guidance_scale=settings.guidance,
+            options=SamplerOptions(
+                eta=float(settings.options.get("eta", 0.0)), threshold=_threshold(settings)
+            ),
+        )
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the unconditional half is needed as well."""
+        return self.guidance_scale not in (None, 1.0)
+
+    def guided(self, model: Denoiser, *, guided_channels: int = IMAGE_CHANNELS) -> Denoiser:
+        """The model with classifier-free guidance, if there is any.
+
+        Args:
+            model: Takes both halves as one batch where `is_guided`, else the conditional half.
+            guided_channels: Width of what is diffused.
+        """
+        if self.guidance_scale is None or self.guidance_scale == 1.0:
+            return model
+        return classifier_free(model, self.guidance_scale, guided_channels=guided_channels)
+
+    def with_threshold(self, threshold: Threshold | None) -> StageSampling:
+        """The same with another threshold."""
+        return replace(self, options=replace(self.options, threshold=threshold))
+
+    def sample(self, model: Denoiser, x_T: Images, generators: Generators) -> Images:
+        """Run the sampler over its timesteps.
+
+        Args:
+            model: The denoiser, condition and guidance bound.
+            x_T: The noise to start from.
+            generators: One an image, for the noise on the way.
+
+        Raises:
+            ConfigError: No such sampler, or it can't do what the options ask.
+        """
+        spaced = process_for(self.process, self.sampler, self.steps)
+        return sample(self.sampler, model, x_T, spaced, generators, self.options)
+
+
+def _threshold(settings: StageSettings) -> Threshold:
+    if "threshold" not in settings.options:
+        return static_threshold
+    percentile = float(settings.options.get("percentile", PERCENTILE))
+    return threshold_for(str(settings.options["threshold"]), percentile)

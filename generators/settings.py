@@ -1,0 +1,230 @@
+"""Settings of a generator's stages: their defaults, what may be chosen, and what a user typed.
+
+A stage is one network of a cascade. Which further options a stage has is decided by its defaults:
+an option exists where it has a default, and has the default's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, runtime_checkable
+
+from evalkit.core.errors import ConfigError
+
+OptionValue = str | int | float | bool
+TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+GUIDANCE_RANGE = (0.0, 100.0)
+"""Allowed guidance scales of a stage that names no range of its own."""
+Setting = Literal["guidance", "steps", "sampler"]
+SETTINGS: tuple[Setting, ...] = ("guidance", "steps", "sampler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """How one stage of a cascade samples."""
+
+    steps: int | None = None
+    """Network evaluations (pairs count once), or tokens for an autoregressive stage."""
+    sampler: str | None = None
+    """Name of the sampler, such as `ancestral` or `ddim`."""
+    guidance: float | None = None
+    """Scale: of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
+    classifier's gradient, 0 is off. None: has none."""
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    """Further settings of this stage, with their defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One stage: its name, its defaults, what may be chosen."""
+
+    name: str
+    defaults: StageSettings
+    samplers: tuple[str, ...] = ()
+    max_steps: int | None = None
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What an option whose value is a word may be."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """The least and the most that `guidance`, or an option whose value is a number, may be."""
+
+
+Settings = Mapping[str, StageSettings]
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """What settings are resolved against; `generators.base.GeneratorSpec` is one."""
+
+    @property
+    def name(self) -> str:
+        """The catalog name, for messages."""
+        ...
+
+    @property
+    def conditioning(self) -> str:
+        """`none`, `class` or `text`."""
+        ...
+
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """In the order in which they run."""
+        ...
+
+    @property
+    def main_stage(self) -> str:
+        """The stage that takes a bare setting if it has it; empty: the first that has it."""
+        ...
+
+
+def resolve_settings(
+    spec: Staged,
+    *,
+    guidance: str | None = None,
+    steps: str | None = None,
+    sampler: str | None = None,
+    options: str | None = None,
+) -> dict[str, StageSettings]:
+    """Settings from what a user typed.
+
+    A bare value (`3`, `50`, `ddim`) goes to the main stage, or to the first that has the setting;
+    `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
+
+    Raises:
+        ConfigError: The generator has no such stage or setting, or the value is out of range.
+    """
+    settings = default_settings(spec)
+    for setting, text in zip(SETTINGS, (guidance, steps, sampler), strict=True):
+        if text is not None:
+            settings = _apply(spec, settings, setting, text)
+    return settings if options is None else _apply_options(spec, settings, options)
+
+
+def default_settings(spec: Staged) -> dict[str, StageSettings]:
+    """Each stage's defaults by stage name."""
+    return {stage.name: stage.defaults for stage in spec.stages}
+
+
+def _apply(
+    spec: Staged, settings: dict[str, StageSettings], setting: Setting, text: str
+) -> dict[str, StageSettings]:
+    having = {s.name: s for s in spec.stages if getattr(s.defaults, setting) is not None}
+    if not having:
+        raise ConfigError(_not_had(spec, setting))
+    changed = dict(settings)
+    bare = spec.main_stage if spec.main_stage in having else next(iter(having))
+    for part in text.split(","):
+        name, eq, value = part.strip().partition("=")
+        stage, raw = (name, value) if eq else (bare, name)
+        if stage not in having:
+            raise ConfigError(
+                f"{spec.name} has no {setting} for a stage {stage!r}; it has it for: "
+                + ", ".join(having)
+            )
+        changed[stage] = _with(spec.name, changed[stage], having[stage], setting, raw)
+    return changed
+
+
+def _with(
+    name: str, chosen: StageSettings, stage: StageSpec, setting: Setting, raw: str
+) -> StageSettings:
+    """The settings of one stage with one of them as it was typed."""
+    if setting == "sampler":
+        return replace(chosen, sampler=_sampler(name, stage, raw))
+    if setting == "steps":
+        return replace(chosen, steps=_steps(stage, raw))
+    return replace(chosen, guidance=_guidance(stage, raw))
+
+
+def _sampler(name: str, stage: StageSpec, raw: str) -> str:
+    if raw not in stage.samplers:
+        known = ", ".join(stage.samplers)
+        raise ConfigError(f"{name}: no sampler {raw!r} for {stage.name}; it has: {known}")
+    return raw
+
+
+def _steps(stage: StageSpec, raw: str) -> int:
+    where, most = f"--steps for {stage.name}", stage.max_steps
+    number = int(_read(where, int, raw))
+    if number < 1 or (most is not None and number > most):
+        allowed = "at least 1" if most is None else f"1 to {most}"
+        raise ConfigError(f"{where}: expected {allowed}, got {number}")
+    return number
+
+
+def _guidance(stage: StageSpec, raw: str) -> float:
+    span = stage.ranges.get("guidance", GUIDANCE_RANGE)
+    return _number(f"--guidance for {stage.name}", float, raw, span)
+
+
+def _not_had(spec: Staged, setting: Setting) -> str:
+    why = " (it is unconditional)" if spec.conditioning == "none" and setting == "guidance" else ""
+    has: list[str] = sorted(
+        name for name in SETTINGS if any(getattr(s.defaults, name) is not None for s in spec.stages)
+    )
+    has += [f"--set {option}" for option in _listed_options(spec)]
+    return f"{spec.name} has no {setting}{why}; it has: {', '.join(has) or 'no settings'}"
+
+
+def _apply_options(
+    spec: Staged, settings: Mapping[str, StageSettings], text: str
+) -> dict[str, StageSettings]:
+    """Settings with the options of a text, `NAME=VALUE` or `STAGE.NAME=VALUE`, comma-separated."""
+    changed = dict(settings)
+    for part in text.split(","):
+        key, eq, raw = part.strip().partition("=")
+        if not eq:
+            raise ConfigError(f"--set wants NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}")
+        stage = _stage_with(spec, key)
+        name = key.rpartition(".")[2]
+        options = {**changed[stage.name].options, name: _option(stage, name, raw)}
+        changed[stage.name] = replace(changed[stage.name], options=options)
+    return changed
+
+
+def _listed_options(spec: Staged) -> list[str]:
+    """All options of a generator as `STAGE.NAME`."""
+    return [f"{stage.name}.{name}" for stage in spec.stages for name in stage.defaults.options]
+
+
+def _stage_with(spec: Staged, key: str) -> StageSpec:
+    """The stage that a key names, or the first that has a bare option."""
+    wanted, dot, name = key.rpartition(".")
+    for stage in spec.stages:
+        if name in stage.defaults.options and (not dot or stage.name == wanted):
+            return stage
+    known = ", ".join(_listed_options(spec)) or "none"
+    raise ConfigError(f"{spec.name} has no option {key!r}; it has: {known}")
+
+
+def _option(stage: StageSpec, name: str, raw: str) -> OptionValue:
+    default = stage.defaults.options[name]
+    where = f"--set {stage.name}.{name}"
+    if isinstance(default, bool):
+        if raw.lower() not in TRUTH:
+            raise ConfigError(f"{where}: expected {' or '.join(TRUTH)}, got {raw!r}")
+        return TRUTH[raw.lower()]
+    if isinstance(default, str):
+        allowed = stage.choices.get(name, ())
+        if raw not in allowed:
+            raise ConfigError(f"{where}: expected {' or '.join(allowed)}, got {raw!r}")
+        return raw
+    return _number(where, type(default), raw, stage.ranges.get(name))
+
+
+def _number(
+    where: str, kind: type[int] | type[float], raw: str, span: tuple[float, float] | None
+) -> int | float:
+    value = _read(where, kind, raw)
+    low, high = span or (float("-inf"), float("inf"))
+    if not low <= value <= high:
+        raise ConfigError(f"{where}: expected {low:g} to {high:g}, got {raw}")
+    return value
+
+
+def _read(where: str, kind: type[int] | type[float], raw: str) -> int | float:
+    try:
+        return kind(raw)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{where}: expected {what}, got {raw!r}") from None

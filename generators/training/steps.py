@@ -1,0 +1,94 @@
+"""What training steps share: crops, dropped captions, timesteps and their noise.
+
+Randomness comes from the batch's generator on the CPU, so a step is a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from evalkit.core.errors import ConfigError
+from generators.diffusion.process import DiffusionProcess
+from generators.tokenizer import BytePairTokenizer, Tokens
+from generators.training.data import Batch
+
+
+def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Generator) -> Tensor:
+    """One crop an image, its corner on a grid so that low-resolution pixels stay whole."""
+    places = (images.shape[-1] - crop_px) // grid_px + 1
+    corners = torch.randint(places, (len(images), 2), generator=generator) * grid_px
+    crops = [
+        image[:, y : y + crop_px, x : x + crop_px]
+        for image, (y, x) in zip(images, corners.tolist(), strict=True)
+    ]
+    return torch.stack(crops)
+
+
+def drop_captions(batch: Batch, share: float) -> Sequence[str]:
+    """Replaces a share of the captions by an empty one."""
+    dropped = torch.rand(len(batch.captions), generator=batch.generator) < share
+    return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
+
+
+class Timesteps:
+    """How a training step's timesteps are drawn: evenly, or with a focus.
+
+    Args:
+        focus: None, or mean and deviation of a logit-normal share of the way to pure noise (Esser
+            et al. 2024, section 3.1), which four of five timesteps are drawn from; the fifth is
+            drawn evenly, so that no noise level is forgotten.
+    """
+
+    FOCUSED_SHARE = 0.8
+
+    def __init__(self, focus: Sequence[float] | None = None) -> None:
+        self.focus = None if focus is None else (float(focus[0]), float(focus[1]))
+
+    def draw(self, count: int, num_steps: int, generator: torch.Generator) -> Tensor:
+        """int64 timesteps, (count,)."""
+        even = torch.randint(num_steps, (count,), generator=generator)
+        if self.focus is None:
+            return even
+        mean, deviation = self.focus
+        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=generator))
+        focused = (share * num_steps).long().clamp(max=num_steps - 1)
+        chosen = torch.rand(count, generator=generator) < self.FOCUSED_SHARE
+        return torch.where(chosen, focused, even)
+
+
+def noised(
+    process: DiffusionProcess,
+    x_0: Tensor,
+    generator: torch.Generator,
+    timesteps: Timesteps | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A timestep for each image (drawn evenly unless told otherwise), its noise, and x_t."""
+    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, generator)
+    t = drawn.to(x_0.device)
+    noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    return process.q_sample(x_0, t, noise), t, noise
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """The labels, if each image has one.
+
+    Raises:
+        ConfigError: One has none.
+    """
+    if bool((batch.labels < 0).any()):
+        raise ConfigError(
+            "this network learns classes and some images have none: set data.kinds to "
+            "{single = 1.0} in the recipe"
+        )
+    return batch.labels
+
+
+def on_device(
+    tokenizer: BytePairTokenizer, captions: Sequence[str], length: int, device: torch.device
+) -> Tokens:
+    """Padded tokens on the network's device."""
+    tokens = tokenizer.pad(captions, length)
+    return Tokens(tokens.ids.to(device), tokens.mask.to(device), tokens.truncated)
