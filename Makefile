@@ -30,6 +30,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: setup
 	$(BIN)/ruff format .
@@ -63,4 +64,4 @@ bench-sampling: setup
 	$(BIN)/python -m benchmarks.sampling_steps --plot docs/images/sampling-steps.png
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .mypy_cache .grimp_cache .pytest_cache .ruff_cache

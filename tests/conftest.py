@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+settings.register_profile("evalkit", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("evalkit")
 
 
 @pytest.fixture(scope="session")
