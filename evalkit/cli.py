@@ -220,7 +220,7 @@ def plan_fid(
 
     measure = _on_device(measure, device)
     run(
-        pilot, second, against, measure,
+        [pilot] if second is None else [pilot, second], against, measure,
         difference=difference, power=power, coco_root=coco_root, json_file=json_file,
     )  # fmt: skip
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast, get_args
 
+from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError
 from evalkit.core.pixels import Filter
-from evalkit.core.registry import third_party, unknown
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
@@ -25,11 +25,11 @@ from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.sources import Crop, ImageItem, Preparation
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import METRICS, Measurer, ScoreOptions, metric_needs
+from evalkit.metrics.score import Measurer, ScoreOptions, metric_needs
+from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
 from evalkit.reranking import refuse_own_judge
-from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer
 
 DEFAULT_CLIP = "ViT-L/14"
 """The default of torchmetrics, whose definition of the score is used."""
@@ -60,9 +60,7 @@ def check_metrics(options: MeasureOptions, dataset: str) -> None:
         MissingWeightsError: The features' weights are neither given, cached nor downloadable.
         UnknownNameError: No such metric.
     """
-    metrics = of_images(options.metrics or default_metrics(options))
-    scored = score_options(options, dataset)
-    wanted = {need.extractor for name in metrics for need in metric_needs(name, scored)}
+    wanted = _extractors(options, dataset)
     if INCEPTION in wanted:
         find_inception_weights(options.inception_weights)
     elif extractor_key(options.features) in wanted:
@@ -82,10 +80,19 @@ def refuse_biased_scores(reranking: Any, options: MeasureOptions, dataset: str) 
     """
     if not reranking:
         return
+    refuse_own_judge(reranking, _extractors(options, dataset))
+
+
+def _extractors(options: MeasureOptions, dataset: str) -> set[str]:
+    """The networks whose features the metrics need.
+
+    Raises:
+        UnknownNameError: No such metric.
+        ConfigError: Options that a metric can't do with.
+    """
+    metrics = options.metrics or default_metrics(options)
     scored = score_options(options, dataset)
-    metrics = of_images(options.metrics or default_metrics(options))
-    needs = [need for name in metrics for need in metric_needs(name, scored)]
-    refuse_own_judge(reranking, (need.extractor for need in needs))
+    return {need.extractor for name in metrics for need in metric_needs(name, scored)}
 
 
 def run_items(
@@ -200,7 +207,6 @@ class RunMeasurement:
     measurer: Measurer
     without_captions: tuple[str, ...]
     """Metrics of captions, asked of a model that takes none."""
-    level: float
 
     @classmethod
     def of(
@@ -219,18 +225,17 @@ class RunMeasurement:
         text = config["conditioning"] == "text"
         scenes = text and all(caption.scene for caption in prepared.captions)
         metrics = options.metrics or default_metrics(options, scenes=scenes)
-        wanted = of_images(metrics)
-        without = () if text else tuple(n for n in wanted if _wants_captions(n, scored))
-        measured = [name for name in wanted if name not in without]
+        without = () if text else tuple(n for n in metrics if METRICS[n].needs_captions)
+        measured = [name for name in metrics if name not in without]
         measurer = Measurer.of(reference_items(dataset), measured, scored, progress)
         missing = measurer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing
-        return cls(prepared, metrics, measurer, without, options.level)
+        return cls(prepared, metrics, measurer, without)
 
     def lacking(self) -> dict[str, str]:
         """Metrics that will have no value for want of weights, and why."""
-        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.rows}
+        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.metrics}
         return {name: str(reason) for name, reason in reasons.items() if reason is not None}
 
     def measure(self) -> Measured:
@@ -244,13 +249,12 @@ class RunMeasurement:
         rows = run.rows()
         shown = [row for row in rows if row.file is not None]
         categories = {caption.id: caption.category for caption in captions}
-        found = self.measurer.measure(run_items(run, rows, categories))
-        of_run = RunMeasurer(run, len(shown), captions, self.level)
+        items = run_items(run, rows, categories)
+        found = self.measurer.measure(items, run=SourceRun(run, captions))
         conditioning = run.config["conditioning"]
         records = [
             *self.measurer.records(found),
             *(_no_captions(name, len(shown), conditioning) for name in self.without_captions),
-            *of_run.records(self.metrics),
         ]
         context = {**run_fingerprint(run), "reference": self.prepared.reference}
         subject = run.config["display_name"]
@@ -261,16 +265,13 @@ class RunMeasurement:
         )
 
 
-def _wants_captions(metric: str, options: ScoreOptions) -> bool:
-    return any(need.prefix is not None for need in metric_needs(metric, options))
-
-
 def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:
     reason = "not applicable: unconditional"
     if conditioning == "class":
         reason += " on text (the model takes classes)"
+    direction = METRICS[metric].direction
     return ResultRecord(
-        metric=metric, value=None, n=n, direction="higher", state="not_applicable", reason=reason
+        metric=metric, value=None, n=n, direction=direction, state="not_applicable", reason=reason
     )
 
 
@@ -290,20 +291,7 @@ def default_metrics(
     """The Fréchet distance; CLIP score where there are captions; composition where scenes are."""
     distance = "fid" if options.features == INCEPTION else "fd"
     with_captions = ("clip-score",) if conditioning == "text" else ()
-    return (distance, *with_captions, *((COMPOSITION,) if scenes else ()))
-
-
-def of_images(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Those that are measured on images, in their order; the others are `RUN_METRICS`.
-
-    Raises:
-        UnknownNameError: Of one there is neither.
-    """
-    known = [*METRICS, *RUN_METRICS, *third_party("metrics")]
-    for name in metrics:
-        if name not in known:
-            raise unknown(name, known, kind="metrics")
-    return tuple(name for name in metrics if name not in RUN_METRICS)
+    return (distance, *with_captions, *(("composition",) if scenes else ()))
 
 
 def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:

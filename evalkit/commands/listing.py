@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evalkit.catalog import DATASETS, METRICS
+from evalkit.core.errors import EvalkitError
 from evalkit.core.registry import load, third_party
 
 
@@ -50,11 +51,18 @@ def _datasets() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 
 
 def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    rows = [
-        (name, f"{row.direction} is better", str(row.min_n), row.summary, row.reference)
-        for name, row in METRICS.items()
-    ]
-    return "Metrics", ("name", "direction", "least n", "what it is", "reference"), rows
+    header = ("name", "direction", "least n", "what it is", "reference")
+    return "Metrics", header, (_metric(name) for name in METRICS)
+
+
+def _metric(name: str) -> tuple[str, ...]:
+    """A line of the table; of a package that is broken, what is wrong with it."""
+    try:
+        row = METRICS[name]
+    except EvalkitError as error:
+        return name, "", "", str(error), ""
+    better = "" if row.direction == "none" else f"{row.direction} is better"
+    return name, better, str(row.min_n), row.summary, row.paper
 
 
 def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:

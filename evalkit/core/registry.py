@@ -74,7 +74,7 @@ class Catalog(Mapping[str, Row]):
             found = load(target)
         except EvalkitError:
             raise
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # whatever somebody's module raises while it is imported
             raise ConfigError(
                 f"{where} can't be loaded ({error}). Repair or remove the package that names it."
             ) from error

@@ -123,7 +123,6 @@ def _records(task: Task) -> list[ResultRecord]:
         task.record(
             need,
             value=found.value,
-            direction="higher",
             standard_error=found.standard_error,
             interval=interval,
             reason="" if interval else "no interval: a single draw has no spread",
