@@ -90,16 +90,14 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
         )
     except NotEnoughImagesError as error:
         return [first.not_applicable(need, str(error), metric=metric)]
-    record = paired_record(
-        first,
-        second,
-        metric=metric,
-        value=found.value,
-        standard_error=found.standard_error,
-        interval=Interval(low=found.low, high=found.high, level=found.level, method=found.method),
-        details={"p_value": found.p_value, "plug_in_difference": found.plug_in},
-    )
-    return [record]
+    interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
+    details = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
+    return [
+        paired_record(
+            first, second, metric=metric, details=details, interval=interval,
+            value=found.value, standard_error=found.standard_error,
+        )
+    ]  # fmt: skip
 
 
 def _distance_name(task: Task) -> str:
