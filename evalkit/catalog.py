@@ -49,7 +49,7 @@ class RecordRow:
     unit: str = ""
     """Empty for a pure number."""
     summary: str = "{metric}"
-    """One clause on what it is, or nothing; `{metric}` stands for the clause on the metric."""
+    """One clause on what it is; `{metric}` stands for the clause on the metric."""
     min_n: str = ""
     """Fewest images in words, where they aren't the metric's."""
 
@@ -165,7 +165,7 @@ def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
     )
 
 
-def _by_neighbours(name: str) -> tuple[RecordRow, ...]:
+def _by_neighbours(name: str, summary: str) -> tuple[RecordRow, ...]:
     """One of precision, recall, density and coverage; without a k only where there is no value."""
     label = name.capitalize()
     return (
@@ -173,9 +173,9 @@ def _by_neighbours(name: str) -> tuple[RecordRow, ...]:
             name=f"{name}-k{{k}}",
             label=f"{label} k{{k}}{{other_features}}",
             direction="higher",
-            summary="",
+            summary=summary,
         ),
-        RecordRow(name=name, label=label, direction="higher", summary=""),
+        RecordRow(name=name, label=label, direction="higher", summary=summary),
     )
 
 
@@ -224,7 +224,7 @@ _METRICS: dict[str, MetricRow] = {
                 name="kid-full",
                 label="KID, full set{other_features}",
                 direction="lower",
-                summary="",
+                summary="{metric}, over all pairs of images",
             ),
         ),
     ),
@@ -245,10 +245,10 @@ _METRICS: dict[str, MetricRow] = {
         pairs=False,
         paper="Kynkäänniemi et al. 2019, Naeem et al. 2020",
         records=(
-            *_by_neighbours("precision"),
-            *_by_neighbours("recall"),
-            *_by_neighbours("density"),
-            *_by_neighbours("coverage"),
+            *_by_neighbours("precision", "share of samples inside a real image's neighbourhood"),
+            *_by_neighbours("recall", "share of real images inside a sample's neighbourhood"),
+            *_by_neighbours("density", "real neighbourhoods around a sample, over k"),
+            *_by_neighbours("coverage", "share of real images' neighbourhoods that hold a sample"),
         ),
     ),
     "sfid": MetricRow(
@@ -287,7 +287,12 @@ _METRICS: dict[str, MetricRow] = {
         paper="Jayasumana et al. 2024",
         records=(
             RecordRow(name="cmmd", label="CMMD", direction="lower"),
-            RecordRow(name="cmmd-unbiased", label="CMMD, unbiased", direction="lower", summary=""),
+            RecordRow(
+                name="cmmd-unbiased",
+                label="CMMD, unbiased",
+                direction="lower",
+                summary="{metric}, without an image's pair with itself",
+            ),
         ),
     ),
     "clip-score": MetricRow(

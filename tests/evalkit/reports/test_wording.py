@@ -121,7 +121,13 @@ def test_the_protocol_says_only_what_is_known() -> None:
         ),
         ("FD (my net)", {}, "Fréchet distance of other features, named after them"),
         ("CLIP_score", EXTRACTOR, "Cosine of image and caption in CLIP space, by shapes-clip"),
-        ("kid-full", EXTRACTOR, ""),
+        (
+            "kid-full",
+            EXTRACTOR,
+            "Squared MMD of Inception features, cubic kernel, by shapes-clip, over all pairs of "
+            "images",
+        ),
+        ("precision-k3", EXTRACTOR, "Share of samples inside a real image's neighbourhood"),
         ("composition-objects", {}, "Share of the prompted objects that are in the image"),
         ("prdc", {}, "Precision, recall, density and coverage of Inception features"),
         ("lab/unheard-of", {}, ""),
