@@ -71,7 +71,7 @@ def metrics_markdown() -> str:
     Records that take more images than their metric come in lines of their own, those that are
     alike in one.
     """
-    lines = []
+    lines: list[tuple[str, ...]] = []
     apart: dict[tuple[str, str, str], list[str]] = {}
     for name, row in METRICS.own.items():
         lines.append((f"`{name}`", row.direction, str(row.min_n), row.summary, row.paper))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from evalkit.catalog import METRICS
@@ -330,8 +331,9 @@ def load_extractor(
         UnknownNameError: No such extractor.
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
+    extractor: Extractor
     if key == INCEPTION:
-        extractor: Extractor = load("evalkit.features.inception:InceptionExtractor")(
+        extractor = load("evalkit.features.inception:InceptionExtractor")(
             tuple(layers) or (options.inception_layer,),
             weights=options.inception_weights,
             resize=options.resize,
@@ -342,13 +344,11 @@ def load_extractor(
         )
         return extractor
     check_hub_weights(key)
-    loader = load(
-        "evalkit.features.dinov2:load_dinov2"
-        if key == "dinov2"
-        else "evalkit.features.clip:load_clip"
-    )
-    arguments = () if key == "dinov2" else (key.removeprefix("clip:"),)
-    extractor = loader(*arguments, device=options.device, precision=options.precision)
+    if key == "dinov2":
+        loader = load("evalkit.features.dinov2:load_dinov2")
+    else:
+        loader = partial(load("evalkit.features.clip:load_clip"), key.removeprefix("clip:"))
+    extractor = loader(device=options.device, precision=options.precision)
     return extractor
 
 
