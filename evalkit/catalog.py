@@ -1,11 +1,27 @@
-"""The literal tables of data sets and metrics; importing it imports nothing heavy."""
+"""The literal tables of data sets and metrics; importing it imports nothing heavy.
+
+A metric is one file and one row here. The row says all that lists, tables, reports and comparisons
+say of it, down to a line for each record that it yields, so nothing else knows a metric by name.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
+from typing import Literal
 
+from evalkit.core.errors import EvalkitError
 from evalkit.core.registry import Catalog, third_party
 from evalkit.core.results import Direction
+
+Needs = Literal["reference", "captions", "both", "neither"]
+DIFFERENCE_SUFFIX = "-difference"
+"""Behind the name of a record: the paired difference of two sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +49,103 @@ class DatasetRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordRow:
+    """One record that a metric yields, and the words around it."""
+
+    name: str
+    """Such as `fid-infinity`; a word in braces stands for any text without a hyphen, as in
+    `precision-k{k}`."""
+    label: str
+    """What reports call it. May hold the words of the name; `{features}`, the network of the
+    features; and `{other_features}`, the same in brackets where it isn't Inception."""
+    direction: Direction
+    unit: str = ""
+    """Empty for a pure number."""
+    summary: str = "{metric}"
+    """One clause on what it is; `{metric}` stands for the clause on the metric."""
+    min_n: str = ""
+    """Fewest images in words, where they aren't the metric's."""
+
+    def __post_init__(self) -> None:
+        words = {"features", "other_features", *_words(self.name)}
+        for text, allowed in ((self.label, words), (self.summary, {"metric"})):
+            unknown = _words(text) - allowed
+            if unknown:
+                raise ValueError(
+                    f"record {self.name!r}: {text!r} holds {{{min(unknown)}}}; known are "
+                    f"{', '.join(sorted(allowed))}"
+                )
+
+    def match(self, name: str) -> Mapping[str, str] | None:
+        """What a record's name has for the words in braces; None for the name of another record.
+
+        >>> RecordRow(name="recall-k{k}", label="Recall", direction="higher").match("recall-k5")
+        {'k': '5'}
+        """
+        found = _pattern(self.name).fullmatch(name)
+        return None if found is None else found.groupdict()
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricRow:
     """A metric that can be asked for by name."""
 
+    target: str
+    """`"module:ATTRIBUTE"` of its `evalkit.metrics.task.Metric`, imported when it is measured."""
     summary: str
-    direction: Direction
+    """One clause on what it is."""
+    summary_with_features: str = ""
+    """The clause where the network of the features is known, with `{features}` in it; unless
+    given, the network is named behind `summary`."""
     min_n: int
     """Fewest images for which it is defined."""
-    reference: str
+    needs: Needs
+    """What it needs beside the samples."""
+    pairs: bool
+    """Whether the paired difference of two sets is defined, by `Metric.difference`."""
+    paper: str
     """The paper that defines it."""
+    records: tuple[RecordRow, ...]
+    """The records that it can yield, the main one first."""
+
+    def __post_init__(self) -> None:
+        if not self.records:
+            raise ValueError(f"the metric of {self.target} declares no record; give at least one")
+
+    @property
+    def direction(self) -> Direction:
+        """Which way is better, by the main record."""
+        return self.records[0].direction
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the samples are compared with real images."""
+        return self.needs in ("reference", "both")
+
+    @property
+    def needs_captions(self) -> bool:
+        """Whether the samples need captions."""
+        return self.needs in ("captions", "both")
+
+    def line(self, record: str) -> RecordRow | None:
+        """The line of a record; that of what differs, for a paired difference."""
+        stem = record.removesuffix(DIFFERENCE_SUFFIX) if self.pairs else record
+        return next((line for line in self.records if line.match(stem) is not None), None)
+
+
+@lru_cache
+def _pattern(name: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", name)
+    return re.compile(
+        "".join(
+            f"(?P<{part}>[^-]+)" if place % 2 else re.escape(part)
+            for place, part in enumerate(parts)
+        )
+    )
+
+
+def _words(text: str) -> set[str]:
+    return {word for _, word, _, _ in Formatter().parse(text) if word is not None}
 
 
 DATASETS = Catalog(
@@ -74,83 +178,275 @@ DATASETS = Catalog(
 )
 """A bare function of `on_progress` in an entry point becomes a row, too."""
 
-METRICS: dict[str, MetricRow] = {
+
+def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
+    """The two records of a Fréchet distance; a brace in the label makes room for `∞`."""
+    return (
+        RecordRow(name=name, label=label.format(""), direction="lower"),
+        RecordRow(
+            name=f"{name}-infinity",
+            label=label.format("∞"),
+            direction="lower",
+            summary="{metric}, corrected for its upward bias at finite n",
+            min_n="over twice the dimensions",
+        ),
+    )
+
+
+def _by_neighbours(name: str, summary: str) -> tuple[RecordRow, ...]:
+    """One of precision, recall, density and coverage; without a k only where there is no value."""
+    label = name.capitalize()
+    return (
+        RecordRow(
+            name=f"{name}-k{{k}}",
+            label=f"{label} k{{k}}{{other_features}}",
+            direction="higher",
+            summary=summary,
+        ),
+        RecordRow(name=name, label=label, direction="higher", summary=summary),
+    )
+
+
+def _composition(name: str, label: str, unit: str, summary: str) -> RecordRow:
+    return RecordRow(
+        name=f"composition-{name}",
+        label=label,
+        direction="none" if name.endswith("-shuffled") else "higher",
+        unit=unit,
+        summary=summary,
+    )
+
+
+_FID = _distance("fid", "FID{}")
+_METRICS: dict[str, MetricRow] = {
     "fid": MetricRow(
+        target="evalkit.metrics.fid:FID",
         summary="Fréchet distance of Inception-2015 features",
-        direction="lower",
         min_n=2,
-        reference="Heusel et al. 2017",
+        needs="reference",
+        pairs=True,
+        paper="Heusel et al. 2017",
+        records=_FID,
     ),
     "fd": MetricRow(
+        target="evalkit.metrics.fid:FD",
         summary="Fréchet distance of other features, named after them",
-        direction="lower",
+        summary_with_features="Fréchet distance of {features} features",
         min_n=2,
-        reference="Heusel et al. 2017",
+        needs="reference",
+        pairs=True,
+        paper="Heusel et al. 2017",
+        # Of Inception's features it is an FID, and called so.
+        records=(*_distance("fd", "FD{} ({{features}})"), *_FID),
     ),
     "kid": MetricRow(
+        target="evalkit.metrics.kid:KID",
         summary="squared MMD of Inception features, cubic kernel",
-        direction="lower",
         min_n=2,
-        reference="Binkowski et al. 2018",
+        needs="reference",
+        pairs=True,
+        paper="Binkowski et al. 2018",
+        records=(
+            RecordRow(name="kid", label="KID{other_features}", direction="lower"),
+            RecordRow(
+                name="kid-full",
+                label="KID, full set{other_features}",
+                direction="lower",
+                summary="{metric}, over all pairs of images",
+            ),
+        ),
     ),
     "is": MetricRow(
+        target="evalkit.metrics.inception_score:INCEPTION_SCORE",
         summary="Inception Score: how sure and how varied the network's classes are",
-        direction="higher",
         min_n=10,
-        reference="Salimans et al. 2016",
+        needs="neither",
+        pairs=False,
+        paper="Salimans et al. 2016",
+        records=(RecordRow(name="is", label="Inception Score", direction="higher"),),
     ),
     "prdc": MetricRow(
+        target="evalkit.metrics.prdc:PRDC",
         summary="precision, recall, density and coverage of Inception features",
-        direction="higher",
         min_n=4,
-        reference="Kynkäänniemi et al. 2019, Naeem et al. 2020",
+        needs="reference",
+        pairs=False,
+        paper="Kynkäänniemi et al. 2019, Naeem et al. 2020",
+        records=(
+            *_by_neighbours("precision", "share of samples inside a real image's neighbourhood"),
+            *_by_neighbours("recall", "share of real images inside a sample's neighbourhood"),
+            *_by_neighbours("density", "real neighbourhoods around a sample, over k"),
+            *_by_neighbours("coverage", "share of real images' neighbourhoods that hold a sample"),
+        ),
     ),
     "sfid": MetricRow(
+        target="evalkit.metrics.frechet_kin:SFID",
         summary="Fréchet distance of Inception's spatial features",
-        direction="lower",
         min_n=2,
-        reference="Nash et al. 2021",
+        needs="reference",
+        pairs=True,
+        paper="Nash et al. 2021",
+        records=_distance("sfid", "sFID{}"),
     ),
     "fd-dinov2": MetricRow(
+        target="evalkit.metrics.frechet_kin:FD_DINOV2",
         summary="Fréchet distance of DINOv2 ViT-L/14 features",
-        direction="lower",
         min_n=2,
-        reference="Stein et al. 2023",
+        needs="reference",
+        pairs=True,
+        paper="Stein et al. 2023",
+        records=_distance("fd-dinov2", "FD{} (DINOv2)"),
     ),
     "clip-fd": MetricRow(
+        target="evalkit.metrics.frechet_kin:CLIP_FD",
         summary="Fréchet distance of CLIP ViT-B/32 features",
-        direction="lower",
         min_n=2,
-        reference="Kynkäänniemi et al. 2023",
+        needs="reference",
+        pairs=True,
+        paper="Kynkäänniemi et al. 2023",
+        records=_distance("clip-fd", "CLIP-FD{}"),
     ),
     "cmmd": MetricRow(
+        target="evalkit.metrics.cmmd:CMMD",
         summary="squared MMD of CLIP ViT-L/14-336 embeddings, times 1,000",
-        direction="lower",
         min_n=2,
-        reference="Jayasumana et al. 2024",
+        needs="reference",
+        pairs=True,
+        paper="Jayasumana et al. 2024",
+        records=(
+            RecordRow(name="cmmd", label="CMMD", direction="lower"),
+            RecordRow(
+                name="cmmd-unbiased",
+                label="CMMD, unbiased",
+                direction="lower",
+                summary="{metric}, without an image's pair with itself",
+            ),
+        ),
     ),
     "clip-score": MetricRow(
+        target="evalkit.metrics.clip_score:CLIP_SCORE",
         summary="cosine of image and caption in CLIP space",
-        direction="higher",
         min_n=1,
-        reference="Hessel et al. 2021",
+        needs="captions",
+        pairs=True,
+        paper="Hessel et al. 2021",
+        records=(RecordRow(name="clip-score", label="CLIP score", direction="higher"),),
     ),
     "r-precision": MetricRow(
+        target="evalkit.metrics.r_precision:R_PRECISION",
         summary="share of images whose own caption ranks first among 100, by CLIP",
-        direction="higher",
         min_n=1,
-        reference="Xu et al. 2018",
+        needs="captions",
+        pairs=True,
+        paper="Xu et al. 2018",
+        records=(RecordRow(name="r-precision", label="R-precision", direction="higher"),),
     ),
     "composition": MetricRow(
+        target="evalkit.metrics.composition:COMPOSITION",
         summary="share of prompted objects, attributes and relations found (shapes only)",
-        direction="higher",
         min_n=1,
-        reference="evalkit.metrics.composition; of runs",
+        needs="neither",
+        pairs=True,
+        paper="evalkit.metrics.composition; of runs",
+        records=(
+            _composition(
+                "pairs",
+                "Prompts found",
+                "share of images",
+                "every prompted shape and colour is in the image, as the checker sees it",
+            ),
+            _composition(
+                "pairs-shuffled",
+                "Prompts found, shuffled",
+                "share of images",
+                "the same for other images' captions: what chance gives",
+            ),
+            _composition(
+                "exact",
+                "Scenes right",
+                "share of images",
+                "shapes, colours, counts and relations are all as prompted",
+            ),
+            _composition(
+                "objects",
+                "Objects found",
+                "share",
+                "share of the prompted objects that are in the image",
+            ),
+            _composition(
+                "attributes",
+                "Attributes found",
+                "share",
+                "share of the prompted shapes, colours and sizes that are right",
+            ),
+            _composition(
+                "relations",
+                "Relations found",
+                "share",
+                "share of the prompted relations that hold",
+            ),
+        ),
     ),
     "images-per-second": MetricRow(
+        target="evalkit.metrics.speed:IMAGES_PER_SECOND",
         summary="sampling speed of a run on the machine that made it",
-        direction="higher",
         min_n=1,
-        reference="evalkit.run_metrics; of runs",
+        needs="neither",
+        pairs=False,
+        paper="evalkit.metrics.speed; of runs",
+        records=(
+            RecordRow(
+                name="images-per-second",
+                label="Images per second",
+                direction="higher",
+                unit="images/s",
+            ),
+        ),
     ),
 }
+METRICS = Catalog("metrics", _METRICS, MetricRow)
+"""Our rows, then those of other packages' entry points `evalkit.metrics`."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the catalog says of a record."""
+
+    row: MetricRow
+    line: RecordRow
+    fields: Mapping[str, str]
+    """What the record's name has for the words in braces of the line's name."""
+
+
+def describe(record: str) -> Described | None:
+    """What the catalog says of a record, by its name; None where no metric declares it.
+
+    Our own metrics come first, so that no package can rename what they yield; then those whose
+    name the record's begins with. A package that is broken is passed over: a report on other
+    metrics can do without it.
+    """
+    stem = record.removesuffix(DIFFERENCE_SUFFIX)
+    for row in _rows(stem):
+        for line in row.records:
+            fields = line.match(stem)
+            if fields is not None:
+                return Described(row, line, fields)
+    return None
+
+
+def _rows(record: str) -> Iterator[MetricRow]:
+    yield from _METRICS.values()
+    others = _others(tuple(sys.path))
+    for name in sorted(others, key=lambda name: not record.startswith(name)):
+        yield others[name]
+
+
+@lru_cache(maxsize=4)
+def _others(path: tuple[str, ...]) -> Mapping[str, MetricRow]:
+    """The rows of other packages that can be loaded; they are as many as `path` leads to."""
+    del path
+    found = {}
+    for name in METRICS:
+        with suppress(EvalkitError):
+            found[name] = METRICS[name]
+    return {name: row for name, row in found.items() if name not in _METRICS}

@@ -177,7 +177,7 @@ def plan_fid(
 
     _refuse_retired_seed(seed)
     run(
-        pilot, second, against, measure,
+        [pilot] if second is None else [pilot, second], against, measure,
         difference=difference, power=power, coco_root=coco_root, json_file=json_file,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evalkit.core.registry import third_party, unknown
+from evalkit.catalog import METRICS
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
@@ -21,12 +21,12 @@ from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import METRICS, Measurer, metric_needs
+from evalkit.metrics.score import Measurer, metric_needs
+from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
 from evalkit.protocols.applying import options_for
 from evalkit.reranking import refuse_own_judge
-from evalkit.run_metrics import COMPOSITION, RUN_METRICS, RunMeasurer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,7 @@ def check_metrics(options: MeasureOptions) -> None:
         UnknownNameError: No such metric.
     """
     reference_preparation(options), sample_preparation(options)
-    metrics = of_images(options.metrics or default_metrics(options))
-    wanted = {need.extractor for name in metrics for need in metric_needs(name, options)}
+    wanted = _extractors(options)
     if INCEPTION in wanted:
         find_inception_weights(options.inception_weights)
     elif extractor_key(options.features) in wanted:
@@ -71,9 +70,18 @@ def refuse_biased_scores(reranking: Any, options: MeasureOptions) -> None:
     """
     if not reranking:
         return
-    metrics = of_images(options.metrics or default_metrics(options))
-    needs = [need for name in metrics for need in metric_needs(name, options)]
-    refuse_own_judge(reranking, (need.extractor for need in needs))
+    refuse_own_judge(reranking, _extractors(options))
+
+
+def _extractors(options: MeasureOptions) -> set[str]:
+    """The networks whose features the metrics need.
+
+    Raises:
+        UnknownNameError: No such metric.
+        ConfigError: Options that a metric can't do with.
+    """
+    metrics = options.metrics or default_metrics(options)
+    return {need.extractor for name in metrics for need in metric_needs(name, options)}
 
 
 def run_items(
@@ -119,7 +127,6 @@ class RunMeasurement:
     measurer: Measurer
     without_captions: tuple[str, ...]
     """Metrics of captions, asked of a model that takes none."""
-    level: float
 
     @classmethod
     def of(
@@ -143,18 +150,17 @@ class RunMeasurement:
         text = config["conditioning"] == "text"
         scenes = text and all(caption.scene for caption in prepared.captions)
         metrics = options.metrics or default_metrics(options, scenes=scenes)
-        wanted = of_images(metrics)
-        without = () if text else tuple(n for n in wanted if _wants_captions(n, options))
-        measured = [name for name in wanted if name not in without]
+        without = () if text else tuple(n for n in metrics if METRICS[n].needs_captions)
+        measured = [name for name in metrics if name not in without]
         measurer = Measurer.of(reference_items(dataset), measured, options, progress)
         missing = measurer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing
-        return cls(prepared, metrics, measurer, without, options.level)
+        return cls(prepared, metrics, measurer, without)
 
     def lacking(self) -> dict[str, str]:
         """Metrics that will have no value for want of weights, and why."""
-        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.rows}
+        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.metrics}
         return {name: str(reason) for name, reason in reasons.items() if reason is not None}
 
     def measure(self) -> Measured:
@@ -168,13 +174,12 @@ class RunMeasurement:
         rows = run.rows()
         shown = [row for row in rows if row.file is not None]
         categories = {caption.id: caption.category for caption in captions}
-        found = self.measurer.measure(run_items(run, rows, categories))
-        of_run = RunMeasurer(run, len(shown), captions, self.level)
+        items = run_items(run, rows, categories)
+        found = self.measurer.measure(items, run=SourceRun(run, captions))
         conditioning = run.config["conditioning"]
         records = [
             *self.measurer.records(found),
             *(_no_captions(name, len(shown), conditioning) for name in self.without_captions),
-            *of_run.records(self.metrics),
         ]
         context = {**run_fingerprint(run), "reference": self.prepared.reference}
         subject = run.config["display_name"]
@@ -185,16 +190,13 @@ class RunMeasurement:
         )
 
 
-def _wants_captions(metric: str, options: MeasureOptions) -> bool:
-    return any(need.prefix is not None for need in metric_needs(metric, options))
-
-
 def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:
     reason = "not applicable: unconditional"
     if conditioning == "class":
         reason += " on text (the model takes classes)"
+    direction = METRICS[metric].direction
     return ResultRecord(
-        metric=metric, value=None, n=n, direction="higher", state="not_applicable", reason=reason
+        metric=metric, value=None, n=n, direction=direction, state="not_applicable", reason=reason
     )
 
 
@@ -213,27 +215,17 @@ def default_metrics(
 ) -> tuple[str, ...]:
     """The protocol's metrics, of which those remain that the images allow.
 
-    Only Inception makes an FID: with other features it is an FD. CLIP score needs captions, and
-    composition the scenes behind them.
+    Only Inception makes an FID: with other features it is an FD. A metric of captions needs
+    captions, and composition the scenes behind them.
     """
     distance = "fid" if options.features == INCEPTION else "fd"
     chosen = (distance if name in ("fid", "fd") else name for name in options.default_metrics)
-    missing = {"clip-score"} if conditioning != "text" else set()
-    missing |= set() if scenes else {COMPOSITION}
-    return tuple(name for name in chosen if name not in missing)
-
-
-def of_images(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Those that are measured on images, in their order; the others are `RUN_METRICS`.
-
-    Raises:
-        UnknownNameError: Of one there is neither.
-    """
-    known = [*METRICS, *RUN_METRICS, *third_party("metrics")]
-    for name in metrics:
-        if name not in known:
-            raise unknown(name, known, kind="metrics")
-    return tuple(name for name in metrics if name not in RUN_METRICS)
+    return tuple(
+        name
+        for name in chosen
+        if (conditioning == "text" or not METRICS[name].needs_captions)
+        and (scenes or name != "composition")
+    )
 
 
 def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:

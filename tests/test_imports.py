@@ -140,5 +140,11 @@ def test_measuring_starts_without_what_it_does_not_use() -> None:
     assert loaded_by(code, (*unused, "torch")) == {"torch"}
 
 
+def test_metrics_that_need_no_network_load_without_torch() -> None:
+    code = "from evalkit.metrics.loading import load_metric\nload_metric({!r})"
+    for name in ("composition", "images-per-second"):
+        assert loaded_by(code.format(name), ("torch",)) == set()
+
+
 def test_a_heavy_start_would_be_noticed() -> None:
     assert loaded_by("import scipy") >= {"scipy", "numpy"}

@@ -50,6 +50,14 @@ def test_its_commands_have_those_options(root: Path, capsys: pytest.CaptureFixtu
         assert used <= known, line
 
 
+def test_its_metrics_are_those_of_the_catalog(root: Path) -> None:
+    """Paste what `evalkit.commands.listing.metrics_markdown` returns where this fails."""
+    from evalkit.commands.listing import metrics_markdown
+
+    (table,) = re.findall(r"^## Metrics\n\n((?:\|.*\n)+)", text(root), flags=re.MULTILINE)
+    assert table == metrics_markdown()
+
+
 def test_the_makefile_has_the_targets_it_names(root: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), flags=re.MULTILINE))
     assert {"setup", "demo", "test", "check", "bench"} <= targets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import default_metrics, of_images, refuse_biased_scores
+from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import Measured, Measurer
 from evalkit.options import MeasureOptions
@@ -31,7 +30,6 @@ from evalkit.reports.difference_table import difference_table
 from evalkit.reports.fingerprints import SUBJECT_KEYS
 from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_comparison_html
 from evalkit.reports.tables import models_table
-from evalkit.run_metrics import COMPOSITION, RunMeasurer, composition_difference, has_scenes
 
 SHOWN_CAPTIONS = 6
 
@@ -63,19 +61,18 @@ def compare(
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():
         refuse_biased_scores(one.fingerprint.get("reranked"), options)
-    measurer = Measurer.of(compared.reference, of_images(metrics), options, progress)
+    measurer = Measurer.of(compared.reference, metrics, options, progress)
     measured = {
-        name: _MeasuredSet(measurer.measure(one.items, name), one.of_run(options))
-        for name, one in sets.items()
+        name: measurer.measure(one.items, name, run=one.source) for name, one in sets.items()
     }
     records = [
         record.with_context(
             subject=name, fingerprint={**_own_marks(name, sets), "reference": compared.name}
         )
         for name, one in measured.items()
-        for record in [*measurer.records(one.images), *one.run.records(metrics)]
+        for record in measurer.records(one)
     ]
-    differences = _differences(measured, metrics, compared)
+    differences = _differences(measured, compared)
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
@@ -130,14 +127,8 @@ def _open(text: str) -> tuple[str, str, Samples]:
 def _default_metrics(sets: Collection[Samples], options: MeasureOptions) -> tuple[str, ...]:
     """Of one set as of any: what at least one of them has."""
     captions = any(one.conditioning == "text" for one in sets)
-    scenes = any(has_scenes(one.run) for one in sets)
+    scenes = any(one.has_scenes for one in sets)
     return default_metrics(options, "text" if captions else "none", scenes=scenes)
-
-
-@dataclass(frozen=True)
-class _MeasuredSet:
-    images: Measured
-    run: RunMeasurer
 
 
 def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
@@ -150,15 +141,10 @@ def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
     return {key: value for key, value in sets[name].fingerprint.items() if key in kept}
 
 
-def _differences(
-    measured: Mapping[str, _MeasuredSet], metrics: Sequence[str], compared: Against
-) -> list[ResultRecord]:
+def _differences(measured: Mapping[str, Measured], compared: Against) -> list[ResultRecord]:
     found: list[ResultRecord] = []
     for first, second in combinations(measured, 2):
-        one, other = measured[first], measured[second]
-        records = paired_differences(one.images, other.images)
-        if COMPOSITION in metrics:
-            records += composition_difference(one.run, other.run)
+        records = paired_differences(measured[first], measured[second])
         marks = {"reference": compared.name}
         found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in records]
     return found

@@ -69,11 +69,39 @@ def _protocols() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 
 
 def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    rows = [
-        (name, f"{row.direction} is better", str(row.min_n), row.summary, row.reference)
-        for name, row in METRICS.items()
-    ]
-    return "Metrics", ("name", "direction", "least n", "what it is", "reference"), rows
+    header = ("name", "direction", "least n", "what it is", "reference")
+    return "Metrics", header, (_metric(name) for name in METRICS)
+
+
+def _metric(name: str) -> tuple[str, ...]:
+    """A line of the table; of a package that is broken, what is wrong with it."""
+    try:
+        row = METRICS[name]
+    except EvalkitError as error:
+        return name, "", "", str(error), ""
+    better = "" if row.direction == "none" else f"{row.direction} is better"
+    return name, better, str(row.min_n), row.summary, row.paper
+
+
+def metrics_markdown() -> str:
+    """Our metrics as the table of the README.
+
+    Records that take more images than their metric come in lines of their own, those that are
+    alike in one.
+    """
+    lines: list[tuple[str, ...]] = []
+    apart: dict[tuple[str, str, str], list[str]] = {}
+    for name, row in METRICS.own.items():
+        lines.append((f"`{name}`", row.direction, str(row.min_n), row.summary, row.paper))
+        for line in row.records:
+            if line.min_n:
+                summary = line.summary.format(metric="the same")
+                apart.setdefault((line.direction, line.min_n, summary), []).append(line.name)
+    for (direction, min_n, summary), names in apart.items():
+        named = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+        lines.append((named, direction, min_n, summary, "as their metrics"))
+    head = "| name | better | least n | what it is | reference |\n|---|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
 from evalkit.measurement import default_metrics
-from evalkit.metrics.planning import FrechetPlan, detectable_at, plan_fid, power_at
+from evalkit.metrics.planning import FrechetPlan, PilotIds, detectable_at, plan_fid, power_at
 from evalkit.metrics.score import Measurer
 from evalkit.metrics.task import Task
 from evalkit.options import MeasureOptions
@@ -23,8 +24,7 @@ _SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 50_000)
 
 
 def plan_frechet(
-    pilot: str,
-    second: str | None,
+    pilots: Sequence[str],
     against: str | None,
     options: MeasureOptions,
     *,
@@ -36,12 +36,22 @@ def plan_frechet(
 ) -> FrechetPlan:
     """Measure the pilot, print the plan, and write it where asked.
 
+    Args:
+        pilots: Samples of one model, or of both on the same captions.
+        against: The reference; None takes the data set that the pilots are runs of.
+        options: How to measure.
+        difference: Difference of distances to be found.
+        power: Probability wanted of finding it, in (0, 1).
+        coco_root: Folder of COCO.
+        json_file: Where to write the record as well.
+        progress: Such as `evalkit.core.progress.progress_bar`.
+
     Raises:
         ConfigError: A difference that is not positive, a probability outside (0, 1), no reference.
         NotEnoughImagesError: No more images in the pilot than dimensions.
         DataError: A statistics file without this layer.
     """
-    sets = [open_samples(Path(path)) for path in (pilot, second) if path is not None]
+    sets = [open_samples(Path(path)) for path in pilots]
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
     options = compared.options(options)
     metric = default_metrics(options)[0]
@@ -67,9 +77,11 @@ def _plan(tasks: list[Task], *, difference: float, power: float) -> FrechetPlan:
         reference,
         difference=difference,
         second=tasks[1].fake(need) if len(tasks) > 1 else None,
-        fake_ids=first.fake_ids,
-        second_ids=tasks[1].fake_ids if len(tasks) > 1 else None,
-        real_ids=None if real is None else first.real_ids,
+        ids=PilotIds(
+            first=first.fake_ids,
+            second=tasks[1].fake_ids if len(tasks) > 1 else None,
+            real=None if real is None else first.real_ids,
+        ),
         power=power,
         level=first.options.level,
     )
@@ -99,13 +111,15 @@ def _print(plan: FrechetPlan, name: str) -> None:
 
 
 def _record(plan: FrechetPlan, task: Task, subject: str) -> ResultRecord:
-    record = task.record(
-        task.needs[0],
-        value=float(plan.n),
+    need = task.needs[0]
+    return ResultRecord(
         metric="images-needed",
+        value=float(plan.n),
+        n=len(task.items),
         direction="none",
         unit="images",
         reason="a plan: the number of images has no interval",
-        details=asdict(plan),
+        subject=subject,
+        fingerprint=task.fingerprint(need),
+        details={"label": task.label(need), **asdict(plan), **task.left_out()},
     )
-    return record.with_context(subject=subject, fingerprint={})

@@ -15,11 +15,10 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import default_metrics, of_images, refuse_biased_scores
+from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from evalkit.reports.tables import terminal_table
-from evalkit.run_metrics import has_scenes
 
 
 def score(
@@ -49,12 +48,11 @@ def score(
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
     metrics = options.metrics or default_metrics(
-        options, found.conditioning, scenes=has_scenes(found.run)
+        options, found.conditioning, scenes=found.has_scenes
     )
-    records = [
-        *score_sets(found.items, compared.reference, of_images(metrics), options, progress),
-        *found.of_run(options).records(metrics),
-    ]
+    records = score_sets(
+        found.items, compared.reference, metrics, options, progress, run=found.source
+    )
     fingerprint = {"reference": compared.name}
     records = [
         record.with_context(subject=found.subject, fingerprint={**found.fingerprint, **fingerprint})

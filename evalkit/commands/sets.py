@@ -19,6 +19,7 @@ from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
 from evalkit.measurement import reference_items, run_items
+from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import (
     ReferenceStatistics,
     is_statistics_file,
@@ -27,7 +28,6 @@ from evalkit.metrics.statistics_files import (
 from evalkit.options import MeasureOptions
 from evalkit.protocols.applying import options_for
 from evalkit.protocols.catalog import open_protocol
-from evalkit.run_metrics import RunMeasurer
 
 _MOST_NAMED = 5
 
@@ -52,9 +52,15 @@ class Samples:
         """`text` where there are captions."""
         return "text" if any(item.caption for item in self.items) else "none"
 
-    def of_run(self, options: MeasureOptions) -> RunMeasurer:
-        """The metrics that only a run has."""
-        return RunMeasurer(self.run, len(self.items), level=options.level)
+    @property
+    def source(self) -> SourceRun | None:
+        """What only a run can tell, if the images are of one."""
+        return SourceRun(self.run) if self.run else None
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether the captions say what is to be seen."""
+        return self.source is not None and self.source.has_scenes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def score_study(
     import numpy as np
     import pandas as pd
 
-    from evalkit.features.pipeline import extract_set
+    from evalkit.features.pipeline import PassOptions, extract_set
     from evalkit.features.sources import ImageItem
     from evalkit.features.store import FeatureStore
     from evalkit.metrics.clip_score import clip_cosines
@@ -75,7 +75,7 @@ def score_study(
     # A study that was opened has all its images.
     items = [ImageItem(study.image_path(e.key) or Path(), sha256=e.sha256) for e in entries]
     found = extract_set(
-        items, [extractor], store=FeatureStore(), batch_size=batch_size, progress=progress
+        items, [extractor], store=FeatureStore(), how=PassOptions(batch_size), progress=progress
     )
     captions = dict(zip(texts, extractor.encode_text(list(texts.values())), strict=True))
     cosines = clip_cosines(

@@ -74,7 +74,7 @@ class Catalog(Mapping[str, Row]):
             found = load(target)
         except EvalkitError:
             raise
-        except Exception as error:  # the import runs the other package, which may fail in any way
+        except Exception as error:  # whatever somebody's module raises while it is imported
             raise ConfigError(
                 f"{where} can't be loaded ({_one_line(error)}). Repair or remove the package that "
                 "names it."

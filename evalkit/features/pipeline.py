@@ -54,15 +54,25 @@ class FeatureSet:
         return self.features[extractor.name, layer or next(iter(extractor.layers))]
 
 
+@dataclass(frozen=True)
+class PassOptions:
+    """How a pass runs; of a feature it changes the rounding at most."""
+
+    batch_size: int = 32
+    """Images that a network takes at once."""
+    workers: int | None = None
+    """Processes that decode; without them, threads of this one do, one a core."""
+    skip_bad: bool = False
+    """Leave out images that can't be decoded instead of stopping."""
+
+
 def extract_set(
     items: Sequence[ImageItem],
     extractors: Sequence[Extractor],
     *,
     preparation: Preparation | None = None,
     store: FeatureStore,
-    batch_size: int = 32,
-    workers: int | None = None,
-    skip_bad: bool = False,
+    how: PassOptions | None = None,
     what: str = "images",
     progress: ProgressFactory = silent,
 ) -> FeatureSet:
@@ -73,9 +83,7 @@ def extract_set(
         extractors: All that need the images; their names must differ.
         preparation: What happens to an image before the extractors' own resizing.
         store: Where features are kept.
-        batch_size: Images that a network takes at once; changes results by rounding only.
-        workers: Processes that decode; without them, threads of this one do, one a core.
-        skip_bad: Leave out images that can't be decoded instead of stopping.
+        how: How the pass runs.
         what: What to call the set in progress and errors.
         progress: Such as `evalkit.core.progress.progress_bar`.
 
@@ -90,7 +98,7 @@ def extract_set(
         for e in extractors
         for layer, dim in e.layers.items()
     }
-    found = _Pass(items, extractors, preparation, tables, workers or 0, batch_size, skip_bad)
+    found = _Pass(items, extractors, preparation, tables, how or PassOptions())
     found.hash_images(progress, what)
     found.encode_missing(progress, what)
     kept = tuple(i for i in range(len(items)) if i not in found.bad)
@@ -152,9 +160,7 @@ class _Pass:
     extractors: Sequence[Extractor]
     preparation: Preparation
     tables: Mapping[Key, FeatureTable]
-    workers: int
-    batch_size: int
-    skip_bad: bool
+    how: PassOptions
     bad: dict[int, str] = field(default_factory=dict)
     sha256s: list[str] = field(default_factory=list)
 
@@ -175,7 +181,7 @@ class _Pass:
         todo = self._missing()
         if not todo:
             return
-        batches = {e.name: _Batches(e, self.tables, self.batch_size) for e in self.extractors}
+        batches = {e.name: _Batches(e, self.tables, self.how.batch_size) for e in self.extractors}
         try:
             with progress(f"features of {what}") as report, closing(self._decoded(todo)) as images:
                 decoded = zip(todo, images, strict=True)
@@ -212,19 +218,20 @@ class _Pass:
     ) -> Generator[Decoded, None, None]:
         """Prepared images in order, a few batches ahead."""
         jobs = [Job(self.items[index], tuple(e.name for e in wanting)) for index, wanting in todo]
-        ahead = min(len(jobs), _PREFETCHED_BATCHES * self.batch_size)
+        ahead = min(len(jobs), _PREFETCHED_BATCHES * self.how.batch_size)
         possible = {e.name: getattr(e, "preparer", None) for e in self.extractors}
         picklable = {name: one for name, one in possible.items() if one is not None}
-        if self.workers and len(picklable) == len(possible):
+        workers = self.how.workers or 0
+        if workers and len(picklable) == len(possible):
             return decode_in_processes(
-                jobs, self.preparation, picklable, processes=self.workers, ahead=ahead
+                jobs, self.preparation, picklable, processes=workers, ahead=ahead
             )
         preparers = {e.name: e.prepare for e in self.extractors}
-        threads = self.workers or usable_cores()
+        threads = workers or usable_cores()
         return decode_in_threads(jobs, self.preparation, preparers, threads=threads, ahead=ahead)
 
     def _note_bad(self, index: int, error: DataError) -> None:
-        if not self.skip_bad:
+        if not self.how.skip_bad:
             raise error
         self.bad[index] = str(error)
         # A file with the same bytes is as bad.

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     )
     from evalkit.metrics.intervals import FrechetDifference as FrechetDifference
     from evalkit.metrics.intervals import FrechetInterval as FrechetInterval
+    from evalkit.metrics.intervals import Halvings as Halvings
     from evalkit.metrics.intervals import frechet_interval as frechet_interval
     from evalkit.metrics.intervals import paired_frechet_difference as paired_frechet_difference
     from evalkit.metrics.moments import Moments as Moments
+    from evalkit.metrics.planning import PilotIds as PilotIds
     from evalkit.metrics.planning import plan_fid as plan_fid
     from evalkit.metrics.score import score_sets as score_sets
 
@@ -28,7 +30,9 @@ _EXPORTS = {
     "Clusters": "evalkit.metrics.clusters:Clusters",
     "FrechetDifference": "evalkit.metrics.intervals:FrechetDifference",
     "FrechetInterval": "evalkit.metrics.intervals:FrechetInterval",
+    "Halvings": "evalkit.metrics.intervals:Halvings",
     "Moments": "evalkit.metrics.moments:Moments",
+    "PilotIds": "evalkit.metrics.planning:PilotIds",
     "frechet_distance": "evalkit.metrics.frechet:frechet_distance",
     "frechet_distance_from_features": "evalkit.metrics.frechet:frechet_distance_from_features",
     "frechet_interval": "evalkit.metrics.intervals:frechet_interval",

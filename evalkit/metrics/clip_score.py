@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from evalkit.core.errors import ConfigError, DataError
-from evalkit.core.results import Interval, ResultRecord
+from evalkit.core.results import ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.means import MeanInterval, mean_interval
+from evalkit.metrics.pairing import mean_difference
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
 
@@ -146,7 +147,7 @@ def _records(task: Task) -> list[ResultRecord]:
     need = task.needs[0]
     captions = task.captions.get(need)
     if captions is None:
-        return [task.not_applicable(need, "higher", no_captions_reason(task))]
+        return [task.not_applicable(need, no_captions_reason(task))]
     options = task.options
     found = clip_score(
         task.fake(need),
@@ -159,21 +160,13 @@ def _records(task: Task) -> list[ResultRecord]:
         task.record(
             need,
             value=found.value,
-            direction="higher",
             standard_error=found.interval.standard_error,
-            interval=mean_record_interval(found.interval),
+            interval=found.interval.interval,
             reason="" if found.interval.low is not None else found.interval.method,
             details={"label": f"CLIP score ({task.extractors[need.extractor].name})"},
             marks={"variant": options.clip_variant},
         )
     ]
-
-
-def mean_record_interval(found: MeanInterval) -> Interval | None:
-    """The interval of a record; None where a single draw has no spread."""
-    if found.low is None or found.high is None:
-        return None
-    return Interval(low=found.low, high=found.high, level=found.level, method=found.method)
 
 
 def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
@@ -182,4 +175,8 @@ def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
     return clip_score(task.fake(need), task.captions[need], variant=task.options.clip_variant).pairs
 
 
-CLIP_SCORE = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    return [mean_difference(first, second, pair_scores)]
+
+
+CLIP_SCORE = Metric(_needs, _records, _difference)

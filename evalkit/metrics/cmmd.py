@@ -19,6 +19,7 @@ from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import unit_length
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.mmd import KernelMeans, kernel_means
+from evalkit.metrics.pairing import kernel_difference
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
 
@@ -94,7 +95,7 @@ def _records(task: Task) -> list[ResultRecord]:
     real = task.real(need)
     if real is None:
         reason = "CMMD needs the reference's embeddings; the file holds only mean and covariance"
-        return [task.not_applicable(need, "lower", reason)]
+        return [task.not_applicable(need, reason)]
     found = cmmd(task.fake(need), real, fake_ids=task.fake_ids, real_ids=task.real_ids)
     level = task.options.level
     low, high = normal_interval(found.unbiased, found.standard_error, level=level)
@@ -104,7 +105,6 @@ def _records(task: Task) -> list[ResultRecord]:
         task.record(
             need,
             value=found.value,
-            direction="lower",
             standard_error=found.standard_error,
             reason="no interval: the V-statistic is biased upward; see cmmd-unbiased",
             details={"label": "CMMD"},
@@ -113,7 +113,6 @@ def _records(task: Task) -> list[ResultRecord]:
             need,
             value=found.unbiased,
             metric="cmmd-unbiased",
-            direction="lower",
             standard_error=found.standard_error,
             interval=interval,
             details={"label": "CMMD, unbiased"},
@@ -121,4 +120,8 @@ def _records(task: Task) -> list[ResultRecord]:
     ]
 
 
-CMMD = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    return [kernel_difference(first, second, "cmmd-unbiased-difference", cmmd_means, SCALE)]
+
+
+CMMD = Metric(_needs, _records, _difference)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from evalkit.catalog import METRICS
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.intervals import (
     check_level,
@@ -29,9 +30,14 @@ from evalkit.core.pixels import RGBImage, read_rgb
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.datasets.shapes_captions import mentions
 from evalkit.datasets.shapes_scene import Scene
+from evalkit.metrics.paired_rates import paired_rate_difference
 from evalkit.metrics.shape_detector import MIN_CONFIDENCE, Detection, detect
+from evalkit.metrics.source_run import WITH_SCENES, SourceRun
+from evalkit.metrics.task import Metric, Need, Task, declared_record
+from evalkit.options import MeasureOptions
 
 DETECTOR_VERSION = 1
+NAME = "composition"
 PAIRS = "composition-pairs"
 """The rate by which models are told apart: every prompted shape and colour is there."""
 MIN_DISTANCE_PX = 4.0
@@ -307,34 +313,28 @@ class _Summary:
         details: dict[str, Any] = {"by_group": self._by_group(hits)}
         if self.shuffled is not None:
             details["chance"] = float(self.shuffled[name].mean())
-        return ResultRecord(
-            metric=metric,
+        return _record(metric)(
             value=float(hits.mean()),
             n=len(hits),
-            direction="higher",
-            unit="share of images",
             interval=wilson_interval(int(hits.sum()), len(hits), level=self.level),
             details=details,
         )
 
     def shuffled_rate(self, name: str, metric: str) -> ResultRecord:
         """The same of the same images with other images' captions."""
-        n = len(self.scenes)
-        record = partial(ResultRecord, metric=metric, n=n, direction="none", unit="share of images")
+        n, record = len(self.scenes), _record(metric)
         if self.shuffled is None:
             reason = "shuffled captions need at least 2 images"
-            return record(value=None, state="not_applicable", reason=reason)
+            return record(value=None, n=n, state="not_applicable", reason=reason)
         value = float(self.shuffled[name].mean())
         # The rounds share their images, so they count as n observations, not as rounds times n.
         interval = wilson_interval(round(value * n), n, level=self.level)
-        return record(value=value, interval=interval)
+        return record(value=value, n=n, interval=interval)
 
     def share(self, name: str, metric: str) -> ResultRecord:
         """Found over asked for, summed over images."""
         found, asked = self.counts[f"{name}_found"], self.counts[name]
-        record = partial(
-            ResultRecord, metric=metric, n=len(asked), direction="higher", unit="share"
-        )
+        record = partial(_record(metric), n=len(asked))
         if asked.sum() == 0:
             reason = f"no caption asks for {name}"
             return record(value=None, state="not_applicable", reason=reason)
@@ -405,3 +405,80 @@ def _resample_shares(
         sums = asked[chosen].sum(axis=1)
         shares.append(found[chosen].sum(axis=1)[sums > 0] / sums[sums > 0])
     return np.concatenate(shares)
+
+
+def _needs(options: MeasureOptions) -> Sequence[Need]:
+    del options
+    return []
+
+
+def _records(task: Task) -> list[ResultRecord]:
+    if task.run is not None and task.run.has_scenes:
+        return task.once(_of_task).records(level=task.options.level)
+    where = " or ".join(WITH_SCENES)
+    reason = f"it needs the scenes behind the captions: a run of a text model on {where}"
+    n = len(task.items)
+    return [_record(PAIRS)(value=None, n=n, state="not_applicable", reason=reason)]
+
+
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    """How much oftener one run shows what was prompted, over the captions that both had.
+
+    None where one of the sets is no run with scenes.
+    """
+    runs = (first.run, second.run)
+    if not all(run is not None and run.has_scenes for run in runs):
+        return []
+    record = _record(f"{PAIRS}-difference")
+    found = [_found_by_caption(task) for task in (first, second)]
+    shared = sorted(found[0].keys() & found[1].keys())
+    if not shared:
+        reason = "the two sets share no caption ids"
+        return [record(value=None, n=0, state="not_applicable", reason=reason)]
+    right = [np.array([one[name] for name in shared]) for one in found]
+    difference = paired_rate_difference(right[0], right[1], level=first.options.level)
+    return [
+        record(
+            value=difference.value,
+            n=len(shared),
+            interval=Interval(
+                low=difference.low,
+                high=difference.high,
+                level=difference.level,
+                method=difference.method,
+            ),
+            fingerprint=first.once(_of_task).identity,
+            details={
+                "p_value": difference.p_value,
+                "shared_ids": len(shared),
+                "only_first": difference.only_first,
+                "only_second": difference.only_second,
+            },
+        )
+    ]
+
+
+def _record(name: str) -> partial[ResultRecord]:
+    return declared_record(NAME, METRICS[NAME], name)
+
+
+def _of_task(task: Task) -> Composition:
+    """The run's images beside the scenes of their captions."""
+    run = _run(task)
+    images = [run.folder.image_path(row) if row.file else None for row in run.rows]
+    captions = run.captions
+    scenes = [caption.scene for caption in captions if caption.scene]
+    return Composition.of(images, scenes, [caption.text for caption in captions])
+
+
+def _found_by_caption(task: Task) -> dict[str, bool]:
+    pairs = task.once(_of_task).counts["pairs_found"].astype(bool).tolist()
+    return {row.caption_id: hit for row, hit in zip(_run(task).rows, pairs, strict=True)}
+
+
+def _run(task: Task) -> SourceRun:
+    assert task.run is not None
+    return task.run
+
+
+COMPOSITION = Metric(_needs, _records, _difference)

@@ -12,8 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.core.errors import NotEnoughImagesError
 from evalkit.core.results import Interval, ResultRecord
-from evalkit.metrics.intervals import FrechetInterval, frechet_interval
+from evalkit.features.store import StoredSet
+from evalkit.metrics.intervals import (
+    FrechetInterval,
+    Halvings,
+    frechet_interval,
+    paired_frechet_difference,
+)
+from evalkit.metrics.moments import Moments
+from evalkit.metrics.pairing import paired_record, sample_ids
 from evalkit.metrics.task import (
     INCEPTION,
     Metric,
@@ -44,23 +53,68 @@ def frechet_records(task: Task) -> list[ResultRecord]:
     Raises:
         NotEnoughImagesError: Fewer than two images in a set.
     """
-    need = task.needs[0]
-    name = "fid" if need.extractor == INCEPTION and task.name == "fd" else task.name
-    features = task.real(need)
-    reference = task.real_moments(need) if features is None else features
+    need, name = task.needs[0], _distance_name(task)
+    reference = _features_or_moments(task)
     if reference is None:
-        reason = f"the reference file holds no statistics of layer {task.layer(need)}"
-        return [task.not_applicable(need, "lower", reason, metric=name)]
+        return [task.not_applicable(need, _no_statistics(task), metric=name)]
     found = frechet_interval(
         task.fake(need),
         reference,
         fake_ids=task.fake_ids,
-        real_ids=None if features is None else task.real_ids,
+        real_ids=None if isinstance(reference, Moments) else task.real_ids,
         level=task.options.level,
         splits=task.options.halvings,
         seed=task.options.seed,
     )
     return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
+
+
+def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
+    """The corrected distances' difference, by the influence of each image."""
+    need, metric = first.needs[0], f"{_distance_name(first)}-difference"
+    reference = _features_or_moments(first)
+    if reference is None:
+        return [first.not_applicable(need, _no_statistics(first), metric=metric)]
+    first_ids, second_ids = sample_ids(first, second)
+    options = first.options
+    try:
+        found = paired_frechet_difference(
+            first.fake(need),
+            second.fake(need),
+            reference,
+            first_ids=first_ids,
+            second_ids=second_ids,
+            real_ids=None if isinstance(reference, Moments) else first.real_ids,
+            level=options.level,
+            halvings=Halvings(options.halvings, options.seed),
+        )
+    except NotEnoughImagesError as error:
+        return [first.not_applicable(need, str(error), metric=metric)]
+    interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
+    details = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
+    return [
+        paired_record(
+            first, second, metric=metric, details=details, interval=interval,
+            value=found.value, standard_error=found.standard_error,
+        )
+    ]  # fmt: skip
+
+
+def _distance_name(task: Task) -> str:
+    """Of Inception's features an fd is an FID, and called so."""
+    of_inception = task.needs[0].extractor == INCEPTION
+    return "fid" if of_inception and task.name == "fd" else task.name
+
+
+def _features_or_moments(task: Task) -> StoredSet | np.ndarray | Moments | None:
+    """The reference's features, else mean and covariance from a file, where it has this layer."""
+    need = task.needs[0]
+    features = task.real(need)
+    return task.real_moments(need) if features is None else features
+
+
+def _no_statistics(task: Task) -> str:
+    return f"the reference file holds no statistics of layer {task.layer(task.needs[0])}"
 
 
 def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:
@@ -78,7 +132,6 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
     return task.record(
         need,
         value=found.value,
-        direction="lower",
         metric=name,
         standard_error=found.standard_error,
         reason=reason,
@@ -89,12 +142,11 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
 def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:
     metric = f"{name}-infinity"
     if found.corrected is None or found.low is None or found.high is None:
-        return task.not_applicable(need, "lower", found.reason, metric=metric)
+        return task.not_applicable(need, found.reason, metric=metric)
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
     return task.record(
         need,
         value=found.corrected,
-        direction="lower",
         metric=metric,
         standard_error=found.standard_error,
         interval=interval,
@@ -144,5 +196,5 @@ def influence_by_category(task: Task, influences: np.ndarray) -> dict[str, dict[
     return dict(sorted(found.items(), key=lambda entry: -entry[1]["mean_influence"]))
 
 
-FID = Metric(fid_needs, frechet_records)
-FD = Metric(fd_needs, frechet_records)
+FID = Metric(fid_needs, frechet_records, frechet_difference)
+FD = Metric(fd_needs, frechet_records, frechet_difference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.metrics.fid import frechet_records
+from evalkit.metrics.fid import frechet_difference, frechet_records
 from evalkit.metrics.task import INCEPTION, Metric, Need, extractor_key
 from evalkit.options import MeasureOptions
 
@@ -27,6 +27,6 @@ def _clip_fd(options: MeasureOptions) -> Sequence[Need]:
     return [Need(extractor_key(CLIP_FD_MODEL), "")]
 
 
-SFID = Metric(_sfid, frechet_records)
-FD_DINOV2 = Metric(_fd_dinov2, frechet_records)
-CLIP_FD = Metric(_clip_fd, frechet_records)
+SFID = Metric(_sfid, frechet_records, frechet_difference)
+FD_DINOV2 = Metric(_fd_dinov2, frechet_records, frechet_difference)
+CLIP_FD = Metric(_clip_fd, frechet_records, frechet_difference)

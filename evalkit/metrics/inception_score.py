@@ -133,7 +133,6 @@ def _records(task: Task) -> list[ResultRecord]:
         task.record(
             need,
             value=found.value,
-            direction="higher",
             standard_error=found.standard_error,
             interval=interval,
             reason="" if interval else reason,

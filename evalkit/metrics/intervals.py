@@ -75,6 +75,15 @@ class FrechetInterval:
     """How much each sample's presence adds to the value; None where there is no standard error."""
 
 
+@dataclass(frozen=True)
+class Halvings:
+    """The random halvings behind a corrected distance."""
+
+    splits: int = DEFAULT_SPLITS
+    """How many are averaged."""
+    seed: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrechetDifference:
     """How much further one model is from the reference than another, on the same captions."""
@@ -172,8 +181,7 @@ def paired_frechet_difference(
     second_ids: Sequence[str] | None = None,
     real_ids: Sequence[str] | None = None,
     level: float = 0.95,
-    splits: int = DEFAULT_SPLITS,
-    seed: int = 0,
+    halvings: Halvings | None = None,
 ) -> FrechetDifference:
     """Difference of two models' Fréchet distances from one reference, with interval and p-value.
 
@@ -188,8 +196,7 @@ def paired_frechet_difference(
         second_ids: One id for each sample of the second model.
         real_ids: One id for each reference image.
         level: Coverage wanted, in (0, 1).
-        splits: Number of random halvings, the same for both models.
-        seed: Seed of the halvings.
+        halvings: The random halvings, the same for both models; the default ones unless given.
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -204,13 +211,16 @@ def paired_frechet_difference(
     for problem in (first, second):
         if not problem.has_influence:
             raise NotEnoughImagesError(f"no paired difference: {problem.limits()}")
+    halvings = halvings or Halvings()
     joint = _Joint.of(first, second, first_ids, second_ids, real_ids)
     variance = joint.variance()
     plug_in = value = first.value() - second.value()
     corrected = first.can_halve and second.can_halve
     if corrected:
-        value = 2 * plug_in - float(np.mean(joint.halves(splits, seed)))
-        variance = mixed_variance(variance, joint.half_variance(seed), 1 + 1 / splits)
+        value = 2 * plug_in - float(np.mean(joint.halves(halvings)))
+        variance = mixed_variance(
+            variance, joint.half_variance(halvings.seed), 1 + 1 / halvings.splits
+        )
     standard_error = float(np.sqrt(variance))
     low, high = normal_interval(value, standard_error, level=level)
     ratio = abs(value) / standard_error if standard_error > 0 else (0.0 if value == 0 else np.inf)
@@ -224,7 +234,7 @@ def paired_frechet_difference(
         plug_in=plug_in,
         corrected=corrected,
         method="difference of influence functions by caption"
-        + (f"; bias removed by {splits} halvings" if corrected else "; bias not removed"),
+        + (f"; bias removed by {halvings.splits} halvings" if corrected else "; bias not removed"),
     )
 
 
@@ -419,11 +429,11 @@ class _Joint:
             variances.append(part.variance())
         return float(np.mean(variances))
 
-    def halves(self, splits: int, seed: int) -> list[float]:
+    def halves(self, halvings: Halvings) -> list[float]:
         """Difference of the two models' half distances, for each halving."""
         found = []
-        for split in range(splits):
-            fake, real = self.codes.halve(np.random.default_rng([seed, split]))
+        for split in range(halvings.splits):
+            fake, real = self.codes.halve(np.random.default_rng([halvings.seed, split]))
             in_first, in_second = fake[: self.first.n], fake[self.first.n :]
             reals = self.first.real_halves(real)
             found.append(

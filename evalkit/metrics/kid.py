@@ -19,6 +19,7 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.mmd import KernelMeans, kernel_means
+from evalkit.metrics.pairing import kernel_difference
 from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
 
@@ -131,7 +132,7 @@ def _records(task: Task) -> list[ResultRecord]:
     real = task.real(need)
     if real is None:
         reason = "KID needs the reference's features; the file holds only mean and covariance"
-        return [task.not_applicable(need, "lower", reason)]
+        return [task.not_applicable(need, reason)]
     found = kid(
         task.fake(need),
         real,
@@ -149,7 +150,6 @@ def _records(task: Task) -> list[ResultRecord]:
             need,
             value=value,
             metric=metric,
-            direction="lower",
             standard_error=error,
             interval=_interval(value, error, options.level, method + more),
             details={"label": label, **details},
@@ -174,4 +174,8 @@ def _interval(value: float, error: float, level: float, method: str) -> Interval
     return Interval(low=low, high=high, level=level, method=method)
 
 
-KID = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    return [kernel_difference(first, second, "kid-full-difference", kid_means, 1.0)]
+
+
+KID = Metric(_needs, _records, _difference)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from evalkit.core.intervals import check_level, t_interval
+from evalkit.core.results import Interval
 from evalkit.metrics.clusters import Clusters, clustered_variance
 
 
@@ -25,6 +26,13 @@ class MeanInterval:
     num_draws: int
     """Independent draws: images, or ids where several images share one."""
     method: str
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval as a record has it; None where a single draw has no spread."""
+        if self.low is None or self.high is None:
+            return None
+        return Interval(low=self.low, high=self.high, level=self.level, method=self.method)
 
 
 def mean_interval(

@@ -11,10 +11,22 @@ from scipy.special import ndtr, ndtri
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.intervals import check_level, normal_quantile
-from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference
+from evalkit.metrics.intervals import Halvings, frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0
 """Below this the interval of fd_infinity covers less surely; see docs/precision.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotIds:
+    """One id for each image of a plan's sets; images of one id are one draw."""
+
+    first: Sequence[str] | None = None
+    """Of the pilot's samples."""
+    second: Sequence[str] | None = None
+    """Of a second model's samples."""
+    real: Sequence[str] | None = None
+    """Of the reference images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +58,7 @@ def plan_fid(
     *,
     difference: float,
     second: Any | None = None,
-    fake_ids: Sequence[str] | None = None,
-    second_ids: Sequence[str] | None = None,
-    real_ids: Sequence[str] | None = None,
+    ids: PilotIds | None = None,
     power: float = 0.8,
     level: float = 0.95,
 ) -> FrechetPlan:
@@ -63,9 +73,7 @@ def plan_fid(
         real: Features of the reference, or its `Moments`.
         difference: Difference of distances to find.
         second: Features of a second model's samples on the same captions.
-        fake_ids: One id for each sample.
-        second_ids: One id for each sample of the second model.
-        real_ids: One id for each reference image.
+        ids: What belongs together; without them, see `paired_frechet_difference`.
         power: Probability wanted of finding the difference.
         level: One less the share of false alarms.
 
@@ -74,8 +82,9 @@ def plan_fid(
         NotEnoughImagesError: No more images in the pilot than dimensions.
     """
     _check(difference, power, level)
+    ids = ids or PilotIds()
     if second is None:
-        found = frechet_interval(fake, real, fake_ids=fake_ids, real_ids=real_ids, splits=1)
+        found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real, splits=1)
         if found.standard_error is None:
             raise NotEnoughImagesError(f"no plan: {found.reason}")
         error = math.sqrt(2) * found.standard_error
@@ -85,10 +94,10 @@ def plan_fid(
             fake,
             second,
             real,
-            first_ids=fake_ids,
-            second_ids=second_ids,
-            real_ids=real_ids,
-            splits=1,
+            first_ids=ids.first,
+            second_ids=ids.second,
+            real_ids=ids.real,
+            halvings=Halvings(1),
         )
         error, dim = pair.standard_error, fake.shape[1]
     pilot_n = len(fake)

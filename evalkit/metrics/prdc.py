@@ -219,7 +219,7 @@ def _records(task: Task) -> list[ResultRecord]:
     real = task.real(need)
     if real is None:
         reason = "needs the reference's features; the file holds only mean and covariance"
-        return [task.not_applicable(need, "higher", f"{name} {reason}", name) for name in NAMES]
+        return [task.not_applicable(need, f"{name} {reason}", name) for name in NAMES]
     records = []
     for k in task.options.neighbours:
         try:
@@ -235,9 +235,7 @@ def _records(task: Task) -> list[ResultRecord]:
         except NotEnoughImagesError as error:
             if k == min(task.options.neighbours):
                 raise
-            records += [
-                task.not_applicable(need, "higher", str(error), f"{name}-k{k}") for name in NAMES
-            ]
+            records += [task.not_applicable(need, str(error), f"{name}-k{k}") for name in NAMES]
             continue
         records += [_record(task, need, name, k, found[name]) for name in NAMES]
     return records
@@ -253,7 +251,6 @@ def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> 
         need,
         value=found.value,
         metric=f"{name}-k{k}",
-        direction="higher",
         standard_error=found.standard_error,
         interval=interval,
         reason="" if interval else "no interval: too few images to leave a group out",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
 from evalkit.core.intervals import Ends, check_level, wilson_interval
@@ -20,6 +20,7 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
 from evalkit.metrics.means import MeanInterval, mean_interval
+from evalkit.metrics.pairing import mean_difference
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
 
@@ -167,17 +168,16 @@ def _records(task: Task) -> list[ResultRecord]:
     need, options = task.needs[0], task.options
     captions = task.captions.get(need)
     if captions is None:
-        return [task.not_applicable(need, "higher", no_captions_reason(task))]
+        return [task.not_applicable(need, no_captions_reason(task))]
     try:
-        found = r_precision_of(task)
+        found = task.once(r_precision_of)
     except NotEnoughImagesError as error:
-        return [task.not_applicable(need, "higher", str(error))]
+        return [task.not_applicable(need, str(error))]
     method = "Wilson interval at the number of independent draws"
     return [
         task.record(
             need,
             value=found.value,
-            direction="higher",
             standard_error=found.standard_error,
             interval=Interval(low=found.low, high=found.high, level=options.level, method=method),
             details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
@@ -186,4 +186,12 @@ def _records(task: Task) -> list[ResultRecord]:
     ]
 
 
-R_PRECISION = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    return [mean_difference(first, second, _hits)]
+
+
+def _hits(task: Task) -> Float64[np.ndarray, " n"]:
+    return task.once(r_precision_of).hits.astype(np.float64)
+
+
+R_PRECISION = Metric(_needs, _records, _difference)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from evalkit.catalog import METRICS as CATALOG
+from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
-from evalkit.core.registry import load, resolve
+from evalkit.core.registry import load
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor, ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
-from evalkit.features.pipeline import FeatureSet, encode_texts, extract_set
+from evalkit.features.pipeline import FeatureSet, PassOptions, encode_texts, extract_set
 from evalkit.features.preparing import (
     decoding_workers,
     reference_preparation,
@@ -20,7 +21,9 @@ from evalkit.features.preparing import (
 )
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import FeatureStore, StoredSet
+from evalkit.metrics.loading import load_metric, metric_needs
 from evalkit.metrics.moments import Moments
+from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.metrics.task import (
     INCEPTION,
@@ -28,27 +31,12 @@ from evalkit.metrics.task import (
     Need,
     Reference,
     Task,
+    declared_line,
     features_need,
 )
 from evalkit.options import MeasureOptions
 
-METRICS: dict[str, str] = {
-    "fid": "evalkit.metrics.fid:FID",
-    "fd": "evalkit.metrics.fid:FD",
-    "kid": "evalkit.metrics.kid:KID",
-    "is": "evalkit.metrics.inception_score:INCEPTION_SCORE",
-    "prdc": "evalkit.metrics.prdc:PRDC",
-    "sfid": "evalkit.metrics.frechet_kin:SFID",
-    "fd-dinov2": "evalkit.metrics.frechet_kin:FD_DINOV2",
-    "clip-fd": "evalkit.metrics.frechet_kin:CLIP_FD",
-    "cmmd": "evalkit.metrics.cmmd:CMMD",
-    "clip-score": "evalkit.metrics.clip_score:CLIP_SCORE",
-    "r-precision": "evalkit.metrics.r_precision:R_PRECISION",
-}
-"""Targets by the names of the command line."""
-
 __all__ = [
-    "METRICS",
     "ImageItem",
     "MeasureOptions",
     "Measured",
@@ -56,6 +44,7 @@ __all__ = [
     "Preparation",
     "ReferenceStatistics",
     "load_extractor",
+    "metric_needs",
     "score_sets",
     "summarise_set",
 ]
@@ -67,15 +56,18 @@ def score_sets(
     metrics: Sequence[str],
     options: MeasureOptions | None = None,
     progress: ProgressFactory = silent,
+    *,
+    run: SourceRun | None = None,
 ) -> list[ResultRecord]:
     """Measure samples, each image decoded once for all metrics.
 
     Args:
         samples: The images to judge, with captions where they have them.
         reference: Real images, or their statistics; None where no metric compares with any.
-        metrics: Names of `METRICS`, or `package/name` of an entry point.
+        metrics: Names of `evalkit.catalog.METRICS`.
         options: How to measure.
         progress: Such as `evalkit.core.progress.progress_bar`.
+        run: The run that the samples are, if they are one.
 
     Returns:
         The records of each metric, in the order of `metrics`. A metric whose weights can't be
@@ -89,7 +81,7 @@ def score_sets(
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
     measurer = Measurer.of(reference, metrics, options, progress, samples=samples)
-    return measurer.records(measurer.measure(samples))
+    return measurer.records(measurer.measure(samples, run=run))
 
 
 @dataclass(frozen=True)
@@ -97,22 +89,78 @@ class Measured:
     """One set's features, as each metric's task."""
 
     tasks: Mapping[str, Task]
+    metrics: Mapping[str, Metric]
+    """By the same names."""
     n: int
     """Samples that could be used."""
 
 
 @dataclass(frozen=True)
+class _Networks:
+    """The extractors that were loaded, and how a set passes through them."""
+
+    extractors: Mapping[str, Extractor]
+    options: MeasureOptions
+    store: FeatureStore
+    progress: ProgressFactory
+
+    def features(
+        self, items: Sequence[ImageItem], needs: Iterable[Need], preparation: Preparation, what: str
+    ) -> FeatureSet:
+        """What the needs' extractors make of a set."""
+        options = self.options
+        return extract_set(
+            items,
+            [self.extractors[key] for key in sorted({need.extractor for need in needs})],
+            preparation=preparation,
+            store=self.store,
+            how=PassOptions(options.batch_size, decoding_workers(options), options.skip_bad),
+            what=what,
+            progress=self.progress,
+        )
+
+    def reference(
+        self,
+        reference: Sequence[ImageItem] | ReferenceStatistics | None,
+        needs: Sequence[Need],
+    ) -> Reference:
+        """The reference as tasks see it, as far as a need asks for one."""
+        if isinstance(reference, ReferenceStatistics):
+            return Reference(statistics=reference)
+        wanted = [need for need in needs if need.reference]
+        if not reference or not wanted:
+            return Reference()
+        preparation = reference_preparation(self.options)
+        found = self.features(reference, wanted, preparation, "the reference")
+        return Reference([reference[i] for i in found.kept], found)
+
+    def captions(self, items: Sequence[ImageItem], needs: Sequence[Need]) -> dict[Need, StoredSet]:
+        """Caption embeddings by need; none unless every image has a caption."""
+        if not all(item.caption for item in items):
+            return {}
+        return {
+            need: encode_texts(
+                [f"{need.prefix}{item.caption}" for item in items],
+                self.extractors[need.extractor],
+                store=self.store,
+                batch_size=self.options.batch_size,
+                progress=self.progress,
+            )
+            for need in dict.fromkeys(needs)
+            if need.prefix is not None
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurer:
     """Networks and reference, loaded once for any number of sets."""
 
-    rows: Mapping[str, Metric]
+    metrics: Mapping[str, Metric]
     needs: Mapping[str, Sequence[Need]]
-    options: MeasureOptions
-    extractors: Mapping[str, Extractor]
+    networks: _Networks
     lacking: Mapping[str, MissingWeightsError]
     """Why an extractor is missing."""
     reference: Reference
-    progress: ProgressFactory
 
     @classmethod
     def of(
@@ -128,54 +176,79 @@ class Measurer:
 
         Args:
             reference: Real images, or their statistics.
-            metrics: Names of `METRICS`, or `package/name` of an entry point.
+            metrics: Names of `evalkit.catalog.METRICS`.
             options: How to measure.
             progress: Such as `evalkit.core.progress.progress_bar`.
             samples: Where they are known already, they are checked before anything is loaded.
         """
         options = options or MeasureOptions()
-        rows = _rows(metrics)
-        needs = {name: list(metric.needs(options)) for name, metric in rows.items()}
+        found = {name: load_metric(name) for name in dict.fromkeys(metrics)}
+        needs = {name: metric_needs(name, options) for name in found}
         if samples is not None:
             _check_samples(samples)
-        _check_reference(reference, needs)
+        _check_reference(reference, list(found))
         extractors, lacking = _load_extractors(needs, options, progress)
-        known = [n for n in _flat(needs) if n.extractor in extractors]
-        store = FeatureStore(options.store)
-        against = _reference(reference, known, extractors, options, store, progress)
-        return cls(rows, needs, options, extractors, lacking, against, progress)
+        networks = _Networks(extractors, options, FeatureStore(options.store), progress)
+        against = networks.reference(reference, _known(needs, extractors))
+        return cls(
+            metrics=found, needs=needs, networks=networks, lacking=lacking, reference=against
+        )
 
-    def measure(self, samples: Sequence[ImageItem], name: str = "the samples") -> Measured:
+    def measure(
+        self,
+        samples: Sequence[ImageItem],
+        name: str = "the samples",
+        *,
+        run: SourceRun | None = None,
+    ) -> Measured:
         """One pass over a set of samples.
+
+        Args:
+            samples: The images.
+            name: What to call the set in progress and errors.
+            run: The run that they are, if they are one.
 
         Raises:
             NotEnoughImagesError: There are none.
             DataError: An image that can't be used.
         """
         _check_samples(samples)
-        known = [n for n in _flat(self.needs) if n.extractor in self.extractors]
-        store = FeatureStore(self.options.store)
-        arguments = (self.extractors, self.options, store, self.progress)
-        found = _extract(samples, known, *arguments, of_reference=False, what=name)
+        networks = self.networks
+        known = _known(self.needs, networks.extractors)
+        found = networks.features(samples, known, sample_preparation(networks.options), name)
         kept = [samples[i] for i in found.kept]
-        captions = _embed_captions(kept, known, *arguments)
-        shared = (self.extractors, kept, found, self.reference, captions)
+        captions = networks.captions(kept, known)
         tasks = {
-            metric: Task(metric, self.options, wanted, *shared)
+            metric: Task(
+                name=metric,
+                row=METRICS[metric],
+                options=networks.options,
+                needs=wanted,
+                extractors=networks.extractors,
+                items=kept,
+                samples=found,
+                reference=self.reference,
+                captions=captions,
+                run=run,
+            )
             for metric, wanted in self.needs.items()
             if self.why_missing(metric) is None
         }
-        return Measured(tasks, len(kept))
+        return Measured(tasks, self.metrics, len(kept))
 
     def records(self, measured: Measured) -> list[ResultRecord]:
-        """The records of each metric, in the order asked for."""
+        """The records of each metric, in the order asked for.
+
+        Raises:
+            ConfigError: A metric yields a record that its row doesn't declare.
+        """
         found: list[ResultRecord] = []
-        for name, metric in self.rows.items():
+        for name, metric in self.metrics.items():
             missing = self.why_missing(name)
             if missing is not None:
                 found.append(_failed(name, measured.n, str(missing)))
             else:
-                found += _measure(metric, measured.tasks[name], self.progress)
+                found += _measure(metric, measured.tasks[name], self.networks.progress)
         return found
 
     def why_missing(self, metric: str) -> MissingWeightsError | None:
@@ -184,19 +257,9 @@ class Measurer:
         return next(filter(None, missing), None)
 
 
-def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
-    """The features that a metric measures with.
-
-    Raises:
-        UnknownNameError: No such metric.
-        ConfigError: Options that the metric can't do with.
-    """
-    metric: Metric = resolve(name, METRICS, kind="metrics")
-    return metric.needs(options)
-
-
-def _rows(metrics: Sequence[str]) -> dict[str, Metric]:
-    return {name: resolve(name, METRICS, kind="metrics") for name in dict.fromkeys(metrics)}
+def _known(needs: Mapping[str, Sequence[Need]], extractors: Mapping[str, Extractor]) -> list[Need]:
+    """The needs whose extractors could be loaded."""
+    return [need for need in _flat(needs) if need.extractor in extractors]
 
 
 def _flat(needs: Mapping[str, Sequence[Need]]) -> list[Need]:
@@ -245,10 +308,8 @@ def summarise_set(
     if len(items) < 2:
         raise NotEnoughImagesError(f"a covariance needs at least 2 images, got {len(items)}")
     store = FeatureStore(options.store)
-    extractors = {need.extractor: extractor}
-    found = _extract(
-        items, [need], extractors, options, store, progress, of_reference=True, what="the set"
-    )
+    networks = _Networks({need.extractor: extractor}, options, store, progress)
+    found = networks.features(items, [need], reference_preparation(options), "the set")
     layer = need.layer or next(iter(extractor.layers))
     identity = {
         **extractor.identity,
@@ -275,8 +336,9 @@ def load_extractor(
         UnknownNameError: No such extractor.
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
+    extractor: Extractor
     if key == INCEPTION:
-        extractor: Extractor = load("evalkit.features.inception:InceptionExtractor")(
+        extractor = load("evalkit.features.inception:InceptionExtractor")(
             tuple(layers) or (options.inception_layer,),
             weights=options.inception_weights,
             resize=options.resize,
@@ -287,13 +349,11 @@ def load_extractor(
         )
         return extractor
     check_hub_weights(key)
-    loader = load(
-        "evalkit.features.dinov2:load_dinov2"
-        if key == "dinov2"
-        else "evalkit.features.clip:load_clip"
-    )
-    arguments = () if key == "dinov2" else (key.removeprefix("clip:"),)
-    extractor = loader(*arguments, device=options.device, precision=options.precision)
+    if key == "dinov2":
+        loader = load("evalkit.features.dinov2:load_dinov2")
+    else:
+        loader = partial(load("evalkit.features.clip:load_clip"), key.removeprefix("clip:"))
+    extractor = loader(device=options.device, precision=options.precision)
     return extractor
 
 
@@ -301,6 +361,8 @@ def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[Resu
     with progress(f"computing {task.name}") as report:
         records = metric.measure(task)
         report(1, 1)
+    for record in records:
+        declared_line(task.name, task.row, record.metric)
     return records
 
 
@@ -311,9 +373,9 @@ def _check_samples(samples: Sequence[ImageItem]) -> None:
 
 def _check_reference(
     reference: Sequence[ImageItem] | ReferenceStatistics | None,
-    needs: Mapping[str, Sequence[Need]],
+    metrics: Sequence[str],
 ) -> None:
-    wanting = [name for name, wanted in needs.items() if any(n.reference for n in wanted)]
+    wanting = [name for name in metrics if METRICS[name].needs_reference]
     if wanting and reference is None:
         raise ConfigError(f"{wanting[0]} compares with a reference; give one with --against")
     if wanting and not isinstance(reference, ReferenceStatistics) and not reference:
@@ -342,73 +404,7 @@ def _load_extractors(
 
 
 def _failed(metric: str, n: int, reason: str) -> ResultRecord:
-    row = CATALOG.get(metric)
-    direction = row.direction if row else "none"
+    direction = METRICS[metric].direction
     return ResultRecord(
         metric=metric, value=None, n=n, direction=direction, state="failed", reason=reason
     )
-
-
-def _extract(
-    items: Sequence[ImageItem],
-    needs: Iterable[Need],
-    extractors: Mapping[str, Extractor],
-    options: MeasureOptions,
-    store: FeatureStore,
-    progress: ProgressFactory,
-    *,
-    of_reference: bool,
-    what: str,
-) -> FeatureSet:
-    return extract_set(
-        items,
-        [extractors[key] for key in sorted({need.extractor for need in needs})],
-        preparation=reference_preparation(options) if of_reference else sample_preparation(options),
-        store=store,
-        batch_size=options.batch_size,
-        workers=decoding_workers(options),
-        skip_bad=options.skip_bad,
-        what=what,
-        progress=progress,
-    )
-
-
-def _reference(
-    reference: Sequence[ImageItem] | ReferenceStatistics | None,
-    needs: Sequence[Need],
-    extractors: Mapping[str, Extractor],
-    options: MeasureOptions,
-    store: FeatureStore,
-    progress: ProgressFactory,
-) -> Reference:
-    if isinstance(reference, ReferenceStatistics):
-        return Reference(statistics=reference)
-    if not reference or not any(need.reference for need in needs):
-        return Reference()
-    arguments = (extractors, options, store, progress)
-    wanted = [need for need in needs if need.reference]
-    found = _extract(reference, wanted, *arguments, of_reference=True, what="the reference")
-    return Reference([reference[i] for i in found.kept], found)
-
-
-def _embed_captions(
-    items: Sequence[ImageItem],
-    needs: Sequence[Need],
-    extractors: Mapping[str, Any],
-    options: MeasureOptions,
-    store: FeatureStore,
-    progress: ProgressFactory,
-) -> dict[Need, StoredSet]:
-    if not all(item.caption for item in items):
-        return {}
-    return {
-        need: encode_texts(
-            [f"{need.prefix}{item.caption}" for item in items],
-            extractors[need.extractor],
-            store=store,
-            batch_size=options.batch_size,
-            progress=progress,
-        )
-        for need in dict.fromkeys(needs)
-        if need.prefix is not None
-    }

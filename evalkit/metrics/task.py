@@ -1,32 +1,37 @@
 """What a metric is told, and how it answers.
 
-A metric is two functions: `needs` says which features it wants, `measure` turns them into records.
-Between the two, one pass over the images makes all features of all metrics.
+A metric is two functions and, where it pairs, a third: `needs` says which features it wants,
+`measure` turns them into records, `difference` sets two models side by side. Between the first and
+the others, one pass over the images makes all features of all metrics. What a record is called,
+which way is better and in which unit stands in the metric's row of `evalkit.catalog`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from evalkit.catalog import MetricRow, RecordRow
 from evalkit.core.errors import ConfigError
-from evalkit.core.results import Direction, Interval, ResultRecord
+from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.base import Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
 from evalkit.features.store import StoredSet
 from evalkit.metrics.moments import Moments
+from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import ReferenceStatistics, refuse_other_extractor
 from evalkit.options import MeasureOptions
 
+Found = TypeVar("Found")
 INCEPTION = "inception"
 _VERSIONS = ("evalkit", "numpy", "pillow", "scipy", "torch")
 
@@ -47,10 +52,13 @@ class Need:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the metrics' catalog."""
+    """What a row of the metrics' catalog leads to."""
 
     needs: Callable[[MeasureOptions], Sequence[Need]]
     measure: Callable[[Task], list[ResultRecord]]
+    difference: Callable[[Task, Task], list[ResultRecord]] | None = None
+    """The first set less the second, as records `NAME-difference` whose details hold the
+    `p_value`; none where the two can't be paired. See `evalkit.metrics.pairing`."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,12 @@ class Reference:
     statistics: ReferenceStatistics | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """Everything that one metric may look at."""
 
     name: str
+    row: MetricRow
     options: MeasureOptions
     needs: Sequence[Need]
     extractors: Mapping[str, Extractor]
@@ -75,6 +84,16 @@ class Task:
     samples: FeatureSet
     reference: Reference
     captions: Mapping[Need, StoredSet]
+    """Caption embeddings by need; empty unless all samples have captions."""
+    run: SourceRun | None = None
+    """The run that the samples are; None for images that are no run."""
+    _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, find: Callable[[Task], Found]) -> Found:
+        """What a function finds of this task, computed when it is first asked for."""
+        if find not in self._kept:
+            self._kept[find] = find(self)
+        return cast(Found, self._kept[find])
 
     def fake(self, need: Need) -> StoredSet:
         """Features of the samples."""
@@ -119,73 +138,82 @@ class Task:
 
     def record(
         self,
-        need: Need,
+        need: Need | None,
         *,
         value: float | None,
-        direction: Direction,
         metric: str | None = None,
         interval: Interval | None = None,
+        standard_error: float | None = None,
+        reason: str = "",
         details: Mapping[str, Any] | None = None,
         marks: Mapping[str, Any] | None = None,
-        **fields: Any,
     ) -> ResultRecord:
-        """A record with this task's fingerprint, the metric's `marks`, and what was left out."""
-        skipped = {**self.samples.skipped}
-        if self.reference.features is not None:
-            skipped |= self.reference.features.skipped
-        more = {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
-        return ResultRecord(
-            metric=metric or self.name,
+        """A record with this task's fingerprint; direction and unit are those of its line.
+
+        Args:
+            need: The features that the number rests on; None where it rests on none.
+            value: The number; None where the question makes no sense here.
+            metric: Name of the record, one that the metric's row declares; the metric's own unless
+                given.
+            interval: Of the value.
+            standard_error: Of the value, in its unit.
+            reason: Why there is no value, or no interval.
+            details: Further figures.
+            marks: What else could change the number, for the fingerprint.
+
+        Raises:
+            ConfigError: The metric's row declares no such record.
+        """
+        return declared_record(self.name, self.row, metric or self.name)(
             value=value,
             n=len(self.items),
-            direction=direction,
             interval=interval,
+            standard_error=standard_error,
+            state="ok" if value is not None else "not_applicable",
+            reason=reason,
             fingerprint={**self.fingerprint(need), **(marks or {})},
-            details={"label": self.label(need), **(details or {}), **more},
-            **fields,
+            details={"label": self.label(need), **(details or {}), **self.left_out()},
         )
 
     def not_applicable(
-        self, need: Need, direction: Direction, reason: str, metric: str | None = None
+        self, need: Need | None, reason: str, metric: str | None = None
     ) -> ResultRecord:
         """A record that says why there is no number."""
-        return self.record(
-            need,
-            value=None,
-            direction=direction,
-            metric=metric,
-            state="not_applicable",
-            reason=reason,
-        )
+        return self.record(need, value=None, metric=metric, reason=reason)
 
-    def label(self, need: Need) -> str:
-        """What the number may be called in a table."""
-        return self.extractors[need.extractor].metric_label
+    def left_out(self) -> dict[str, Any]:
+        """Details on the images that were skipped; nothing where none was."""
+        skipped = {**self.samples.skipped}
+        if self.reference.features is not None:
+            skipped |= self.reference.features.skipped
+        return {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
 
-    def fingerprint(self, need: Need) -> dict[str, Any]:
+    def label(self, need: Need | None) -> str:
+        """What a number on these features may be called; the metric's name where it has none."""
+        return self.name if need is None else self.extractors[need.extractor].metric_label
+
+    def fingerprint(self, need: Need | None) -> dict[str, Any]:
         """All that could change the number, as far as this stage knows it."""
-        extractor, options = self.extractors[need.extractor], self.options
-        marks: dict[str, Any] = {
-            "extractor": {
-                "name": extractor.name,
-                "layer": self.layer(need),
-                **extractor.identity,
-            },
-            "extractor_hash": identity_hash(extractor.identity),
+        marks: dict[str, Any] = {} if need is None else self._extractor_marks(need)
+        marks |= {
             "samples_sha256": _hash_of_set(self.samples.sha256s),
-            "sample_preparation": sample_preparation(options).identity(),
+            "sample_preparation": sample_preparation(self.options).identity(),
             "skipped_samples": len(self.samples.skipped),
         }
-        if need.reference:
+        if need is not None and need.reference:
             marks |= self._reference_marks()
         if any(item.caption for item in self.items):
             marks["captions_sha256"] = _hash_of_set([item.caption or "" for item in self.items])
-        if need.prefix is not None:
-            marks |= {"clip_model": extractor.name, "prefix": need.prefix}
-        if options.protocol:
-            marks |= {"protocol": options.protocol, "protocol_overrides": list(options.overrides)}
+        if need is not None and need.prefix is not None:
+            named = self.extractors[need.extractor].name
+            marks |= {"clip_model": named, "prefix": need.prefix}
         marks["versions"] = {name: version(name) for name in _VERSIONS}
         return marks
+
+    def _extractor_marks(self, need: Need) -> dict[str, Any]:
+        extractor = self.extractors[need.extractor]
+        named = {"name": extractor.name, "layer": self.layer(need), **extractor.identity}
+        return {"extractor": named, "extractor_hash": identity_hash(extractor.identity)}
 
     def _reference_marks(self) -> dict[str, Any]:
         statistics = self.reference.statistics
@@ -210,6 +238,32 @@ class Task:
             identity = self.extractors[need.extractor].identity
             refuse_other_extractor(statistics, identity, self.layer(need))
         return statistics
+
+
+def declared_record(metric: str, row: MetricRow, record: str) -> partial[ResultRecord]:
+    """A `ResultRecord` of a declared name, with direction and unit filled in from its line.
+
+    Raises:
+        ConfigError: The metric's row declares no such record.
+    """
+    line = declared_line(metric, row, record)
+    return partial(ResultRecord, metric=record, direction=line.direction, unit=line.unit)
+
+
+def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
+    """The line of a record.
+
+    Raises:
+        ConfigError: The metric's row declares no such record.
+    """
+    line = row.line(record)
+    if line is None:
+        declared = ", ".join(line.name for line in row.records)
+        raise ConfigError(
+            f"the metric {metric} yields a record {record!r}, which its row does not declare; "
+            f"declared are {declared}. Add a RecordRow of that name to the MetricRow."
+        )
+    return line
 
 
 def features_need(options: MeasureOptions, *, layer: str = "", reference: bool = True) -> Need:

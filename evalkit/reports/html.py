@@ -60,8 +60,8 @@ class Gallery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a page about one run shows."""
+class _Page:
+    """What both kinds of page show."""
 
     title: str
     question: str
@@ -69,12 +69,19 @@ class Report:
     records: Sequence[ResultRecord]
     galleries: Sequence[Gallery] = ()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    """Of the run; what the records have beyond it is shown with them."""
+    """Of the run, or of the comparison itself, such as its command; what the records have beyond
+    it is shown with them."""
     warnings: Sequence[str] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     made_with: Mapping[str, str] = field(default_factory=dict)
     """Versions by library."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(_Page):
+    """What a page about one run shows."""
+
     headline: Sequence[str] = ()
     """Metrics shown as cards; empty for the first six records."""
     single_values: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -82,24 +89,15 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonReport:
+class ComparisonReport(_Page):
     """What a page about several runs shows.
 
     Records whose metric ends in `-difference` are paired differences; their subject names the two
     models as `A - B`.
     """
 
-    title: str
-    question: str
     subjects: Sequence[str]
     """The models in the order of the rows; each record's `subject` is one of them, or a pair."""
-    records: Sequence[ResultRecord]
-    galleries: Sequence[Gallery] = ()
-    fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    """Of the comparison itself, such as its command."""
-    warnings: Sequence[str] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
-    made_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

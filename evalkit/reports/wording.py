@@ -8,15 +8,16 @@ here are listed in `PROTOCOL_KEYS`; whatever else it holds is still shown, in th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evalkit.catalog import METRICS
+from evalkit.catalog import DIFFERENCE_SUFFIX, METRICS, Described, MetricRow, describe
+from evalkit.core.errors import EvalkitError
 from evalkit.core.results import ResultRecord
 from evalkit.reports.formatting import number
 
 INFINITY_SUFFIX = "-infinity"
-DIFFERENCE_SUFFIX = "-difference"
 INCEPTION_2015_PREFIX = "6726825d"
 OTHER_WEIGHTS = "weights not the 2015 ones"
 
@@ -27,44 +28,6 @@ PROTOCOL_KEYS = (
     "extractor",  # its name alone, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
 """Keys of a fingerprint that the report turns into words."""
-
-_LABELS = {
-    "fid": "FID",
-    "fid-infinity": "FID∞",
-    "sfid": "sFID",
-    "sfid-infinity": "sFID∞",
-    "fd-dinov2": "FD (DINOv2)",
-    "fd-dinov2-infinity": "FD∞ (DINOv2)",
-    "clip-fd": "CLIP-FD",
-    "clip-fd-infinity": "CLIP-FD∞",
-    "kid": "KID",
-    "kid-full": "KID, full set",
-    "is": "Inception Score",
-    "inception-score": "Inception Score",
-    "cmmd": "CMMD",
-    "cmmd-unbiased": "CMMD, unbiased",
-    "clip-score": "CLIP score",
-    "composition-pairs": "Prompts found",
-    "composition-pairs-shuffled": "Prompts found, shuffled",
-    "composition-exact": "Scenes right",
-    "composition-objects": "Objects found",
-    "composition-attributes": "Attributes found",
-    "composition-relations": "Relations found",
-    "r-precision": "R-precision",
-    "images-per-second": "Images per second",
-}
-
-_OF_ANY_FEATURES = ("kid", "precision-k", "recall-k", "density-k", "coverage-k")
-"""Metrics that are named after their features where these are not Inception's."""
-
-_SUMMARIES = {
-    "composition-pairs": "every prompted shape and colour is in the image, as the checker sees it",
-    "composition-pairs-shuffled": "the same for other images' captions: what chance gives",
-    "composition-exact": "shapes, colours, counts and relations are all as prompted",
-    "composition-objects": "share of the prompted objects that are in the image",
-    "composition-attributes": "share of the prompted shapes, colours and sizes that are right",
-    "composition-relations": "share of the prompted relations that hold",
-}
 
 _CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
 
@@ -105,45 +68,61 @@ def label(record: ResultRecord) -> str:
     """
     name = _hyphenated(record.metric)
     stem = name.removesuffix(DIFFERENCE_SUFFIX)
-    if stem in _LABELS:
-        text = _LABELS[stem]
-    elif canonical(stem) == "fd" and "(" not in stem:
-        infinity = "∞" if stem.endswith(INFINITY_SUFFIX) else ""
-        text = f"FD{infinity} ({extractor_name(record.fingerprint) or 'features not named'})"
+    found = _described(record)
+    if found is not None:
+        text = _filled(found, extractor_name(record.fingerprint))
     elif record.metric != record.metric.lower():
         text = record.metric[: len(stem)]
     else:
         text = stem[:1].upper() + stem[1:].replace("-", " ")
-    if stem.startswith(_OF_ANY_FEATURES):
-        features = extractor_name(record.fingerprint)
-        text += f" ({features})" * (features not in ("", "inception"))
     return f"{text}, difference" if stem != name else text
 
 
 def summary(record: ResultRecord) -> str:
     """One clause on what the metric is; empty for one that the catalog doesn't know."""
-    known = _SUMMARIES.get(canonical(record.metric))
-    if known is not None:
-        return known[:1].upper() + known[1:]
-    row = METRICS.get(canonical(record.metric))
+    found = _described(record)
+    row = found.row if found is not None else _row(record)
     if row is None:
         return ""
-    text, features = row.summary, extractor_name(record.fingerprint)
-    if canonical(record.metric) == "fd" and features:
-        text = f"Fréchet distance of {features} features"
-    elif features and features.lower() not in text.lower():
-        text = f"{text}, by {features}"
-    if _hyphenated(record.metric).removesuffix(DIFFERENCE_SUFFIX).endswith(INFINITY_SUFFIX):
-        text = f"{text}, corrected for its upward bias at finite n"
+    clause = _clause(row, extractor_name(record.fingerprint))
+    text = clause if found is None else found.line.summary.format(metric=clause)
     return text[:1].upper() + text[1:]
 
 
 def source(record: ResultRecord) -> str:
     """The paper that defines the metric, or the one it is part of; empty where none is known."""
+    found = _described(record)
+    row = found.row if found is not None else _row(record)
+    return "" if row is None else row.paper
+
+
+def _described(record: ResultRecord) -> Described | None:
+    """What the catalog says of the record, under its name or the usual spelling of it."""
+    return describe(record.metric) or describe(_hyphenated(record.metric))
+
+
+def _row(record: ResultRecord) -> MetricRow | None:
+    """The metric of a record that is no line of it, such as one that failed as a whole."""
     name = canonical(record.metric)
-    while name and name not in METRICS:
-        name = name.rpartition("-")[0]
-    return METRICS[name].reference if name else ""
+    with suppress(EvalkitError):
+        return METRICS[name]
+    return None
+
+
+def _filled(found: Described, features: str) -> str:
+    """A line's label, with the features named."""
+    other = f" ({features})" if features not in ("", "inception") else ""
+    return found.line.label.format(
+        **found.fields, features=features or "features not named", other_features=other
+    )
+
+
+def _clause(row: MetricRow, features: str) -> str:
+    """What a metric is, with the features named."""
+    if features and row.summary_with_features:
+        return row.summary_with_features.format(features=features)
+    unnamed = features and features.lower() not in row.summary.lower()
+    return f"{row.summary}, by {features}" if unnamed else row.summary
 
 
 def extractor_name(fingerprint: Mapping[str, Any]) -> str:

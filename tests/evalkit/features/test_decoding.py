@@ -15,7 +15,7 @@ from evalkit.core.errors import DataError
 from evalkit.features.base import PreparedExtractor
 from evalkit.features.clip_preprocessing import ClipPreprocessing, SquashTo
 from evalkit.features.decoding import Job, decode_in_processes, decode_in_threads
-from evalkit.features.pipeline import extract_set
+from evalkit.features.pipeline import PassOptions, extract_set
 from evalkit.features.sources import ArrayImage, ImageItem, Preparation, image_items
 from evalkit.features.store import FeatureStore
 
@@ -77,7 +77,10 @@ class Small(PreparedExtractor):
 
 def test_a_pass_with_worker_processes(picture_folder: Path, tmp_path: Path) -> None:
     found = extract_set(
-        image_items(picture_folder), [Small()], store=FeatureStore(tmp_path), workers=1
+        image_items(picture_folder),
+        [Small()],
+        store=FeatureStore(tmp_path),
+        how=PassOptions(workers=1),
     )
     expected = [
         SquashTo(6)(np.asarray(Image.open(path))).reshape(-1)

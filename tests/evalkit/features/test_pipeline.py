@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from evalkit.core.errors import DataError, MissingDataError, NotEnoughImagesError
-from evalkit.features.pipeline import encode_texts, extract_set
+from evalkit.features.pipeline import PassOptions, encode_texts, extract_set
 from evalkit.features.sources import ImageItem, Preparation, hash_of, image_items
 from evalkit.features.store import FeatureStore
 from tests.evalkit.features.conftest import ColourExtractor
@@ -40,7 +40,7 @@ def test_order_is_that_of_the_set(
     workers: int,
 ) -> None:
     items = image_items(picture_folder)[::-1]
-    found = extract_set(items, [colour], store=store, batch_size=batch_size, workers=workers)
+    found = extract_set(items, [colour], store=store, how=PassOptions(batch_size, workers))
     expected = means(picture_folder)[::-1].astype(np.float32)
     np.testing.assert_array_equal(np.asarray(found.of(colour)), expected)
     np.testing.assert_array_equal(np.asarray(found.of(colour, "square")), expected**2)
@@ -94,8 +94,8 @@ def test_what_was_finished_before_a_kill_is_kept(
             return super().encode(prepared)
 
     with pytest.raises(KeyboardInterrupt):
-        extract_set(items, [Killed()], store=store, batch_size=4)
-    extract_set(items, [colour], store=store, batch_size=4)
+        extract_set(items, [Killed()], store=store, how=PassOptions(4))
+    extract_set(items, [colour], store=store, how=PassOptions(4))
     assert sum(colour.batches) == 20 - 12
 
 
@@ -110,7 +110,7 @@ class TestBadImages:
         self, picture_folder: Path, broken: Path, store: FeatureStore, colour: ColourExtractor
     ) -> None:
         with pytest.raises(DataError, match=r"07\.png: can't be decoded"):
-            extract_set(image_items(picture_folder), [colour], store=store, batch_size=2)
+            extract_set(image_items(picture_folder), [colour], store=store, how=PassOptions(2))
         assert len(store.open({**_identity(colour), "layer": "mean"}, 3)) == 6
 
     def test_no_thread_is_left_behind(
@@ -119,7 +119,7 @@ class TestBadImages:
         """Threads that only the garbage collector ends can block one that is just starting."""
         before = set(threading.enumerate())
         with pytest.raises(DataError) as caught:
-            extract_set(image_items(picture_folder), [colour], store=store, batch_size=2)
+            extract_set(image_items(picture_folder), [colour], store=store, how=PassOptions(2))
         assert caught.traceback, "the error still holds what the pass held"
         assert set(threading.enumerate()) <= before
 
@@ -127,7 +127,7 @@ class TestBadImages:
         self, picture_folder: Path, broken: Path, store: FeatureStore, colour: ColourExtractor
     ) -> None:
         items = image_items(picture_folder)
-        found = extract_set(items, [colour], store=store, skip_bad=True)
+        found = extract_set(items, [colour], store=store, how=PassOptions(skip_bad=True))
         assert found.kept == tuple(i for i in range(20) if i != 7)
         assert list(found.skipped) == [str(broken)]
         assert found.of(colour).shape == (19, 3)
@@ -143,8 +143,8 @@ class TestBadImages:
                 file.writestr(f"{i:05}.png", b"cut" if i == 5_000 else header + pixel)
         items = image_items(archive)
         with pytest.raises(DataError, match=r"many\.zip:05000\.png"):
-            extract_set(items, [colour], store=store, batch_size=500)
-        found = extract_set(items, [colour], store=store, batch_size=500, skip_bad=True)
+            extract_set(items, [colour], store=store, how=PassOptions(500))
+        found = extract_set(items, [colour], store=store, how=PassOptions(500, skip_bad=True))
         assert len(found.kept) == 9_999
         assert [name for name in found.skipped if name.endswith("05000.png")]
         assert len(found.skipped) == 1
@@ -157,7 +157,7 @@ class TestBadImages:
         with pytest.raises(DataError, match=r"gone\.png: can't read the image"):
             extract_set(items, [colour], store=store)
         with pytest.raises(NotEnoughImagesError, match="none of the 1 images"):
-            extract_set(items, [colour], store=store, skip_bad=True)
+            extract_set(items, [colour], store=store, how=PassOptions(skip_bad=True))
 
     def test_a_file_that_changed_since_it_was_listed(
         self, picture_folder: Path, store: FeatureStore, colour: ColourExtractor
@@ -188,7 +188,7 @@ class TestSources:
         self, picture_folder: Path, store: FeatureStore, colour: ColourExtractor, kind: str
     ) -> None:
         path = self.pack(picture_folder, kind)
-        found = extract_set(image_items(path), [colour], store=store, workers=4)
+        found = extract_set(image_items(path), [colour], store=store, how=PassOptions(workers=4))
         np.testing.assert_array_equal(
             np.asarray(found.of(colour)), means(picture_folder).astype(np.float32)
         )

@@ -21,6 +21,13 @@ from tests.evalkit.reports.examples import EXTRACTOR, MAKING, MEASURING, make_re
         ("fd-difference", EXTRACTOR, "FD (shapes-clip), difference"),
         ("clip_score", {}, "CLIP score"),
         ("lab/sharpness-at-2", {}, "Lab/sharpness at 2"),
+        ("kid-full", EXTRACTOR, "KID, full set (shapes-clip)"),
+        ("kid", {"extractor": "inception"}, "KID"),
+        ("precision-k3", EXTRACTOR, "Precision k3 (shapes-clip)"),
+        ("precision", EXTRACTOR, "Precision"),
+        ("clip-fd-infinity", {}, "CLIP-FD∞"),
+        ("composition-pairs-difference", {}, "Prompts found, difference"),
+        ("prdc", {}, "Prdc"),
     ],
 )
 def test_labels(metric: str, fingerprint: dict[str, object], label: str) -> None:
@@ -101,7 +108,37 @@ def test_the_protocol_says_only_what_is_known() -> None:
     assert wording.protocol_sentence({"model": "m", "steps": 25}) == "Images by m, 25 steps."
 
 
+@pytest.mark.parametrize(
+    ("metric", "fingerprint", "summary"),
+    [
+        ("fid", {}, "Fréchet distance of Inception-2015 features"),
+        ("fd", EXTRACTOR, "Fréchet distance of shapes-clip features"),
+        ("fd", {}, "Fréchet distance of other features, named after them"),
+        (
+            "fd-infinity",
+            EXTRACTOR,
+            "Fréchet distance of shapes-clip features, corrected for its upward bias at finite n",
+        ),
+        ("FD (my net)", {}, "Fréchet distance of other features, named after them"),
+        ("CLIP_score", EXTRACTOR, "Cosine of image and caption in CLIP space, by shapes-clip"),
+        (
+            "kid-full",
+            EXTRACTOR,
+            "Squared MMD of Inception features, cubic kernel, by shapes-clip, over all pairs of "
+            "images",
+        ),
+        ("precision-k3", EXTRACTOR, "Share of samples inside a real image's neighbourhood"),
+        ("composition-objects", {}, "Share of the prompted objects that are in the image"),
+        ("prdc", {}, "Precision, recall, density and coverage of Inception features"),
+        ("lab/unheard-of", {}, ""),
+    ],
+)
+def test_summaries(metric: str, fingerprint: dict[str, object], summary: str) -> None:
+    assert wording.summary(make_record(metric, fingerprint=fingerprint)) == summary
+
+
 def test_the_source_of_a_part_is_that_of_the_whole() -> None:
     assert wording.source(make_record("fid-infinity")) == wording.source(make_record("fid"))
     assert wording.source(make_record("composition-pairs"))
+    assert wording.source(make_record("recall-k5")).startswith("Kynkäänniemi")
     assert wording.source(make_record("lab/unheard-of")) == ""

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from evalkit import run_metrics
 from evalkit.core.errors import DataError, RunFolderError
 from evalkit.core.pixels import read_rgb
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import Outcome, RunFolder, WorkItem
-from evalkit.datasets.base import CaptionedImages, hash_captions
+from evalkit.datasets.base import Caption, CaptionedImages, hash_captions
 from evalkit.datasets.shapes import load_shapes, write_shapes
+from evalkit.features.sources import ImageItem
+from evalkit.measurement import run_items
+from evalkit.metrics import source_run
+from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.paired_rates import paired_rate_difference
-from evalkit.run_metrics import RUN_METRICS, RunMeasurer, composition_difference
+from evalkit.metrics.score import Measurer, score_sets
+from evalkit.metrics.source_run import SourceRun
+from evalkit.options import MeasureOptions
 
 N = 24
 
@@ -29,7 +35,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> CaptionedImages:
 
 @pytest.fixture(autouse=True)
 def opened(monkeypatch: pytest.MonkeyPatch, scenes: CaptionedImages) -> None:
-    monkeypatch.setattr(run_metrics, "open_dataset", lambda name: scenes)
+    monkeypatch.setattr(source_run, "open_dataset", lambda name: scenes)
 
 
 def made(
@@ -57,6 +63,33 @@ def made(
     return run
 
 
+def measured(
+    run: RunFolder,
+    metric: str,
+    captions: Sequence[Caption] | None = None,
+    level: float = 0.95,
+) -> list[ResultRecord]:
+    """What a metric says of a run."""
+    items, options = run_items(run, run.rows()), MeasureOptions(level=level)
+    return score_sets(items, None, [metric], options, run=SourceRun(run, captions))
+
+
+def compared(
+    first: RunFolder,
+    second: RunFolder,
+    captions: Sequence[Caption] | None = None,
+    level: float = 0.95,
+) -> list[ResultRecord]:
+    """The difference of what two runs show."""
+    measurer = Measurer.of(None, ["composition"], MeasureOptions(level=level))
+    return paired_differences(
+        *(
+            measurer.measure(run_items(run, run.rows()), run=SourceRun(run, captions))
+            for run in (first, second)
+        )
+    )
+
+
 def one(records: list[ResultRecord], metric: str) -> ResultRecord:
     (record,) = (record for record in records if record.metric == metric)
     return record
@@ -66,11 +99,11 @@ def test_composition_counts_what_a_run_shows_and_what_it_never_made(
     tmp_path: Path, scenes: CaptionedImages
 ) -> None:
     run = made(tmp_path / "run", scenes, wrong=6, unmade=3)
-    record = one(RunMeasurer(run, N).records(["composition"]), "composition-pairs")
+    record = one(measured(run, "composition"), "composition-pairs")
     assert record.value == (N - 9) / N
     assert record.n == N
     assert record.details["missing_images"] == 3
-    given = RunMeasurer(run, N, scenes.captions).records(["composition"])
+    given = measured(run, "composition", scenes.captions)
     assert one(given, "composition-pairs") == record
 
 
@@ -78,7 +111,7 @@ def test_captions_that_changed_since_are_refused(tmp_path: Path, scenes: Caption
     other = {"name": "shapes", "n": N, "captions_sha256": "0" * 64}
     run = made(tmp_path / "run", scenes, dataset=other)
     with pytest.raises(RunFolderError, match="no longer has the captions"):
-        RunMeasurer(run, N).records(["composition"])
+        measured(run, "composition")
 
 
 @pytest.mark.parametrize(
@@ -89,14 +122,16 @@ def test_runs_without_scenes_say_so(
     tmp_path: Path, scenes: CaptionedImages, config: dict[str, object]
 ) -> None:
     run = made(tmp_path / "run", scenes, **config)
-    (record,) = RunMeasurer(run, N).records(["composition"])
+    (record,) = measured(run, "composition")
     assert record.state == "not_applicable"
     assert "a run of a text model on shapes" in record.reason
-    assert composition_difference(RunMeasurer(run, N), RunMeasurer(run, N)) == []
+    assert compared(run, run) == []
 
 
-def test_images_that_are_no_run_have_neither() -> None:
-    records = RunMeasurer(None, 7).records(RUN_METRICS)
+def test_images_that_are_no_run_have_neither(scenes: CaptionedImages) -> None:
+    items = [ImageItem(path=scenes.image_path(name)) for name in scenes.image_ids[:7]]
+    records = score_sets(items, None, ["composition", "images-per-second"])
+    assert [record.metric for record in records] == ["composition-pairs", "images-per-second"]
     assert [record.state for record in records] == ["not_applicable"] * 2
     assert [record.n for record in records] == [7, 7]
 
@@ -105,17 +140,16 @@ def test_speed_is_images_over_seconds_with_the_spread_of_batches(
     tmp_path: Path, scenes: CaptionedImages
 ) -> None:
     run = made(tmp_path / "run", scenes)
-    measurer = RunMeasurer(run, N)
-    assert measurer.records(["images-per-second"])[0].state == "not_applicable"
+    assert measured(run, "images-per-second")[0].state == "not_applicable"
     run.add_timing(first_index=0, num_images=8, elapsed_s=4.0)
-    (alone,) = measurer.records(["images-per-second"])
+    (alone,) = measured(run, "images-per-second")
     assert (alone.value, alone.interval) == (2.0, None)
     assert "one batch has no spread" in alone.reason
     run.add_timing(first_index=8, num_images=8, elapsed_s=6.0)
     run.add_timing(first_index=16, num_images=8, elapsed_s=5.0)
     with (run.path / "timings.jsonl").open("a") as handle:
         handle.write('{"elapsed_s": 1')  # Cut off by a kill.
-    (record,) = measurer.records(["images-per-second"])
+    (record,) = measured(run, "images-per-second")
     assert record.value == 24 / 15
     assert record.n == N
     # Of equal batches, the seconds' own relative standard error.
@@ -125,7 +159,7 @@ def test_speed_is_images_over_seconds_with_the_spread_of_batches(
     reach = np.exp(student.ppf(0.975, 2) * relative)
     assert record.interval.high == pytest.approx(1.6 * reach)
     assert record.interval.low == pytest.approx(1.6 / reach)
-    (narrower,) = RunMeasurer(run, N, level=0.8).records(["images-per-second"])
+    (narrower,) = measured(run, "images-per-second", level=0.8)
     assert narrower.interval is not None
     assert narrower.interval.high == pytest.approx(1.6 * np.exp(student.ppf(0.9, 2) * relative))
 
@@ -137,11 +171,11 @@ def test_batches_too_uneven_for_a_finite_interval_have_none(
     run = made(tmp_path / "run", scenes)
     run.add_timing(first_index=0, num_images=8, elapsed_s=1.0)
     run.add_timing(first_index=8, num_images=8, elapsed_s=9.0)
-    (record,) = RunMeasurer(run, N, level=0.9999).records(["images-per-second"])
+    (record,) = measured(run, "images-per-second", level=0.9999)
     assert (record.value, record.interval) == (1.6, None)
     assert "no finite upper end" in record.reason
     assert record.standard_error == pytest.approx(1.6 * 0.8)
-    (at_95,) = RunMeasurer(run, N).records(["images-per-second"])
+    (at_95,) = measured(run, "images-per-second")
     assert at_95.interval is not None
     assert at_95.reason == ""
 
@@ -149,8 +183,8 @@ def test_batches_too_uneven_for_a_finite_interval_have_none(
 def test_a_pair_of_runs_is_compared_caption_by_caption(
     tmp_path: Path, scenes: CaptionedImages
 ) -> None:
-    good, bad = (RunMeasurer(made(tmp_path / str(k), scenes, wrong=k), N) for k in (1, 12))
-    (record,) = composition_difference(good, bad)
+    good, bad = (made(tmp_path / str(k), scenes, wrong=k) for k in (1, 12))
+    (record,) = compared(good, bad)
     assert record.metric == "composition-pairs-difference"
     assert record.value == pytest.approx(11 / N)
     assert record.details["only_first"] == 11
@@ -158,13 +192,13 @@ def test_a_pair_of_runs_is_compared_caption_by_caption(
     assert record.details["p_value"] == pytest.approx(2 * 0.5 * 0.5**11)
     assert record.interval is not None
     assert record.interval.low > 0
-    (narrower,) = composition_difference(RunMeasurer(good.run, N, level=0.8), bad)
+    (narrower,) = compared(good, bad, level=0.8)
     assert narrower.interval is not None
     assert narrower.interval.low > record.interval.low
     assert narrower.interval.high < record.interval.high
-    (swapped,) = composition_difference(bad, good)
+    (swapped,) = compared(bad, good)
     assert swapped.value == pytest.approx(-11 / N)
-    (same,) = composition_difference(good, good)
+    (same,) = compared(good, good)
     assert (same.value, same.details["p_value"]) == (0.0, 1.0)
     assert same.interval is not None
     assert same.interval.low < 0 < same.interval.high
@@ -180,9 +214,7 @@ def test_runs_of_other_captions_have_no_difference(tmp_path: Path, scenes: Capti
     for row, caption in zip(rows, second, strict=True):
         row["caption_id"] = caption.id
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (record,) = composition_difference(
-        RunMeasurer(run, N, scenes.captions), RunMeasurer(other, N, scenes.captions)
-    )
+    (record,) = compared(run, other, scenes.captions)
     assert record.state == "not_applicable"
     assert "share no caption" in record.reason
 

@@ -1,0 +1,69 @@
+"""The run that a set of samples is: what its folder tells and the images alone don't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from evalkit.core.errors import RunFolderError
+from evalkit.core.run import ManifestRow, RunFolder
+from evalkit.datasets.base import Caption, hash_captions
+from evalkit.datasets.open import open_dataset
+
+WITH_SCENES = ("shapes",)
+"""Data sets whose captions come with the scene that they describe."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceRun:
+    """A run folder, its captions with their scenes, and the seconds of its batches."""
+
+    folder: RunFolder
+    given: Sequence[Caption] | None = None
+    """The captions that it drew; None opens its data set again when they are asked for."""
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether its captions, given or of a data set found by name, say what is to be seen."""
+        if self.given is not None and all(caption.scene for caption in self.given):
+            return True
+        config = self.folder.config
+        return config["conditioning"] == "text" and config["dataset"]["name"] in WITH_SCENES
+
+    @cached_property
+    def rows(self) -> Sequence[ManifestRow]:
+        """The manifest."""
+        return self.folder.rows()
+
+    @cached_property
+    def captions(self) -> Sequence[Caption]:
+        """The caption behind each row of the manifest.
+
+        Raises:
+            RunFolderError: The run's data set is no longer what it was.
+        """
+        captions = self.given or _drawn_again(self.folder, self.rows)
+        by_id = {caption.id: caption for caption in captions}
+        return [by_id[row.caption_id] for row in self.rows]
+
+    def timings(self) -> Sequence[Mapping[str, float]]:
+        """Images and seconds of each batch; none of a run that kept no time."""
+        return self.folder.timings()
+
+
+def _drawn_again(run: RunFolder, rows: Sequence[ManifestRow]) -> Sequence[Caption]:
+    """The captions that a run drew, from the data set that it names.
+
+    Raises:
+        RunFolderError: The data set doesn't have them, or no longer as they were.
+    """
+    wanted = {row.caption_id for row in rows}
+    dataset = open_dataset(run.config["dataset"]["name"])
+    captions = [caption for caption in dataset.captions if caption.id in wanted]
+    if hash_captions(captions) != run.config["dataset"]["captions_sha256"]:
+        raise RunFolderError(
+            f"{run.path}: {dataset.name} no longer has the captions that this run drew; "
+            "measure it with the evalkit that made it, or generate it again"
+        )
+    return captions

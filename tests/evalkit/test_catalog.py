@@ -1,0 +1,56 @@
+"""The rows of the metrics, held against the metrics that they lead to."""
+
+from __future__ import annotations
+
+import pytest
+
+from evalkit.catalog import METRICS, RecordRow, describe
+from evalkit.core.errors import ConfigError
+from evalkit.metrics.loading import load_metric
+from evalkit.metrics.task import declared_record
+from evalkit.options import MeasureOptions
+
+OWN = sorted(METRICS.own)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_row_and_its_metric_agree(name: str) -> None:
+    row, metric = METRICS[name], load_metric(name)
+    assert row.pairs == (metric.difference is not None)
+    needs = metric.needs(MeasureOptions())
+    assert row.needs_reference == any(need.reference for need in needs)
+    assert row.needs_captions == any(need.prefix is not None for need in needs)
+
+
+def test_a_record_is_found_by_its_name() -> None:
+    for row in METRICS.own.values():
+        for line in row.records:
+            found = describe(line.name.replace("{k}", "7"))
+            assert found is not None
+            assert found.line == line
+            assert found.fields == ({"k": "7"} if "{k}" in line.name else {})
+    assert describe("precision-k3-extra") is None
+    assert describe("unheard-of") is None
+
+
+def test_a_difference_is_as_good_as_what_differs() -> None:
+    record = declared_record("composition", METRICS["composition"], "composition-pairs-difference")
+    made = record(value=0.5, n=3)
+    assert (made.direction, made.unit) == ("higher", "share of images")
+
+
+@pytest.mark.parametrize(
+    ("metric", "record"),
+    [("fid", "fud"), ("prdc", "precision-k3-difference"), ("fid", "fid-infinity-2")],
+)
+def test_a_record_that_is_not_declared_is_refused(metric: str, record: str) -> None:
+    with pytest.raises(ConfigError, match=f"{metric} yields a record '{record}'.* declared are"):
+        declared_record(metric, METRICS[metric], record)
+
+
+@pytest.mark.parametrize(
+    ("label", "summary"), [("X {network}", ""), ("X", "by {features}"), ("X {k}", "")]
+)
+def test_words_that_nothing_fills_are_refused(label: str, summary: str) -> None:
+    with pytest.raises(ValueError, match="known are"):
+        RecordRow(name="x", label=label, direction="none", summary=summary)
