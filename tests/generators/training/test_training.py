@@ -382,6 +382,7 @@ def test_two_processes_train_together(tmp_path: Path) -> None:
     recipe = load_recipe("glide-tiny-base", steps=2).model_dump(exclude_none=True)
     recipe["data"]["num_images"] = 32
     recipe["optimizer"] |= {"batch_size": 4, "warmup_steps": 1, "precision": "no"}
+    recipe["data"].pop("kinds", None)  # a table in a table, which JSON's dump is no TOML of
     tables = {key: value for key, value in recipe.items() if isinstance(value, dict)}
     lines = [f"{k} = {json.dumps(v)}" for k, v in recipe.items() if k not in tables]
     for name, table in tables.items():
