@@ -26,7 +26,7 @@ from drawbench.suite_catalog import CATALOG, SUITES, SuiteRow
 from drawbench.suite_files import Row, clean_text, read_rows
 from drawbench.suite_recognition import Recognised
 from evalkit.core.downloads import cache_root
-from evalkit.core.errors import NetworkError
+from evalkit.core.errors import EvalkitError, NetworkError
 from evalkit.core.registry import load, unknown
 from evalkit.core.results import write_atomically
 
@@ -213,8 +213,8 @@ def cache_folder() -> Path:
 def _listed(name: str) -> ListedSuite:
     try:
         return ListedSuite(name=name, row=CATALOG[name])
-    except Exception as error:  # importing another package's module can raise anything
-        return ListedSuite(name=name, fault=f"can't be loaded: {_first_line(error)}")
+    except EvalkitError as error:
+        return ListedSuite(name=name, fault=f"broken: {error}")
 
 
 def _from_named_file(name: str, path: Path) -> Suite:

@@ -58,7 +58,7 @@ def check_metrics(options: MeasureOptions) -> None:
         check_hub_weights(extractor_key(options.features))
 
 
-def refuse_biased_scores(reranking: Any, options: MeasureOptions) -> None:
+def refuse_biased_scores(reranking: object, options: MeasureOptions) -> None:
     """Stop where the CLIP that picked a run's images would measure them.
 
     Args:
@@ -181,7 +181,11 @@ class RunMeasurement:
             *self.measurer.records(found),
             *(_no_captions(name, len(shown), conditioning) for name in self.without_captions),
         ]
-        context = {**run_fingerprint(run), "reference": self.prepared.reference}
+        context = {
+            **run_fingerprint(run),
+            "reference": self.prepared.reference,
+            **self.measurer.networks.options.protocol_marks(),
+        }
         subject = run.config["display_name"]
         return Measured(
             records=[r.with_context(subject=subject, fingerprint=context) for r in records],

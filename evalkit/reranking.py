@@ -161,7 +161,7 @@ def reranking(generator: Generator) -> dict[str, Any]:
     return {"reranked": generator.description}
 
 
-def refuse_own_judge(reranking: Any, extractors: Iterable[str]) -> None:
+def refuse_own_judge(reranking: object, extractors: Iterable[str]) -> None:
     """Stop where the CLIP that picked the images would score them.
 
     Args:

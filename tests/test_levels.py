@@ -40,7 +40,6 @@ from evalkit.metrics.planning import plan_fid
 from evalkit.metrics.prdc import prdc
 from evalkit.metrics.r_precision import r_precision
 from evalkit.options import MeasureOptions
-from evalkit.run_metrics import RunMeasurer
 
 BAD = [95, 0, 1, -1, float("nan")]
 ONE, TWO = np.zeros((1, 1)), np.eye(2)
@@ -116,7 +115,6 @@ CALLS: dict[str, Callable[[float], object]] = {
 """Every public function that takes a level."""
 RECORDS: dict[str, Callable[[float], object]] = {
     "every command that measures": lambda x: MeasureOptions(level=x),
-    "every metric of runs": lambda x: RunMeasurer(None, 1, level=x),
     "every statistic of votes": lambda x: Options(level=x),
     "an interval": lambda x: Interval(low=0.0, high=1.0, level=x, method=""),
     "KID": lambda x: kid_interval(0.0, 1.0, x, ""),

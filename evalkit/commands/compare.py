@@ -8,7 +8,6 @@ from itertools import combinations
 from pathlib import Path
 
 from evalkit.commands.sets import (
-    Against,
     Samples,
     open_samples,
     own_reference,
@@ -65,14 +64,13 @@ def compare(
     measured = {
         name: measurer.measure(one.items, name, run=one.source) for name, one in sets.items()
     }
+    marks = {"reference": compared.name, **options.protocol_marks()}
     records = [
-        record.with_context(
-            subject=name, fingerprint={**_own_marks(name, sets), "reference": compared.name}
-        )
+        record.with_context(subject=name, fingerprint={**_own_marks(name, sets), **marks})
         for name, one in measured.items()
         for record in measurer.records(one)
     ]
-    differences = _differences(measured, compared)
+    differences = _differences(measured, marks)
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
@@ -141,11 +139,12 @@ def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
     return {key: value for key, value in sets[name].fingerprint.items() if key in kept}
 
 
-def _differences(measured: Mapping[str, Measured], compared: Against) -> list[ResultRecord]:
+def _differences(
+    measured: Mapping[str, Measured], marks: Mapping[str, object]
+) -> list[ResultRecord]:
     found: list[ResultRecord] = []
     for first, second in combinations(measured, 2):
         records = paired_differences(measured[first], measured[second])
-        marks = {"reference": compared.name}
         found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in records]
     return found
 

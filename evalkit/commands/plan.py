@@ -9,7 +9,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from evalkit.commands.sets import open_samples, own_reference, reference_name
+from evalkit.commands.sets import open_samples, own_reference, reference_name, say_features
 from evalkit.core.errors import DataError
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
@@ -53,7 +53,8 @@ def plan_frechet(
     """
     sets = [open_samples(Path(path)) for path in pilots]
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
-    options = compared.options(options)
+    given, options = options, compared.options(options)
+    say_features(options, given)
     metric = default_metrics(options)[0]
     measurer = Measurer.of(compared.reference, [metric], options, progress)
     tasks = [measurer.measure(one.items).tasks[metric] for one in sets]

@@ -53,7 +53,7 @@ def score(
     records = score_sets(
         found.items, compared.reference, metrics, options, progress, run=found.source
     )
-    fingerprint = {"reference": compared.name}
+    fingerprint = {"reference": compared.name, **options.protocol_marks()}
     records = [
         record.with_context(subject=found.subject, fingerprint={**found.fingerprint, **fingerprint})
         for record in records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalkit.commands.sets import open_against
+from evalkit.commands.sets import open_against, say_features
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.progress import console, progress_bar
 from evalkit.features.base import ProgressFactory
@@ -34,7 +34,8 @@ def statistics(
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
         raise DataError(f"{images} is a statistics file already; give the images")
-    options = opened.options(options)
+    given, options = options, opened.options(options)
+    say_features(options, given)
     found = summarise_set(opened.reference, options, progress, spatial=spatial)
     write_statistics(out, found.moments, found.identity, spatial=found.spatial)
     console.print(

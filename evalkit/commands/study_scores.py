@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from drawbench.study import Study
     from evalkit.features.base import ProgressFactory
+    from evalkit.features.clip import TextImageExtractor
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +50,7 @@ def clip_scores(
 
 
 def score_study(
-    study: Study, extractor: Any, *, batch_size: int, progress: ProgressFactory
+    study: Study, extractor: TextImageExtractor, *, batch_size: int, progress: ProgressFactory
 ) -> pd.DataFrame:
     """Mean of 100 times the cosine of image and caption, over the images of each set that is shown.
 

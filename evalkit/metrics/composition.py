@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from evalkit.catalog import METRICS
+from evalkit.catalog import DATASETS, METRICS
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.intervals import (
     check_level,
@@ -32,7 +32,7 @@ from evalkit.datasets.shapes_captions import mentions
 from evalkit.datasets.shapes_scene import Scene
 from evalkit.metrics.paired_rates import paired_rate_difference
 from evalkit.metrics.shape_detector import MIN_CONFIDENCE, Detection, detect
-from evalkit.metrics.source_run import WITH_SCENES, SourceRun
+from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import Metric, Need, Task, declared_record
 from evalkit.options import MeasureOptions
 
@@ -415,7 +415,7 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 def _records(task: Task) -> list[ResultRecord]:
     if task.run is not None and task.run.has_scenes:
         return task.once(_of_task).records(level=task.options.level)
-    where = " or ".join(WITH_SCENES)
+    where = " or ".join(name for name, row in DATASETS.own.items() if row.has_scenes)
     reason = f"it needs the scenes behind the captions: a run of a text model on {where}"
     n = len(task.items)
     return [_record(PAIRS)(value=None, n=n, state="not_applicable", reason=reason)]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
-from evalkit.core.registry import load
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor, ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
@@ -336,9 +334,10 @@ def load_extractor(
         UnknownNameError: No such extractor.
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
-    extractor: Extractor
     if key == INCEPTION:
-        extractor = load("evalkit.features.inception:InceptionExtractor")(
+        from evalkit.features.inception import InceptionExtractor  # it brings torch
+
+        return InceptionExtractor(
             tuple(layers) or (options.inception_layer,),
             weights=options.inception_weights,
             resize=options.resize,
@@ -347,14 +346,15 @@ def load_extractor(
             compiled=options.compile,
             progress=progress,
         )
-        return extractor
     check_hub_weights(key)
     if key == "dinov2":
-        loader = load("evalkit.features.dinov2:load_dinov2")
-    else:
-        loader = partial(load("evalkit.features.clip:load_clip"), key.removeprefix("clip:"))
-    extractor = loader(device=options.device, precision=options.precision)
-    return extractor
+        from evalkit.features.dinov2 import load_dinov2
+
+        return load_dinov2(device=options.device, precision=options.precision)
+    from evalkit.features.clip import load_clip
+
+    name = key.removeprefix("clip:")
+    return load_clip(name, device=options.device, precision=options.precision)
 
 
 def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[ResultRecord]:

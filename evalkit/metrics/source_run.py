@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from evalkit.catalog import DATASETS
 from evalkit.core.errors import RunFolderError
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import Caption, hash_captions
 from evalkit.datasets.open import open_dataset
-
-WITH_SCENES = ("shapes",)
-"""Data sets whose captions come with the scene that they describe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +27,8 @@ class SourceRun:
         if self.given is not None and all(caption.scene for caption in self.given):
             return True
         config = self.folder.config
-        return config["conditioning"] == "text" and config["dataset"]["name"] in WITH_SCENES
+        name = config["dataset"]["name"]
+        return config["conditioning"] == "text" and name in DATASETS and DATASETS[name].has_scenes
 
     @cached_property
     def rows(self) -> Sequence[ManifestRow]:

@@ -207,6 +207,7 @@ class Task:
         if need is not None and need.prefix is not None:
             named = self.extractors[need.extractor].name
             marks |= {"clip_model": named, "prefix": need.prefix}
+        marks |= self.options.protocol_marks()
         marks["versions"] = {name: version(name) for name in _VERSIONS}
         return marks
 

@@ -142,6 +142,12 @@ class MeasureOptions:
     def __post_init__(self) -> None:
         check_level(self.level)
 
+    def protocol_marks(self) -> dict[str, Any]:
+        """What fingerprints say of the protocol; nothing where no named one decided."""
+        if not self.protocol:
+            return {}
+        return {"protocol": self.protocol, "protocol_overrides": list(self.overrides)}
+
     def is_given(self, name: str) -> bool:
         """Whether a field was typed, or set to something else than its default.
 

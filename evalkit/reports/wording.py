@@ -24,7 +24,7 @@ OTHER_WEIGHTS = "weights not the 2015 ones"
 PROTOCOL_KEYS = (
     "model", "conditioning", "training_relation", "reranked", "sampler", "steps", "guidance",
     "seed", "dataset", "split", "captions", "reference", "num_reference", "crop", "filter",
-    "size_px", "simulated", "created", "command",
+    "size_px", "protocol", "protocol_overrides", "simulated", "created", "command",
     "extractor",  # its name alone, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
 """Keys of a fingerprint that the report turns into words."""
@@ -209,8 +209,22 @@ def relation_badge(relation: str) -> Badge:
 
 def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
     """How the numbers were made, in sentences; only what the fingerprint says."""
-    sentences = [_sampled(fingerprint), _compared(fingerprint), features_phrase(fingerprint)]
+    sentences = [
+        _sampled(fingerprint),
+        _compared(fingerprint),
+        features_phrase(fingerprint),
+        _protocol(fingerprint),
+    ]
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in sentences if text)
+
+
+def _protocol(fingerprint: Mapping[str, Any]) -> str:
+    """Such as `protocol imagen-30k, but for crop and size_px`."""
+    if not fingerprint.get("protocol"):
+        return ""
+    changed = [str(name) for name in fingerprint.get("protocol_overrides") or ()]
+    listed = ", ".join(changed[:-1]) + (" and " if len(changed) > 1 else "") + "".join(changed[-1:])
+    return f"protocol {fingerprint['protocol']}" + (f", but for {listed}" if listed else "")
 
 
 def _hyphenated(metric: str) -> str:

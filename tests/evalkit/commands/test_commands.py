@@ -370,3 +370,33 @@ def test_doctor_and_list_say_what_there_is(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     for name in ("glide:tiny", "clip-score", "coco", "glide-tiny-base", "device"):
         assert name in said
+
+
+def test_shapes_are_measured_by_their_own_features_unless_others_are_named(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of shapes stands for the protocol, too."""
+    out = tmp_path / "records.json"
+    assert run("score", drawn, "--against", drawn, "--json", out) == 0
+    assert "Features: shapes-clip, as protocol shapes-1k has them" in capsys.readouterr().out
+    record = read_records(out)[0]
+    assert record.metric == "fd"
+    assert record.fingerprint["protocol"] == "shapes-1k"
+    assert record.fingerprint["protocol_overrides"] == []
+    assert run(
+        "score", drawn, "--against", drawn, "--features", "shapes-clip", "--crop", "center",
+        "--size", "32", "--json", out,
+    ) == 0  # fmt: skip
+    assert "Features:" not in capsys.readouterr().out
+    assert read_records(out)[0].fingerprint["protocol_overrides"] == ["crop", "size_px"]
+
+
+def test_a_protocol_names_the_reference(
+    drawn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("score", drawn) == 2
+    assert "--protocol that names its data set" in capfd.readouterr().err
+    assert run("score", drawn, "--protocol", "imagen-30k") == 2
+    assert "COCO val2014" in capfd.readouterr().err
+    assert run("score", drawn, "--protocol", "imagen-3k") == 2
+    assert "did you mean 'imagen-30k'" in capfd.readouterr().err

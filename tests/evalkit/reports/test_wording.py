@@ -142,3 +142,16 @@ def test_the_source_of_a_part_is_that_of_the_whole() -> None:
     assert wording.source(make_record("composition-pairs"))
     assert wording.source(make_record("recall-k5")).startswith("Kynkäänniemi")
     assert wording.source(make_record("lab/unheard-of")) == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "Protocol imagen-30k."),
+        (["crop"], "Protocol imagen-30k, but for crop."),
+        (["crop", "size_px", "filter"], "Protocol imagen-30k, but for crop, size_px and filter."),
+    ],
+)
+def test_the_protocol_and_what_overrode_it_are_told(overrides: list[str], said: str) -> None:
+    marks = {"protocol": "imagen-30k", "protocol_overrides": overrides}
+    assert wording.protocol_sentence(marks) == said
