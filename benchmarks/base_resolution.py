@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from evalkit.datasets.shapes import render
-from evalkit.metrics.shape_detector import detect
+from evalkit.datasets.shapes.dataset import render
+from evalkit.datasets.shapes.detector import detect
 from generators.glide.model import GlideConfig, Text2ImUNet
 from generators.recipes.recipe import load_recipe
 

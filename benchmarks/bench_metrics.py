@@ -119,8 +119,8 @@ def compare_distances(repeats: int) -> None:
     """The Fréchet distance of two full-rank Gaussians at d = 2,048, covariances given."""
     import scipy.linalg
 
-    from evalkit.metrics.frechet import frechet_distance
-    from evalkit.metrics.moments import Moments
+    from evalkit.metrics.frechet.distance import frechet_distance
+    from evalkit.metrics.frechet.moments import Moments
 
     rng = np.random.default_rng(0)
     sets = [random_features(rng, DIM + 500, DIM) for _ in range(2)]
@@ -160,7 +160,7 @@ def compare_memory() -> None:
 def print_memory(n: int) -> None:
     """Fill a store with n images' features in pieces, measure, print the peak of this process."""
     from evalkit.features.store import FeatureStore, StoredSet
-    from evalkit.metrics.intervals import frechet_interval
+    from evalkit.metrics.frechet.interval import frechet_interval
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from evalkit.core.pixels import read_rgb
 from evalkit.core.progress import progress_bar
-from evalkit.datasets.shapes_scene import SHAPES
+from evalkit.datasets.shapes.detector import detect
+from evalkit.datasets.shapes.scene import SHAPES
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
 from evalkit.measurement import RunMeasurement
 from evalkit.metrics.composition import wilson_interval
-from evalkit.metrics.shape_detector import detect
 from evalkit.options import MeasureOptions, SamplingOptions
 from evalkit.requests import DatasetSource
 

@@ -37,9 +37,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402 (one thread each, set before numpy starts)
 
-from evalkit.metrics.frechet import frechet_distance  # noqa: E402
-from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference  # noqa: E402
-from evalkit.metrics.moments import Moments  # noqa: E402
+from evalkit.metrics.frechet.distance import frechet_distance  # noqa: E402
+from evalkit.metrics.frechet.interval import frechet_interval, paired_frechet_difference  # noqa: E402
+from evalkit.metrics.frechet.moments import Moments  # noqa: E402
 
 SETTINGS = ("gaussian", "relu", "student", "elliptical")
 MULTIPLES = (2.5, 5.0, 10.0, 15.0)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from evalkit.core.pixels import encode_png
-from evalkit.datasets.shapes import render
+from evalkit.datasets.shapes.dataset import render
 from evalkit.metrics.composition import Composition
 from generators.dalle.dvae import DVAE
 from generators.dalle.training import dvae_from, dvae_weights

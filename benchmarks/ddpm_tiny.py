@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_scene import SHAPES, sample_scene
+from evalkit.datasets.shapes.dataset import render
+from evalkit.datasets.shapes.detector import detect
+from evalkit.datasets.shapes.scene import SHAPES, sample_scene
 from evalkit.metrics.composition import wilson_interval
-from evalkit.metrics.shape_detector import detect
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 from generators.ddpm.generator import DDPMGenerator

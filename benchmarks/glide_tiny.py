@@ -17,7 +17,7 @@ from evalkit.core.pixels import encode_png
 from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.datasets.base import select_captions
-from evalkit.datasets.shapes import load_shapes, render
+from evalkit.datasets.shapes.dataset import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
 from evalkit.measurement import RunMeasurement, reference_items

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from evalkit.datasets.shapes_scene import SHAPES
+from evalkit.datasets.shapes.scene import SHAPES
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
 

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from evalkit.datasets.shapes import describe
+from evalkit.datasets.shapes.dataset import describe
 from generators.base import Request
 from generators.catalog import load_generator
 

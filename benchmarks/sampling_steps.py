@@ -24,7 +24,7 @@ from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import Caption, select_captions
-from evalkit.datasets.shapes import load_shapes
+from evalkit.datasets.shapes.dataset import load_shapes
 from evalkit.features.sources import ImageItem
 from evalkit.measurement import reference_items
 from evalkit.metrics.comparison import compare_sets

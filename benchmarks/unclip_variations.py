@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evalkit.core.pixels import encode_png
-from evalkit.datasets.shapes import render
+from evalkit.datasets.shapes.dataset import render
 from generators.base import resolve_settings
 from generators.catalog import load_generator
 from generators.unclip.generator import UnclipGenerator

@@ -162,7 +162,7 @@ DATASETS = Catalog(
             locate="evalkit.datasets.coco:locate_coco",
         ),
         "shapes": DatasetRow(
-            target="evalkit.datasets.shapes:load_shapes",
+            target="evalkit.datasets.shapes.dataset:load_shapes",
             summary="coloured shapes drawn by evalkit, with captions and ground truth",
             size_px=64,
             source="drawn on this machine",

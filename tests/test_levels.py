@@ -31,8 +31,8 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval
 from evalkit.metrics.clip_score import clip_score
 from evalkit.metrics.composition import Composition, share_interval, wilson_interval
+from evalkit.metrics.frechet.interval import frechet_interval, paired_frechet_difference
 from evalkit.metrics.inception_score import inception_score
-from evalkit.metrics.intervals import frechet_interval, paired_frechet_difference
 from evalkit.metrics.kid import _interval as kid_interval
 from evalkit.metrics.means import mean_interval
 from evalkit.metrics.paired_rates import paired_rate_difference
@@ -48,6 +48,7 @@ VOTES = grid_votes(["ab", "ba"])
 NOTHING = pd.DataFrame()
 PLAN = StudyPlan(category_sizes=(5,), raters_per_category=4)
 LAYOUT = make_layout(np.arange(2), np.arange(2), np.zeros(2))
+FRECHET = "evalkit.metrics.frechet.interval"
 CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.core.intervals:check_level": intervals.check_level,
     "evalkit.core.intervals:normal_quantile": intervals.normal_quantile,
@@ -73,8 +74,8 @@ CALLS: dict[str, Callable[[float], object]] = {
     ),
     "evalkit.metrics.composition:wilson_interval": lambda x: wilson_interval(1, 2, level=x),
     "evalkit.metrics.inception_score:inception_score": lambda x: inception_score([], level=x),
-    "evalkit.metrics.intervals:frechet_interval": lambda x: frechet_interval([], [], level=x),
-    "evalkit.metrics.intervals:paired_frechet_difference": lambda x: paired_frechet_difference(
+    f"{FRECHET}:frechet_interval": lambda x: frechet_interval([], [], level=x),
+    f"{FRECHET}:paired_frechet_difference": lambda x: paired_frechet_difference(
         [], [], [], level=x
     ),
     "evalkit.metrics.means:mean_interval": lambda x: mean_interval(np.zeros(1), level=x),

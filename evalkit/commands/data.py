@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evalkit.core.progress import console, progress_bar
 from evalkit.datasets.coco import find_coco
-from evalkit.datasets.shapes import write_shapes
+from evalkit.datasets.shapes.dataset import write_shapes
 
 
 def shapes(out: Path, train: int, val: int, seed: int) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.core.progress import console, errors, progress_bar, training_bar
-from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_scene import SceneKind, sample_scene
+from evalkit.datasets.shapes.dataset import render
+from evalkit.datasets.shapes.scene import SceneKind, sample_scene
 
 if TYPE_CHECKING:
     from generators.training.data import TrainingSet

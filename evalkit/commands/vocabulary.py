@@ -48,7 +48,7 @@ def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int 
 
 def _shapes_captions(num_images: int) -> list[str]:
     """All captions of the first training images; the validation split is never read."""
-    from evalkit.datasets.shapes import describe
+    from evalkit.datasets.shapes.dataset import describe
 
     captions: list[str] = []
     with progress_bar(f"Describing {num_images:,} images") as report:

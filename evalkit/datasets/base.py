@@ -23,7 +23,7 @@ class Caption:
     label: int | None = None
     """Class for class-conditional models, where there is one."""
     scene: Mapping[str, Any] | None = None
-    """Ground truth for `composition`, where there is one (`shapes_scene.Scene.to_json`)."""
+    """Ground truth for `composition`, where there is one (`shapes.scene.Scene.to_json`)."""
     kind: str | None = None
     """Category of a table of captions, where it has one."""
 

@@ -10,7 +10,7 @@ from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, load_coco
 from evalkit.datasets.image_folder import load_image_folder
-from evalkit.datasets.shapes import is_shapes
+from evalkit.datasets.shapes.dataset import is_shapes
 
 Report = Callable[[int, int], None]
 CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")

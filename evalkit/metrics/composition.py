@@ -28,10 +28,10 @@ from evalkit.core.intervals import (
 )
 from evalkit.core.pixels import RGBImage, read_rgb
 from evalkit.core.results import Interval, ResultRecord
-from evalkit.datasets.shapes_captions import mentions
-from evalkit.datasets.shapes_scene import Scene
+from evalkit.datasets.shapes.captions import mentions
+from evalkit.datasets.shapes.detector import MIN_CONFIDENCE, Detection, detect
+from evalkit.datasets.shapes.scene import Scene
 from evalkit.metrics.paired_rates import paired_rate_difference
-from evalkit.metrics.shape_detector import MIN_CONFIDENCE, Detection, detect
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import Metric, Need, Task, declared_record
 from evalkit.options import MeasureOptions

@@ -15,13 +15,13 @@ import numpy as np
 from evalkit.core.errors import NotEnoughImagesError
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.store import StoredSet
-from evalkit.metrics.intervals import (
+from evalkit.metrics.frechet.interval import (
     FrechetInterval,
     Halvings,
     frechet_interval,
     paired_frechet_difference,
 )
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.pairing import paired_record, sample_ids
 from evalkit.metrics.task import (
     INCEPTION,

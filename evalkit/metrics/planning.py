@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.intervals import check_level, normal_quantile
-from evalkit.metrics.intervals import Halvings, frechet_interval, paired_frechet_difference
+from evalkit.metrics.frechet.interval import Halvings, frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0
 """Below this the interval of fd_infinity covers less surely; see docs/precision.md."""

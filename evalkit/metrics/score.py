@@ -19,8 +19,8 @@ from evalkit.features.preparing import (
 )
 from evalkit.features.sources import ImageItem, Preparation
 from evalkit.features.store import FeatureStore, StoredSet
+from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.loading import load_metric, metric_needs
-from evalkit.metrics.moments import Moments
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.metrics.task import (

@@ -25,7 +25,7 @@ import numpy as np
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.results import write_atomically
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.moments import Moments
 
 _FOREIGN_LAYERS = {"mu": "2048", "mu_s": "spatial"}
 

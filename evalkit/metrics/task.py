@@ -26,7 +26,7 @@ from evalkit.features.pipeline import FeatureSet
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
 from evalkit.features.store import StoredSet
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import ReferenceStatistics, refuse_other_extractor
 from evalkit.options import MeasureOptions

@@ -22,10 +22,10 @@ from evalkit.features.base import Extractor
 from evalkit.features.clip import TextImageExtractor
 from evalkit.metrics.clip_score import check_variant, clip_score, default_prefix
 from evalkit.metrics.cmmd import cmmd
-from evalkit.metrics.frechet import frechet_distance
+from evalkit.metrics.frechet.distance import frechet_distance
+from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import kid
-from evalkit.metrics.moments import Moments
 from evalkit.metrics.prdc import NAMES, prdc
 from evalkit.metrics.r_precision import caption_key, r_precision
 

@@ -22,7 +22,7 @@ from evalkit.core.errors import ConfigError, UnknownNameError
 from evalkit.core.results import read_records
 from evalkit.core.run import RunFolder
 from evalkit.core.seeding import candidate_seed
-from evalkit.datasets.shapes import write_shapes
+from evalkit.datasets.shapes.dataset import write_shapes
 from evalkit.features import clip as clip_features
 from evalkit.features.base import silent
 from evalkit.features.shapes_clip import ShapesClipExtractor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evalkit.datasets.shapes_scene import COLOUR_NAMES, SHAPES
-from evalkit.metrics.shape_detector import detect
+from evalkit.datasets.shapes.detector import detect
+from evalkit.datasets.shapes.scene import COLOUR_NAMES, SHAPES
 from generators.base import Request, resolve_settings
 from generators.catalog import MODELS, load_generator
 from generators.recipes.recipe import list_recipes, load_recipe

@@ -43,7 +43,7 @@ def keep_argv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small `shapes` on disk."""
-    from evalkit.datasets.shapes import write_shapes
+    from evalkit.datasets.shapes.dataset import write_shapes
 
     return write_shapes(tmp_path_factory.mktemp("shapes"), 0, 24)
 
@@ -195,7 +195,7 @@ def test_score_takes_a_run_folder_and_report_renders_it_again(tmp_path: Path, dr
 def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     from evalkit.commands import demo
-    from evalkit.datasets import shapes
+    from evalkit.datasets.shapes import dataset as shapes
 
     monkeypatch.setattr(shapes, "load_shapes", partial(shapes.load_shapes, num_images=30))
     demo.demo(tmp_path / "demo", 4)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from evalkit.core.results import ResultRecord, read_records
-from evalkit.datasets import shapes
+from evalkit.datasets.shapes import dataset as shapes
 from evalkit.features.store import FeatureStore
 from tests.evalkit.commands.test_commands import by_metric, run
 
@@ -29,7 +29,7 @@ def in_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Drawn scenes as reference; the scenes themselves and blurred ones as two models' samples."""
-    from evalkit.datasets.shapes import load_shapes, write_shapes
+    from evalkit.datasets.shapes.dataset import load_shapes, write_shapes
 
     root = tmp_path_factory.mktemp("sets")
     data = load_shapes(write_shapes(root / "real", 0, N), num_images=N)

@@ -14,7 +14,7 @@ from evalkit.cli import app
 from evalkit.core.errors import ConfigError, EvalkitError
 from evalkit.core.results import read_records
 from evalkit.core.run import RunFolder
-from evalkit.datasets.shapes import load_shapes
+from evalkit.datasets.shapes.dataset import load_shapes
 from generators.ddpm.tiny import build_classifier, build_network
 from generators.recipes.recipe import load_recipe
 from generators.training.checkpoint import export_weights

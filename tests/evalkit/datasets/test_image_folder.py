@@ -113,7 +113,7 @@ def test_open_shapes_draws_them(monkeypatch: pytest.MonkeyPatch):
         asked.append(split)
         return CaptionedFiles("shapes", Path(), (), {})
 
-    monkeypatch.setattr("evalkit.datasets.shapes.load_shapes", load)
+    monkeypatch.setattr("evalkit.datasets.shapes.dataset.load_shapes", load)
     open_dataset("shapes")
     open_dataset("shapes", split="train")
     assert asked == ["val", "train"]

@@ -12,8 +12,9 @@ from scipy.stats import binomtest, bootstrap
 
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.results import ResultRecord
-from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_scene import Background, Relation, Scene, SceneObject
+from evalkit.datasets.shapes.dataset import render
+from evalkit.datasets.shapes.detector import Detection
+from evalkit.datasets.shapes.scene import Background, Relation, Scene, SceneObject
 from evalkit.metrics.composition import (
     Composition,
     SceneCheck,
@@ -23,7 +24,6 @@ from evalkit.metrics.composition import (
     share_interval,
     wilson_interval,
 )
-from evalkit.metrics.shape_detector import Detection
 
 BACKGROUND = Background("gray", "solid", "vertical", 0)
 LEFT, RIGHT, BELOW = (5.0, 20.0), (40.0, 20.0), (5.0, 45.0)

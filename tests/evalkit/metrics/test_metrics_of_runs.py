@@ -15,7 +15,7 @@ from evalkit.core.pixels import read_rgb
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import Outcome, RunFolder, WorkItem
 from evalkit.datasets.base import Caption, CaptionedImages, hash_captions
-from evalkit.datasets.shapes import load_shapes, write_shapes
+from evalkit.datasets.shapes.dataset import load_shapes, write_shapes
 from evalkit.features.sources import ImageItem
 from evalkit.measurement import run_items
 from evalkit.metrics import source_run

@@ -23,7 +23,7 @@ from evalkit.core.results import ResultRecord
 from evalkit.features.base import PreparedExtractor
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.metrics import score
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.score import metric_needs, score_sets
 from evalkit.metrics.statistics_files import (
     is_statistics_file,

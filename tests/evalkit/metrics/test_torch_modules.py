@@ -16,7 +16,7 @@ from evalkit.features.base import PreparedExtractor
 from evalkit.metrics import torch_modules as modules
 from evalkit.metrics.clip_score import clip_score
 from evalkit.metrics.cmmd import cmmd
-from evalkit.metrics.frechet import frechet_distance_from_features
+from evalkit.metrics.frechet.distance import frechet_distance_from_features
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import kid
 from evalkit.metrics.prdc import prdc
@@ -122,7 +122,7 @@ def test_reset_forgets_and_states_can_be_saved() -> None:
 
 
 def frechet_of(metric: modules.FrechetDistance) -> float:
-    from evalkit.metrics.frechet import frechet_distance
+    from evalkit.metrics.frechet.distance import frechet_distance
 
     return frechet_distance(modules.unpack(metric.fake), modules.unpack(metric.real))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evalkit.datasets.shapes import render
+from evalkit.datasets.shapes.dataset import render
 from generators.catalog import CLIP_MODELS
 from generators.clip.tiny import load
 from generators.zoo import zoo_weights

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from evalkit.commands.train import _wanted, shapes_training_set
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.core.registry import load
-from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_scene import KIND_WEIGHTS, sample_scene
+from evalkit.datasets.shapes.dataset import render
+from evalkit.datasets.shapes.scene import KIND_WEIGHTS, sample_scene
 from generators.dalle.training import DVAETraining
 from generators.pixels import shrink
 from generators.quantised import quantise

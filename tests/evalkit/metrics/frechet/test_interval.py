@@ -15,8 +15,8 @@ from evalkit.metrics import (
     plan_fid,
 )
 from evalkit.metrics.clusters import Clusters, clustered_variance
-from evalkit.metrics.influence import Transport
-from evalkit.metrics.intervals import mixed_variance
+from evalkit.metrics.frechet.influence import Transport
+from evalkit.metrics.frechet.interval import mixed_variance
 from evalkit.metrics.planning import power_at
 from tests.reference.plain_frechet import influence_by_difference
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from evalkit.datasets.shapes_scene import (
+from evalkit.datasets.shapes.scene import (
     COLOURS,
     IMAGE_SIZE_PX,
     TONES,

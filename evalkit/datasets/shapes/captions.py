@@ -7,7 +7,7 @@ what its caption says.
 
 from collections.abc import Sequence
 
-from evalkit.datasets.shapes_scene import INVERSE, SIZE_NAMES, Dice, Scene, SceneObject
+from evalkit.datasets.shapes.scene import INVERSE, SIZE_NAMES, Dice, Scene, SceneObject
 
 CAPTIONS_PER_IMAGE = 5
 _COUNT_WORDS = {2: "two", 3: "three", 4: "four"}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.datasets.shapes_captions import mentions, write_captions
-from evalkit.datasets.shapes_scene import (
+from evalkit.datasets.shapes.captions import mentions, write_captions
+from evalkit.datasets.shapes.scene import (
     Background,
     Dice,
     Relation,

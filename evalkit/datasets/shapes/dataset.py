@@ -22,9 +22,9 @@ from evalkit.core.pixels import encode_png
 from evalkit.core.results import write_atomically
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.coco import annotation_file, load_coco
-from evalkit.datasets.shapes_captions import CAPTIONS_PER_IMAGE, write_captions
-from evalkit.datasets.shapes_draw import draw_scene
-from evalkit.datasets.shapes_scene import IMAGE_SIZE_PX, Dice, Scene, Split, sample_scene
+from evalkit.datasets.shapes.captions import CAPTIONS_PER_IMAGE, write_captions
+from evalkit.datasets.shapes.draw import draw_scene
+from evalkit.datasets.shapes.scene import IMAGE_SIZE_PX, Dice, Scene, Split, sample_scene
 
 VERSION = 1
 _FIRST_ID = {"train": 1, "val": 10_000_001}

@@ -17,7 +17,7 @@ import scipy.linalg
 from jaxtyping import Float64
 
 from evalkit.metrics.arrays import as_features, refuse_mismatch
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.moments import Moments
 
 MIN_IMAGES = 2
 """Fewest images that have a covariance."""

@@ -29,13 +29,13 @@ from evalkit.core.errors import NotEnoughImagesError
 from evalkit.core.intervals import check_level, normal_interval
 from evalkit.metrics.arrays import as_features, as_rows, refuse_mismatch
 from evalkit.metrics.clusters import Clusters, clustered_variance
-from evalkit.metrics.frechet import (
+from evalkit.metrics.frechet.distance import (
     MIN_IMAGES,
     frechet_distance,
     frechet_distance_from_features,
 )
-from evalkit.metrics.influence import SingularCovarianceError, Transport
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.influence import SingularCovarianceError, Transport
+from evalkit.metrics.frechet.moments import Moments
 
 DEFAULT_SPLITS = 8
 """Halvings that are averaged; more cost time and change the corrected value's noise little."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.core.errors import ConfigError
-from evalkit.datasets.shapes_scene import (
+from evalkit.datasets.shapes.scene import (
     COLOUR_NAMES,
     GAP_PX,
     HELD_OUT_PAIRS,

@@ -9,8 +9,8 @@ import pytest
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.pixels import read_rgb
 from evalkit.datasets.coco import load_coco
-from evalkit.datasets.shapes import load_shapes, render, write_shapes
-from evalkit.datasets.shapes_scene import Scene
+from evalkit.datasets.shapes.dataset import load_shapes, render, write_shapes
+from evalkit.datasets.shapes.scene import Scene
 
 
 def files_of(root: Path) -> dict[str, bytes]:

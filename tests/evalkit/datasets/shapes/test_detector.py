@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from evalkit.datasets.shapes import render
-from evalkit.datasets.shapes_draw import draw_background, draw_scene
-from evalkit.datasets.shapes_scene import (
+from evalkit.datasets.shapes.dataset import render
+from evalkit.datasets.shapes.detector import detect
+from evalkit.datasets.shapes.draw import draw_background, draw_scene
+from evalkit.datasets.shapes.scene import (
     COLOUR_NAMES,
     COLOURS,
     DIRECTIONS,
@@ -25,7 +26,6 @@ from evalkit.datasets.shapes_scene import (
     SceneObject,
 )
 from evalkit.metrics.composition import check
-from evalkit.metrics.shape_detector import detect
 
 PLAIN = Background("gray", "solid", "vertical", 0)
 SIZE_TOLERANCE_PX = 1.0

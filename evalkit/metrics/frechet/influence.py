@@ -19,7 +19,7 @@ from jaxtyping import Float64
 
 from evalkit.core.errors import NotEnoughImagesError
 from evalkit.metrics.arrays import refuse_mismatch
-from evalkit.metrics.moments import Moments
+from evalkit.metrics.frechet.moments import Moments
 
 _CHUNK_ROWS = 4096
 

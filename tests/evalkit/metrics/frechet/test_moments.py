@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics import Moments
-from evalkit.metrics.moments import merge_all
+from evalkit.metrics.frechet.moments import merge_all
 
 # Rounding of float64 sums in another order.
 SHARDING = 1e-10

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from evalkit.datasets.shapes_draw import RING_HOLE_SHARE, draw_background, draw_outline, draw_scene
-from evalkit.datasets.shapes_scene import (
+from evalkit.datasets.shapes.draw import RING_HOLE_SHARE, draw_background, draw_outline, draw_scene
+from evalkit.datasets.shapes.scene import (
     COLOURS,
     DIRECTIONS,
     SHAPES,

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from evalkit.core.pixels import squash
-from evalkit.datasets.shapes_draw import draw_outline
-from evalkit.datasets.shapes_scene import (
+from evalkit.datasets.shapes.draw import draw_outline
+from evalkit.datasets.shapes.scene import (
     COLOUR_NAMES,
     COLOURS,
     IMAGE_SIZE_PX,
