@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from string import Formatter
-from typing import Literal
+from typing import Literal, get_args
 
 from evalkit.core.errors import EvalkitError
 from evalkit.core.registry import Catalog, third_party
@@ -67,6 +67,15 @@ class RecordRow:
     """Fewest images in words, where they aren't the metric's."""
 
     def __post_init__(self) -> None:
+        if self.direction not in get_args(Direction):
+            raise ValueError(
+                f"record {self.name!r}: direction {self.direction!r}, expected one of "
+                f"{', '.join(get_args(Direction))}"
+            )
+        try:
+            _pattern(self.name)
+        except re.error as error:
+            raise ValueError(f"record {self.name!r}: can't be matched ({error})") from error
         words = {"features", "other_features", *_words(self.name)}
         for text, allowed in ((self.label, words), (self.summary, {"metric"})):
             unknown = _words(text) - allowed
@@ -109,8 +118,18 @@ class MetricRow:
     """The records that it can yield, the main one first."""
 
     def __post_init__(self) -> None:
-        if not self.records:
-            raise ValueError(f"the metric of {self.target} declares no record; give at least one")
+        if not self.records or not all(isinstance(one, RecordRow) for one in self.records):
+            raise ValueError(
+                f"the metric of {self.target} needs a RecordRow for each record, at least one, got "
+                f"{self.records!r}"
+            )
+        if self.needs not in get_args(Needs):
+            raise ValueError(
+                f"the metric of {self.target} needs {self.needs!r}, expected one of "
+                f"{', '.join(get_args(Needs))}"
+            )
+        if not isinstance(self.min_n, int) or self.min_n < 1:
+            raise ValueError(f"the metric of {self.target}: min_n is {self.min_n!r}, expected >= 1")
 
     @property
     def direction(self) -> Direction:

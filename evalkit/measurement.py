@@ -13,7 +13,7 @@ from typing import Any
 from evalkit.catalog import METRICS
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
-from evalkit.datasets.base import CaptionedImages, known_as
+from evalkit.datasets.base import SELECTION_RULE, CaptionedImages, known_as
 from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
@@ -25,7 +25,9 @@ from evalkit.metrics.score import Measurer, metric_needs
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
-from evalkit.protocols.applying import options_for
+from evalkit.protocols.applying import chosen_protocol, under
+from evalkit.protocols.catalog import UNNAMED
+from evalkit.protocols.model import MeasurementProtocol
 from evalkit.reranking import refuse_own_judge
 
 
@@ -145,7 +147,11 @@ class RunMeasurement:
             DataError: A reference image that can't be used.
         """
         config, dataset = prepared.run.config, prepared.dataset
-        options = options_for(known_as(dataset), at_own_size(options, config))
+        known = known_as(dataset)
+        protocol = chosen_protocol(options, known)
+        options = under(protocol, at_own_size(options, config))
+        departs = run_departures(protocol, known, config)
+        options = replace(options, overrides=(*departs, *options.overrides))
         refuse_biased_scores(config.get("reranked"), options)
         text = config["conditioning"] == "text"
         scenes = text and all(caption.scene for caption in prepared.captions)
@@ -204,12 +210,57 @@ def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:
     )
 
 
+def drawn_otherwise(
+    protocol: MeasurementProtocol | None,
+    *,
+    dataset: str | None,
+    count: int,
+    seed: int | None = None,
+    rule: str | None = None,
+) -> tuple[str, ...]:
+    """Return the values of a protocol that a set of samples departs from.
+
+    Args:
+        protocol: None: there is nothing to depart from.
+        dataset: What the reference is known as; None for images that are no data set.
+        count: Number of captions that were drawn, or of samples where nothing is known of these.
+        seed: Seed of the draw; None: not known.
+        rule: How captions were chosen, as a run's configuration says it; None: not known.
+    """
+    if protocol is None or protocol.name == UNNAMED:
+        return ()
+    drawn = protocol.captions
+    departs = {
+        "dataset": dataset != protocol.dataset,
+        "captions.count": count != drawn.count,
+        "captions.draw": rule not in (None, SELECTION_RULE),
+        "captions.seed": seed not in (None, drawn.seed),
+    }
+    return tuple(name for name, differs in departs.items() if differs)
+
+
+def run_departures(
+    protocol: MeasurementProtocol | None, dataset: str | None, config: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the same of a run, by its configuration."""
+    drawn = config["dataset"]
+    return drawn_otherwise(
+        protocol,
+        dataset=dataset,
+        count=drawn["n"],
+        seed=config["seed"],
+        rule=drawn["selection"],
+    )
+
+
 def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOptions:
-    """A model that takes no captions is measured at the size it makes, unless told otherwise.
+    """A model that takes no captions is measured at the size it makes, unless asked otherwise.
 
     Its reference is centre-cropped and resized to that size, as for ADM (Dhariwal & Nichol 2021).
     """
-    if config["conditioning"] == "text" or any(map(options.is_given, ("crop", "size_px"))):
+    if config["conditioning"] == "text" or options.protocol:
+        return options
+    if any(map(options.is_given, ("crop", "size_px"))):
         return options
     return replace(options, crop="center", size_px=config["size_px"])
 

@@ -190,6 +190,11 @@ class PromptSource:
         for number, prompt in enumerate(self.prompts, start=1):
             if not prompt.text.strip():
                 raise ConfigError(f"prompt {number} of {len(self.prompts)} is blank; leave it out")
+            if not prompt.text.isprintable() and _is_broken(prompt.text):
+                raise ConfigError(
+                    f"prompt {number} of {len(self.prompts)} holds half of a surrogate pair: "
+                    f"{prompt.text!r}; write the whole character"
+                )
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
         """The prompts in turns.
@@ -248,6 +253,14 @@ def prompt_id(text: str) -> str:
     (True, 19)
     """
     return f"prompt-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def belongs_to_no_dataset(dataset: Mapping[str, Any]) -> bool:

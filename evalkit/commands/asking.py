@@ -67,6 +67,8 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
             "NAME|FILE.toml or, to generate, --prompt TEXT, --prompts FILE, --labels 3,7; got "
             + (" and ".join(flags) or "none of them")
         )
+    if asked.coco_root is not None and not (asked.coco or asked.data or protocol):
+        raise ConfigError(f"--coco-root goes with --coco, not with {flags[0]}")
     if asked.prompt:
         return PromptSource.of_texts(asked.prompt, asked.n)
     if asked.prompts is not None:
@@ -95,9 +97,9 @@ def read_prompts(path: Path) -> list[Caption]:
     found = list(_json_lines(path) if suffix == ".jsonl" else _table(path))
     if not found:
         raise DataError(f"{path}: no prompts in it; give at least one")
-    texts: dict[str, str] = {}
+    first: dict[str, Caption] = {}
     for prompt in found:
-        if texts.setdefault(prompt.id, prompt.text) != prompt.text:
+        if first.setdefault(prompt.id, prompt) != prompt:
             raise DataError(f"{path}: two prompts have the id {prompt.id!r}; ids must differ")
     return found
 
@@ -107,7 +109,8 @@ def _table(path: Path) -> Iterator[Caption]:
 
     rows, ids = read_rows(path)
     for number, (text, category) in enumerate(rows):
-        yield Caption(ids[number] if ids else prompt_id(text), "", text, kind=category or None)
+        own = ids[number] if ids else ""
+        yield Caption(own or prompt_id(text), "", text, kind=category or None)
 
 
 def _json_lines(path: Path) -> Iterator[Caption]:
@@ -131,16 +134,26 @@ def _prompt(line: str, where: str) -> Caption:
         row = {"prompt": row}
     keys = sorted(row) if isinstance(row, Mapping) else []
     name = next((key for key in PROMPT_COLUMNS if key in keys), None)
-    if name is None or not isinstance(row[name], str):
+    if name is None:
         raise DataError(
             f"{where}: expected a text under {' or '.join(PROMPT_COLUMNS)}, found "
             f"{', '.join(keys) or line.strip()[:40]}"
         )
-    category = row.get("category")
-    own = row.get("id")
+    if not isinstance(row[name], str):
+        raise DataError(f"{where}: {name!r} must be a text, got {row[name]!r}")
     return Caption(
-        str(own) if own is not None else prompt_id(row[name]),
+        _word(row, "id", where) or prompt_id(row[name]),
         "",
         row[name],
-        kind=str(category) if category is not None else None,
+        kind=_word(row, "category", where) or None,
     )
+
+
+def _word(row: Mapping[str, Any], key: str, where: str) -> str:
+    """A text or a whole number as a text; empty where there is none."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DataError(f"{where}: {key!r} must be a text or a whole number, got {value!r}")
+    return str(value).strip()

@@ -55,7 +55,7 @@ def compare(
     compared = own_reference(
         reference_name(against, options), list(sets.values()), coco_root, progress
     )
-    given, options = options, compared.options(options)
+    given, options = options, compared.options(options, list(sets.values()))
     say_features(options, given)
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():

@@ -11,6 +11,7 @@ from evalkit.commands.sets import print_skipped, say_features
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.datasets.base import known_as
+from evalkit.datasets.open import dataset_known_as
 from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
@@ -34,7 +35,7 @@ def fid(
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
     full_name(generation.model)
-    check_metrics(options_for(generation.source.name, measure))
+    check_metrics(options_for(dataset_known_as(generation.source.name), measure))
     prepared = prepare_run(generation, progress)
     say_features(options_for(known_as(prepared.dataset), measure), measure)
     started = time.perf_counter()

@@ -14,10 +14,9 @@ from evalkit.core.errors import DataError
 from evalkit.core.progress import console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.base import ProgressFactory
-from evalkit.measurement import default_metrics
 from evalkit.metrics.planning import FrechetPlan, PilotIds, detectable_at, plan_fid, power_at
 from evalkit.metrics.score import Measurer
-from evalkit.metrics.task import Task
+from evalkit.metrics.task import INCEPTION, Task
 from evalkit.options import MeasureOptions
 
 _SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 50_000)
@@ -55,7 +54,7 @@ def plan_frechet(
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
     given, options = options, compared.options(options)
     say_features(options, given)
-    metric = default_metrics(options)[0]
+    metric = "fid" if options.features == INCEPTION else "fd"
     measurer = Measurer.of(compared.reference, [metric], options, progress)
     tasks = [measurer.measure(one.items).tasks[metric] for one in sets]
     plan = _plan(tasks, difference=difference, power=power)

@@ -44,7 +44,7 @@ def score(
         )
     found = open_samples(Path(samples))
     compared = open_against(against, coco_root, progress)
-    given, options = options, compared.options(options)
+    given, options = options, compared.options(options, [found])
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
     metrics = options.metrics or default_metrics(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from evalkit.datasets.open import CAPTION_FILES, open_dataset
 from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
-from evalkit.measurement import reference_items, run_items
+from evalkit.measurement import drawn_otherwise, reference_items, run_departures, run_items
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import (
     ReferenceStatistics,
@@ -26,8 +26,10 @@ from evalkit.metrics.statistics_files import (
     read_statistics,
 )
 from evalkit.options import MeasureOptions
-from evalkit.protocols.applying import options_for
+from evalkit.protocols.applying import chosen_protocol, under
 from evalkit.protocols.catalog import open_protocol
+from evalkit.protocols.model import MeasurementProtocol
+from evalkit.requests import belongs_to_no_dataset
 
 _MOST_NAMED = 5
 
@@ -44,8 +46,19 @@ class Samples:
 
     @property
     def dataset(self) -> str | None:
-        """Name of the data set that a run drew its captions from."""
-        return self.run.config["dataset"]["name"] if self.run else None
+        """Name of the data set that a run drew its captions from; None where it drew from none."""
+        if self.run is None or belongs_to_no_dataset(self.run.config["dataset"]):
+            return None
+        name: str = self.run.config["dataset"]["name"]
+        return name
+
+    def departures(
+        self, protocol: MeasurementProtocol | None, dataset: str | None
+    ) -> tuple[str, ...]:
+        """Values of a protocol from which these samples depart."""
+        if self.run is None:
+            return drawn_otherwise(protocol, dataset=dataset, count=len(self.items))
+        return run_departures(protocol, dataset, self.run.config)
 
     @property
     def conditioning(self) -> Literal["text", "none"]:
@@ -74,9 +87,17 @@ class Against:
     """What the data set is known as; None for anything else, whose images are taken as they are
     unless the options name a protocol."""
 
-    def options(self, options: MeasureOptions) -> MeasureOptions:
-        """The options under the protocol that they name, or that the data set stands for."""
-        return options_for(self.dataset, options)
+    def options(self, options: MeasureOptions, samples: Sequence[Samples] = ()) -> MeasureOptions:
+        """The options under the protocol that they name, or that the data set stands for.
+
+        Args:
+            options: As they were given.
+            samples: What is measured; where it was drawn otherwise, that counts as overriding.
+        """
+        protocol = chosen_protocol(options, self.dataset)
+        departs = [name for one in samples for name in one.departures(protocol, self.dataset)]
+        found = under(protocol, options)
+        return replace(found, overrides=(*dict.fromkeys(departs), *found.overrides))
 
 
 def open_samples(path: Path) -> Samples:
@@ -156,10 +177,13 @@ def own_reference(
     names = {one.dataset for one in samples}
     name = names.pop() if len(names) == 1 else None
     if name is None or name not in DATASETS:
-        said = f"the data set {name!r} is known by its path only" if name else "there is none"
+        why = (
+            f"the data set {name!r} is known by its path only"
+            if name
+            else "these sets were not all made for one data set that has a name"
+        )
         raise ConfigError(
-            f"no reference: {said} that all of these are runs of; give one with --against "
-            "DATASET, FOLDER or STATISTICS.npz"
+            f"No reference: {why}. Give one with --against DATASET, FOLDER or STATISTICS.npz."
         )
     return open_against(name, coco_root, progress)
 

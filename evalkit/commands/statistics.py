@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from evalkit.commands.sets import open_against, say_features
@@ -34,6 +35,8 @@ def statistics(
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
         raise DataError(f"{images} is a statistics file already; give the images")
+    if spatial and not options.is_given("features"):
+        options = replace(options, typed=options.typed | {"features"})  # spatial means Inception's
     given, options = options, opened.options(options)
     say_features(options, given)
     found = summarise_set(opened.reference, options, progress, spatial=spatial)

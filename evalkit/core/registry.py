@@ -1,8 +1,9 @@
 """The one registry: names to rows of a catalog, and `"module:attribute"` targets loaded when used.
 
 A catalog is a literal table of rows. Other packages add rows by entry points (`evalkit.generators`,
-`evalkit.metrics`, `evalkit.datasets`, `evalkit.suites`, `evalkit.recipes`), whose names read
-`package/name`; an entry point names a row of the same class as ours, so it has all that ours have.
+`evalkit.metrics`, `evalkit.datasets`, `evalkit.suites`, `evalkit.recipes`, `evalkit.samplers`),
+whose names read `package/name`; an entry point names a row of the same class as ours, so it has all
+that ours have.
 """
 
 from __future__ import annotations

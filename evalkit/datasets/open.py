@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.catalog import DATASETS
-from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.errors import ConfigError, DataError, MissingDataError
 from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, load_coco
@@ -49,7 +49,12 @@ def open_dataset(
         more["split"] = split or row.splits[0]
     if row.takes_root:
         more["coco_root"] = coco_root
-    opened: CaptionedImages = load(row.target)(on_progress=on_progress, **more)
+    opened = load(row.target)(on_progress=on_progress, **more)
+    if not isinstance(opened, CaptionedImages):
+        raise DataError(
+            f"{name}: {row.target} returned a {type(opened).__name__}, expected a CaptionedImages. "
+            "Repair or remove the package that names it."
+        )
     return opened
 
 
@@ -74,6 +79,13 @@ def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
     if len(folder.parts) > 1:
         raise MissingDataError(f"{name}: no such folder")
     raise unknown(name, DATASETS, kind="datasets")
+
+
+def dataset_known_as(name: str) -> str:
+    """What a data set that `open_dataset` opens is known as, without opening it."""
+    if name not in DATASETS and Path(name).is_dir() and is_shapes(Path(name)):
+        return "shapes"
+    return name
 
 
 def _open_folder(folder: Path, split: str | None) -> CaptionedImages:

@@ -52,7 +52,8 @@ class MeasureOptions:
     resize: str = option(
         "tf1",
         "--resize",
-        "To Inception's 299 px: tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics.",
+        "To Inception's 299 px: tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics; the "
+        "protocol's (tf1) unless given.",
         optional=True,
     )
     clip_model: str = option(
@@ -66,7 +67,7 @@ class MeasureOptions:
     clip_variant: str = option(
         "torchmetrics",
         "--clip-variant",
-        "CLIP score as torchmetrics, hessel or raw.",
+        "CLIP score as torchmetrics, hessel or raw; the protocol's (torchmetrics) unless given.",
         optional=True,
     )
     """Definition of clip-score, see `evalkit.metrics.clip_score`."""
@@ -88,13 +89,18 @@ class MeasureOptions:
     )
     halvings: int = option(8, "--halvings", "Random halvings behind fd_infinity.", minimum=1)
     level: float = option(0.95, "--level", "Coverage wanted of the intervals.")
-    crop: str = option("none", "--crop", "Of the reference: none, center or squash.", optional=True)
+    crop: str = option(
+        "none",
+        "--crop",
+        "Of the reference: none, center or squash; the protocol's unless given.",
+        optional=True,
+    )
     size_px: int | None = option(None, "--size", "Of the reference, in px.", minimum=1)
     """Side of the reference's images; None: as the crop leaves them."""
     filter: str = option(
         "bicubic",
         "--filter",
-        "Of resizing to that size: bicubic, lanczos, bilinear or box.",
+        "Of resizing to that size: bicubic, lanczos, bilinear or box; the protocol's unless given.",
         optional=True,
     )
     sample_crop: str = option(
@@ -126,7 +132,7 @@ class MeasureOptions:
         24, "--influential", "Images listed as pushing the distance up most.", minimum=0
     )
     typed: frozenset[str] = field(default=frozenset(), compare=False)
-    """Fields that were typed on the command line, also where they repeat a default."""
+    """Fields that a protocol may decide and that were typed, also where they repeat a default."""
     default_metrics: tuple[str, ...] = ("fid", "clip-score", "composition")
     """The protocol's metrics, of which those are measured that the images allow."""
     protocol: str = option(
@@ -136,8 +142,10 @@ class MeasureOptions:
         optional=True,
     )
     """Name or file of a protocol; empty: what the data set stands for."""
+    protocol_sha256: str = ""
+    """Hash of what that protocol decides."""
     overrides: tuple[str, ...] = ()
-    """Fields in which these options differ from that protocol."""
+    """Values of that protocol, by their dotted names, from which these options depart."""
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -146,7 +154,11 @@ class MeasureOptions:
         """What fingerprints say of the protocol; nothing where no named one decided."""
         if not self.protocol:
             return {}
-        return {"protocol": self.protocol, "protocol_overrides": list(self.overrides)}
+        return {
+            "protocol": self.protocol,
+            "protocol_sha256": self.protocol_sha256,
+            "protocol_overrides": list(self.overrides),
+        }
 
     def is_given(self, name: str) -> bool:
         """Whether a field was typed, or set to something else than its default.

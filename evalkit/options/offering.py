@@ -68,7 +68,7 @@ class Offer(Generic[Record]):
     """The command's parameter that receives the record; its name also keeps the record's options
     apart from a command's own of the same name."""
     build: Callable[[dict[str, Any], frozenset[str]], Record]
-    """Makes the record of its fields and the names of those that were typed."""
+    """Makes the record of its fields and the names of the optional ones that were typed."""
 
     def __call__(
         self, *, flags: Mapping[str, str] | None = None, without: tuple[str, ...] = ()
@@ -97,7 +97,11 @@ class Offer(Generic[Record]):
             @functools.wraps(command)
             def wrapped(**given: Any) -> None:
                 read = {name: given.pop(self._prefixed(name)) for name in chosen}
-                typed = frozenset(n for n, value in read.items() if value is not None)
+                typed = frozenset(
+                    name
+                    for name, value in read.items()
+                    if value is not None and _may_be_left_open(chosen[name])
+                )
                 fields = {
                     name: _value(chosen[name], value)
                     for name, value in read.items()
@@ -129,6 +133,11 @@ class Offer(Generic[Record]):
             default=default,
             annotation=Annotated[read | None if default is None else read, option_info],
         )
+
+
+def _may_be_left_open(field: dataclasses.Field[Any]) -> bool:
+    """Whether the command line has no default of its own for a field."""
+    return bool(field.metadata["optional"]) or field.default is None
 
 
 def _shown_default(field: dataclasses.Field[Any]) -> Any:

@@ -38,7 +38,8 @@ class SamplingOptions:
     seed: int = option(
         0,
         "--seed",
-        "Seed of the noise and of the captions' draw; the protocol's (0) unless given.",
+        "Seed of the noise, and of the draw where captions are drawn; the protocol's (0) unless "
+        "given.",
         minimum=0,
         optional=True,
     )
@@ -54,7 +55,7 @@ class SamplingOptions:
         parse=named_paths,
     )
     typed: frozenset[str] = field(default=frozenset(), compare=False)
-    """Fields that were typed on the command line, also where they repeat a default."""
+    """Fields that a protocol may decide and that were typed, also where they repeat a default."""
 
 
 def _build(fields: dict[str, Any], typed: frozenset[str]) -> SamplingOptions:

@@ -13,6 +13,8 @@ CROPPED_SIZE_PX = 256
 """Size of cropped references where neither the user nor the protocol names one."""
 ONLY_INCEPTION = ("fid", "is")
 """Metrics that are defined by Inception's features: naming one names the features."""
+INCEPTION_OPTIONS = ("inception_weights", "inception_layer", "resize")
+"""Options of the Inception network, which name the features likewise."""
 
 
 def chosen_protocol(options: MeasureOptions, dataset: str | None) -> MeasurementProtocol | None:
@@ -61,7 +63,7 @@ def under(protocol: MeasurementProtocol | None, options: MeasureOptions) -> Meas
     decided = decisions(protocol) if protocol else {}
     given = {name for name in _DECIDED if options.is_given(name)}
     chosen = {name: value for name, value in decided.items() if name not in given}
-    if "features" not in given and set(options.metrics or ()) & set(ONLY_INCEPTION):
+    if "features" not in given and _names_inception(options):
         chosen["features"] = "inception"
     if "clip_variant" in given and "clip_prefix" not in given:
         chosen["clip_prefix"] = None  # the variant's own
@@ -77,14 +79,33 @@ def under(protocol: MeasurementProtocol | None, options: MeasureOptions) -> Meas
     completed = replace(completed, default_metrics=protocol.metrics)
     if protocol.name == UNNAMED:
         return completed
-    overrides = tuple(name for name, value in decided.items() if getattr(completed, name) != value)
-    return replace(completed, protocol=protocol.name, overrides=overrides)
+    overrides = tuple(
+        _DECIDED[name] for name, value in decided.items() if getattr(completed, name) != value
+    )
+    return replace(
+        completed, protocol=protocol.name, protocol_sha256=protocol.sha256, overrides=overrides
+    )
 
 
-_DECIDED = (
-    "features", "resize", "clip_model", "clip_variant", "clip_prefix", "crop",
-    "size_px", "filter", "sample_crop", "sample_size_px",
-)  # fmt: skip
+def _names_inception(options: MeasureOptions) -> bool:
+    return bool(set(options.metrics or ()) & set(ONLY_INCEPTION)) or any(
+        map(options.is_given, INCEPTION_OPTIONS)
+    )
+
+
+_DECIDED = {
+    "features": "extractor.name",
+    "resize": "extractor.resize",
+    "clip_model": "clip.model",
+    "clip_variant": "clip.variant",
+    "clip_prefix": "clip.prefix",
+    "crop": "reference.crop",
+    "size_px": "reference.size_px",
+    "filter": "reference.filter",
+    "sample_crop": "samples.crop",
+    "sample_size_px": "samples.size_px",
+}
+"""The protocol's value behind each option that it decides."""
 
 
 def options_for(dataset: str | None, options: MeasureOptions) -> MeasureOptions:

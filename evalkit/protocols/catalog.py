@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from evalkit.catalog import DATASETS
+from evalkit.catalog import DATASETS, METRICS
 from evalkit.core.errors import ConfigError, MissingDataError
 from evalkit.core.registry import unknown
 from evalkit.protocols.model import MeasurementProtocol
@@ -53,8 +53,8 @@ def protocol_for(dataset: str) -> MeasurementProtocol:
     captions are drawn.
     """
     row = DATASETS.get(dataset)
-    if row is not None:
-        return _shipped(row.protocol)
+    if row is not None and row.protocol:
+        return open_protocol(row.protocol)
     imagen = _shipped("imagen-30k")
     return imagen.model_copy(
         update={
@@ -76,14 +76,27 @@ def _read(path: Path) -> MeasurementProtocol:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise MissingDataError(f"{path}: no such file; give a protocol as a TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: can't be read as TOML ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: can't be read as TOML ({_short(str(error))})") from error
     try:
-        return MeasurementProtocol.model_validate(document)
+        protocol = MeasurementProtocol.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the protocol"
-        what = first["msg"].removeprefix("Value error, ")
-        if first["type"] != "value_error":
-            what += f", got {first['input']!r}" if first["type"] != "missing" else ""
-        raise ConfigError(f"{path}: {where}: {what}") from error
+        raise ConfigError(f"{path}: {_first_fault(error)}") from error
+    for metric in protocol.metrics:
+        if metric not in METRICS:
+            raise ConfigError(f"{path}: metrics: {unknown(metric, METRICS, kind='metrics')}")
+    return protocol
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = _short(".".join(map(str, first["loc"]))) or "the protocol"
+    what = first["msg"].removeprefix("Value error, ")
+    if first["type"] not in ("value_error", "missing"):
+        what += f", got {_short(repr(first['input']))}"
+    return f"{where}: {_short(what, 300)}"
+
+
+def _short(text: str, most: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -7,6 +7,8 @@ is part of what a reader has to know.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,6 +21,7 @@ CLIP_SCALES = {"torchmetrics": 100.0, "hessel": 2.5, "raw": 1.0}
 
 Crop = Literal["center", "squash", "none"]
 Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
+Resize = Literal["tf1", "pytorch-fid", "clean", "legacy_pytorch", "torchmetrics"]
 Text = Annotated[str, Field(min_length=1)]
 Pixels = Annotated[int, Field(ge=1)]
 
@@ -66,7 +69,7 @@ class Extractor(_Part):
 
     name: Text
     """`inception`, `dinov2`, `shapes-clip` or a model of open_clip."""
-    resize: Text
+    resize: Resize
     """How images come to Inception's 299 px, see `evalkit.features.resize`."""
 
 
@@ -85,7 +88,7 @@ class ClipScore(_Part):
 class MeasurementProtocol(_Part):
     """How a number of one name is made, from the draw of the captions to the metrics."""
 
-    name: Annotated[str, Field(pattern=r"[a-z0-9][a-z0-9.-]*")]
+    name: Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9.-]*\z", max_length=60)]
     summary: Text
     """One line that says what it is for."""
     dataset: Text
@@ -113,8 +116,12 @@ class MeasurementProtocol(_Part):
                 f"clip.scale is {self.clip.scale:g}, and variant {self.clip.variant!r} means "
                 f"{scale:g}"
             )
-        if self.samples.crop == "squash" and self.samples.size_px is None:
-            raise ValueError("samples.crop 'squash' needs samples.size_px")
+        for part in ("reference", "samples"):
+            prepared = getattr(self, part)
+            if prepared.crop == "squash" and prepared.size_px is None:
+                raise ValueError(f"{part}.crop 'squash' needs {part}.size_px")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}")
         return self
 
     def values(self) -> dict[str, object]:
@@ -124,6 +131,12 @@ class MeasurementProtocol(_Part):
             fields = getattr(self, part).model_dump()
             found |= {f"{part}.{name}": value for name, value in fields.items()}
         return {**found, "metrics": self.metrics}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that it decides, whatever its name."""
+        text = json.dumps(self.values(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def our_choices(self) -> tuple[str, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
-from evalkit.catalog import METRICS, RecordRow, describe
+import pytest
+from jaxtyping import TypeCheckError
+
+from evalkit.catalog import METRICS, MetricRow, RecordRow, describe
 from evalkit.core.errors import ConfigError
 from evalkit.metrics.loading import load_metric
 from evalkit.metrics.task import declared_record
@@ -54,3 +57,30 @@ def test_a_record_that_is_not_declared_is_refused(metric: str, record: str) -> N
 def test_words_that_nothing_fills_are_refused(label: str, summary: str) -> None:
     with pytest.raises(ValueError, match="known are"):
         RecordRow(name="x", label=label, direction="none", summary=summary)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        (lambda: RecordRow(name="a", label="A", direction="up"), "direction"),  # type: ignore[arg-type]
+        (lambda: RecordRow(name="a-{k}-{k}", label="A", direction="lower"), "can't be matched"),
+        (lambda: metric_row(records=("a",)), "records|RecordRow"),
+        (lambda: metric_row(records=()), "needs a RecordRow for each record"),
+        (lambda: metric_row(needs="stuff"), "needs"),
+        (lambda: metric_row(min_n="two"), "min_n"),
+    ],
+)
+def test_a_row_that_is_none_is_refused_where_it_is_made(
+    row: Callable[[], object], complaint: str
+) -> None:
+    # Where types are checked, the checker may be first.
+    with pytest.raises((ValueError, TypeCheckError), match=complaint):
+        row()
+
+
+def metric_row(**changes: object) -> MetricRow:
+    good = {
+        "target": "m:A", "summary": "s", "min_n": 1, "needs": "reference", "pairs": False,
+        "paper": "p", "records": (RecordRow(name="a", label="A", direction="lower"),),
+    }  # fmt: skip
+    return MetricRow(**{**good, **changes})  # type: ignore[arg-type]

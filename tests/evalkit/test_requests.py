@@ -12,7 +12,7 @@ from PIL import Image
 
 from evalkit import cli
 from evalkit.commands.asking import generation_options, read_prompts
-from evalkit.core.errors import ConfigError, DataError, EvalkitError, MissingDataError
+from evalkit.core.errors import ConfigError, EvalkitError, MissingDataError
 from evalkit.core.run import RunFolder
 from evalkit.core.seeding import image_seed
 from evalkit.generation import run_fingerprint
@@ -88,8 +88,11 @@ def test_ids_and_categories_of_a_file_are_kept(tmp_path: Path) -> None:
         ("p.csv", "words\na\n", "words"),
         ("p.jsonl", '{"promt": "a"}\n', "found promt"),
         ("p.jsonl", "{\n", "not valid JSON"),
-        ("p.jsonl", '{"prompt": 3}\n', "expected a text"),
+        ("p.jsonl", '{"prompt": 3}\n', "'prompt' must be a text, got 3"),
         ("p.jsonl", '{"id": 1, "prompt": "a"}\n{"id": 1, "prompt": "b"}\n', "have the id '1'"),
+        ("p.jsonl", '{"prompt": "a", "id": true}\n', "'id' must be a text or a whole number"),
+        ("p.jsonl", '{"prompt": "a", "id": {"x": 1}}\n', "'id' must be a text"),
+        ("p.csv", "prompt,id,category\na,1,x\na,1,y\n", "have the id '1'"),
         ("p.md", "a", "expected a file ending in"),
     ],
 )
@@ -97,9 +100,21 @@ def test_files_that_are_no_prompts_are_told(
     tmp_path: Path, name: str, text: str, complaint: str
 ) -> None:
     (tmp_path / name).write_text(text, "utf-8")
-    with pytest.raises((DataError, ConfigError, EvalkitError), match=complaint) as caught:
+    with pytest.raises(EvalkitError, match=complaint) as caught:
         read_prompts(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_id_is_none(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,id\na,7\nb,\nc,\n", "utf-8")
+    ids = [prompt.id for prompt in read_prompts(tmp_path / "p.csv")]
+    assert ids == ["7", prompt_id("b"), prompt_id("c")]
+
+
+def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a\\ud800b"}\n', "utf-8")
+    with pytest.raises(ConfigError, match="half of a surrogate pair"):
+        PromptSource(read_prompts(tmp_path / "p.jsonl")).check()
 
 
 def test_a_file_that_is_not_there() -> None:
@@ -145,10 +160,11 @@ def test_coco_is_a_protocol() -> None:
         {"prompt": ("a",), "labels": (1,)},
         {"prompt": ("a",), "prompts": Path("x.txt")},
         {"prompt": ("a",), "protocol": "shapes-1k"},
+        {"prompt": ("a",), "coco_root": Path("coco")},
     ],
 )
 def test_nothing_or_two_things_are_refused(asked: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="one of"):
+    with pytest.raises(ConfigError, match="one of|goes with"):
         generation_options("m", RequestOptions(**asked), SamplingOptions(), None)
 
 

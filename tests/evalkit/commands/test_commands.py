@@ -273,7 +273,8 @@ def test_missing_inception_weights_stop_before_any_image(
     drawn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     started = time.monotonic()
-    assert run("fid", *GLIDE, "--data", drawn, "--n", 4, "--out", tmp_path / "run") == 2
+    features = ["--features", "inception"]
+    assert run("fid", *GLIDE, "--data", drawn, "--n", 4, *features, "--out", tmp_path / "run") == 2
     assert time.monotonic() - started < 5
     assert "6726825d" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -382,13 +383,15 @@ def test_shapes_are_measured_by_their_own_features_unless_others_are_named(
     record = read_records(out)[0]
     assert record.metric == "fd"
     assert record.fingerprint["protocol"] == "shapes-1k"
-    assert record.fingerprint["protocol_overrides"] == []
+    assert record.fingerprint["protocol_overrides"] == ["captions.count"]
     assert run(
         "score", drawn, "--against", drawn, "--features", "shapes-clip", "--crop", "center",
         "--size", "32", "--json", out,
     ) == 0  # fmt: skip
     assert "Features:" not in capsys.readouterr().out
-    assert read_records(out)[0].fingerprint["protocol_overrides"] == ["crop", "size_px"]
+    assert read_records(out)[0].fingerprint["protocol_overrides"] == [
+        "captions.count", "reference.crop", "reference.size_px",
+    ]  # fmt: skip
 
 
 def test_a_protocol_names_the_reference(
@@ -400,3 +403,12 @@ def test_a_protocol_names_the_reference(
     assert "COCO val2014" in capfd.readouterr().err
     assert run("score", drawn, "--protocol", "imagen-3k") == 2
     assert "did you mean 'imagen-30k'" in capfd.readouterr().err
+
+
+def test_a_folder_of_shapes_needs_no_inception(drawn: Path, tmp_path: Path) -> None:
+    """The protocol is known before the data set is opened."""
+    assert run("fid", *GLIDE, "--data", drawn, "--n", "4", "--out", tmp_path / "run") == 0
+    record = read_records(tmp_path / "run" / "results.json")[0]
+    assert (record.metric, record.fingerprint["protocol"]) == ("fd", "shapes-1k")
+    assert record.fingerprint["protocol_overrides"] == ["captions.count"]
+    assert "protocol" not in RunFolder.read(tmp_path / "run").config

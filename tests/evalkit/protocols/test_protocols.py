@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packages import install_package
 
 from evalkit.catalog import DATASETS
+from evalkit.commands.listing import show
 from evalkit.core.errors import ConfigError, MissingDataError, UnknownNameError
+from evalkit.datasets.base import SELECTION_RULE
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import Preparation
+from evalkit.measurement import at_own_size, drawn_otherwise, run_departures
 from evalkit.metrics.clip_score import VARIANTS
 from evalkit.options import MeasureOptions
 from evalkit.protocols import catalog
@@ -68,14 +72,18 @@ def test_images_that_are_no_data_set_are_taken_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("given", "preparation", "overrides"),
     [
-        ({"crop": "squash"}, Preparation(crop="squash", size_px=256), ("crop",)),
-        ({"size_px": 64}, Preparation(crop="center", size_px=64), ("size_px",)),
-        ({"filter": "box"}, Preparation(crop="center", size_px=256, filter="box"), ("filter",)),
-        ({"typed": frozenset({"crop"})}, Preparation(), ("crop", "size_px")),
+        ({"crop": "squash"}, Preparation(crop="squash", size_px=256), ("reference.crop",)),
+        ({"size_px": 64}, Preparation(crop="center", size_px=64), ("reference.size_px",)),
+        (
+            {"filter": "box"},
+            Preparation(crop="center", size_px=256, filter="box"),
+            ("reference.filter",),
+        ),
+        ({"typed": frozenset({"crop"})}, Preparation(), ("reference.crop", "reference.size_px")),
         (
             {"typed": frozenset({"crop"}), "size_px": 8},
             Preparation(size_px=8),
-            ("crop", "size_px"),
+            ("reference.crop", "reference.size_px"),
         ),
     ],
 )
@@ -95,18 +103,20 @@ def test_a_crop_without_a_size_is_resized_where_nothing_names_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "name"),
     [
-        ("features", "dinov2"), ("resize", "clean"), ("clip_model", "ViT-B/16"),
-        ("clip_variant", "hessel"), ("clip_prefix", "a "), ("sample_crop", "center"),
-        ("sample_size_px", 16),
+        ("features", "dinov2", "extractor.name"), ("resize", "clean", "extractor.resize"),
+        ("clip_model", "ViT-B/16", "clip.model"), ("clip_variant", "hessel", "clip.variant"),
+        ("clip_prefix", "a ", "clip.prefix"), ("sample_crop", "center", "samples.crop"),
+        ("sample_size_px", 16, "samples.size_px"),
     ],
 )  # fmt: skip
-def test_each_decision_can_be_overridden(field: str, value: Any) -> None:
+def test_each_decision_can_be_overridden(field: str, value: Any, name: str) -> None:
     for dataset in ("coco", "shapes"):
         options = options_for(dataset, MeasureOptions(**{field: value}))
         assert getattr(options, field) == value
-        assert field in options.overrides
+        assert name in options.overrides
+        assert name in open_protocol(options.protocol).values()
 
 
 def test_another_definition_of_clip_score_brings_its_own_prefix() -> None:
@@ -119,8 +129,17 @@ def test_another_definition_of_clip_score_brings_its_own_prefix() -> None:
 @pytest.mark.parametrize("metric", ["fid", "is"])
 def test_a_metric_of_inception_names_the_features(metric: str) -> None:
     asked = options_for("shapes", MeasureOptions(metrics=("clip-score", metric)))
-    assert (asked.features, asked.overrides) == ("inception", ("features",))
+    assert (asked.features, asked.overrides) == ("inception", ("extractor.name",))
     assert options_for("shapes", MeasureOptions(metrics=("kid",))).features == "shapes-clip"
+
+
+@pytest.mark.parametrize(
+    "given", [{"inception_layer": "64"}, {"inception_weights": Path("w.pth")}, {"resize": "clean"}]
+)
+def test_an_option_of_inception_names_the_features(given: dict[str, Any]) -> None:
+    assert options_for("shapes", MeasureOptions(**given)).features == "inception"
+    kept = MeasureOptions(features="shapes-clip", **given)
+    assert options_for("shapes", kept).features == "shapes-clip"
 
 
 def test_options_that_no_protocol_decides_stay() -> None:
@@ -166,6 +185,15 @@ def test_a_file_is_a_protocol(tmp_path: Path) -> None:
         ('name = "mine"', f'name = "{UNNAMED}"', "is taken"),
         ("[captions]", "[captions", "can't be read as TOML"),
         ('metrics = ["fid", "clip-score"]', "metrics = []", "metrics"),
+        ('metrics = ["fid", "clip-score"]', 'metrics = ["fdi"]', "did you mean 'fd'"),
+        ('metrics = ["fid", "clip-score"]', 'metrics = ["fid", "fid"]', "names one twice"),
+        ('resize = "tf1"', 'resize = "qqq"', "extractor.resize"),
+        ('crop = "center"\nsize_px = 256', 'crop = "squash"', "'squash' needs reference.size_px"),
+        ("count = 30000", "count = " + 5_000 * "9", "can't be read as TOML"),
+        ("count = 30000", "count = 30000\n" + 300 * "x" + " = 1", "captions.xxx"),
+        ('name = "mine"', 'name = "imagen-30k\\n"', "name"),
+        ('name = "mine"', 'name = "Mine"', "name"),
+        ('name = "mine"', 'name = "' + 61 * "m" + '"', "name"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(
@@ -177,6 +205,54 @@ def test_what_is_wrong_with_a_file_is_one_line(
     assert complaint in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600 + len(str(path))
+
+
+def test_protocols_of_one_name_are_told_apart_by_their_hash(tmp_path: Path) -> None:
+    first = open_protocol(str(mine(tmp_path)))
+    other = open_protocol(str(mine(tmp_path, ("seed = 0", "seed = 1"))))
+    assert first.name == other.name
+    assert first.sha256 != other.sha256
+    marks = options_for("coco", MeasureOptions(protocol=str(tmp_path / "mine.toml")))
+    assert marks.protocol_marks()["protocol_sha256"] == other.sha256
+
+
+def test_what_was_drawn_otherwise_is_named() -> None:
+    protocol = open_protocol("shapes-1k")
+    config = {
+        "seed": 3,
+        "dataset": {"n": 20, "selection": "prompts as given, in turns", "name": "prompts"},
+    }
+    assert run_departures(protocol, "coco", config) == (
+        "dataset", "captions.count", "captions.draw", "captions.seed",
+    )  # fmt: skip
+    as_stated = {"seed": 0, "dataset": {"n": 1_000, "selection": SELECTION_RULE}}
+    assert run_departures(protocol, "shapes", as_stated) == ()
+    assert drawn_otherwise(None, dataset=None, count=3) == ()
+
+
+def test_another_packages_data_set_needs_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "from evalkit.catalog import DatasetRow\nROW = DatasetRow(target='m:f', summary='s'{})\n"
+    install_package(
+        tmp_path,
+        monkeypatch,
+        modules={"lab_plain": row.format(""), "lab_named": row.format(", protocol='gone'")},
+        entry_points={
+            "evalkit.datasets": {"lab/plain": "lab_plain:ROW", "lab/named": "lab_named:ROW"}
+        },
+    )
+    assert protocol_for("lab/plain").name == UNNAMED
+    with pytest.raises(UnknownNameError, match="no protocol 'gone'"):
+        protocol_for("lab/named")
+    show("datasets")
+
+
+def test_a_named_protocol_keeps_its_size_for_models_without_captions() -> None:
+    config = {"conditioning": "none", "size_px": 16}
+    assert at_own_size(MeasureOptions(), config).size_px == 16
+    assert at_own_size(MeasureOptions(protocol="imagen-30k"), config).size_px is None
 
 
 def test_a_name_that_nobody_knows_gets_the_nearest() -> None:
