@@ -164,7 +164,7 @@ def test_coco_is_a_protocol() -> None:
     ],
 )
 def test_nothing_or_two_things_are_refused(asked: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="one of|goes with"):
+    with pytest.raises(ConfigError, match=r"one of|goes with"):
         generation_options("m", RequestOptions(**asked), SamplingOptions(), None)
 
 
