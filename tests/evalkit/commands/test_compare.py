@@ -157,7 +157,7 @@ def test_the_cache_is_shown_and_cleared(
     [
         (["compare", "sharp", "--against", "real"], "two sets or more, got 1"),
         (["compare", "a=sharp", "a=blurred", "--against", "real"], "two sets are called 'a'"),
-        (["compare", "sharp", "blurred"], "no reference"),
+        (["compare", "sharp", "blurred"], "No reference"),
         (["compare", "sharp", "nowhere", "--against", "real"], "nowhere"),
         (["plan", "fid", "sharp", "--against", "real", "--difference", "0"], "not positive"),
         (["score", "sharp", "--against", "real", "--filter", "cubic"], "--filter 'cubic'"),
