@@ -149,7 +149,7 @@ def test_the_published_transformer_has_the_published_size():
 
 
 def test_the_published_dvae_has_the_published_size():
-    """docs/models/dalle.md: blocks of n_in to n_out through h = n_out / 4, kernels 3 3 3 1 or 1 3 3 3."""
+    """Blocks of n_in to n_out through h = n_out / 4, kernels 3 3 3 1 or 1 3 3 3 (dalle.md)."""
     with torch.device("meta"):
         network = DVAE(PAPER_DVAE)
     widths = (256, 512, 1024, 2048)
