@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,11 @@ class Outside:
             raise FailedCommandError(done.stderr)
         return done.stdout
 
+    def listed(self, words: list[str], name: str) -> str:
+        """The line that a command prints on a name."""
+        (line,) = (line for line in self.run(words).splitlines() if name in line)
+        return line
+
     def records(self, run: str) -> dict[str, ResultRecord]:
         """Records of a run by metric."""
         return {r.metric: r for r in read_records(self.folder / "runs" / run / "results.json")}
@@ -111,16 +117,26 @@ def write_files(recipe: Recipe, folder: Path) -> None:
         (folder / name).write_text(text, "utf-8")
 
 
-def install(recipe: Recipe, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the modules and entry points of a recipe on the path."""
-    files = recipe.files
-    project = tomllib.loads(files.pop("pyproject.toml"))["project"]
-    install_package(
-        outside.package,
-        monkeypatch,
-        modules={name.removesuffix(".py"): source for name, source in files.items()},
-        entry_points=project["entry-points"],
-    )
+@pytest.fixture
+def installed(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Recipe]:
+    """Put the modules and entry points of a recipe on the path, by its title."""
+
+    def install(title: str) -> Recipe:
+        recipe = sections()[title]
+        files = recipe.files
+        project = tomllib.loads(files.pop("pyproject.toml"))["project"]
+        install_package(
+            outside.package,
+            monkeypatch,
+            modules={name.removesuffix(".py"): source for name, source in files.items()},
+            entry_points=project["entry-points"],
+        )
+        return recipe
+
+    return install
+
+
+Installed = Callable[[str], Recipe]
 
 
 def test_the_page_has_the_recipes_in_few_steps() -> None:
@@ -136,25 +152,21 @@ def test_without_the_package_there_is_nothing_of_it(outside: Outside) -> None:
     assert "lab/" not in outside.run(["list", "metrics"]) + outside.run(["list", "models"])
 
 
-def test_a_metric(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = sections()["A metric"]
-    install(recipe, outside, monkeypatch)
-    listing, fid = recipe.commands
-    (line,) = (line for line in outside.run(listing).splitlines() if "lab/colourfulness" in line)
-    assert "mean colourfulness of the images" in line
+def test_a_metric(installed: Installed, outside: Outside) -> None:
+    listing, fid = installed("A metric").commands
+    assert "mean colourfulness of the images" in outside.listed(listing, "lab/colourfulness")
     assert "Colourfulness" in outside.run(fid)
     (record,) = outside.records("colour").values()
     assert record.metric == "lab/colourfulness"
     assert record.interval is not None
     assert record.interval.low < record.value < record.interval.high  # type: ignore[operator]
-    assert "Colourfulness" in outside.report("colour")
-    assert "Hasler &amp; Süsstrunk 2003" in outside.report("colour")
+    page = outside.report("colour")
+    assert "Colourfulness" in page
+    assert "Hasler &amp; Süsstrunk 2003" in page
 
 
-def test_a_sampler(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = sections()["A sampler"]
-    install(recipe, outside, monkeypatch)
-    (fid,) = recipe.commands
+def test_a_sampler(installed: Installed, outside: Outside) -> None:
+    (fid,) = installed("A sampler").commands
     outside.run(fid)
     config = json.loads((outside.folder / "runs" / "euler" / "run.json").read_text("utf-8"))
     assert "lab/euler" in json.dumps(config)
@@ -162,12 +174,9 @@ def test_a_sampler(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lab/euler" in outside.report("euler")
 
 
-def test_a_generator(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = sections()["A generator"]
-    install(recipe, outside, monkeypatch)
-    listing, fid = recipe.commands
-    (line,) = (line for line in outside.run(listing).splitlines() if "lab/circles" in line)
-    assert "a circle in the prompted colour" in line
+def test_a_generator(installed: Installed, outside: Outside) -> None:
+    listing, fid = installed("A generator").commands
+    assert "a circle in the prompted colour" in outside.listed(listing, "lab/circles")
     assert "Circles" in outside.run(fid)
     records = outside.records("circles")
     found, shuffled = records["composition-pairs"], records["composition-pairs-shuffled"]
@@ -180,12 +189,9 @@ def test_a_generator(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     raises=FailedCommandError,
     reason="protocol_for reads the protocol '' of a row that names none, and finds no such file",
 )
-def test_a_data_set(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = sections()["A data set"]
-    install(recipe, outside, monkeypatch)
-    listing, fid = recipe.commands
-    (line,) = (line for line in outside.run(listing).splitlines() if "lab/flags" in line)
-    assert "30 flags of two colours with their captions" in line
+def test_a_data_set(installed: Installed, outside: Outside) -> None:
+    listing, fid = installed("A data set").commands
+    assert "30 flags of two colours with their captions" in outside.listed(listing, "lab/flags")
     outside.run(fid)
     record = outside.records("flags")["fd"]
     assert (record.n, record.fingerprint["num_reference"]) == (8, 30)
@@ -207,21 +213,51 @@ def test_a_protocol(outside: Outside, coco_folder: Path, inception_weights: Path
     assert "coco-5k" in outside.report("coco-5k")
 
 
+QUESTION = "Which image shows the right number of objects: {caption}?"
+OTHER_QUESTIONS = "### Other questions"
+
+
+def edit(path: Path, changes: str) -> None:
+    """Give a text file the values of a block, as a user edits it: each line below its table."""
+    source = path.read_text("utf-8")
+    table, *lines = changes.strip().splitlines()
+    for line in lines:
+        key = line.partition(" =")[0]
+        pattern = rf"({re.escape(table)}\n(?:[^\[].*\n)*?){key} = .*\n"
+        source, count = re.subn(pattern, lambda found, new=line: f"{found[1]}{new}\n", source)
+        assert count == 1
+    path.write_text(source, "utf-8")
+
+
 def test_rater_texts(outside: Outside) -> None:
-    recipe = sections()["Rater texts"]
-    write_files(recipe, outside.folder)
-    generate, new, rehearse, results = recipe.commands
+    recipe = Recipe(sections()["Rater texts"].text.partition(OTHER_QUESTIONS)[0])
+    copy, generate, new, rehearse, results = recipe.commands
+    if "\n  texts " not in outside.run(["drawbench", "--help"]):
+        pytest.skip("`evalkit drawbench texts` and `new --texts` are not there yet")
+    files = recipe.files
+    (outside.folder / "prompts.csv").write_text(files["prompts.csv"], "utf-8")
+    outside.run(copy)
+    edit(outside.folder / "texts.toml", files["texts.toml"])
     for words in (generate, new, rehearse):
         outside.run(words)
     study = json.loads((outside.folder / "study" / "study.json").read_text("utf-8"))
-    assert "right number of objects" in json.dumps(study)
-    assert "count" in outside.run(results)
+    assert QUESTION in [question["text"] for question in study["config"]["questions"]]
+    assert "caption" in outside.run(results)
     page = (outside.folder / "study" / "report" / "report.html").read_text("utf-8")
-    assert "Which image shows the right number of objects" in page
+    assert QUESTION in page
 
 
-def test_all_texts_of_the_rating_page() -> None:
-    """`drawbench new --texts FILE`: every word that a rater reads, in one file a language."""
+def test_other_questions(outside: Outside) -> None:
     recipe = sections()["Rater texts"]
-    if not any("--texts" in words for words in recipe.commands):
-        pytest.skip("`drawbench new --texts` is not there yet; the recipe does without it")
+    write_files(recipe, outside.folder)
+    (generate,) = (words for words in recipe.commands if "generate" in words)
+    (new,) = Recipe(recipe.text.partition(OTHER_QUESTIONS)[2]).commands
+    outside.run(generate)
+    outside.run(new)
+    study = json.loads((outside.folder / "counting" / "study.json").read_text("utf-8"))
+    (question,) = study["config"]["questions"]
+    assert question["text"] == QUESTION
+    outside.run(["drawbench", "rehearse", "counting", "--raters", "2"])
+    outside.run(["drawbench", "results", "counting"])
+    page = (outside.folder / "counting" / "report" / "report.html").read_text("utf-8")
+    assert QUESTION in page
