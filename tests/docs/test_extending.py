@@ -172,7 +172,7 @@ def test_a_sampler(installed: Installed, outside: Outside) -> None:
     assert "lab/euler" in json.dumps(config)
     assert "lab/euler" in json.dumps(dict(outside.records("euler")["fd"].fingerprint))
     assert "lab/euler" in outside.report("euler")
-    with pytest.raises(FailedCommandError, match="no sampler 'none' .* lab/euler"):
+    with pytest.raises(FailedCommandError, match=r"no sampler 'none' .* lab/euler"):
         outside.run([*fid[:3], "--data", "shapes", "--sampler", "none"])
 
 
