@@ -1,4 +1,4 @@
-"""The sizes of the published CLIPs; docs/models.md derives their parameter counts.
+"""The sizes of the published CLIPs; docs/models/clip.md derives their parameter counts.
 
 Weights of the first three come through open_clip; unCLIP's was never released.
 """

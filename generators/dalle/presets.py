@@ -1,6 +1,6 @@
 """The sizes of the paper's networks (Ramesh et al. 2021, sections 2.1 and 2.2, appendix B).
 
-docs/models.md derives the parameter counts and sets them beside the paper's rounded figures.
+docs/models/dalle.md derives the parameter counts and sets them beside the paper's rounded figures.
 """
 
 from __future__ import annotations

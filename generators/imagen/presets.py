@@ -1,6 +1,6 @@
 """The sizes of the paper's networks (Saharia et al. 2022, appendix F); weights were not released.
 
-docs/models.md derives the parameter counts and sets them beside the paper's rounded figures.
+docs/models/imagen.md derives the parameter counts and sets them beside the paper's rounded figures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The sizes of the paper's networks (Ramesh et al. 2022, table 3); their weights were not released.
 
-docs/models.md derives the parameter counts and sets them beside the paper's rounded figures.
+docs/models/unclip.md derives the parameter counts and sets them beside the paper's rounded figures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The published CLIPs have the published sizes (docs/models.md derives them)."""
+"""The published CLIPs have the published sizes (docs/models/clip.md derives them)."""
 
 import pytest
 import torch

@@ -134,7 +134,7 @@ def count(network):
 
 
 def test_the_published_transformer_has_the_published_size():
-    """docs/models.md: 64 blocks of 12 d^2 + 13 d, d = 3968: 12.09 B of the paper's "12 B"."""
+    """docs/models/dalle.md: 64 blocks of 12 d^2 + 13 d, d = 3968: 12.09 B of the paper's "12 B"."""
     with torch.device("meta"):
         network = DalleTransformer(PAPER_TRANSFORMER)
     d, text, image = 3968, 16_384 + 256, 8192
@@ -149,7 +149,7 @@ def test_the_published_transformer_has_the_published_size():
 
 
 def test_the_published_dvae_has_the_published_size():
-    """docs/models.md: blocks of n_in to n_out through h = n_out / 4, kernels 3 3 3 1 or 1 3 3 3."""
+    """Blocks of n_in to n_out through h = n_out / 4, kernels 3 3 3 1 or 1 3 3 3 (dalle.md)."""
     with torch.device("meta"):
         network = DVAE(PAPER_DVAE)
     widths = (256, 512, 1024, 2048)

@@ -103,7 +103,7 @@ def efficient_unet(*, widths, numbers, text, self_attention):
 
 
 def test_parameter_counts_of_the_paper():
-    """Appendix F: 2 B, 600 M, 400 M, rounded; docs/models.md says where ours differ and why.
+    """Appendix F: 2 B, 600 M, 400 M, rounded; docs/models/imagen.md says where ours differ and why.
 
     The base is GLIDE's U-Net (2.238 B by its own test, with a context of 2,048) whose 21 attention
     blocks read 4,096 numbers instead, with half the output and pooled text.
