@@ -38,30 +38,30 @@ format: setup
 
 bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.glide_tiny
+	$(BIN)/python -m benchmarks.models.glide_tiny
 
 # Whether the study's intervals hold (2 minutes; goes on where it stopped), 275 simulated raters at once, with
 # kills, on SQLite and on PostgreSQL (8 minutes each), and what looks cost beside what the plan says.
 bench-drawbench: setup
-	$(BIN)/python -m benchmarks.coverage_drawbench
-	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5
-	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
-	$(BIN)/python -m benchmarks.looks_drawbench
+	$(BIN)/python -m benchmarks.study.coverage
+	$(BIN)/python -m benchmarks.study.load --pause 1 --kill-raters 5
+	$(BIN)/python -m benchmarks.study.load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
+	$(BIN)/python -m benchmarks.study.looks
 
 # Alone on the machine; an hour on two cores of 2 GHz, most of it in the three commands that are compared.
 # BENCH="--images 50 --repeats 1" for a try.
 bench-metrics: setup
-	$(BIN)/python -m benchmarks.bench_metrics $(BENCH)
+	$(BIN)/python -m benchmarks.metrics.speed $(BENCH)
 
 # Hours on one core; goes on where it stopped.
 coverage: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage_fid --out coverage_fid.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics.coverage --out coverage_fid.jsonl
 
 # Speed of sampling, and how many steps are enough; alone on the machine.
 bench-sampling: setup
-	$(BIN)/python -m benchmarks.sampling
-	$(BIN)/python -m benchmarks.glide_speed
-	$(BIN)/python -m benchmarks.sampling_steps --plot docs/images/sampling-steps.png
+	$(BIN)/python -m benchmarks.sampling.speed
+	$(BIN)/python -m benchmarks.sampling.glide_speed
+	$(BIN)/python -m benchmarks.sampling.steps --plot docs/images/sampling-steps.png
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .grimp_cache .pytest_cache .ruff_cache

@@ -75,7 +75,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         MissingWeightsError: A model's weights are not to be had.
         RunFolderError: A folder holds another run.
     """
-    from evalkit.engine.local import generate as run_all
+    from evalkit.engine import generate as run_all
     from evalkit.generation import prepare_generator, run_config
 
     if not options.models or len(set(options.models)) != len(options.models):

@@ -13,7 +13,7 @@ from fake_generators import plain_spec
 from evalkit.core.errors import RunFolderError
 from evalkit.core.run import Outcome, RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import image_seed
-from evalkit.engine.local import generate
+from evalkit.engine import generate
 from generators.base import Request, Sample
 
 CONFIG = {"model": "noise", "seed": 0}

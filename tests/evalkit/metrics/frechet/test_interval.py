@@ -252,13 +252,13 @@ class TestClusters:
 
 
 class TestCoverage:
-    """A fast version of `benchmarks/coverage_fid.py`; seeds were fixed before looking."""
+    """A fast version of `benchmarks/metrics/coverage.py`; seeds were fixed before looking."""
 
     REPETITIONS = 200
 
     @pytest.mark.parametrize("matched", [False, True])
     def test_interval_and_paired_test(self, matched: bool) -> None:
-        from benchmarks.coverage_fid import Cell, run_cell
+        from benchmarks.metrics.coverage import Cell, run_cell
 
         row = run_cell(Cell("gaussian", 8, 10.0, matched), self.REPETITIONS)
         low, high = binom.interval(0.999, self.REPETITIONS, 0.95)

@@ -1,6 +1,6 @@
 """ddpm:tiny-class without guidance, by sampler and steps, and its noisy classifier by timestep.
 
-    python -m benchmarks.ddpm_tiny [--n 70] [--images 500]
+    python -m benchmarks.models.ddpm_tiny [--n 70] [--images 500]
 
 Shapes: n images, the seven classes in turn, the same seeds in every row; the share in which the
 checker of `shapes` finds exactly one object, of the shape that was asked for. Classifier: accuracy

@@ -1,6 +1,6 @@
 """A picture of what unclip:tiny makes of images: variations and interpolations.
 
-    python -m benchmarks.unclip_variations [--out runs/unclip-variations.png]
+    python -m benchmarks.models.unclip_variations [--out runs/unclip-variations.png]
 
 Each row begins with a drawn scene of the validation split; then its reconstruction (eta 0), four
 variations (eta 1), and the way to the scene of the next row in three steps.

@@ -1,6 +1,6 @@
 """Speed of GLIDE's released base network: one evaluation of a guided pair, random weights.
 
-    python -m benchmarks.glide_speed [--repeats 3]
+    python -m benchmarks.sampling.glide_speed [--repeats 3]
 
 Three ways to the same numbers: a plain reference that reads the state dict and encodes the captions
 anew each time (`tests/reference/plain_unet.py`), ours with the text states computed once, and ours
@@ -24,7 +24,7 @@ from generators.glide.model import Text2ImUNet
 from generators.glide.presets import CONTEXT_LENGTH, RELEASED_BASE, VOCABULARY_SIZE
 
 SEED = 0
-REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "plain_unet.py"
+REFERENCE = Path(__file__).parents[2] / "tests" / "reference" / "plain_unet.py"
 LEAST_SPEEDUP = 1.1
 
 

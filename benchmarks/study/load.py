@@ -1,8 +1,8 @@
 """Many simulated raters at once, in processes of their own, on one vote store; kills in between.
 
-    python benchmarks/drawbench_load.py                       275 raters, 25 at once, SQLite
-    python benchmarks/drawbench_load.py --postgresql          the same on a PostgreSQL of its own
-    python benchmarks/drawbench_load.py --kill-raters 5 --kill-database 2
+    python -m benchmarks.study.load                       275 raters, 25 at once, SQLite
+    python -m benchmarks.study.load --postgresql          the same on a PostgreSQL of its own
+    python -m benchmarks.study.load --kill-raters 5 --kill-database 2
 
 Every acknowledged vote is written down by its rater at once. At the end the store must hold exactly
 these votes (after a kill, at most one more per killed process: the one whose answer never arrived),

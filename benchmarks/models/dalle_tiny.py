@@ -1,6 +1,6 @@
 """DALL-E's choices in sampling: how many candidates CLIP picks from, temperature, top-k.
 
-    python -m benchmarks.dalle_tiny [--model dalle:tiny] [--n 200] [--out runs/dalle-tiny]
+    python -m benchmarks.models.dalle_tiny [--model dalle:tiny] [--n 200] [--out runs/dalle-tiny]
 
 The paper (section 3.3, figure 6) shows that quality grows with the number of candidates. Here
 clip:tiny picks and clip:tiny-judge scores; the first table runs for any model, such as
@@ -9,7 +9,7 @@ clip:tiny picks and clip:tiny-judge scores; the first table runs for any model, 
 
 from __future__ import annotations
 
-from benchmarks.variants import parse_options, print_table
+from benchmarks.models.variants import parse_options, print_table
 
 CANDIDATES = (1, 4, 16)
 SAMPLING = {

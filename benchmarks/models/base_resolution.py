@@ -1,6 +1,6 @@
 """16 or 32 px for the base of glide:tiny: what is lost, and what a training step costs.
 
-    python -m benchmarks.base_resolution [--scenes 300]
+    python -m benchmarks.models.base_resolution [--scenes 300]
 
 Real scenes are shrunk to the base's size by the area mean and enlarged again (bicubic). The share
 that the checker still reads right, every shape, colour and count, bounds what an upsampler that

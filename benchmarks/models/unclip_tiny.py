@@ -1,6 +1,6 @@
 """unCLIP's own comparisons on unclip:tiny: what the decoder is told, and which prior tells it.
 
-    python -m benchmarks.unclip_tiny [--n 200] [--out runs/unclip-tiny]
+    python -m benchmarks.models.unclip_tiny [--n 200] [--out runs/unclip-tiny]
 
 The paper (section 5.1): the decoder on the caption alone, on CLIP's text embedding in the place of
 an image embedding, on the prior's image embedding; and both priors (section 5.2). Resumable.
@@ -8,7 +8,7 @@ an image embedding, on the prior's image embedding; and both priors (section 5.2
 
 from __future__ import annotations
 
-from benchmarks.variants import parse_options, print_table
+from benchmarks.models.variants import parse_options, print_table
 
 EMBEDDINGS = {
     "caption alone": "none",

@@ -5,7 +5,7 @@ effects of raters and of prompts, and counts how often the 95 % intervals hold t
 The models are equal, or apart by what the plan says is found in 80 % of studies, or apart by more
 and differently in each category. Beside the intervals stand the naive one and the plan.
 
-    python -m benchmarks.coverage_drawbench --studies 2000 --rows coverage.jsonl
+    python -m benchmarks.study.coverage --studies 2000 --rows coverage.jsonl
 
 Every 100 studies of a setting are a row of the file, which has a seed of its own; the same command
 goes on where the last one stopped, also after `--minutes`. The seed, the settings and the goals

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.glide_tiny import MEASURE
+from benchmarks.models.glide_tiny import MEASURE
 from evalkit.core.pixels import read_rgb
 from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord

@@ -1,6 +1,6 @@
 """What DALL-E's discrete VAE keeps of an image: the limit of what its transformer can show.
 
-    python -m benchmarks.dalle_codes [--n 200] [--dvae FILE] [--grid FILE.png]
+    python -m benchmarks.models.dalle_codes [--n 200] [--dvae FILE] [--grid FILE.png]
 
 Validation scenes go through encoder and decoder. Prints the mean absolute error in levels of 255,
 the share of codes in use and their perplexity, and the checker's verdict on the scenes before and

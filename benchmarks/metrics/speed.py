@@ -1,6 +1,6 @@
 """Speed and memory of the metrics beside other tools, in one run.
 
-python -m benchmarks.bench_metrics [--images N] [--repeats 3] [--only command,distance,memory,pass]
+python -m benchmarks.metrics.speed [--images N] [--repeats 3] [--only command,distance,memory,pass]
 
 Alone on the machine, or the figures mean nothing. Weights: `--weights PATH`, else random ones in
 the format of the Inception-2015 network, which take exactly as long.
@@ -152,7 +152,7 @@ def compare_memory() -> None:
     """Peak memory of a distance with its interval, on stored features, by number of images."""
     print(f"\n| images (d = {MEMORY_DIM}) | peak memory of FD with interval, MiB |\n|---|---|")
     for n in MEMORY_SIZES:
-        command = [sys.executable, "-m", "benchmarks.bench_metrics", "--memory-of", str(n)]
+        command = [sys.executable, "-m", "benchmarks.metrics.speed", "--memory-of", str(n)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         print(f"| {n:,} | {float(done.stdout):.0f} |")
 

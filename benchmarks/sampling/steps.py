@@ -1,6 +1,6 @@
 """How many steps are enough: FD of glide:tiny's base by sampler and number of steps.
 
-    python -m benchmarks.sampling_steps [--n 200] [--out runs/sampling-steps] [--plot FILE.png]
+    python -m benchmarks.sampling.steps [--n 200] [--out runs/sampling-steps] [--plot FILE.png]
 
 The base network alone, at guidance 3, on n captions of the validation split; images and reference
 at the base's 16 px, features of the judge. Each setting is compared with 250 ancestral steps on the

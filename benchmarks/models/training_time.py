@@ -1,6 +1,6 @@
 """How long the main job's recipes train: seconds a step, alone on the machine, times the steps.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.training_time [--recipes NAME,NAME] [--steps 60]
+    OMP_NUM_THREADS=1 python -m benchmarks.models.training_time [--recipes NAME,NAME] [--steps 60]
 
 Each recipe runs a few dozen steps as `evalkit train` runs them, on one thread; the first ones, in
 which memory is laid out, don't count. On two cores two recipes train at a time, so all of them take

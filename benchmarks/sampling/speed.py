@@ -1,6 +1,6 @@
 """Speed and peak memory of glide:tiny at its default settings.
 
-python -m benchmarks.sampling [--n 64] [--batch-size 32]
+python -m benchmarks.sampling.speed [--n 64] [--batch-size 32]
 """
 
 from __future__ import annotations

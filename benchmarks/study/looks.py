@@ -1,6 +1,6 @@
 """What looking early costs: the plan's figures beside simulated studies on DrawBench's layout.
 
-    python -m benchmarks.looks_drawbench --studies 2000
+    python -m benchmarks.study.looks --studies 2000
 
 Equal models, five looks after equal shares of the raters; how often some look calls them different.
 The seed was fixed before the first run.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks.coverage_drawbench import EFFECTS, Setting
+from benchmarks.study.coverage import EFFECTS, Setting
 from drawbench.stats.coverage import binomial_band, measure_looks
 from drawbench.stats.power import Boundary, plan_looks
 

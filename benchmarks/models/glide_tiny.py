@@ -1,6 +1,6 @@
 """How good glide:tiny is, against what can be reached and what random weights give.
 
-    python -m benchmarks.glide_tiny [--n 1000] [--out runs/glide-tiny]
+    python -m benchmarks.models.glide_tiny [--n 1000] [--out runs/glide-tiny]
 
 For guidance 1, 1.5 and 3: share of images in which every prompted shape and colour is found, beside
 the share for shuffled captions; the judge's CLIP score; FD on the judge's features. FD's floor is

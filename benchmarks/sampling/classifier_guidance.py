@@ -1,6 +1,6 @@
 """Classifier guidance on ddpm:tiny-class: accuracy of the class against coverage.
 
-    python -m benchmarks.classifier_guidance [--n 210] [--out runs/classifier-guidance]
+    python -m benchmarks.sampling.classifier_guidance [--n 210] [--out runs/classifier-guidance]
 
 Accuracy is the share of images in which the checker of `shapes` (not the guiding classifier) finds
 exactly the shape that was asked for; coverage is the share of reference images that have a sample
