@@ -280,7 +280,7 @@ _METRICS: dict[str, MetricRow] = {
         ),
     ),
     "sfid": MetricRow(
-        target="evalkit.metrics.frechet_kin:SFID",
+        target="evalkit.metrics.frechet_variants:SFID",
         summary="Fréchet distance of Inception's spatial features",
         min_n=2,
         needs="reference",
@@ -289,7 +289,7 @@ _METRICS: dict[str, MetricRow] = {
         records=_distance("sfid", "sFID{}"),
     ),
     "fd-dinov2": MetricRow(
-        target="evalkit.metrics.frechet_kin:FD_DINOV2",
+        target="evalkit.metrics.frechet_variants:FD_DINOV2",
         summary="Fréchet distance of DINOv2 ViT-L/14 features",
         min_n=2,
         needs="reference",
@@ -298,7 +298,7 @@ _METRICS: dict[str, MetricRow] = {
         records=_distance("fd-dinov2", "FD{} (DINOv2)"),
     ),
     "clip-fd": MetricRow(
-        target="evalkit.metrics.frechet_kin:CLIP_FD",
+        target="evalkit.metrics.frechet_variants:CLIP_FD",
         summary="Fréchet distance of CLIP ViT-B/32 features",
         min_n=2,
         needs="reference",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.run import Outcome, RunFolder, WorkItem
 from generators.base import Generator, Request, Settings
 
@@ -16,7 +17,7 @@ def generate(
     items: Sequence[WorkItem],
     *,
     batch_size: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
 ) -> None:
     """Make the images of a run that are not there yet.
 

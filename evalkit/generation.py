@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.run import RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import SEED_RULE
 from evalkit.datasets.base import Caption, CaptionedImages
 from evalkit.engine import generate
-from evalkit.features.base import ProgressFactory, silent
 from evalkit.options import SamplingOptions
 from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.catalog import METRICS
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
-from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import Measurer, metric_needs
+from evalkit.metrics.score import Scorer, metric_needs
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
@@ -30,7 +30,7 @@ from evalkit.reranking import refuse_own_judge
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class RunResults:
     """What came of a measurement."""
 
     records: list[ResultRecord]
@@ -116,7 +116,7 @@ def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
 
 
 @dataclass(frozen=True)
-class RunMeasurement:
+class MeasurementPlan:
     """Networks and reference for one run, loaded before its images are made.
 
     So what is missing or broken of them is told before the hours of sampling, not after.
@@ -124,14 +124,14 @@ class RunMeasurement:
 
     prepared: PreparedRun
     metrics: tuple[str, ...]
-    measurer: Measurer
+    scorer: Scorer
     without_captions: tuple[str, ...]
     """Metrics of captions, asked of a model that takes none."""
 
     @classmethod
     def of(
         cls, prepared: PreparedRun, options: MeasureOptions, progress: ProgressFactory = silent
-    ) -> RunMeasurement:
+    ) -> MeasurementPlan:
         """Load the networks and measure the reference.
 
         Args:
@@ -152,18 +152,18 @@ class RunMeasurement:
         metrics = options.metrics or default_metrics(options, scenes=scenes)
         without = () if text else tuple(n for n in metrics if METRICS[n].needs_captions)
         measured = [name for name in metrics if name not in without]
-        measurer = Measurer.of(reference_items(dataset), measured, options, progress)
-        missing = measurer.lacking.get(extractor_key(options.features))
+        scorer = Scorer.of(reference_items(dataset), measured, options, progress)
+        missing = scorer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing
-        return cls(prepared, metrics, measurer, without)
+        return cls(prepared, metrics, scorer, without)
 
     def lacking(self) -> dict[str, str]:
         """Metrics that will have no value for want of weights, and why."""
-        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.metrics}
+        reasons = {name: self.scorer.why_missing(name) for name in self.scorer.metrics}
         return {name: str(reason) for name, reason in reasons.items() if reason is not None}
 
-    def measure(self) -> Measured:
+    def measure(self) -> RunResults:
         """Measure the finished run.
 
         Raises:
@@ -175,19 +175,19 @@ class RunMeasurement:
         shown = [row for row in rows if row.file is not None]
         categories = {caption.id: caption.category for caption in captions}
         items = run_items(run, rows, categories)
-        found = self.measurer.measure(items, run=SourceRun(run, captions))
+        found = self.scorer.prepare(items, run=SourceRun(run, captions))
         conditioning = run.config["conditioning"]
         records = [
-            *self.measurer.records(found),
+            *self.scorer.records(found),
             *(_no_captions(name, len(shown), conditioning) for name in self.without_captions),
         ]
         context = {
             **run_fingerprint(run),
             "reference": self.prepared.reference,
-            **self.measurer.networks.options.protocol_marks(),
+            **self.scorer.networks.options.protocol_marks(),
         }
         subject = run.config["display_name"]
-        return Measured(
+        return RunResults(
             records=[r.with_context(subject=subject, fingerprint=context) for r in records],
             clip_scores=_clip_scores(found.tasks.get("clip-score"), shown),
             clip_name="CLIP score",

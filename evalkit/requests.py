@@ -35,7 +35,7 @@ from evalkit.datasets.open import open_dataset, require_dataset
 from evalkit.protocols.catalog import protocol_for
 
 if TYPE_CHECKING:
-    from evalkit.features.base import ProgressFactory
+    from evalkit.core.progress import ProgressFactory
     from evalkit.protocols.model import MeasurementProtocol
     from generators.base import GeneratorSpec
 

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
 from evalkit.core.seeding import CANDIDATE_RULE, candidate_seed
-from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
+from evalkit.features.hub_weights import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from generators.base import Generator, Request, Sample, Settings

@@ -1,7 +1,7 @@
 """Does the 95 % interval of fd_infinity hold? Simulations with a known truth.
 
-    python -m benchmarks.metrics.coverage --out coverage.jsonl                # all of it, hours
-    python -m benchmarks.metrics.coverage --out coverage.jsonl --minutes 4    # goes on where it stopped
+    python -m benchmarks.metrics.coverage --out coverage.jsonl                # hours
+    python -m benchmarks.metrics.coverage --out coverage.jsonl --minutes 4    # resumes
 
 Features are drawn from distributions whose mean and covariance are known exactly, so that the true
 distance is known. Each repetition draws samples, a reference and a second model of the same

@@ -20,7 +20,7 @@ from evalkit.datasets.base import select_captions
 from evalkit.datasets.shapes.dataset import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import RunMeasurement, reference_items
+from evalkit.measurement import MeasurementPlan, reference_items
 from evalkit.metrics.composition import Composition
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions, SamplingOptions
@@ -45,7 +45,7 @@ def model_records(model: str, guidance: str, n: int, out: Path) -> list[ResultRe
     )
     prepared = prepare_run(options, progress_bar)
     prepared.generate(progress_bar)
-    return RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
+    return MeasurementPlan.of(prepared, MEASURE, progress_bar).measure().records
 
 
 def real_records(n: int, out: Path) -> list[ResultRecord]:

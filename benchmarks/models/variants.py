@@ -14,7 +14,7 @@ from evalkit.core.pixels import read_rgb
 from evalkit.core.progress import progress_bar
 from evalkit.core.results import ResultRecord
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import RunMeasurement
+from evalkit.measurement import MeasurementPlan
 from evalkit.options import SamplingOptions
 from evalkit.requests import DatasetSource
 
@@ -60,7 +60,7 @@ def measured(
         progress_bar,
     )
     prepared.generate(progress_bar)
-    records = RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
+    records = MeasurementPlan.of(prepared, MEASURE, progress_bar).measure().records
     shares = []
     for row in prepared.run.rows():
         pixels = read_rgb(prepared.run.image_path(row))

@@ -18,7 +18,7 @@ from evalkit.core.progress import progress_bar
 from evalkit.datasets.shapes.detector import detect
 from evalkit.datasets.shapes.scene import SHAPES
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
-from evalkit.measurement import RunMeasurement
+from evalkit.measurement import MeasurementPlan
 from evalkit.metrics.composition import wilson_interval
 from evalkit.options import MeasureOptions, SamplingOptions
 from evalkit.requests import DatasetSource
@@ -51,8 +51,8 @@ def row(scale: str, options: argparse.Namespace) -> str:
         progress_bar,
     )
     prepared.generate(progress_bar)
-    measured = RunMeasurement.of(prepared, MEASURE, progress_bar).measure()
-    records = {r.metric: r for r in measured.records}
+    results = MeasurementPlan.of(prepared, MEASURE, progress_bar).measure()
+    records = {r.metric: r for r in results.records}
     right = hits(prepared)
     interval = wilson_interval(right, options.n)
     cells = [f"{right / options.n:.3f} [{interval.low:.3f}, {interval.high:.3f}]"]

@@ -16,14 +16,13 @@ from evalkit.commands.sets import (
     say_features,
 )
 from evalkit.core.errors import ConfigError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
 from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
-from evalkit.metrics.score import Measured, Measurer
+from evalkit.metrics.score import PreparedSet, Scorer
 from evalkit.options import MeasureOptions
 from evalkit.reports.difference_table import difference_table
 from evalkit.reports.fingerprints import SUBJECT_KEYS
@@ -60,17 +59,15 @@ def compare(
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():
         refuse_biased_scores(one.fingerprint.get("reranked"), options)
-    measurer = Measurer.of(compared.reference, metrics, options, progress)
-    measured = {
-        name: measurer.measure(one.items, name, run=one.source) for name, one in sets.items()
-    }
+    scorer = Scorer.of(compared.reference, metrics, options, progress)
+    prepared = {name: scorer.prepare(one.items, name, run=one.source) for name, one in sets.items()}
     marks = {"reference": compared.name, **options.protocol_marks()}
     records = [
         record.with_context(subject=name, fingerprint={**_own_marks(name, sets), **marks})
-        for name, one in measured.items()
-        for record in measurer.records(one)
+        for name, one in prepared.items()
+        for record in scorer.records(one)
     ]
-    differences = _differences(measured, marks)
+    differences = _differences(prepared, marks)
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
@@ -140,11 +137,11 @@ def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
 
 
 def _differences(
-    measured: Mapping[str, Measured], marks: Mapping[str, object]
+    prepared: Mapping[str, PreparedSet], marks: Mapping[str, object]
 ) -> list[ResultRecord]:
     found: list[ResultRecord] = []
-    for first, second in combinations(measured, 2):
-        records = paired_differences(measured[first], measured[second])
+    for first, second in combinations(prepared, 2):
+        records = paired_differences(prepared[first], prepared[second])
         found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in records]
     return found
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped, say_features
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.datasets.base import known_as
-from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
-    RunMeasurement,
+    MeasurementPlan,
     check_metrics,
     failures,
 )
@@ -38,20 +37,20 @@ def fid(
     prepared = prepare_run(generation, progress)
     say_features(options_for(known_as(prepared.dataset), measure), measure)
     started = time.perf_counter()
-    measurement = RunMeasurement.of(prepared, measure, progress)
-    for name, reason in measurement.lacking().items():
+    plan = MeasurementPlan.of(prepared, measure, progress)
+    for name, reason in plan.lacking().items():
         console.print(f"No {name}, the rest goes on: {reason}", soft_wrap=True, markup=False)
     ready = time.perf_counter()
     prepared.generate(progress)
     sampled = time.perf_counter()
     check_complete(prepared.run)
-    measured = measurement.measure()
+    results = plan.measure()
     measuring = ready - started + time.perf_counter() - sampled
     timings = {"sampling": sampled - ready, "measuring": measuring}
-    keep_measurement(prepared.run, measured.clip_scores, measured.clip_name, timings)
+    keep_measurement(prepared.run, results.clip_scores, results.clip_name, timings)
     records = [
         replace(record, fingerprint={**record.fingerprint, "command": command})
-        for record in measured.records
+        for record in results.records
     ]
     store(prepared, records, json_file)
     return records

@@ -12,12 +12,11 @@ import numpy as np
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.pixels import center_crop, read_rgb, resize
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import Interval, ResultRecord, write_records
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.open import open_dataset
-from evalkit.features.base import ProgressFactory
 from evalkit.generation import library_versions, training_relation
 from evalkit.metrics.means import mean_interval
 from evalkit.reports.tables import terminal_table

@@ -11,12 +11,11 @@ from rich.table import Table
 
 from evalkit.commands.sets import open_samples, own_reference, reference_name, say_features
 from evalkit.core.errors import DataError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.features.base import ProgressFactory
 from evalkit.measurement import default_metrics
 from evalkit.metrics.planning import FrechetPlan, PilotIds, detectable_at, plan_fid, power_at
-from evalkit.metrics.score import Measurer
+from evalkit.metrics.score import Scorer
 from evalkit.metrics.task import Task
 from evalkit.options import MeasureOptions
 
@@ -56,8 +55,8 @@ def plan_frechet(
     given, options = options, compared.options(options)
     say_features(options, given)
     metric = default_metrics(options)[0]
-    measurer = Measurer.of(compared.reference, [metric], options, progress)
-    tasks = [measurer.measure(one.items).tasks[metric] for one in sets]
+    scorer = Scorer.of(compared.reference, [metric], options, progress)
+    tasks = [scorer.prepare(one.items).tasks[metric] for one in sets]
     plan = _plan(tasks, difference=difference, power=power)
     name = tasks[0].label(tasks[0].needs[0])
     _print(plan, name)

@@ -14,7 +14,7 @@ from evalkit.core.results import ResultRecord, read_records, write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.generation import run_fingerprint
 from evalkit.measurement import failures
-from evalkit.reports.html import Gallery, Report, ReportSample, write_html
+from evalkit.reports.html import Gallery, ReportSample, RunReport, write_html
 
 GRID = 24
 """Images of the sample grid: the first ones, not picked."""
@@ -49,7 +49,7 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
     kept = _kept(run)
     command = next((r.fingerprint["command"] for r in records if "command" in r.fingerprint), None)
     config = run.config
-    page = Report(
+    page = RunReport(
         title=f"{config['display_name']} on {config['dataset']['name']}",
         question=_question(config),
         records=records,

@@ -12,9 +12,8 @@ from evalkit.commands.sets import (
     say_features,
 )
 from evalkit.core.errors import ConfigError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.features.base import ProgressFactory
 from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions

@@ -9,13 +9,12 @@ from typing import Literal
 
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError
-from evalkit.core.progress import console
+from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import CAPTION_FILES, open_dataset
-from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
 from evalkit.measurement import reference_items, run_items

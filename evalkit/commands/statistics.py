@@ -6,8 +6,7 @@ from pathlib import Path
 
 from evalkit.commands.sets import open_against, say_features
 from evalkit.core.errors import ConfigError, DataError
-from evalkit.core.progress import console, progress_bar
-from evalkit.features.base import ProgressFactory
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.metrics.score import summarise_set
 from evalkit.metrics.statistics_files import ReferenceStatistics, write_statistics
 from evalkit.options import MeasureOptions

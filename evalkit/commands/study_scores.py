@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from drawbench.study import Study
-    from evalkit.features.base import ProgressFactory
+    from evalkit.core.progress import ProgressFactory
     from evalkit.features.clip import TextImageExtractor
 
 

@@ -18,7 +18,7 @@ from evalkit.options.parsing import names
 
 if TYPE_CHECKING:
     from drawbench.suites import Suite
-    from evalkit.features.base import ProgressFactory
+    from evalkit.core.progress import ProgressFactory
     from evalkit.requests import Requests
 
 SELECTION = "all prompts of the suite, samples by index"

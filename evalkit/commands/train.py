@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.core.progress import console, errors, progress_bar, training_bar
+from evalkit.core.progress import ProgressCallback, console, errors, progress_bar, training_bar
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import SceneKind, sample_scene
 
@@ -44,7 +44,7 @@ def train(name: str, *, out: Path | None, steps: int | None, start: Path | None,
 def shapes_training_set(
     seed: int,
     num_images: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
     *,
     kinds: Mapping[SceneKind, float] | None = None,
 ) -> TrainingSet:

@@ -15,13 +15,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
 
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.progress import ProgressCallback
 
 # Together under 5 s, the time in which a missing network must be reported.
 _RESOLVE_S = 2.5
@@ -70,7 +71,7 @@ def fetch(
     target: Path,
     *,
     sha256_prefix: str,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
 ) -> Path:
     """Download a file, check its hash, and only then give it its name.
 
@@ -145,7 +146,7 @@ def _alone(partial: Path, target: Path) -> Iterator[bool]:
         yield there_before or not target.exists()
 
 
-def _download(url: str, partial: Path, report: Callable[[int, int], None]) -> None:
+def _download(url: str, partial: Path, report: ProgressCallback) -> None:
     """Fetches a file, or the rest of it behind what `partial` holds of the same version."""
     headers, version = {}, _version_file(partial)
     if partial.exists() and version.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,18 @@ from rich.text import Text
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
+ProgressCallback = Callable[[int, int], None]
+"""Called with (done, total)."""
+ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
+"""Called with a description of the work; `progress_bar` and `silent` are two."""
+
+
+@contextmanager
+def silent(description: str) -> Iterator[ProgressCallback]:
+    """Show nothing."""
+    del description
+    yield lambda done, total: None
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -28,7 +40,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(description: str) -> Iterator[ProgressCallback]:
     """A bar on stderr; call what it yields with (done, total)."""
     columns = (
         TextColumn("{task.description}"),

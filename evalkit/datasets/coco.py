@@ -9,12 +9,13 @@ image listed, each listed image there, each path inside its folder.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.progress import ProgressCallback
 from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
 from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
 
@@ -25,7 +26,7 @@ def find_coco(
     coco_root: Path | str | None = None,
     *,
     split: str = COCO_SPLIT,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> CaptionedFiles:
     """MS-COCO captions, wherever they are: `coco_root`, `$EVALKIT_COCO`, the cache, or the hub.
 

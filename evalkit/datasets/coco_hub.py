@@ -14,6 +14,7 @@ from typing import Any
 
 from evalkit.core.downloads import require_network
 from evalkit.core.errors import DataError, NetworkError
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.datasets.base import check_inside
 
@@ -41,7 +42,7 @@ def why_no_hub() -> str:
 def fetch_from_hub(
     root: Path,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
     open_shards: Callable[[], list[Rows]] | None = None,
     num_images: int = NUM_IMAGES,
 ) -> None:

@@ -1,18 +1,17 @@
 """Open a data set by name or path, as `--data` takes it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, load_coco
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.shapes.dataset import is_shapes
 
-Report = Callable[[int, int], None]
 CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 
 
@@ -21,7 +20,7 @@ def open_dataset(
     *,
     split: str | None = None,
     coco_root: Path | None = None,
-    on_progress: Report | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> CaptionedImages:
     """The data set behind a name of the catalog, of an entry point, or a folder.
 

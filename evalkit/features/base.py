@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,18 +17,6 @@ from jaxtyping import Float32, UInt8
 from evalkit.core.errors import ConfigError, DataError
 
 PRECISIONS = ("float32", "bf16")
-
-Report = Callable[[int, int], None]
-"""Called with (done, total)."""
-ProgressFactory = Callable[[str], AbstractContextManager[Report]]
-"""Called with what is being done; `evalkit.core.progress.progress_bar` is one."""
-
-
-@contextmanager
-def silent(description: str) -> Iterator[Report]:
-    """The progress of callers that want none."""
-    del description
-    yield lambda done, total: None
 
 
 @runtime_checkable

@@ -26,9 +26,15 @@ from evalkit.core.errors import (
 )
 from evalkit.core.registry import unknown
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
-from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.clip_preprocessing import ClipPreprocessing
-from evalkit.features.hub_weights import CLIP_FILES, cached_file, missing_clip, require_hub
+from evalkit.features.hub_weights import (
+    CLIP_FILES,
+    OPENAI_NAMES,
+    SHAPES_CLIP,
+    cached_file,
+    missing_clip,
+    require_hub,
+)
 
 
 @runtime_checkable

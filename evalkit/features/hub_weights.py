@@ -11,8 +11,16 @@ from pathlib import Path
 
 from evalkit.core.downloads import require_network
 from evalkit.core.errors import MissingWeightsError, NetworkError
-from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 
+SHAPES_CLIP = "shapes-clip"
+"""The embedded CLIP of the drawn shapes: the judge."""
+OPENAI_NAMES = {
+    "ViT-B/32": "ViT-B-32-quickgelu:openai",
+    "ViT-B/16": "ViT-B-16-quickgelu:openai",
+    "ViT-L/14": "ViT-L-14-quickgelu:openai",
+    "ViT-L/14@336px": "ViT-L-14-336-quickgelu:openai",
+}
+"""The papers' names of CLIP models, and open_clip's."""
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPENAI_REPOSITORIES = {
     "ViT-B/32": "timm/vit_base_patch32_clip_224.openai",

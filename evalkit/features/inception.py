@@ -25,12 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import ConfigError, WeightsError
-from evalkit.features.base import (
-    PreparedExtractor,
-    ProgressFactory,
-    check_precision,
-    silent,
-)
+from evalkit.core.progress import ProgressFactory, silent
+from evalkit.features.base import PreparedExtractor, check_precision
 from evalkit.features.inception_blocks import (
     BasicConv2d,
     InceptionA,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evalkit.core.downloads import cache_root, existing_file, fetch, sha256_of
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
-from evalkit.features.base import ProgressFactory, silent
+from evalkit.core.progress import ProgressFactory, silent
 
 WEIGHTS_SHA256_PREFIX = "6726825d"
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalkit.core.errors import DataError, NotEnoughImagesError
-from evalkit.features.base import Extractor, ProgressFactory, silent
+from evalkit.core.progress import ProgressFactory, silent
+from evalkit.features.base import Extractor
 from evalkit.features.decoding import (
     Decoded,
     Job,

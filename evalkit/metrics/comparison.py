@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
-from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.sources import ImageItem
-from evalkit.metrics.score import Measured, Measurer, ReferenceStatistics
+from evalkit.metrics.score import PreparedSet, ReferenceStatistics, Scorer
 from evalkit.metrics.task import Metric, Task, declared_line
 from evalkit.options import MeasureOptions
 
@@ -52,15 +52,15 @@ def compare_sets(
         raise ConfigError(
             f"no paired difference of {wrong[0]!r}; there is one of {', '.join(_pairing())}"
         )
-    measurer = Measurer.of(reference, metrics, options, progress)
+    scorer = Scorer.of(reference, metrics, options, progress)
     for name in metrics:
-        missing = measurer.why_missing(name)
+        missing = scorer.why_missing(name)
         if missing is not None:
             raise missing
-    return paired_differences(measurer.measure(first), measurer.measure(second))
+    return paired_differences(scorer.prepare(first), scorer.prepare(second))
 
 
-def paired_differences(first: Measured, second: Measured) -> list[ResultRecord]:
+def paired_differences(first: PreparedSet, second: PreparedSet) -> list[ResultRecord]:
     """The records of each metric that both sets were measured by and a difference is defined of.
 
     Raises:

@@ -8,8 +8,9 @@ from typing import Any
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
-from evalkit.features.base import Extractor, ProgressFactory, silent
+from evalkit.features.base import Extractor
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.pipeline import FeatureSet, PassOptions, encode_texts, extract_set
 from evalkit.features.preparing import (
@@ -37,10 +38,10 @@ from evalkit.options import MeasureOptions
 __all__ = [
     "ImageItem",
     "MeasureOptions",
-    "Measured",
-    "Measurer",
     "Preparation",
+    "PreparedSet",
     "ReferenceStatistics",
+    "Scorer",
     "load_extractor",
     "metric_needs",
     "score_sets",
@@ -78,12 +79,12 @@ def score_sets(
         DataError: An image or a statistics file that can't be used.
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
-    measurer = Measurer.of(reference, metrics, options, progress, samples=samples)
-    return measurer.records(measurer.measure(samples, run=run))
+    scorer = Scorer.of(reference, metrics, options, progress, samples=samples)
+    return scorer.records(scorer.prepare(samples, run=run))
 
 
 @dataclass(frozen=True)
-class Measured:
+class PreparedSet:
     """One set's features, as each metric's task."""
 
     tasks: Mapping[str, Task]
@@ -150,7 +151,7 @@ class _Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurer:
+class Scorer:
     """Networks and reference, loaded once for any number of sets."""
 
     metrics: Mapping[str, Metric]
@@ -169,7 +170,7 @@ class Measurer:
         progress: ProgressFactory = silent,
         *,
         samples: Sequence[ImageItem] | None = None,
-    ) -> Measurer:
+    ) -> Scorer:
         """Load what the metrics need; arguments and errors as of `score_sets`.
 
         Args:
@@ -192,13 +193,13 @@ class Measurer:
             metrics=found, needs=needs, networks=networks, lacking=lacking, reference=against
         )
 
-    def measure(
+    def prepare(
         self,
         samples: Sequence[ImageItem],
         name: str = "the samples",
         *,
         run: SourceRun | None = None,
-    ) -> Measured:
+    ) -> PreparedSet:
         """One pass over a set of samples.
 
         Args:
@@ -232,9 +233,9 @@ class Measurer:
             for metric, wanted in self.needs.items()
             if self.why_missing(metric) is None
         }
-        return Measured(tasks, self.metrics, len(kept))
+        return PreparedSet(tasks, self.metrics, len(kept))
 
-    def records(self, measured: Measured) -> list[ResultRecord]:
+    def records(self, prepared: PreparedSet) -> list[ResultRecord]:
         """The records of each metric, in the order asked for.
 
         Raises:
@@ -244,9 +245,9 @@ class Measurer:
         for name, metric in self.metrics.items():
             missing = self.why_missing(name)
             if missing is not None:
-                found.append(_failed(name, measured.n, str(missing)))
+                found.append(_failed(name, prepared.n, str(missing)))
             else:
-                found += _measure(metric, measured.tasks[name], self.networks.progress)
+                found += _measure(metric, prepared.tasks[name], self.networks.progress)
         return found
 
     def why_missing(self, metric: str) -> MissingWeightsError | None:

@@ -79,7 +79,7 @@ class _Page:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(_Page):
+class RunReport(_Page):
     """What a page about one run shows."""
 
     headline: Sequence[str] = ()
@@ -116,7 +116,7 @@ class _GalleryView:
     tile_px: int
 
 
-def write_html(path: Path, report: Report) -> None:
+def write_html(path: Path, report: RunReport) -> None:
     """Write the page of one run, whole or not at all."""
     _write(path, render(report))
 
@@ -126,7 +126,7 @@ def write_comparison_html(path: Path, report: ComparisonReport) -> None:
     _write(path, render_comparison(report))
 
 
-def render(report: Report) -> str:
+def render(report: RunReport) -> str:
     """The page of one run."""
     rows, notes = views.record_views(report.records, report.single_values)
     fingerprint = {
@@ -177,7 +177,7 @@ def render_comparison(report: ComparisonReport) -> str:
     )
 
 
-def _page(template: str, report: Report | ComparisonReport, **context: Any) -> str:
+def _page(template: str, report: RunReport | ComparisonReport, **context: Any) -> str:
     """What both kinds of page have: galleries, provenance, the full fingerprint."""
     environment = _environment()
     load = lru_cache(maxsize=None)(thumbnail)
@@ -197,7 +197,7 @@ def _page(template: str, report: Report | ComparisonReport, **context: Any) -> s
     )
 
 
-def _entries(report: Report | ComparisonReport) -> list[fingerprints.Entry]:
+def _entries(report: RunReport | ComparisonReport) -> list[fingerprints.Entry]:
     """The fingerprint of the run, then whatever its records have beyond it or otherwise."""
     run = fingerprints.flatten(report.fingerprint)
     several = len({record.subject for record in report.records}) > 1

@@ -19,12 +19,12 @@ from drawbench.suites import load_suite
 from evalkit import cli, reranking
 from evalkit.commands.suite import SuiteOptions, generate_suite
 from evalkit.core.errors import ConfigError, UnknownNameError
+from evalkit.core.progress import silent
 from evalkit.core.results import read_records
 from evalkit.core.run import RunFolder
 from evalkit.core.seeding import candidate_seed
 from evalkit.datasets.shapes.dataset import write_shapes
 from evalkit.features import clip as clip_features
-from evalkit.features.base import silent
 from evalkit.features.shapes_clip import ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from evalkit.options import SamplingOptions

@@ -9,7 +9,7 @@ goes; `write_shapes` puts a data set on disk in the layout that `evalkit.dataset
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.pixels import encode_png
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.coco import annotation_file, load_coco
@@ -59,7 +60,7 @@ def load_shapes(
     *,
     num_images: int = 5_000,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> CaptionedFiles:
     """A split of `shapes`, drawn first where it isn't there yet.
 
@@ -90,7 +91,7 @@ def write_shapes(
     n_val: int,
     seed: int = 0,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Path:
     """Write the data set; images already there are kept, so a stopped call can be repeated.
 

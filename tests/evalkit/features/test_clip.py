@@ -14,10 +14,9 @@ from PIL import Image
 
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
 from evalkit.features.clip import OpenClipExtractor, load_clip
-from evalkit.features.clip_names import OPENAI_NAMES
 from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.features.dinov2 import Dinov2Extractor, load_dinov2
-from evalkit.features.hub_weights import OPENAI_REPOSITORIES
+from evalkit.features.hub_weights import OPENAI_NAMES, OPENAI_REPOSITORIES
 
 TINY = {
     "embed_dim": 16,
