@@ -77,7 +77,7 @@ class RecordRow:
                 )
 
     def match(self, name: str) -> Mapping[str, str] | None:
-        """What a record's name has for the words in braces; None for the name of another record.
+        """Match a record name against this one and return the values of its braces, or None.
 
         >>> RecordRow(name="recall-k{k}", label="Recall", direction="higher").match("recall-k5")
         {'k': '5'}
@@ -128,7 +128,7 @@ class MetricRow:
         return self.needs in ("captions", "both")
 
     def line(self, record: str) -> RecordRow | None:
-        """The line of a record; that of what differs, for a paired difference."""
+        """Return the row of a record; a paired difference has that of the metric it compares."""
         stem = record.removesuffix(DIFFERENCE_SUFFIX) if self.pairs else record
         return next((line for line in self.records if line.match(stem) is not None), None)
 
@@ -180,7 +180,7 @@ DATASETS = Catalog(
 
 
 def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
-    """The two records of a Fréchet distance; a brace in the label makes room for `∞`."""
+    """Return the two records of a Fréchet distance; braces in the label mark the place of `∞`."""
     return (
         RecordRow(name=name, label=label.format(""), direction="lower"),
         RecordRow(
@@ -194,7 +194,7 @@ def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
 
 
 def _by_neighbours(name: str, summary: str) -> tuple[RecordRow, ...]:
-    """One of precision, recall, density and coverage; without a k only where there is no value."""
+    """Return the records of one PRDC score; the name has no k only where there is no value."""
     label = name.capitalize()
     return (
         RecordRow(
@@ -419,7 +419,7 @@ class Described:
 
 
 def describe(record: str) -> Described | None:
-    """What the catalog says of a record, by its name; None where no metric declares it.
+    """Return the catalog's entry for a record name; None where no metric declares it.
 
     Our own metrics come first, so that no package can rename what they yield; then those whose
     name the record's begins with. A package that is broken is passed over: a report on other
@@ -443,7 +443,7 @@ def _rows(record: str) -> Iterator[MetricRow]:
 
 @lru_cache(maxsize=4)
 def _others(path: tuple[str, ...]) -> Mapping[str, MetricRow]:
-    """The rows of other packages that can be loaded; they are as many as `path` leads to."""
+    """Return the rows of other packages that load; `path`, the search path, keys the cache."""
     del path
     found = {}
     for name in METRICS:

@@ -147,7 +147,7 @@ def compare(
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Models by metrics with intervals, and the paired difference of each two."""
+    """Compare models: metrics with intervals, and the paired difference of each pair."""
     from evalkit.commands.compare import compare as run
 
     _refuse_retired_seed(seed)
@@ -172,7 +172,7 @@ def plan_fid(
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Images needed to tell a difference of FID from chance, by a pilot."""
+    """Estimate from a pilot how many images it takes to detect a difference in FID."""
     from evalkit.commands.plan import plan_frechet as run
 
     _refuse_retired_seed(seed)
@@ -226,7 +226,7 @@ def nll(
     weights: Weights = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Bits per dimension of an unconditional diffusion model: a bound on -log2 p of real images."""
+    """Bound the bits per dimension that an unconditional diffusion model assigns to real images."""
     from evalkit.commands.nll import NllOptions
     from evalkit.commands.nll import nll as run
 
@@ -379,7 +379,7 @@ def main() -> None:
 
 
 def _refuse_retired_seed(seed: int | None) -> None:
-    """`--seed` of commands that only measure meant what is `--metric-seed` everywhere now."""
+    """Refuse `--seed` where nothing is sampled; the option is `--metric-seed` now."""
     if seed is not None:
         raise ConfigError(
             f"--seed {seed}: this command samples nothing; for the seed of subsets and draws use "

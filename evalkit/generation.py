@@ -119,7 +119,7 @@ def check_sampling(sampling: SamplingOptions) -> None:
 
 
 def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator, Settings]:
-    """The generator behind a name, re-ranked where asked for, and its settings.
+    """Load a generator by name, with re-ranking on request; return it and its settings.
 
     Raises:
         ConfigError: An option that the model can't serve.
@@ -155,7 +155,7 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
 def run_config(
     generator: Generator, settings: Settings, requests: Requests, sampling: SamplingOptions
 ) -> dict[str, Any]:
-    """Everything that decides the images of a run, whatever its source."""
+    """Return the configuration that determines the images of a run, for any source."""
     from evalkit.reranking import reranking
 
     spec: GeneratorSpec = generator.spec
@@ -179,19 +179,19 @@ def run_config(
 
 
 def default_folder(model: str, data: str, config: Mapping[str, Any]) -> Path:
-    """A folder of its own for every configuration, so that the same command resumes its run."""
+    """Return a folder unique to the configuration, so that the same command resumes its run."""
     name = f"{model}-{data}".replace(":", "-").replace("/", "-")
     return Path("runs") / f"{name}-{config_hash(config)[:8]}"
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what can change an image or a feature."""
+    """Return the versions of the libraries that can change an image or a feature."""
     libraries = ("evalkit", "torch", "torchvision", "numpy", "pillow", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def run_fingerprint(run: RunFolder) -> dict[str, Any]:
-    """What every record about a run says of it."""
+    """Return the fingerprint entries that all records of a run share."""
     config, dataset = run.config, run.config["dataset"]
     settings = config["settings"]
     return {
@@ -221,20 +221,20 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
 
 
 def training_relation(training_data: Sequence[str], dataset: str) -> str:
-    """Whether a model was trained on the data set (`known_as`) that it is measured on."""
+    """Say whether a model was trained on the data set (`known_as`) that it is measured on."""
     if not training_data:
         return "unknown"
     return "trained on this data set" if dataset in training_data else "zero-shot"
 
 
 def _by_stage(settings: Mapping[str, Any], key: str) -> Any:
-    """One value where the run has one stage, else the values by stage name."""
+    """Return one value for a run with one stage, else the values by stage name."""
     values = {stage: chosen[key] for stage, chosen in settings.items() if chosen[key] is not None}
     return next(iter(values.values())) if len(settings) == 1 and values else values or None
 
 
 def _options_by_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Further settings by stage name, where a stage has any."""
+    """Return further settings by stage name, where a stage has any."""
     options = {stage: chosen["options"] for stage, chosen in settings.items() if chosen["options"]}
     return {"options": options} if options else {}
 

@@ -74,7 +74,7 @@ def refuse_biased_scores(reranking: object, options: MeasureOptions) -> None:
 
 
 def _extractors(options: MeasureOptions) -> set[str]:
-    """The networks whose features the metrics need.
+    """Return the networks whose features the metrics need.
 
     Raises:
         UnknownNameError: No such metric.
@@ -89,7 +89,7 @@ def run_items(
     rows: Sequence[ManifestRow],
     categories: Mapping[str, str | None] | None = None,
 ) -> list[ImageItem]:
-    """The images of a run that came out, with what they were made from.
+    """List the images that a run produced, with their prompts and ids.
 
     Args:
         run: The run.
@@ -111,7 +111,7 @@ def run_items(
 
 
 def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
-    """All images of a data set."""
+    """List all images of a data set."""
     return [ImageItem(path=dataset.image_path(i), image_id=i) for i in dataset.image_ids]
 
 
@@ -159,7 +159,7 @@ class MeasurementPlan:
         return cls(prepared, metrics, scorer, without)
 
     def lacking(self) -> dict[str, str]:
-        """Metrics that will have no value for want of weights, and why."""
+        """Return the metrics whose weights are missing, each with the reason."""
         reasons = {name: self.scorer.why_missing(name) for name in self.scorer.metrics}
         return {name: str(reason) for name, reason in reasons.items() if reason is not None}
 
@@ -205,7 +205,7 @@ def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:
 
 
 def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOptions:
-    """A model that takes no captions is measured at the size it makes, unless told otherwise.
+    """Measure a model without captions at its own image size, unless options say otherwise.
 
     Its reference is centre-cropped and resized to that size, as for ADM (Dhariwal & Nichol 2021).
     """
@@ -217,7 +217,7 @@ def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOp
 def default_metrics(
     options: MeasureOptions, conditioning: str = "text", *, scenes: bool = False
 ) -> tuple[str, ...]:
-    """The protocol's metrics, of which those remain that the images allow.
+    """Return the protocol's metrics that apply to the images.
 
     Only Inception makes an FID: with other features it is an FD. A metric of captions needs
     captions, and composition the scenes behind them.
@@ -233,7 +233,7 @@ def default_metrics(
 
 
 def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:
-    """Score of each image and its caption, by index in the run; empty where there is none."""
+    """Return the CLIP score of each image by its index in the run; empty if there is none."""
     if task is None or not task.captions:
         return {}
     pairs = pair_scores(task)
@@ -244,7 +244,7 @@ def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, f
 
 
 def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:
-    """How many samples have no image, by status."""
+    """Count the samples without an image, by status."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.status != "ok":

@@ -67,7 +67,7 @@ class Requests:
         return [caption for caption, _ in self.wanted]
 
     def described(self) -> dict[str, Any]:
-        """The entry `dataset` of a run's configuration."""
+        """Return the entry `dataset` of a run's configuration."""
         copied = copy_of(self.dataset) if self.dataset is not None else ""
         return {
             "name": self.name,
@@ -78,7 +78,7 @@ class Requests:
         }
 
     def items(self, spec: GeneratorSpec, seed: int) -> list[WorkItem]:
-        """One work item an image, with only what the model takes."""
+        """Return one work item per image, with only what the model takes."""
         return [
             WorkItem(
                 index=index,
@@ -105,7 +105,7 @@ class RequestSource(Protocol):
         """Stop at once where the source can't be used; nothing heavy is imported."""
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """The requests for a model."""
+        """Select the requests for a model."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class PromptSource:
 
     @classmethod
     def of_texts(cls, texts: Sequence[str], n: int | None = None) -> PromptSource:
-        """Prompts without ids of their own: the hash of a text is its id."""
+        """Build a source from texts; the hash of each text is its id."""
         return cls([Caption(prompt_id(text), "", text) for text in texts], n)
 
     def check(self) -> None:
@@ -192,7 +192,7 @@ class PromptSource:
                 raise ConfigError(f"prompt {number} of {len(self.prompts)} is blank; leave it out")
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """The prompts in turns.
+        """Select the prompts in rotation.
 
         Raises:
             ConfigError: The model takes none.
@@ -224,7 +224,7 @@ class LabelSource:
             raise ConfigError(f"--labels: {min(self.labels)} is no label; they start at 0")
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """The labels in turns.
+        """Select the labels in rotation.
 
         Raises:
             ConfigError: The model takes none, or doesn't know one of them.
@@ -242,7 +242,7 @@ class LabelSource:
 
 
 def prompt_id(text: str) -> str:
-    """Id of a prompt that has none of its own: a prompt has the same noise in any list.
+    """Derive an id from a prompt's text, so that a prompt has the same noise in any list.
 
     >>> prompt_id("a red circle") == prompt_id("a red circle"), len(prompt_id("x"))
     (True, 19)
@@ -251,7 +251,7 @@ def prompt_id(text: str) -> str:
 
 
 def belongs_to_no_dataset(dataset: Mapping[str, Any]) -> bool:
-    """Whether the entry `dataset` of a run's configuration stands for given prompts or labels."""
+    """Return whether a run's `dataset` entry stands for given prompts or labels."""
     return dataset.get("selection") in (GIVEN_RULE, LABELS_RULE)
 
 

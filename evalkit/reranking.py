@@ -35,13 +35,13 @@ class Picker(Protocol):
         """Holds `weights_sha256`."""
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The network's input for one image."""
+        """Return the network's input for one image."""
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Embeddings of a batch; the first layer counts."""
+        """Embed a batch of images; only the first layer is used."""
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of prompts in the same space."""
+        """Embed prompts into the same space."""
 
 
 class RerankedGenerator:
@@ -75,7 +75,7 @@ class RerankedGenerator:
         }
 
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One sample a request: of its candidates the one whose cosine with the prompt is highest.
+        """Return one sample per request: the candidate with the highest cosine with the prompt.
 
         A candidate without an image is never chosen unless all are; ties go to the first.
         """
@@ -91,7 +91,7 @@ class RerankedGenerator:
         return [self._noted(*winner) for winner in best]
 
     def _cosines(self, samples: Sequence[Sample], texts: Float32[np.ndarray, "n d"]) -> list[float]:
-        """Of each image with its prompt; minus infinity where there is no image."""
+        """Compute the cosine of each image with its prompt; minus infinity without an image."""
         images = {i: sample.image for i, sample in enumerate(samples) if sample.image is not None}
         cosines = [float("-inf")] * len(samples)
         if images:
@@ -121,7 +121,7 @@ class RerankedGenerator:
 def reranked(
     generator: Generator, *, rerank: str | None, candidates: int, device: str
 ) -> Generator:
-    """The generator, behind a re-ranking where one is asked for.
+    """Wrap the generator in re-ranking if it is requested.
 
     Args:
         generator: As the catalog builds it.
@@ -155,7 +155,7 @@ def reranked(
 
 
 def reranking(generator: Generator) -> dict[str, Any]:
-    """What a run's configuration says of re-ranking; nothing where there is none."""
+    """Return a run configuration's entry on re-ranking; empty if there is none."""
     if not isinstance(generator, RerankedGenerator):
         return {}
     return {"reranked": generator.description}

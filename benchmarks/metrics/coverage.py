@@ -83,11 +83,11 @@ class World:
     truth: float
 
     def fake(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Samples from standard normal noise."""
+        """Draw samples from standard normal noise."""
         return _features(self.setting, noise, self.fake_map, rng) + self.shift
 
     def real(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Reference features from standard normal noise."""
+        """Draw reference features from standard normal noise."""
         return _features(self.setting, noise, self.real_map, rng)
 
 
@@ -122,7 +122,7 @@ class Coverage:
 
 @lru_cache
 def world(setting: str, dim: int, seed: int) -> World:
-    """The two distributions of a setting; a model whose distance is about a tenth of its spread."""
+    """Return the two distributions of a setting, at a distance of about a tenth of the spread."""
     rng = np.random.default_rng([seed, SETTINGS.index(setting), dim])
     scale = np.exp(rng.normal(size=dim) * 0.5)
     fake_map = rng.normal(size=(dim, dim)) / np.sqrt(dim) * scale
@@ -138,7 +138,7 @@ def world(setting: str, dim: int, seed: int) -> World:
 
 
 def simulate(cell: Cell, repetition: int) -> Repetition:
-    """One repetition, seeded by what it is."""
+    """Simulate one repetition, seeded by its cell and number."""
     name, matched = SETTINGS.index(cell.setting), cell.matched
     key = [cell.seed, name, cell.dim, int(10 * cell.multiple), int(matched), repetition]
     rng = np.random.default_rng(key)
@@ -159,7 +159,7 @@ def simulate(cell: Cell, repetition: int) -> Repetition:
 
 
 def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
-    """Chong and Forsyth (2020): a line through FD at 15 sizes against 1 / n, read at 0.
+    """Extrapolate FD at 15 sizes by a line in 1 / n to 0 (Chong and Forsyth 2020).
 
     Their recipe draws subsets of the samples against the whole reference; the subsets of the
     reference are drawn together here, so that its bias goes too.
@@ -174,7 +174,7 @@ def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) ->
 
 
 def summarise(cell: Cell, found: list[Repetition]) -> Coverage:
-    """One row from all repetitions of a cell."""
+    """Summarise all repetitions of a cell as one row."""
     truth = world(cell.setting, cell.dim, cell.seed).truth
     value, corrected, error, p_value = np.array(
         [(r.value, r.corrected, r.standard_error, r.p_value) for r in found]
@@ -198,12 +198,12 @@ def summarise(cell: Cell, found: list[Repetition]) -> Coverage:
 
 
 def run_cell(cell: Cell, repetitions: int) -> Coverage:
-    """All repetitions of one cell."""
+    """Run all repetitions of one cell."""
     return summarise(cell, [simulate(cell, r) for r in range(repetitions)])
 
 
 def run_block(block: tuple[Cell, int]) -> list[dict[str, object]]:
-    """The rows of a file for one block of repetitions, from the given number on."""
+    """Simulate one block of repetitions, from the given number on, as rows of the file."""
     cell, start = block
     return [
         {"cell": str(cell), "repetition": r, **asdict(simulate(cell, r))}
@@ -212,7 +212,7 @@ def run_block(block: tuple[Cell, int]) -> list[dict[str, object]]:
 
 
 def read(path: Path) -> dict[str, dict[int, Repetition]]:
-    """What was simulated so far, by cell and repetition; a line cut short is left out."""
+    """Read finished repetitions by cell and number, without an incomplete last line."""
     found: dict[str, dict[int, Repetition]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -227,7 +227,7 @@ def read(path: Path) -> dict[str, dict[int, Repetition]]:
 def missing_blocks(
     cells: list[Cell], done: dict[str, dict[int, Repetition]], repetitions: int
 ) -> Iterator[tuple[Cell, int]]:
-    """Blocks that are still to be simulated, all cells growing evenly."""
+    """Yield the blocks still to be simulated, so that all cells grow evenly."""
     for start in range(0, repetitions, BLOCK):
         for cell in cells:
             if any(r not in done.get(str(cell), {}) for r in range(start, start + BLOCK)):
@@ -253,7 +253,7 @@ def extend(
 
 
 def markdown(r: Coverage) -> str:
-    """One row of the table."""
+    """Format one row of the table."""
     cell = r.cell
     return (
         f"| {cell.setting} | {'matched' if cell.matched else 'independent'} | {cell.multiple:g} "

@@ -67,7 +67,7 @@ SETS = (("fake", 0), ("real", 1))
 
 
 def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats: int) -> None:
-    """Whole commands on two folders of 256 px PNG files, everything included."""
+    """Time whole commands on two folders of 256 px PNG files, including start-up."""
     home = place / "torch"
     checkpoints = home / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats
 
 
 def median_seconds(command: Sequence[str], place: Path, home: Path, repeats: int) -> float:
-    """Median wall time of a command, with nothing cached."""
+    """Measure the median wall time of a command, with nothing cached."""
     taken = []
     for repeat in range(repeats):
         cache = place / f"cache-{time.monotonic_ns()}-{repeat}"
@@ -116,7 +116,7 @@ def median_seconds(command: Sequence[str], place: Path, home: Path, repeats: int
 
 
 def compare_distances(repeats: int) -> None:
-    """The Fréchet distance of two full-rank Gaussians at d = 2,048, covariances given."""
+    """Time the Fréchet distance of two full-rank Gaussians at d = 2,048, covariances given."""
     import scipy.linalg
 
     from evalkit.metrics.frechet.distance import frechet_distance
@@ -149,7 +149,7 @@ def compare_distances(repeats: int) -> None:
 
 
 def compare_memory() -> None:
-    """Peak memory of a distance with its interval, on stored features, by number of images."""
+    """Measure the peak memory of a distance with its interval, by number of stored images."""
     print(f"\n| images (d = {MEMORY_DIM}) | peak memory of FD with interval, MiB |\n|---|---|")
     for n in MEMORY_SIZES:
         command = [sys.executable, "-m", "benchmarks.metrics.speed", "--memory-of", str(n)]
@@ -177,7 +177,7 @@ def print_memory(n: int) -> None:
 
 
 def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
-    """All Inception metrics in one pass over the images against the sum of single passes."""
+    """Time all Inception metrics in one pass over the images against the sum of single passes."""
     from evalkit.features.sources import image_items
     from evalkit.metrics.score import score_sets
     from evalkit.options import MeasureOptions
@@ -201,7 +201,7 @@ def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
 
 
 def timed(way: Callable[[], float], repeats: int) -> tuple[float, float]:
-    """Median seconds and the value."""
+    """Return the median seconds and the value."""
     taken, value = [], 0.0
     for _ in range(repeats):
         started = time.perf_counter()
@@ -213,18 +213,18 @@ def timed(way: Callable[[], float], repeats: int) -> tuple[float, float]:
 
 
 def traces(s: np.ndarray, r: np.ndarray) -> float:
-    """Sum of both traces."""
+    """Return the sum of both traces."""
     return float(np.trace(s) + np.trace(r))
 
 
 def random_features(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
-    """Rectified features whose directions have spreads of very different sizes."""
+    """Draw rectified features whose directions have very different spreads."""
     scales = np.geomspace(1, 1e-2, dim)
     return (rng.normal(size=(n, dim)) * scales + 0.5 * scales).clip(min=0)
 
 
 def write_pictures(folder: Path, count: int, seed: int) -> Path:
-    """Crops of real photographs, 256 px, as PNG files."""
+    """Write crops of real photographs, 256 px, as PNG files."""
     from skimage import data
     from sklearn.datasets import load_sample_images
 
@@ -240,7 +240,7 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
 
 
 def write_weights(path: Path) -> Path:
-    """Random weights of the network's shapes."""
+    """Write random weights of the network's shapes."""
     import torch
 
     from evalkit.features.inception import InceptionNetwork

@@ -33,7 +33,7 @@ STEPS = 5
 
 
 def share_read_right(size_px: int, scenes: int) -> float:
-    """Share of validation scenes of which shapes and colours are read right at a size."""
+    """Compute the share of validation scenes that are read correctly at a size."""
     right = 0
     for index in range(scenes):
         pixels, scene, _ = render(0, "val", index)
@@ -46,7 +46,7 @@ def share_read_right(size_px: int, scenes: int) -> float:
 
 
 def seconds_a_step(size_px: int) -> float:
-    """Median time of a training step."""
+    """Measure the median time of a training step."""
     settings = {**load_recipe("glide-tiny-base").model, **NETWORKS[size_px]}
     network = Text2ImUNet(GlideConfig.from_flat(settings)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)

@@ -54,7 +54,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def through(network: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and reconstructions (uint8) of images."""
+    """Return codes and reconstructions (uint8) of images."""
     codes, rebuilt = [], []
     for start in range(0, len(images), 50):
         pixels = (from_uint8(torch.from_numpy(images[start : start + 50])) + 1) / 2
@@ -65,7 +65,7 @@ def through(network: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def verdict(images: np.ndarray, scenes: list, captions: list[str]) -> str:
-    """The checker's shares."""
+    """Format the shape detector's shares."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index:05d}.png" for index in range(len(images))]
         for path, image in zip(paths, images, strict=True):
@@ -77,7 +77,7 @@ def verdict(images: np.ndarray, scenes: list, captions: list[str]) -> str:
 
 
 def write_pairs(path: Path, originals: np.ndarray, rebuilt: np.ndarray) -> None:
-    """Originals in the upper rows, reconstructions below each."""
+    """Write originals in the upper rows, with their reconstructions below."""
     half = len(originals) // 2
     rows = [originals[:half], rebuilt[:half], originals[half:], rebuilt[half:]]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])

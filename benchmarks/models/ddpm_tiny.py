@@ -33,13 +33,13 @@ BATCH = 70
 
 
 def share(right: int, n: int) -> str:
-    """A share with its 95 % interval."""
+    """Format a share with its 95 % interval."""
     interval = wilson_interval(right, n)
     return f"{right / n:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def right_shapes(model: DDPMGenerator, sampler: str, steps: int, n: int) -> int:
-    """Images that show one object of the shape that was asked for."""
+    """Count the images that show exactly one object, of the requested shape."""
     settings = resolve_settings(model.spec, guidance="0", steps=str(steps), sampler=sampler)
     found = 0
     for start in range(0, n, BATCH):
@@ -52,7 +52,7 @@ def right_shapes(model: DDPMGenerator, sampler: str, steps: int, n: int) -> int:
 
 
 def validation_scenes(count: int, size_px: int) -> tuple[Tensor, Tensor]:
-    """Images of one object and their labels, at the network's size."""
+    """Return images of one object and their labels, at the network's size."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     index = 0
@@ -67,7 +67,7 @@ def validation_scenes(count: int, size_px: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def accuracies(model: DDPMGenerator, x_0: Tensor, labels: Tensor) -> Sequence[int]:
-    """How many shapes the classifier names right, for each of `TIMESTEPS`."""
+    """Count the shapes that the classifier gets right, for each of `TIMESTEPS`."""
     assert model.classifier is not None
     found = []
     for step in TIMESTEPS:

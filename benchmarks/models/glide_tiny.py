@@ -68,7 +68,7 @@ def real_records(n: int, out: Path) -> list[ResultRecord]:
 
 
 def row(name: str, records: list[ResultRecord]) -> str:
-    """One line of the table: values with their intervals."""
+    """Format one row of the table: values with their intervals."""
     by_metric = {record.metric: record for record in records}
     cells = []
     for metric in COLUMNS:

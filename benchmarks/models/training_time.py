@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def seconds_a_step(name: str, data: TrainingSet, steps: int) -> float:
-    """Of a recipe, without its first `LOG_EVERY` steps."""
+    """Measure a recipe's seconds per step, without its first `LOG_EVERY` steps."""
     torch.set_num_threads(1)
     recipe = load_recipe(name, steps=steps)
     with tempfile.TemporaryDirectory() as folder:

@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Rows x columns x height x width x 3 to one picture with white margins."""
+    """Join rows x columns x height x width x 3 into one picture with white margins."""
     pad = [(0, 0), (0, 0), (MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX), (0, 0)]
     padded = np.pad(images, pad, constant_values=255)
     return np.concatenate([np.concatenate(list(row), axis=1) for row in padded], axis=0)

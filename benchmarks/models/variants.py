@@ -24,7 +24,7 @@ Variants = Mapping[str, Mapping[str, Any]]
 
 
 def parse_options(summary: str, *, model: str, n: int, out: str) -> argparse.Namespace:
-    """The options that all of these benchmarks take."""
+    """Parse the options that all of these benchmarks take."""
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("--model", default=model)
     parser.add_argument("--n", type=int, default=n, help="images a row")
@@ -47,7 +47,7 @@ def print_table(title: str, variants: Variants, options: argparse.Namespace) -> 
 def measured(
     name: str, changes: Mapping[str, Any], options: argparse.Namespace
 ) -> tuple[Sequence[ResultRecord], float]:
-    """Records of one variant, and its share of saturated pixel values."""
+    """Return the records of one variant, and its share of saturated pixel values."""
     folder = options.out / "".join(c if c.isalnum() else "-" for c in name)
     settings = {"model": options.model, "steps": options.steps, **changes}
     prepared = prepare_run(
@@ -69,7 +69,7 @@ def measured(
 
 
 def shown(records: Sequence[ResultRecord], metric: str) -> str:
-    """A value with its interval."""
+    """Format a value with its interval."""
     record = next((r for r in records if r.metric == metric), None)
     if record is None or record.value is None:
         return "-"

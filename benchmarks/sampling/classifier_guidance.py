@@ -28,7 +28,7 @@ MEASURE = MeasureOptions(features="shapes-clip", metrics=("fd", "prdc"))
 
 
 def hits(prepared: PreparedRun) -> int:
-    """Images that show one object, of the shape that was asked for."""
+    """Count the images that show exactly one object, of the requested shape."""
     found = 0
     for row in prepared.run.rows():
         shapes = [d.shape for d in detect(read_rgb(prepared.run.image_path(row)))]
@@ -37,7 +37,7 @@ def hits(prepared: PreparedRun) -> int:
 
 
 def row(scale: str, options: argparse.Namespace) -> str:
-    """One line of the table."""
+    """Format one row of the table."""
     weights = dict(pair.split("=", 1) for pair in options.weights)
     prepared = prepare_run(
         GenerationOptions(

@@ -29,7 +29,7 @@ LEAST_SPEEDUP = 1.1
 
 
 def plain_reference(state: Mapping[str, Tensor]) -> Callable[..., Tensor]:
-    """The network written a second time, loaded from its file: other packages have a `tests`."""
+    """Load the reference implementation from its file: other packages have a `tests` too."""
     spec = importlib.util.spec_from_file_location("plain_unet", REFERENCE)
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ def plain_reference(state: Mapping[str, Tensor]) -> Callable[..., Tensor]:
 
 
 def random_weights(network: nn.Module) -> None:
-    """Random values everywhere: branches that start at zero would cost, but not count."""
+    """Fill all weights at random: branches initialised to zero would not affect the output."""
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -49,14 +49,14 @@ def random_weights(network: nn.Module) -> None:
 
 
 def flat_settings() -> dict[str, object]:
-    """The configuration as the released code writes it."""
+    """Return the configuration in the released code's notation."""
     text = RELEASED_BASE.text
     assert text is not None
     return {**dataclasses.asdict(RELEASED_BASE.unet), **dataclasses.asdict(text)}
 
 
 def median_seconds(call: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
-    """Median time of a call, after one that warms up, and what it gives."""
+    """Measure the median time of a call after a warm-up; return it and the result."""
     result = call()
     seconds = []
     for _ in range(repeats):
@@ -67,7 +67,7 @@ def median_seconds(call: Callable[[], Tensor], repeats: int) -> tuple[float, Ten
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Relative L2 distance."""
+    """Compute the relative L2 distance."""
     return float((actual.float() - expected).norm() / expected.norm())
 
 

@@ -68,7 +68,7 @@ class Row:
 def make_images(
     glide: GlideGenerator, captions: Sequence[Caption], setting: Setting, folder: Path
 ) -> list[ImageItem]:
-    """The base's images of a setting, made or found."""
+    """Make the base's images of a setting, or reuse existing ones."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:04d}.png" for index in range(len(captions))]
     sampler, steps = setting
@@ -101,7 +101,7 @@ def make_images(
 
 
 def measure(n: int, out: Path) -> list[Row]:
-    """FD and paired difference of every setting."""
+    """Compute FD and the paired difference of every setting."""
     glide = load_generator("glide:tiny")
     assert isinstance(glide, GlideGenerator)
     dataset = load_shapes()
@@ -128,7 +128,7 @@ def measure(n: int, out: Path) -> list[Row]:
 
 
 def enough_steps(rows: Sequence[Row], sampler: str) -> int | None:
-    """The fewest steps from which on a sampler can't be told from the baseline."""
+    """Return the fewest steps from which on a sampler does not differ from the baseline."""
     enough = None
     for row in sorted((r for r in rows if r.setting[0] == sampler), key=lambda r: -r.setting[1]):
         if row.differs:
@@ -138,7 +138,7 @@ def enough_steps(rows: Sequence[Row], sampler: str) -> int | None:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """A Markdown table and the verdicts."""
+    """Print a Markdown table and the conclusions."""
     print("| sampler | steps | FD (16 px) | difference from 250 ancestral [95 %] | p |")
     print("|---|---|---|---|---|")
     for row in rows:
@@ -159,12 +159,12 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def shown_p(p: float) -> str:
-    """A p-value to three places."""
+    """Format a p-value to three places."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """FD against steps, a line for each sampler."""
+    """Plot FD against steps, a line for each sampler."""
     values = [
         {"sampler": row.setting[0], "steps": row.setting[1], "FD": row.fd.value} for row in rows
     ]

@@ -126,7 +126,7 @@ def _num_chunks(studies: int) -> int:
 
 
 def _chunks(studies: int) -> Iterator[tuple[Setting, int]]:
-    """Every setting's first chunk, then its second: an early stop leaves a whole, smaller table."""
+    """Yield every setting's first chunk, then its second: an early stop leaves a full table."""
     settings = _settings()
     for chunk in range(_num_chunks(studies)):
         for setting in settings:
@@ -134,7 +134,7 @@ def _chunks(studies: int) -> Iterator[tuple[Setting, int]]:
 
 
 def _read(path: Path) -> dict[tuple[int, int], Coverage]:
-    """Rows by setting and chunk; a last line that was cut off is not counted."""
+    """Read rows by setting and chunk, without an incomplete last line."""
     done = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:

@@ -207,7 +207,7 @@ def _run(
 def _kill_some(
     workers: list[Any], start: Callable[[], None], server: PostgreSQL | None, options: Any
 ) -> int:
-    """Kill raters' processes and the database in turns; each killed process is replaced."""
+    """Kill raters' processes and the database in turn; each killed process is replaced."""
     draw = random.Random(0)
     left = {"raters": options.kill_raters, "database": options.kill_database if server else 0}
     killed = 0
@@ -227,7 +227,7 @@ def _kill_some(
 
 
 def _work(plan: Plan, drop_out: float, seed: int) -> None:
-    """Be one rater after the other until no place is left."""
+    """Simulate one rater after another until no place is left."""
     draw = random.Random(seed)
     store = _persist(lambda: open_store(load_study(plan.study), plan.url))
     with plan.log.open("a") as log:
@@ -266,7 +266,7 @@ def _rate(
 
 
 def _persist(action: Callable[[], Any]) -> Any:
-    """Try again while the database is away, as somebody in front of a page would."""
+    """Retry while the database is down, as a person at the page would."""
     deadline = time.monotonic() + DATABASE_AWAY_S
     while True:
         try:
@@ -278,7 +278,7 @@ def _persist(action: Callable[[], Any]) -> Any:
 
 
 def _fill_up(plan: Plan, logs: list[Path]) -> None:
-    """When the leases of drop-outs and killed raters have run out, others finish the study."""
+    """Let other raters finish the study after the leases of drop-outs and killed raters expire."""
     logs.append(plan.log)
     later = time.time() + 3600
     store = open_store(load_study(plan.study), plan.url, clock=lambda: later)

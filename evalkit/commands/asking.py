@@ -27,7 +27,7 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl")
 def generation_options(
     model: str, asked: RequestOptions, sampling: SamplingOptions, out: Path | None
 ) -> GenerationOptions:
-    """The run that a command line describes.
+    """Build the options of the run that a command line describes.
 
     Raises:
         ConfigError: Nothing is asked for, or two things at once.
@@ -78,7 +78,7 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
 
 
 def read_prompts(path: Path) -> list[Caption]:
-    """Prompts of a file, with ids and categories where it has them.
+    """Read the prompts of a file, with ids and categories where it has them.
 
     Args:
         path: `.txt`, one prompt a line; `.csv` or `.tsv` with a column `prompt` (or `text`,

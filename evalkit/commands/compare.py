@@ -92,7 +92,7 @@ def compare(
 
 
 def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
-    """The sets by name: the one given, the model's, or, where that is taken, the path.
+    """Open the sets by name: the given name, else the model's, else the path.
 
     Raises:
         ConfigError: Fewer than two, or two of one name.
@@ -112,7 +112,7 @@ def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
 
 
 def _open(text: str) -> tuple[str, str, Samples]:
-    """Name, path and images of `[NAME=]PATH`; a path that holds a `=` needs no name."""
+    """Open `[NAME=]PATH`; return name, path and images. An existing path may contain `=`."""
     name, equals, path = text.partition("=")
     if not equals or Path(text).exists():
         name, path = "", text
@@ -120,14 +120,14 @@ def _open(text: str) -> tuple[str, str, Samples]:
 
 
 def _default_metrics(sets: Collection[Samples], options: MeasureOptions) -> tuple[str, ...]:
-    """Of one set as of any: what at least one of them has."""
+    """Choose the default metrics that apply to at least one of the sets."""
     captions = any(one.conditioning == "text" for one in sets)
     scenes = any(one.has_scenes for one in sets)
     return default_metrics(options, "text" if captions else "none", scenes=scenes)
 
 
 def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
-    """What the fingerprint says of the model, and of its captions as far as all sets say it.
+    """Return the fingerprint's entries on the model, and on the captions where all sets have them.
 
     The captions' hash is left to the metrics, which take it of the very captions that they saw.
     """
@@ -157,7 +157,7 @@ def _notes(num_sets: int) -> list[str]:
 
 
 def _galleries(sets: Mapping[str, Samples]) -> list[Gallery]:
-    """The first captions that all sets have, with each model's image beside the others'."""
+    """Show the first captions that all sets share, with the models' images side by side."""
     by_caption = {name: _first_images(samples.items) for name, samples in sets.items()}
     first, *others = by_caption.values()
     shared = [key for key in first if all(key in other for other in others)][:SHOWN_CAPTIONS]

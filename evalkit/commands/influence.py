@@ -19,7 +19,7 @@ def influence_galleries(
     rows: Sequence[ManifestRow],
     sample: Callable[[ManifestRow], ReportSample],
 ) -> list[Gallery]:
-    """A gallery for each distance whose record lists its most influential images.
+    """Build a gallery for each distance whose record lists its most influential images.
 
     Args:
         records: Of the run.

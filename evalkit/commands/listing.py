@@ -74,7 +74,7 @@ def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 
 
 def _metric(name: str) -> tuple[str, ...]:
-    """A line of the table; of a package that is broken, what is wrong with it."""
+    """Format a row of the table; for a broken package, say what is wrong with it."""
     try:
         row = METRICS[name]
     except EvalkitError as error:
@@ -84,7 +84,7 @@ def _metric(name: str) -> tuple[str, ...]:
 
 
 def metrics_markdown() -> str:
-    """Our metrics as the table of the README.
+    """Format our metrics as the table of the README.
 
     Records that take more images than their metric come in lines of their own, those that are
     alike in one.
@@ -117,7 +117,7 @@ def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
 def _cells(
     catalog: Catalog[Row], cells: Callable[[str, Row], tuple[str, ...]], *, num_columns: int
 ) -> list[tuple[str, ...]]:
-    """The rows of a catalog; a row of another package that is broken says so in its own line."""
+    """Format the rows of a catalog; a broken row of another package says so in its own line."""
     rows = []
     for name in catalog:
         try:

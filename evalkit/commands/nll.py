@@ -55,13 +55,13 @@ class Likelihood(Generator, Protocol):
     def bits_per_dim(
         self, images: np.ndarray, seeds: Sequence[int], *, steps: int | None = None
     ) -> Tensor:
-        """Bound on -log2 p of each image, in bits per dimension."""
+        """Bound -log2 p of each image, in bits per dimension."""
 
 
 def nll(
     options: NllOptions, *, json_file: Path | None, progress: ProgressFactory = progress_bar
 ) -> ResultRecord:
-    """Measure, print, and write the record if asked to."""
+    """Compute the bound, print it, and write the record on request."""
     record = measure(options, progress)
     if json_file is not None:
         write_records(json_file, [record])
@@ -70,7 +70,7 @@ def nll(
 
 
 def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
-    """The variational bound of n images, their mean and its interval.
+    """Compute the mean variational bound of n images, with its interval.
 
     Raises:
         ConfigError: The model has no likelihood, or fewer steps than 1.
@@ -100,7 +100,7 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
 
 
 def select_images(dataset: CaptionedImages, n: int, seed: int) -> list[str]:
-    """The n images with the smallest sha256(seed/image id).
+    """Select the n images with the smallest sha256(seed/image id).
 
     Raises:
         NotEnoughImagesError: There are fewer.

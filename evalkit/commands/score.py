@@ -29,7 +29,7 @@ def score(
     json_file: Path | None,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Measure, print the records, and write them where asked.
+    """Score the samples, print the records, and write them on request.
 
     Raises:
         ConfigError: Neither a reference nor a protocol is named.

@@ -74,12 +74,12 @@ class Against:
     unless the options name a protocol."""
 
     def options(self, options: MeasureOptions) -> MeasureOptions:
-        """The options under the protocol that they name, or that the data set stands for."""
+        """Complete the options by the protocol that they name, else by the data set's protocol."""
         return options_for(self.dataset, options)
 
 
 def open_samples(path: Path) -> Samples:
-    """A run folder, a folder with a table of captions, or any images.
+    """Open a run folder, a folder with a table of captions, or any images.
 
     Raises:
         RunFolderError: An unfinished or damaged run.
@@ -112,7 +112,7 @@ def open_samples(path: Path) -> Samples:
 
 
 def open_against(against: str, coco_root: Path | None, progress: ProgressFactory) -> Against:
-    """A data set, a statistics file, or any images.
+    """Open a data set, a statistics file, or any images as the reference.
 
     Raises:
         MissingDataError: There is nothing of the name.
@@ -133,7 +133,7 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
 
 
 def reference_name(against: str | None, options: MeasureOptions) -> str | None:
-    """The reference that is named, or the data set of the protocol that the options name."""
+    """Return the named reference, else the data set of the protocol that the options name."""
     if against is None and options.protocol:
         return open_protocol(options.protocol).dataset
     return against
@@ -145,7 +145,7 @@ def own_reference(
     coco_root: Path | None,
     progress: ProgressFactory,
 ) -> Against:
-    """The reference named, or the one data set that all the runs drew their captions from.
+    """Return the named reference, else the one data set that all runs took their captions from.
 
     Raises:
         ConfigError: None is named, and the runs don't agree on one that has a name.

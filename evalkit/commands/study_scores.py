@@ -32,7 +32,7 @@ def clip_scores(
     batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """CLIP score of each prompt and model, to hold against votes: results STUDY --scores FILE."""
+    """Compute CLIP scores per prompt and model, for `results STUDY --scores FILE`."""
     from drawbench.study import load_study
     from drawbench.votes import csv_text
     from evalkit.core.progress import progress_bar
@@ -52,7 +52,7 @@ def clip_scores(
 def score_study(
     study: Study, extractor: TextImageExtractor, *, batch_size: int, progress: ProgressFactory
 ) -> pd.DataFrame:
-    """Mean of 100 times the cosine of image and caption, over the images of each set that is shown.
+    """Compute the mean CLIP score (100 x cosine) of each prompt and model over the images shown.
 
     Args:
         study: Its blind copies are scored: what people saw.

@@ -103,7 +103,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
 
 
 def suite_requests(suite: Suite, per_prompt: int) -> Requests:
-    """Each prompt of a suite, as many times as asked for."""
+    """Request every prompt of a suite `per_prompt` times."""
     from evalkit.requests import Requests
 
     prompts = [Caption(prompt.id, "", prompt.text) for prompt in suite.prompts]
@@ -117,7 +117,7 @@ def suite_requests(suite: Suite, per_prompt: int) -> Requests:
 
 
 def _numerics(chosen: SamplingOptions) -> dict[str, Any]:
-    """Entries of a run's configuration that only runs in reduced precision or compiled have.
+    """Return the entries that only compiled or reduced-precision runs have in their configuration.
 
     So the hashes of runs that were made before there was a choice stay what they are.
     """

@@ -79,7 +79,7 @@ def shapes_training_set(
 
 
 def _wanted(seed: int, num_images: int, kinds: Mapping[SceneKind, float] | None) -> Iterator[int]:
-    """Numbers of the first training images that make up the shares asked for."""
+    """Yield the indices of the first training images that make up the requested shares."""
     if not kinds:
         yield from range(num_images)
         return

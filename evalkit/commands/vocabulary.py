@@ -47,7 +47,7 @@ def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int 
 
 
 def _shapes_captions(num_images: int) -> list[str]:
-    """All captions of the first training images; the validation split is never read."""
+    """Draw all captions of the first training images; the validation split is never read."""
     from evalkit.datasets.shapes.dataset import describe
 
     captions: list[str] = []

@@ -31,13 +31,13 @@ _BLOCK = 1 << 20
 
 
 def cache_root() -> Path:
-    """Where downloads are kept: `$EVALKIT_CACHE`, or `~/.cache/evalkit`."""
+    """Return the cache folder: `$EVALKIT_CACHE`, or `~/.cache/evalkit`."""
     chosen = os.environ.get("EVALKIT_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "evalkit"
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes, 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         while block := handle.read(_BLOCK):
@@ -102,7 +102,7 @@ def fetch(
 
 
 def existing_file(path: Path, *, what: str) -> Path:
-    """The path, if a file is there.
+    """Return the path if a file exists there.
 
     Raises:
         MissingWeightsError: There is none.
@@ -121,7 +121,7 @@ def _first_hop(url: str) -> tuple[str, int]:
 
 
 def _resolve(host: str, port: int) -> list[tuple[str, int]]:
-    """The first address of each kind, IPv4 and IPv6; none where none is found in time."""
+    """Resolve a host to its first IPv4 and IPv6 address; to none if that takes too long."""
     found: dict[int, tuple[str, int]] = {}
 
     def look_up() -> None:
@@ -138,7 +138,7 @@ def _resolve(host: str, port: int) -> list[tuple[str, int]]:
 
 @contextmanager
 def _alone(partial: Path, target: Path) -> Iterator[bool]:
-    """Waits until no other process downloads the file; yields False where it is there by then."""
+    """Wait until no other process downloads the file; yield False if it exists by then."""
     lock = partial.with_name(f"{partial.name}.lock")
     there_before = target.exists()
     with lock.open("w") as handle:
@@ -147,7 +147,7 @@ def _alone(partial: Path, target: Path) -> Iterator[bool]:
 
 
 def _download(url: str, partial: Path, report: ProgressCallback) -> None:
-    """Fetches a file, or the rest of it behind what `partial` holds of the same version."""
+    """Download a file, or only the rest of it if `partial` holds a part of the same version."""
     headers, version = {}, _version_file(partial)
     if partial.exists() and version.exists():
         headers = {"Range": f"bytes={partial.stat().st_size}-", "If-Range": version.read_text()}
@@ -184,12 +184,12 @@ def _download(url: str, partial: Path, report: ProgressCallback) -> None:
 
 
 def _version_file(partial: Path) -> Path:
-    """Where the server's name for the version of a partial file is kept."""
+    """Return the file that holds the version tag of a partial download."""
     return partial.with_name(f"{partial.name}.version")
 
 
 def _note_version(headers: Message, version: Path) -> None:
-    """Keeps the tag or date that tells whether the server still has the same file."""
+    """Store the tag or date that identifies the server's version of the file."""
     tag = headers.get("ETag") or headers.get("Last-Modified")
     if tag and not tag.startswith("W/"):
         version.write_text(tag)

@@ -235,5 +235,5 @@ def percentile_interval(resampled: ArrayLike, *, level: float) -> Ends:
 
 
 def _upper(level: float) -> float:
-    """Probability below the upper end."""
+    """Return the probability below the upper end."""
     return 0.5 + level / 2

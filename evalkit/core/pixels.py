@@ -33,7 +33,7 @@ class ByteSource(Protocol):
     """Something that holds one encoded image; `str` of it names it in errors. A path is one."""
 
     def read_bytes(self) -> bytes:
-        """The encoded image."""
+        """Return the encoded image."""
 
 
 MAX_PIXELS = 100_000_000
@@ -99,7 +99,7 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
 
 
 def image_bytes(source: ByteSource) -> bytes:
-    """The bytes of an image file, for callers that also hash what they decode.
+    """Read the bytes of an image file, for callers that also hash what they decode.
 
     Raises:
         DataError: It can't be read; the message names the file.
@@ -145,7 +145,7 @@ def _to_rgb(image: Image.Image, name: str, *, is_png: bool) -> RGBImage:
 
 
 def encode_png(image: RGBImage) -> bytes:
-    """The image as a PNG file: lossless, so `read_rgb` gives the same pixels back.
+    """Encode an image as PNG: lossless, so `read_rgb` returns the same pixels.
 
     Run folders and studies record the hash of these bytes: equal pixels give equal bytes on one
     version of Pillow, and nothing of the image but its pixels gets into them.
@@ -156,7 +156,7 @@ def encode_png(image: RGBImage) -> bytes:
 
 
 def center_crop(image: RGBImage) -> RGBImage:
-    """The largest centred square; an odd remainder leaves one row or column more at the far side.
+    """Crop the largest centred square; an odd remainder drops one more row or column at the end.
 
     >>> center_crop(np.zeros((3, 6, 3), np.uint8)).shape
     (3, 3, 3)

@@ -41,7 +41,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[ProgressCallback]:
-    """A bar on stderr; call what it yields with (done, total)."""
+    """Show a progress bar on stderr; call the yielded function with (done, total)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,7 +60,7 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
 
 @contextmanager
 def training_bar(description: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar on stderr that also shows the loss; call what it yields with (step, steps, loss)."""
+    """Show a progress bar with the loss; call the yielded function with (step, steps, loss)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

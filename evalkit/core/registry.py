@@ -45,7 +45,7 @@ class Catalog(Mapping[str, Row]):
         self._adopt = adopt
 
     def __getitem__(self, name: str) -> Row:
-        """The row of a name.
+        """Return the row of a name.
 
         Raises:
             UnknownNameError: Nothing has the name; the message has the nearest match and the list.
@@ -100,12 +100,12 @@ def load(target: str) -> Any:
 
 
 def third_party(kind: str) -> dict[str, str]:
-    """The targets that other packages add to the catalog of this kind, by name."""
+    """Return the targets that other packages register for this kind, by name."""
     return {point.name: point.value for point in entry_points(group=f"evalkit.{kind}")}
 
 
 def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
-    """An error that names the nearest match and lists what there is."""
+    """Build the error for an unknown name: the nearest match and the list of known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     guess = f"; did you mean {near[0]!r}?" if near else "."
@@ -113,7 +113,7 @@ def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
 
 
 def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
-    """The object behind a name of a table of targets, or of an entry point.
+    """Load the object that a table of targets or an entry point names.
 
     Raises:
         UnknownNameError: Neither the table nor an entry point has the name.

@@ -88,12 +88,12 @@ class ResultRecord:
             )
 
     def with_context(self, *, subject: str, fingerprint: Mapping[str, Any]) -> ResultRecord:
-        """The same record, with its subject and more of its fingerprint filled in."""
+        """Return a copy of the record with its subject and further fingerprint entries."""
         merged = {**self.fingerprint, **fingerprint}
         return dataclasses.replace(self, subject=subject, fingerprint=merged)
 
     def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return a JSON-ready dictionary."""
         return dataclasses.asdict(self)
 
 

@@ -81,7 +81,7 @@ class Outcome:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a configuration, whatever the order of its keys."""
+    """Compute the SHA-256 of a configuration, independent of the order of its keys."""
     text = json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -181,7 +181,7 @@ class RunFolder:
             yield
 
     def rows(self) -> list[ManifestRow]:
-        """The rows of the manifest, sorted by index. An unfinished last line is passed over.
+        """Read the rows of the manifest, sorted by index; an unfinished last line is skipped.
 
         Raises:
             RunFolderError: A complete line is damaged, or an index stands there twice.
@@ -196,7 +196,7 @@ class RunFolder:
         return rows
 
     def pending(self, items: Sequence[WorkItem], batch_size: int) -> list[Sequence[WorkItem]]:
-        """The batches of the grid that still have to be made.
+        """Return the batches of the grid that are not finished.
 
         Rows of unfinished batches, and of images that are missing or altered, are dropped from the
         manifest first. Call it inside `locked`.
@@ -222,7 +222,7 @@ class RunFolder:
             _append(handle, _dump(figures).encode())
 
     def timings(self) -> list[dict[str, float]]:
-        """The rows of `timings.jsonl`, as far as they can be read; none of a run without."""
+        """Read the readable rows of `timings.jsonl`; none for a run without the file."""
         path = self.path / "timings.jsonl"
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []
         found = []
@@ -232,7 +232,7 @@ class RunFolder:
         return found
 
     def image_path(self, row: ManifestRow) -> Path:
-        """Where the image of a row lies; it can't point out of the folder.
+        """Return the path of a row's image, which must lie inside the run folder.
 
         Raises:
             RunFolderError: The row's path leaves the run folder.
@@ -301,7 +301,7 @@ class RunFolder:
 
 
 def _is_leftover(file: Path) -> bool:
-    """What a kill between writing `run.json` and renaming it leaves."""
+    """Return whether a file is the temporary `run.json` of a killed process."""
     return file.name.startswith(".run.json.") and file.suffix == ".tmp"
 
 
@@ -316,7 +316,7 @@ def _dump(row: Mapping[str, Any]) -> str:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    """The first keys in which two configurations differ, in words."""
+    """Describe the first keys in which two configurations differ."""
     found = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)

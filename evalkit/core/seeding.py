@@ -13,7 +13,7 @@ SEED_RULE = "sha256(run_seed/caption_id/sample_index)[:63 bits]"
 
 
 def image_seed(run_seed: int, caption_id: str, sample_index: int) -> int:
-    """Seed of one image.
+    """Derive the seed of one image.
 
     Returns:
         A non-negative integer below 2**63.
@@ -28,7 +28,7 @@ def image_seed(run_seed: int, caption_id: str, sample_index: int) -> int:
 
 
 def candidate_seed(seed: int, candidate: int) -> int:
-    """Seed of one of several candidates for an image; the first has the image's own seed.
+    """Derive the seed of one of an image's candidates; the first has the image's own seed.
 
     So one candidate is the run without re-ranking, and four are among the first of sixteen.
 

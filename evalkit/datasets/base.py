@@ -54,7 +54,7 @@ class CaptionedImages(Protocol):
         """Hash of all captions: their ids, images and texts."""
 
     def image_path(self, image_id: str) -> Path:
-        """The file of an image."""
+        """Return the file of an image."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class CaptionedFiles:
         return hash_captions(self.captions)
 
     def image_path(self, image_id: str) -> Path:
-        """The file of an image.
+        """Return the file of an image.
 
         Raises:
             DataError: No image has this id.
@@ -93,17 +93,17 @@ class CaptionedFiles:
 
 
 def known_as(dataset: CaptionedImages) -> str:
-    """What decides protocol and training relation: the name in the catalog, else its own."""
+    """Return the name that decides protocol and training relation: the catalog's, else its own."""
     return copy_of(dataset) or dataset.name
 
 
 def copy_of(dataset: CaptionedImages) -> str:
-    """The data set of the catalog that a folder with a name of its own is a copy of, or nothing."""
+    """Return the catalog's data set that a renamed folder is a copy of, else an empty string."""
     return str(getattr(dataset, "copy_of", ""))
 
 
 def id_order(identifier: str) -> tuple[int, int, str]:
-    """Sorting key of ids: numbers by value and first, then other texts.
+    """Return the sorting key of an id: numbers first and by value, then other strings.
 
     >>> sorted(["10", "9", "b", "a10"], key=id_order)
     ['9', '10', 'a10', 'b']
@@ -114,7 +114,7 @@ def id_order(identifier: str) -> tuple[int, int, str]:
 
 
 def hash_captions(captions: Iterable[Caption]) -> str:
-    """SHA-256 over id, image id and text of each caption, in order of their ids."""
+    """Compute the SHA-256 of ids, image ids and texts of the captions, in order of their ids."""
     digest = hashlib.sha256()
     for caption in sorted(captions, key=lambda c: id_order(c.id)):
         line = json.dumps([caption.id, caption.image_id, caption.text], ensure_ascii=False)
@@ -150,7 +150,7 @@ def select_captions(dataset: CaptionedImages, n: int, seed: int) -> list[Caption
 
 
 def check_inside(file_name: str, *, where: str) -> str:
-    """The relative path, if following it from a folder can't leave that folder.
+    """Return a relative path after checking that it stays inside its folder.
 
     Raises:
         DataError: It is empty, absolute, has a drive or a `..`.

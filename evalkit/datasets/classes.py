@@ -16,7 +16,7 @@ PLAIN_RULE = "n samples, numbered"
 
 
 def image_labels(dataset: CaptionedImages) -> dict[str, int]:
-    """The class of each image that has one.
+    """Return the class of each image that has one.
 
     It is what the captions' table says; a folder without captions is read as ImageNet is laid out,
     its subfolders in alphabetical order being the classes 0, 1, ...
@@ -34,7 +34,7 @@ def image_labels(dataset: CaptionedImages) -> dict[str, int]:
 def labelled_part(
     dataset: CaptionedImages, num_classes: int
 ) -> tuple[CaptionedFiles, dict[str, int]]:
-    """The images that have a class, as a data set of the same name, and their classes.
+    """Return the images that have a class, as a data set of the same name, with their classes.
 
     Raises:
         DataError: No image has a class.
@@ -64,7 +64,7 @@ def labelled_part(
 
 
 def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
-    """How many of n samples each class gets: its share, rounded by the largest remainders.
+    """Return how many of n samples each class gets: its share, rounded by the largest remainders.
 
     >>> label_quotas({"a": 0, "b": 0, "c": 1}, 4)
     {0: 3, 1: 1}
@@ -79,7 +79,7 @@ def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
 
 
 def class_requests(labels: Mapping[str, int], n: int) -> list[Caption]:
-    """N requests for classes, in turns, as often as the quotas say."""
+    """Request n classes in rotation, as often as the quotas say."""
     quotas = label_quotas(labels, n)
     wanted = [
         Caption(f"class-{label}-{number}", "", "", label)
@@ -90,10 +90,10 @@ def class_requests(labels: Mapping[str, int], n: int) -> list[Caption]:
 
 
 def plain_requests(n: int) -> list[Caption]:
-    """N requests for an image and nothing else."""
+    """Request n images without caption or class."""
     return [Caption(f"sample-{number}", "", "") for number in range(n)]
 
 
 def _turn(request: Caption) -> tuple[int, int]:
-    """First one of each class, then a second one, and so on."""
+    """Return the sorting key that puts one of each class first, then a second of each."""
     return int(request.id.rpartition("-")[2]), request.label or 0

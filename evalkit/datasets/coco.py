@@ -28,7 +28,7 @@ def find_coco(
     split: str = COCO_SPLIT,
     on_progress: ProgressCallback | None = None,
 ) -> CaptionedFiles:
-    """MS-COCO captions, wherever they are: `coco_root`, `$EVALKIT_COCO`, the cache, or the hub.
+    """Find MS-COCO captions in `coco_root`, `$EVALKIT_COCO`, the cache, or on the hub.
 
     The first of these that is set or there is used; a folder that was named but does not hold the
     data is an error, never passed over. From the hub, val2014 is written to the cache once
@@ -51,7 +51,7 @@ def find_coco(
 
 
 def locate_coco(coco_root: Path | str | None = None, *, split: str = COCO_SPLIT) -> Path:
-    """Folder that `find_coco` reads, or will write what it fetches from the hub to; a cheap look.
+    """Return the folder that `find_coco` reads or downloads to, without opening it.
 
     Raises:
         MissingDataError: As `find_coco` does.
@@ -74,12 +74,12 @@ def locate_coco(coco_root: Path | str | None = None, *, split: str = COCO_SPLIT)
 
 
 def annotation_file(root: Path, split: str) -> Path:
-    """Where the captions of a split are."""
+    """Return the path of a split's captions."""
     return root / "annotations" / f"captions_{split}.json"
 
 
 def require_annotations(root: Path, split: str) -> Path:
-    """The file of captions of a split.
+    """Return a split's caption file after checking that it exists.
 
     Raises:
         MissingDataError: It isn't there.
@@ -94,7 +94,7 @@ def require_annotations(root: Path, split: str) -> Path:
 
 
 def load_coco(root: Path | str, split: str = COCO_SPLIT, *, name: str = "coco") -> CaptionedFiles:
-    """A split of a folder in COCO's caption format.
+    """Load a split of a folder in COCO's caption format.
 
     Args:
         root: The folder.
@@ -184,7 +184,7 @@ def _read_captions(
 def _ground_truth(
     image: Mapping[str, Any], where: str
 ) -> tuple[int | None, Mapping[str, Any] | None]:
-    """What `shapes` adds to an image's entry: a class and the scene."""
+    """Read what `shapes` adds to an image's entry: its class and scene."""
     label, scene = image.get("label"), image.get("scene")
     if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
         raise DataError(f"{where}: the image's 'label' must be an integer, got {label!r}.")
@@ -210,7 +210,7 @@ def _check_files(files: Mapping[str, str], folder: Path, path: Path) -> None:
 
 
 def _identifier(entry: Any, key: str, where: str) -> str:
-    """An id as text; COCO's are integers, other makers' often texts."""
+    """Return an id as a string; COCO's are integers, others' often strings."""
     value = _field(entry, key, where)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise DataError(f"{where}: {key!r} must be an integer or a text, got {value!r}.")

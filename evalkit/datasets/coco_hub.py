@@ -28,7 +28,7 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 def why_no_hub() -> str:
-    """Why the hub can't be asked now, in a few words; empty if it can. Takes at most 5 s."""
+    """Say why the hub is not reachable, within 5 s; return an empty string if it is."""
     for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
             return f"{variable} is set"
@@ -97,7 +97,7 @@ def _open_hub_shards() -> list[Rows]:
 
 
 def split_stream(stream: Any) -> list[Rows]:
-    """The shards of a streamed `datasets` data set, with images as the bytes of their files."""
+    """Split a streamed data set into its shards, with images as encoded bytes."""
     import datasets
 
     stream = stream.cast_column("image", datasets.Image(decode=False))

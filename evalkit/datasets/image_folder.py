@@ -16,7 +16,7 @@ from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_orde
 def load_image_folder(
     root: Path | str, *, captions: Path | str | None = None, name: str | None = None
 ) -> CaptionedFiles:
-    """All images below a folder; an image's id is its path from there, with forward slashes.
+    """Load all images below a folder; an image's id is its relative path with forward slashes.
 
     Hidden files and folders are passed over. Captions come from a table with the columns
     `file_name`, `text` and, if it has one, `id` (else the id is the file name, and of its second
@@ -77,7 +77,7 @@ def _read_captions(path: Path, files: Mapping[str, str]) -> tuple[Caption, ...]:
 
 
 def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row with the place it stands at."""
+    """Yield each row with its position in the file, for errors."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -22,7 +22,7 @@ def open_dataset(
     coco_root: Path | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> CaptionedImages:
-    """The data set behind a name of the catalog, of an entry point, or a folder.
+    """Open a data set by its name in the catalog or an entry point, or as a folder.
 
     A folder with `annotations/captions_*.json` is read as COCO captions; any other as plain images,
     with the captions of a `captions.jsonl`, `captions.csv`, `metadata.jsonl` or `metadata.csv`.
@@ -94,7 +94,7 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
 
 
 def _own_name(named: str) -> str:
-    """A folder's name, told apart from a data set of the catalog that it isn't."""
+    """Return a folder's name, marked where it would read as a data set of the catalog."""
     return f"folder {named}" if named in DATASETS else named
 
 

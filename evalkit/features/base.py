@@ -44,13 +44,13 @@ class Extractor(Protocol):
         """What a Fréchet distance on these features may be called."""
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The network's input for one image; all have one shape."""
+        """Return the network's input for one image; all inputs have the same shape."""
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Features of a batch of prepared images, by layer."""
+        """Compute the features of a batch of prepared images, by layer."""
 
     def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
-        """Features of the main layer for a batch of uint8 NHWC images."""
+        """Compute the main layer's features for a batch of uint8 NHWC images."""
 
 
 class PreparedExtractor:
@@ -77,17 +77,17 @@ class PreparedExtractor:
         return f"FD ({self.name})"
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The network's input for one image."""
+        """Return the network's input for one image."""
         if self.preparer is None:
             raise NotImplementedError
         return self.preparer(image)
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Features of a batch of prepared images, by layer."""
+        """Compute the features of a batch of prepared images, by layer."""
         raise NotImplementedError
 
     def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
-        """Features of the main layer for a batch of images.
+        """Compute the main layer's features for a batch of images.
 
         Args:
             images: uint8, images x height x width x 3, RGB, 0-255; an array, a CPU tensor, or a
@@ -102,7 +102,7 @@ class PreparedExtractor:
 
 
 def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
-    """A batch as uint8 arrays of height x width x 3.
+    """Check a batch and return its images as uint8 arrays of height x width x 3.
 
     Raises:
         DataError: Not uint8, not three channels last, or no image at all.
@@ -124,7 +124,7 @@ def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that stand for an identity."""
+    """Hash an identity to 16 hexadecimal digits."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

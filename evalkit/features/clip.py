@@ -42,11 +42,11 @@ class TextImageExtractor(Extractor, Protocol):
     """An extractor that puts captions into the space of the images."""
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of captions."""
+        """Embed captions."""
 
 
 def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> TextImageExtractor:
-    """The extractor behind a name: `shapes-clip`, one of OpenAI's names, or `MODEL:TAG_OR_PATH`.
+    """Load a CLIP by name: `shapes-clip`, one of OpenAI's names, or `MODEL:TAG_OR_PATH`.
 
     Raises:
         UnknownNameError: open_clip knows no such model or tag.
@@ -61,7 +61,7 @@ def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> 
 
 
 def is_known(name: str) -> bool:
-    """Whether open_clip has the model of a name; nothing is loaded."""
+    """Return whether open_clip has the named model, without loading it."""
     import open_clip
 
     return name in OPENAI_NAMES or name.partition(":")[0] in open_clip.list_models()
@@ -142,11 +142,11 @@ class OpenClipExtractor(PreparedExtractor):
         }
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Image embeddings, not normalised."""
+        """Compute image embeddings, not normalised."""
         return {"image": self._images(prepared)}
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Caption embeddings, not normalised; captions beyond the context length are cut."""
+        """Embed captions, not normalised; captions beyond the context length are truncated."""
         tokens = self._tokenize(list(captions)).to(self.device)
         with self._inference():
             return _to_numpy(self._model.encode_text(tokens))

@@ -26,7 +26,7 @@ class ClipPreprocessing:
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, "size size 3"]:
-        """One image, resized with antialiasing, cropped, scaled by mean and deviation."""
+        """Resize one image with antialiasing, crop it, and normalise it by mean and deviation."""
         resampling = Image.Resampling[self.interpolation.upper()]
         resized = Image.fromarray(image).resize(self._resized(*image.shape[:2]), resampling)
         pixels = np.asarray(resized)
@@ -40,7 +40,7 @@ class ClipPreprocessing:
         return scaled
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Width and height after resizing."""
+        """Return width and height after resizing."""
         if self.resize_mode == "squash":
             return self.size_px, self.size_px
         if self.resize_mode != "shortest":
@@ -61,7 +61,7 @@ class SquashAndScale:
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, "size size 3"]:
-        """One image, bicubic."""
+        """Prepare one image with the bicubic filter."""
         rgb = pixels.squash(image, self.size_px).astype(np.float32) / np.float32(255)
         scaled: np.ndarray = (rgb - np.array(self.mean, np.float32)) / np.array(
             self.std, np.float32
@@ -78,5 +78,5 @@ class SquashTo:
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> UInt8[np.ndarray, "size size 3"]:
-        """One image."""
+        """Resize one image."""
         return pixels.squash(image, self.size_px)

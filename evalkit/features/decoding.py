@@ -33,7 +33,7 @@ Place = TypeVar("Place")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, at most 16."""
+    """Return the number of cores that this process may use, at most 16."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
@@ -54,7 +54,7 @@ def decode_in_threads(
     threads: int,
     ahead: int,
 ) -> Generator[Decoded, None, None]:
-    """Prepared images in order, at most `ahead` of them before they are asked for.
+    """Yield prepared images in order, at most `ahead` of them in advance.
 
     Close it where it isn't used to its end: left to the garbage collector, it might wait for its
     threads while another thread is being started, which needs the same lock.
@@ -75,7 +75,7 @@ def decode_in_processes(
     processes: int,
     ahead: int,
 ) -> Generator[Decoded, None, None]:
-    """The same by worker processes; items and preparers must be picklable."""
+    """Yield prepared images from worker processes; items and preparers must be picklable."""
     layout = _Layout.of(preparers)
     with tempfile.NamedTemporaryFile(prefix="evalkit-") as file:
         os.posix_fallocate(file.fileno(), 0, ahead * layout.size)
@@ -126,7 +126,7 @@ def _ahead(
     start: Callable[[Executor, Job], Place],
     ahead: int,
 ) -> Iterator[Place]:
-    """Started jobs in order; the next one is started when the one given out is done with."""
+    """Yield started jobs in order; start the next one when the consumer asks for more."""
     started: deque[Place] = deque()
     waiting = iter(jobs)
     try:
@@ -151,7 +151,7 @@ class _Layout:
 
     @classmethod
     def of(cls, preparers: Mapping[str, Preparer]) -> _Layout:
-        """By what each preparer makes of a black image."""
+        """Build the layout from the shape that each preparer returns for a black image."""
         places, offset = [], 0
         for name, preparer in preparers.items():
             probe = preparer(np.zeros((64, 64, 3), np.uint8))
@@ -160,7 +160,7 @@ class _Layout:
         return cls(tuple(places), offset)
 
     def map(self, path: str, slots: int) -> dict[str, np.ndarray]:
-        """Arrays of (slots, *shape) over the file's bytes."""
+        """Map the file as arrays of (slots, *shape)."""
         with open(path, "r+b") as file:  # noqa: PTH123 (a name, not a path of the user's)
             mapped = mmap.mmap(file.fileno(), slots * self.size)
         return {

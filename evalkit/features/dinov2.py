@@ -72,7 +72,7 @@ class Dinov2Extractor(PreparedExtractor):
         return self._identity
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Class tokens of a batch of prepared images."""
+        """Compute the class tokens of a batch of prepared images."""
         batch = torch.from_numpy(prepared).permute(0, 3, 1, 2).contiguous().to(self._device)
         with inference(self._device, self._identity["precision"]):
             tokens = self._model(pixel_values=batch).last_hidden_state[:, 0]
@@ -80,7 +80,7 @@ class Dinov2Extractor(PreparedExtractor):
 
 
 def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Extractor:
-    """DINOv2 ViT-L/14 with its released weights.
+    """Load DINOv2 ViT-L/14 with its released weights.
 
     Raises:
         MissingWeightsError: They are neither in the hub's cache nor reachable.

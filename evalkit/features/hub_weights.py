@@ -54,12 +54,12 @@ def check_hub_weights(extractor: str) -> None:
 
 
 def cached_clip(name: str) -> Path | None:
-    """The weights of one of `OPENAI_REPOSITORIES`, if the hub's cache holds them."""
+    """Return the cached weights of one of `OPENAI_REPOSITORIES`, or None."""
     return cached_file(OPENAI_REPOSITORIES[name], CLIP_FILES)
 
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """The first of some files that the hub's cache holds of a repository."""
+    """Return the first of the named files that the hub's cache holds, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
@@ -81,7 +81,7 @@ def require_hub() -> None:
 
 
 def missing_clip(name: str, source: str, error: Exception) -> MissingWeightsError:
-    """What to say of a CLIP's weights that can't be had."""
+    """Build the error for CLIP weights that are neither cached nor downloadable."""
     return MissingWeightsError(
         f"CLIP weights {name} ({source}) are not cached and can't be fetched ({error}); go online "
         f"once, pass MODEL:PATH of a file, or use a CLIP that ships ({SHAPES_CLIP} to score, "
@@ -90,7 +90,7 @@ def missing_clip(name: str, source: str, error: Exception) -> MissingWeightsErro
 
 
 def missing_dinov2(error: Exception) -> MissingWeightsError:
-    """What to say of DINOv2's weights that can't be had."""
+    """Build the error for DINOv2 weights that are neither cached nor downloadable."""
     return MissingWeightsError(
         f"DINOv2 weights {DINOV2_REPOSITORY}/{DINOV2_FILE} are not cached and can't be fetched "
         f"({error}); go online once, or copy the hub's cache folder from a machine that has it"

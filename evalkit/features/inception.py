@@ -80,7 +80,7 @@ class InceptionNetwork(nn.Module):
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of the layers asked for, and no deeper."""
+        """Compute the features of the requested layers, and stop at the deepest of them."""
         found: dict[str, Tensor] = {}
         last = max(layers, key=list(LAYER_DIMS).index)
 
@@ -201,7 +201,7 @@ class InceptionExtractor(PreparedExtractor):
         return "FID"
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Features of a batch of prepared images, by layer."""
+        """Compute the features of a batch of prepared images, by layer."""
         count = len(prepared)
         if self._compiled:
             prepared = self._padded(prepared)
@@ -212,7 +212,7 @@ class InceptionExtractor(PreparedExtractor):
         return {layer: found[layer][:count].cpu().numpy() for layer in self.layers}
 
     def _padded(self, prepared: np.ndarray) -> np.ndarray:
-        """The batch, filled up to the size of the first, since another size is compiled anew."""
+        """Pad the batch to the size of the first, since another size would be compiled again."""
         self._batch_size = max(self._batch_size, len(prepared))
         missing = self._batch_size - len(prepared)
         filling = np.zeros((missing, *prepared.shape[1:]), prepared.dtype)
@@ -247,7 +247,7 @@ def check_layers(layers: Sequence[str]) -> None:
 
 
 def load_network(path: Path) -> InceptionNetwork:
-    """The network with a file's weights, in eval mode, without gradients.
+    """Load the network from a file, in eval mode and without gradients.
 
     Nothing but tensors is read: safetensors, or a pickle restricted to tensors.
 

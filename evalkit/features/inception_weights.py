@@ -18,7 +18,7 @@ WEIGHTS_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0
 def find_inception_weights(
     path: Path | str | None = None, *, progress: ProgressFactory = silent
 ) -> Path:
-    """The weights file: the one given, else from the cache or torch's hub folder, else downloaded.
+    """Find the weights: the given file, else the cache or torch's hub folder, else a download.
 
     Raises:
         MissingWeightsError: There is none and it can't be fetched; says where to put it.
@@ -42,7 +42,7 @@ def find_inception_weights(
 
 
 def cached_inception_weights() -> Path | None:
-    """The file in the cache or in torch's hub folder, if there is one."""
+    """Return the weights file in the cache or in torch's hub folder, or None."""
     hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
     folders = (_cache_file().parent, hub / "hub" / "checkpoints")
     candidates = (folder / name for folder in folders for name in _SAME_WEIGHTS)

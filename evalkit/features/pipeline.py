@@ -51,7 +51,7 @@ class FeatureSet:
     """Names of the images that were left out, and why."""
 
     def of(self, extractor: Extractor, layer: str | None = None) -> StoredSet:
-        """Features of one layer, the main one unless told."""
+        """Return the features of one layer; None means the main one."""
         return self.features[extractor.name, layer or next(iter(extractor.layers))]
 
 
@@ -77,7 +77,7 @@ def extract_set(
     what: str = "images",
     progress: ProgressFactory = silent,
 ) -> FeatureSet:
-    """Features of every image of a set, by every extractor, each computed at most once.
+    """Compute the features of every image by every extractor, each at most once.
 
     Args:
         items: The images.
@@ -115,7 +115,7 @@ def extract_set(
 
 
 def table_identity(extractor: Extractor, layer: str, preparation: Preparation) -> dict[str, Any]:
-    """All that decides a stored feature besides the image."""
+    """Return everything that determines a stored feature besides the image."""
     return {
         **extractor.identity,
         "layer": layer,
@@ -132,7 +132,7 @@ def encode_texts(
     batch_size: int = 64,
     progress: ProgressFactory = silent,
 ) -> StoredSet:
-    """Embeddings of captions by a text-image extractor, each computed at most once."""
+    """Embed captions by a text-image extractor, each at most once."""
     import hashlib
 
     identity = {**extractor.identity, "layer": "text", "features_version": _FEATURES_VERSION}
@@ -217,7 +217,7 @@ class _Pass:
     def _decoded(
         self, todo: Sequence[tuple[int, list[Extractor]]]
     ) -> Generator[Decoded, None, None]:
-        """Prepared images in order, a few batches ahead."""
+        """Yield prepared images in order, a few batches in advance."""
         jobs = [Job(self.items[index], tuple(e.name for e in wanting)) for index, wanting in todo]
         ahead = min(len(jobs), _PREFETCHED_BATCHES * self.how.batch_size)
         possible = {e.name: getattr(e, "preparer", None) for e in self.extractors}

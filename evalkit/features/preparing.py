@@ -12,7 +12,7 @@ from evalkit.options import MeasureOptions
 
 
 def reference_preparation(options: MeasureOptions) -> Preparation:
-    """Crop and size of the reference.
+    """Return the crop and size of the reference.
 
     Raises:
         ConfigError: An unknown crop or filter, or no size to squash to.
@@ -21,7 +21,7 @@ def reference_preparation(options: MeasureOptions) -> Preparation:
 
 
 def sample_preparation(options: MeasureOptions) -> Preparation:
-    """Crop and size of the samples, which are taken as they are unless asked for.
+    """Return the crop and size of the samples, which by default stay as they are.
 
     Raises:
         ConfigError: An unknown crop or filter, or no size to squash to.
@@ -30,7 +30,7 @@ def sample_preparation(options: MeasureOptions) -> Preparation:
 
 
 def decoding_workers(options: MeasureOptions) -> int:
-    """Processes that decode: none where the network is slower than the threads of this one."""
+    """Return the number of decoding processes; 0 where threads keep up with the network."""
     if options.workers is not None:
         return options.workers
     return 0 if options.device == "cpu" else usable_cores()

@@ -33,7 +33,7 @@ Grid = tuple[np.ndarray, np.ndarray, Float32[np.ndarray, " out"]]
 def resize_for_inception(
     image: UInt8[np.ndarray, "height width 3"], mode: str
 ) -> Float32[np.ndarray, "299 299 3"]:
-    """One image as the Inception network takes it, about -1 to 1.
+    """Resize one image for the Inception network, to values of about -1 to 1.
 
     Raises:
         ConfigError: An unknown mode.

@@ -56,10 +56,10 @@ class ShapesClipExtractor(PreparedExtractor):
         }
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Embeddings of a batch of prepared images, each of length 1."""
+        """Embed a batch of prepared images, normalised to length 1."""
         return {"embedding": self._clip.embed_images(prepared)}
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of captions, each of length 1."""
+        """Embed captions, normalised to length 1."""
         embedded: Float32[np.ndarray, "n d"] = self._clip.embed_texts(captions)
         return embedded

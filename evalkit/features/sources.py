@@ -67,14 +67,14 @@ class Preparation:
     """The antialiased filter of that resizing."""
 
     def identity(self) -> dict[str, object]:
-        """What of it can change a pixel."""
+        """Return the settings that can change a pixel."""
         if self.size_px is None:
             return {"crop": "center" if self.crop == "center" else "none", "size_px": None}
         return {"crop": self.crop, "size_px": self.size_px, "filter": self.filter}
 
 
 def hash_of(item: ImageItem) -> str:
-    """SHA-256 of the image's bytes, or of its pixels where it is an array.
+    """Compute the SHA-256 of the image's bytes, or of its pixels if it is an array.
 
     Raises:
         DataError: The file can't be read.
@@ -104,7 +104,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
 
 
 def image_items(path: Path | str) -> list[ImageItem]:
-    """The images of a folder (all levels), zip, tar or sample `.npz`, sorted by name.
+    """List the images of a folder (all levels), zip, tar or sample `.npz`, sorted by name.
 
     Raises:
         MissingDataError: There is nothing at this path.
@@ -139,7 +139,7 @@ class ArchiveMember:
         return f"{self._archive.path}:{self._member}"
 
     def read_bytes(self) -> bytes:
-        """The member's bytes."""
+        """Read the member's bytes."""
         return self._archive.read(self._member)
 
 
@@ -173,7 +173,7 @@ class _Archive:
             raise DataError(f"{self.path}:{member}: can't read it ({error})") from error
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Another process opens the archive itself, once."""
+        """Pickle as the path: another process opens the archive itself, once."""
         return _opened, (self.path,)
 
     def __del__(self) -> None:

@@ -49,11 +49,11 @@ class FeatureStore:
         self.root = Path(root) if root is not None else cache_root() / "features"
 
     def open(self, identity: Mapping[str, Any], dim: int) -> FeatureTable:
-        """The features of one extractor, layer and preparation."""
+        """Open the features of one extractor, layer and preparation."""
         return FeatureTable(self.root / identity_hash(identity), identity, dim)
 
     def contents(self) -> list[StoredFeatures]:
-        """What is stored, by folder name."""
+        """List what is stored, by folder name."""
         found = []
         for path in sorted(self.root.glob("*/identity.json")):
             shards = list(path.parent.glob("*.npy"))
@@ -109,7 +109,7 @@ class FeatureTable:
             self._read.add(path.name)
 
     def get(self, sha256s: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Features of images by the hash of their bytes, in order.
+        """Return the features of images by the hash of their bytes, in order.
 
         Raises:
             KeyError: One of them is not stored.
@@ -183,11 +183,11 @@ class StoredSet:
         return 2
 
     def load(self) -> Float32[np.ndarray, "n d"]:
-        """All features in memory."""
+        """Load all features into memory."""
         return self._table.get(list(self._keys))
 
     def subset(self, rows: np.ndarray) -> StoredSet:
-        """The features of some images, not read yet."""
+        """Select the features of some images, without reading them."""
         return StoredSet(self._table, list(self._keys[rows]))
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
@@ -199,7 +199,7 @@ class StoredSet:
 
 
 def _num_rows(path: Path) -> int:
-    """Rows of a shard; 0 for one that can't be read."""
+    """Count the rows of a shard; 0 if it is unreadable."""
     try:
         return len(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError):

@@ -11,7 +11,7 @@ from evalkit.core.errors import DataError, NotEnoughImagesError
 
 
 def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarray, "n d"]:
-    """The values as float64 features, one row per image.
+    """Check the values and return them as float64 features, one row per image.
 
     Args:
         values: Anything that numpy can turn into an array; a tensor must be on the CPU.
@@ -38,7 +38,7 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
 
 
 def as_rows(features: Any) -> Any:
-    """Features as they are where they are stored on disk and read in slices, else as an array."""
+    """Return stored features unchanged, to be read in slices; anything else as an array."""
     return features if hasattr(features, "subset") else np.asarray(features)
 
 

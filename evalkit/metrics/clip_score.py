@@ -43,7 +43,7 @@ class ClipScore:
 
 
 def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
-    """Cosine of each image's and its caption's embedding, in [-1, 1].
+    """Compute the cosine of each image's and its caption's embedding, in [-1, 1].
 
     Raises:
         DataError: Different numbers or dimensions, or an embedding of length 0.
@@ -68,7 +68,7 @@ def clip_score(
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> ClipScore:
-    """CLIP score of image-caption pairs from their embeddings; higher is better.
+    """Compute the CLIP score of image-caption pairs from embeddings; higher is better.
 
     Args:
         images: Image embeddings, pairs x dimensions, of any length.
@@ -94,7 +94,7 @@ def clip_score(
 
 
 def _clipped(found: MeanInterval) -> MeanInterval:
-    """The mean and its interval, at least 0, as torchmetrics defines the score."""
+    """Clip the mean and its interval at 0, as torchmetrics defines the score."""
     ends = [None if end is None else max(end, 0.0) for end in (found.low, found.high)]
     return replace(found, value=max(found.value, 0.0), low=ends[0], high=ends[1])
 
@@ -110,12 +110,12 @@ def check_variant(variant: str) -> None:
 
 
 def default_prefix(variant: str) -> str:
-    """What a variant puts before each caption."""
+    """Return the prefix that a variant puts before each caption."""
     return HESSEL_PREFIX if variant == "hessel" else ""
 
 
 def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndarray:
-    """Each row divided by its length.
+    """Divide each row by its length.
 
     Raises:
         DataError: A row of length 0 has no direction.
@@ -128,7 +128,7 @@ def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndar
 
 
 def no_captions_reason(task: Task) -> str:
-    """Why a metric of captions can't be had here."""
+    """Say why a metric of captions does not apply."""
     missing = sum(not item.caption for item in task.items)
     if missing == len(task.items):
         return "not applicable: unconditional (the images have no captions)"
@@ -170,7 +170,7 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
-    """The score of each image and its caption, of a set all of whose images have captions."""
+    """Compute the score of each image and its caption; all images of the set need captions."""
     need = task.needs[0]
     return clip_score(task.fake(need), task.captions[need], variant=task.options.clip_variant).pairs
 

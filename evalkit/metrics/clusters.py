@@ -35,7 +35,7 @@ class Clusters:
         fake_ids: Sequence[str] | None = None,
         real_ids: Sequence[str] | None = None,
     ) -> Clusters:
-        """Clusters by id; without ids every image stands alone.
+        """Form clusters by id; without ids every image is its own cluster.
 
         Raises:
             DataError: Not as many ids as images.
@@ -65,7 +65,7 @@ class Clusters:
     def halve(
         self, rng: np.random.Generator
     ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
-        """A random half of the clusters: which samples and which reference images are in it.
+        """Draw a random half of the clusters; return masks of its samples and reference images.
 
         Matched clusters, clusters of samples only and clusters of reference images only are halved
         each by themselves, so that both sets are halved together.
@@ -80,14 +80,14 @@ class Clusters:
         return first[self.fake], first[self.real]
 
     def part(self, fake: Bool[np.ndarray, " n"], real: Bool[np.ndarray, " m"]) -> Clusters:
-        """The clusters of some of the images, numbered anew."""
+        """Return the clusters of a subset of the images, renumbered."""
         codes = np.concatenate([self.fake[fake], self.real[real]])
         _, dense = np.unique(codes, return_inverse=True)
         dense = dense.astype(np.int64)
         return Clusters(dense[: int(fake.sum())], dense[int(fake.sum()) :])
 
     def groups(self, num_groups: int, rng: np.random.Generator) -> Int64[np.ndarray, " clusters"]:
-        """A random group for each cluster, the groups of equal size."""
+        """Assign each cluster to a random group, the groups of equal size."""
         return rng.permutation(np.arange(self.num) % num_groups)
 
 
@@ -96,7 +96,7 @@ def clustered_variance(
     fake: Float64[np.ndarray, " n"] | None,
     real: Float64[np.ndarray, " m"] | None,
 ) -> float:
-    """Variance of the sum of all contributions, when clusters are drawn independently.
+    """Compute the variance of the sum of all contributions for independent clusters.
 
     Args:
         clusters: Which images belong together.

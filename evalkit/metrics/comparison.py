@@ -27,7 +27,7 @@ def compare_sets(
     options: MeasureOptions | None = None,
     progress: ProgressFactory = silent,
 ) -> list[ResultRecord]:
-    """How much two models differ, the first less the second.
+    """Compute the paired differences of two models, the first minus the second.
 
     Args:
         first: Samples of one model, with the ids of their captions.
@@ -61,7 +61,7 @@ def compare_sets(
 
 
 def paired_differences(first: PreparedSet, second: PreparedSet) -> list[ResultRecord]:
-    """The records of each metric that both sets were measured by and a difference is defined of.
+    """Compute the differences of all metrics that both sets have and that define one.
 
     Raises:
         ConfigError: A metric yields a record that its row doesn't declare.
@@ -82,7 +82,7 @@ def _difference(metric: Metric, first: Task, second: Task) -> list[ResultRecord]
 
 
 def _pairing() -> list[str]:
-    """Metrics that pair, without those of packages that are broken."""
+    """Return the metrics that define a paired difference, without those of broken packages."""
     found = []
     for name in METRICS:
         with suppress(ConfigError):

@@ -85,7 +85,7 @@ def check(image: RGBImage, scene: Scene, *, caption: str | None = None) -> Scene
 def compare(
     detections: Sequence[Detection], scene: Scene, *, caption: str | None = None
 ) -> SceneCheck:
-    """The same for objects that were detected already."""
+    """Compare detected objects with the scene that the caption describes."""
     with_sizes = caption is not None and "size" in mentions(caption)
     wanted = Counter((item.shape, item.colour) for item in scene.objects)
     found = Counter((item.shape, item.colour) for item in detections)
@@ -103,7 +103,7 @@ def compare(
 
 
 def read_relation(one: tuple[float, float], other: tuple[float, float]) -> str | None:
-    """How a centre (x, y) lies to another one: by the axis along which they are further apart.
+    """Return the relation of one centre (x, y) to another, along the axis of larger distance.
 
     >>> read_relation((10.0, 30.0), (40.0, 35.0))
     'left of'
@@ -134,7 +134,7 @@ def _count_true_relations(detections: Sequence[Detection], scene: Scene) -> int:
 
 
 def _count_attributes(detections: Sequence[Detection], scene: Scene, *, with_sizes: bool) -> int:
-    """Attributes that agree under the best one-to-one matching of wanted and found objects."""
+    """Count matching attributes under the best matching of requested and found objects."""
     if not detections:
         return 0
     agree = np.array(
@@ -193,7 +193,7 @@ class Composition:
     def records(
         self, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> list[ResultRecord]:
-        """Shares and rates with intervals and chance levels.
+        """Return shares and rates with intervals and chance levels.
 
         Shares (`composition-objects`, `-attributes`, `-relations`) are what was found over what was
         asked for, summed over images, with a percentile bootstrap over images. Rates
@@ -281,7 +281,7 @@ def _shuffled_counts(
     captions: Sequence[str] | None,
     seed: int,
 ) -> dict[str, Int[np.ndarray, " images"]] | None:
-    """Counts of each image against other images' scenes; None if there is no other image."""
+    """Count each image against other images' scenes; None if there is no other image."""
     count = len(scenes)
     if count < 2:
         return None
@@ -308,7 +308,7 @@ class _Summary:
     seed: int
 
     def rate(self, name: str, metric: str) -> ResultRecord:
-        """Share of images of which something is true."""
+        """Return the share of images that satisfy a condition."""
         hits = self.counts[name]
         details: dict[str, Any] = {"by_group": self._by_group(hits)}
         if self.shuffled is not None:
@@ -321,7 +321,7 @@ class _Summary:
         )
 
     def shuffled_rate(self, name: str, metric: str) -> ResultRecord:
-        """The same of the same images with other images' captions."""
+        """Return the same share with other images' captions: the chance level."""
         n, record = len(self.scenes), _record(metric)
         if self.shuffled is None:
             reason = "shuffled captions need at least 2 images"
@@ -332,7 +332,7 @@ class _Summary:
         return record(value=value, n=n, interval=interval)
 
     def share(self, name: str, metric: str) -> ResultRecord:
-        """Found over asked for, summed over images."""
+        """Return found over requested, summed over images."""
         found, asked = self.counts[f"{name}_found"], self.counts[name]
         record = partial(_record(metric), n=len(asked))
         if asked.sum() == 0:
@@ -349,7 +349,7 @@ class _Summary:
         return record(value=value, interval=interval, details=details)
 
     def _by_group(self, hits: Int[np.ndarray, " images"]) -> dict[str, dict[str, float]]:
-        """The rate by kind of scene, and for combinations seen in training or held out."""
+        """Return the rate by kind of scene, and for combinations seen in training or held out."""
         groups: dict[str, list[int]] = {}
         for hit, scene in zip(hits.tolist(), self.scenes, strict=True):
             groups.setdefault(scene.kind, []).append(hit)
@@ -361,7 +361,7 @@ class _Summary:
 
 
 def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval for a share of independent images (Wilson 1927).
+    """Compute Wilson's score interval for a share of independent images (Wilson 1927).
 
     >>> interval = wilson_interval(8, 10)
     >>> round(interval.low, 3), round(interval.high, 3)
@@ -379,7 +379,7 @@ def share_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap over images of `sum(found) / sum(asked)`.
+    """Compute a percentile bootstrap over images of `sum(found) / sum(asked)`.
 
     Where all or nothing was found, resampling sees no spread and would claim certainty; then the
     interval is Wilson's, with an image as the unit.
@@ -396,7 +396,7 @@ def share_interval(
 def _resample_shares(
     found: Int[np.ndarray, " images"], asked: Int[np.ndarray, " images"], resamples: int, seed: int
 ) -> Float[np.ndarray, " resamples"]:
-    """Shares of resampled sets of images; a set that asks for nothing has none and is left out."""
+    """Compute the shares of resampled image sets, without sets that request nothing."""
     generator = np.random.Generator(np.random.PCG64(seed))
     shares = []
     for start in range(0, resamples, _CHUNK):
@@ -422,7 +422,7 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
-    """How much oftener one run shows what was prompted, over the captions that both had.
+    """Compute the difference of `composition-pairs` over the captions that both runs share.
 
     None where one of the sets is no run with scenes.
     """
@@ -463,7 +463,7 @@ def _record(name: str) -> partial[ResultRecord]:
 
 
 def _of_task(task: Task) -> Composition:
-    """The run's images beside the scenes of their captions."""
+    """Read a run's images and pair them with the scenes of their captions."""
     run = _run(task)
     images = [run.folder.image_path(row) if row.file else None for row in run.rows]
     captions = run.captions

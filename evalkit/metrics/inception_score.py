@@ -51,7 +51,7 @@ def inception_score(
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> InceptionScore:
-    """Inception Score from logits, with an interval for the value over splits.
+    """Compute the Inception Score from logits, with an interval for the mean over splits.
 
     The interval multiplies the value by exp(± t standard errors of the mean divergence), whose
     influence is each image's own divergence from the mean distribution.
@@ -104,7 +104,7 @@ def inception_score(
 
 
 def _divergences(log_p: np.ndarray) -> np.ndarray:
-    """Kullback-Leibler divergence of each row from the mean of the rows, in nats."""
+    """Compute the Kullback-Leibler divergence of each row from the mean row, in nats."""
     p = np.exp(log_p)
     mean = p.mean(axis=0)
     # A class that no image has at all adds 0, the limit of p log p.

@@ -58,7 +58,7 @@ def kid(
     fake_ids: Sequence[str] | None = None,
     real_ids: Sequence[str] | None = None,
 ) -> KernelDistance:
-    """Kernel Inception distance of two sets of features.
+    """Compute the Kernel Inception Distance of two sets of features.
 
     Args:
         fake: Samples, images x dimensions.
@@ -97,14 +97,14 @@ def kid(
 
 
 def kid_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
-    """Mean kernel values behind the full-set value."""
+    """Compute the mean kernel values behind the full-set value."""
     return kernel_means(fake, real, polynomial_kernel)
 
 
 def polynomial_kernel(
     x: Float64[np.ndarray, "a d"], y: Float64[np.ndarray, "b d"]
 ) -> Float64[np.ndarray, "a b"]:
-    """(x'y / d + 1)^3 of all pairs."""
+    """Compute (x'y / d + 1)^3 of all pairs."""
     base: np.ndarray = x @ y.T / x.shape[1] + 1
     cube: np.ndarray = base * base * base
     return cube

@@ -12,7 +12,7 @@ from evalkit.options import MeasureOptions
 
 
 def load_metric(name: str) -> Metric:
-    """The metric behind a name.
+    """Load a metric by name.
 
     Raises:
         UnknownNameError: No such metric.
@@ -36,7 +36,7 @@ def load_metric(name: str) -> Metric:
 
 
 def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
-    """The features that a metric measures with.
+    """Return the features that a metric needs.
 
     Raises:
         UnknownNameError: No such metric.
@@ -48,7 +48,7 @@ def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
 
 
 def _check_row(name: str, row: MetricRow, needs: Sequence[Need]) -> None:
-    """What is measured must be what the row told callers of it."""
+    """Check that a metric needs no more than its row declares."""
     for what, wanted, said in (
         ("the reference", any(need.reference for need in needs), row.needs_reference),
         ("captions", any(need.prefix is not None for need in needs), row.needs_captions),

@@ -41,7 +41,7 @@ def mean_interval(
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> MeanInterval:
-    """Mean of the values with a t interval; values of one id are one draw.
+    """Compute the mean of the values with a t interval; values of one id are one draw.
 
     Raises:
         ConfigError: A level outside (0, 1).

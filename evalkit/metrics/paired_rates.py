@@ -32,7 +32,7 @@ class PairedRates:
 def paired_rate_difference(
     first: Bool[np.ndarray, " pairs"], second: Bool[np.ndarray, " as_many"], *, level: float = 0.95
 ) -> PairedRates:
-    """Difference of two rates over the same pairs, with interval and p-value.
+    """Compute the difference of two rates over the same pairs, with interval and p-value.
 
     The interval is that of Bonett & Price (2012), Wald's with one pair added to each kind that
     disagrees, so that it keeps a width where the two never disagree; the test is McNemar's with
@@ -70,7 +70,7 @@ def paired_rate_difference(
 
 
 def _mid_p(only_first: int, only_second: int) -> float:
-    """Half of what was seen counts as more extreme; 1 where the two never disagree."""
+    """Compute McNemar's mid-p value; 1 where the two never disagree."""
     disagreeing, fewer = only_first + only_second, min(only_first, only_second)
     if only_first == only_second:
         return 1.0

@@ -32,7 +32,7 @@ Means = Callable[[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"]], Kerne
 
 
 def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
-    """Mean difference of a score over the captions that both sets have images of.
+    """Compute the mean difference of a score over the captions that both sets share.
 
     Args:
         first: A task of one set; the record is named after its metric.
@@ -76,7 +76,7 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
 def kernel_difference(
     first: Task, second: Task, metric: str, means: Means, scale: float
 ) -> ResultRecord:
-    """Difference of two U-statistics; the influences of images are summed within captions.
+    """Compute the difference of two U-statistics; influences are summed within captions.
 
     Args:
         first: A task of one set.
@@ -128,7 +128,7 @@ def paired_record(
     standard_error: float | None = None,
     reason: str = "",
 ) -> ResultRecord:
-    """A record of the first set's task that names both sets and counts what they share.
+    """Build a record of the first set's task that names both sets and counts what they share.
 
     Args:
         first: A task of one set.
@@ -155,7 +155,7 @@ def paired_record(
 
 
 def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
-    """What each sample shares a draw with; samples of which nothing is known share with none."""
+    """Return the ids that group samples into draws; a sample without an id is its own draw."""
     return (
         first.fake_ids or [f"first {i}" for i in range(len(first.items))],
         second.fake_ids or [f"second {i}" for i in range(len(second.items))],
@@ -163,7 +163,7 @@ def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
 
 
 def _by_caption(task: Task, scores: Scores) -> Mapping[str, float]:
-    """Mean score of each caption's images; empty where a caption or its id is not known."""
+    """Compute the mean score of each caption's images; empty without captions or their ids."""
     lacking = any(need.prefix is not None and need not in task.captions for need in task.needs)
     if lacking or any(item.caption_id is None for item in task.items):
         return {}

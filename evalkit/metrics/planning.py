@@ -62,7 +62,7 @@ def plan_fid(
     power: float = 0.8,
     level: float = 0.95,
 ) -> FrechetPlan:
-    """Images needed to tell two models apart, from a pilot of one or of both.
+    """Estimate the images needed to tell two models apart, from a pilot of one or both.
 
     With one pilot, the second model is taken to vary as much as the first and independently, which
     asks for more images than models that share captions will need. Standard errors shrink with the
@@ -118,18 +118,18 @@ def plan_fid(
 
 
 def power_at(plan: FrechetPlan, n: int) -> float:
-    """Probability of finding the plan's difference with n images of each model."""
+    """Compute the power to detect the plan's difference with n images of each model."""
     error = plan.deviation / math.sqrt(n)
     return float(ndtr(plan.difference / error - normal_quantile(plan.level)))
 
 
 def detectable_at(plan: FrechetPlan, n: int) -> float:
-    """Difference that n images of each model find with the plan's power."""
+    """Compute the difference that n images of each model detect with the plan's power."""
     return _reach(plan.level, plan.power) * plan.deviation / math.sqrt(n)
 
 
 def _reach(level: float, power: float) -> float:
-    """Standard errors between 0 and a difference that is found with this power."""
+    """Return the number of standard errors at which a difference is detected with this power."""
     return normal_quantile(level) + float(ndtri(power))
 
 

@@ -52,7 +52,7 @@ def prdc(
     level: float = 0.95,
     seed: int = 0,
 ) -> Mapping[str, ManifoldScore]:
-    """Precision, recall, density and coverage of two sets of features.
+    """Compute precision, recall, density and coverage of two sets of features.
 
     Args:
         fake: Samples, images x dimensions.
@@ -116,7 +116,7 @@ def _fewest_left(codes: np.ndarray, num: int) -> int:
 
 
 def _count(x: np.ndarray, y: np.ndarray, k: int, groups: _Groups) -> dict[str, np.ndarray]:
-    """Each score for every deletion, in one pass over the distances."""
+    """Compute each score for every deletion, in one pass over the distances."""
     radii_x = _radii(x, k, groups.fake, groups.num)  # (deletions, n)
     radii_y = _radii(y, k, groups.real, groups.num)
     n, m, num = len(x), len(y), groups.num + 1
@@ -163,7 +163,7 @@ def _shares(
 
 
 def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.ndarray:
-    """Squared distance to the k-th neighbour for every deletion; -1 for an image taken out."""
+    """Compute squared k-th neighbour distances for every deletion; -1 for a deleted image."""
     # Enough neighbours that k are left whichever group goes, but for freak draws.
     num_near = min(len(rows) - 1, 4 * k + 16 if num_groups else k)
     radii = np.empty((num_groups + 1, len(rows)))
@@ -183,7 +183,7 @@ def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.n
 
 
 def _kth_left(distances: np.ndarray, left: np.ndarray, k: int) -> np.ndarray:
-    """The k-th of the distances that are left in each row, or the last where fewer are."""
+    """Return the k-th remaining distance of each row, or the last if fewer remain."""
     position = (np.cumsum(left, axis=1) < k).sum(axis=1)
     last = distances.shape[1] - 1
     kth: np.ndarray = distances[np.arange(len(distances)), np.minimum(position, last)]
@@ -199,7 +199,7 @@ def _squared_distances(
 
 
 def _with_interval(values: np.ndarray, num_groups: int, level: float, most: float) -> ManifoldScore:
-    """The interval ends where the score must: at 0, and at `most`."""
+    """Add the jackknife interval, bounded by 0 and `most`."""
     value = float(values[0])
     if num_groups < 2:
         return ManifoldScore(value=value, standard_error=None, low=None, high=None)

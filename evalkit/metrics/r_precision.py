@@ -49,7 +49,7 @@ def r_precision(
     seed: int = 0,
     level: float = 0.95,
 ) -> RPrecision:
-    """Share of images whose own caption is the nearest of `distractors` + 1.
+    """Compute the share of images whose own caption is the nearest of `distractors` + 1.
 
     Args:
         images: Image embeddings, pairs x dimensions.
@@ -91,7 +91,7 @@ def r_precision(
 
 
 def caption_key(caption: str) -> int:
-    """A number for a caption, the same on every machine."""
+    """Hash a caption to a number, the same on every machine."""
     return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big") >> 1
 
 
@@ -110,7 +110,7 @@ class _Pool:
         return cls(keys, np.array(names, dtype=object), first.astype(np.int64))
 
     def draw(self, index: int, count: int, seed: int) -> Int64[np.ndarray, " count"]:
-        """Pairs whose captions are wrong answers for one image, all different."""
+        """Draw pairs whose captions are wrong answers for one image, all different."""
         rng = np.random.default_rng([seed, int(self.keys[index])])
         # A few more than needed are drawn first: the whole pool is looked at only where they fail.
         size = min(len(self.first), count + _TRIES)
@@ -135,7 +135,7 @@ def _is_first(image: np.ndarray, captions: np.ndarray, index: int, others: np.nd
 
 
 def _wilson(found: MeanInterval) -> Ends:
-    """Wilson's interval, at the number of independent draws that the standard error speaks of."""
+    """Compute Wilson's interval at the number of independent draws behind the standard error."""
     p, n = found.value, float(found.num_draws)
     if found.standard_error:
         n = min(p * (1 - p) / found.standard_error**2, n)
@@ -147,7 +147,7 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 
 def r_precision_of(task: Task) -> RPrecision:
-    """R-precision of a set, all of whose images have captions.
+    """Compute the R-precision of a set whose images all have captions.
 
     Raises:
         NotEnoughImagesError: Fewer different captions than are to be ranked.

@@ -106,7 +106,7 @@ class _Networks:
     def features(
         self, items: Sequence[ImageItem], needs: Iterable[Need], preparation: Preparation, what: str
     ) -> FeatureSet:
-        """What the needs' extractors make of a set."""
+        """Compute the features of a set by the extractors of the needs."""
         options = self.options
         return extract_set(
             items,
@@ -123,7 +123,7 @@ class _Networks:
         reference: Sequence[ImageItem] | ReferenceStatistics | None,
         needs: Sequence[Need],
     ) -> Reference:
-        """The reference as tasks see it, as far as a need asks for one."""
+        """Compute the reference's features, as far as any need asks for them."""
         if isinstance(reference, ReferenceStatistics):
             return Reference(statistics=reference)
         wanted = [need for need in needs if need.reference]
@@ -134,7 +134,7 @@ class _Networks:
         return Reference([reference[i] for i in found.kept], found)
 
     def captions(self, items: Sequence[ImageItem], needs: Sequence[Need]) -> dict[Need, StoredSet]:
-        """Caption embeddings by need; none unless every image has a caption."""
+        """Embed the captions by need; return none unless every image has a caption."""
         if not all(item.caption for item in items):
             return {}
         return {
@@ -200,7 +200,7 @@ class Scorer:
         *,
         run: SourceRun | None = None,
     ) -> PreparedSet:
-        """One pass over a set of samples.
+        """Extract the features of a set of samples, in one pass over the images.
 
         Args:
             samples: The images.
@@ -236,7 +236,7 @@ class Scorer:
         return PreparedSet(tasks, self.metrics, len(kept))
 
     def records(self, prepared: PreparedSet) -> list[ResultRecord]:
-        """The records of each metric, in the order asked for.
+        """Compute the records of each metric, in the requested order.
 
         Raises:
             ConfigError: A metric yields a record that its row doesn't declare.
@@ -251,13 +251,13 @@ class Scorer:
         return found
 
     def why_missing(self, metric: str) -> MissingWeightsError | None:
-        """Why a metric can't be computed here; None where it can."""
+        """Return the missing weights that prevent a metric; None if it can be computed."""
         missing = (self.lacking.get(need.extractor) for need in self.needs[metric])
         return next(filter(None, missing), None)
 
 
 def _known(needs: Mapping[str, Sequence[Need]], extractors: Mapping[str, Extractor]) -> list[Need]:
-    """The needs whose extractors could be loaded."""
+    """Return the needs whose extractors were loaded."""
     return [need for need in _flat(needs) if need.extractor in extractors]
 
 
@@ -285,7 +285,7 @@ def summarise_set(
     *,
     spatial: bool = False,
 ) -> SetSummary:
-    """Mean and covariance of a set, prepared as a reference.
+    """Compute mean and covariance of a set, prepared as a reference.
 
     Args:
         items: The images.
@@ -329,7 +329,7 @@ def load_extractor(
     layers: Sequence[str] = (),
     progress: ProgressFactory = silent,
 ) -> Extractor:
-    """The extractor behind a need's name.
+    """Load an extractor by the name that a need gives it.
 
     Raises:
         UnknownNameError: No such extractor.
@@ -386,7 +386,7 @@ def _check_reference(
 def _load_extractors(
     needs: Mapping[str, Sequence[Need]], options: MeasureOptions, progress: ProgressFactory
 ) -> tuple[dict[str, Extractor], dict[str, MissingWeightsError]]:
-    """Extractors by name, and the errors of those whose weights are missing."""
+    """Load the extractors by name; collect the errors of those whose weights are missing."""
     layers: dict[str, list[str]] = {}
     for need in _flat(needs):
         wanted_layers = layers.setdefault(need.extractor, [])

@@ -47,12 +47,12 @@ class SourceRun:
         return [by_id[row.caption_id] for row in self.rows]
 
     def timings(self) -> Sequence[Mapping[str, float]]:
-        """Images and seconds of each batch; none of a run that kept no time."""
+        """Return images and seconds of each batch; none for a run without timings."""
         return self.folder.timings()
 
 
 def _drawn_again(run: RunFolder, rows: Sequence[ManifestRow]) -> Sequence[Caption]:
-    """The captions that a run drew, from the data set that it names.
+    """Draw a run's captions again from the data set that it names.
 
     Raises:
         RunFolderError: The data set doesn't have them, or no longer as they were.

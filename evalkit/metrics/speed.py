@@ -30,7 +30,7 @@ def _records(task: Task) -> list[ResultRecord]:
 def _speed(
     record: partial[ResultRecord], timings: Sequence[Mapping[str, float]], level: float
 ) -> ResultRecord:
-    """Images over seconds, with a t interval of the log rate over the batches.
+    """Compute images per second, with a t interval of the log rate over the batches.
 
     The rate is a ratio of sums, so a batch's residual is what it took less what its images should
     have taken.

@@ -72,7 +72,7 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
 
 
 def is_statistics_file(path: Path | str) -> bool:
-    """Whether a file is an `.npz` with `mu` or `feats`, rather than a batch of images."""
+    """Return whether a file is an `.npz` with `mu` or `feats`, and not a batch of images."""
     path = Path(path)
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return False

@@ -90,29 +90,29 @@ class Task:
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, find: Callable[[Task], Found]) -> Found:
-        """What a function finds of this task, computed when it is first asked for."""
+        """Return a function's result for this task, computed at the first call only."""
         if find not in self._kept:
             self._kept[find] = find(self)
         return cast(Found, self._kept[find])
 
     def fake(self, need: Need) -> StoredSet:
-        """Features of the samples."""
+        """Return the features of the samples."""
         return self.samples.of(self.extractors[need.extractor], need.layer or None)
 
     def real(self, need: Need) -> StoredSet | np.ndarray | None:
-        """Features of the reference images; None where only statistics are known."""
+        """Return the features of the reference images; None if only statistics are known."""
         if self.reference.features is not None:
             return self.reference.features.of(self.extractors[need.extractor], need.layer or None)
         statistics = self._statistics(need)
         return None if statistics is None else statistics.features.get(self.layer(need))
 
     def real_moments(self, need: Need) -> Moments | None:
-        """Mean and covariance of the reference from a file, where it holds this layer's."""
+        """Return the reference's moments from a file, or None if it lacks this layer."""
         statistics = self._statistics(need)
         return None if statistics is None else statistics.moments.get(self.layer(need))
 
     def layer(self, need: Need) -> str:
-        """Name of the layer, the main one where the need doesn't say."""
+        """Return the name of the layer; the main one if the need names none."""
         return need.layer or next(iter(self.extractors[need.extractor].layers))
 
     @cached_property
@@ -148,7 +148,7 @@ class Task:
         details: Mapping[str, Any] | None = None,
         marks: Mapping[str, Any] | None = None,
     ) -> ResultRecord:
-        """A record with this task's fingerprint; direction and unit are those of its line.
+        """Build a record with this task's fingerprint, and direction and unit of its row.
 
         Args:
             need: The features that the number rests on; None where it rests on none.
@@ -178,22 +178,22 @@ class Task:
     def not_applicable(
         self, need: Need | None, reason: str, metric: str | None = None
     ) -> ResultRecord:
-        """A record that says why there is no number."""
+        """Build a record without a value that says why."""
         return self.record(need, value=None, metric=metric, reason=reason)
 
     def left_out(self) -> dict[str, Any]:
-        """Details on the images that were skipped; nothing where none was."""
+        """Return details on skipped images; empty if none was skipped."""
         skipped = {**self.samples.skipped}
         if self.reference.features is not None:
             skipped |= self.reference.features.skipped
         return {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
 
     def label(self, need: Need | None) -> str:
-        """What a number on these features may be called; the metric's name where it has none."""
+        """Return the label of a number on these features; the metric's name without a need."""
         return self.name if need is None else self.extractors[need.extractor].metric_label
 
     def fingerprint(self, need: Need | None) -> dict[str, Any]:
-        """All that could change the number, as far as this stage knows it."""
+        """Return everything that could change the number, as far as this stage knows it."""
         marks: dict[str, Any] = {} if need is None else self._extractor_marks(need)
         marks |= {
             "samples_sha256": _hash_of_set(self.samples.sha256s),
@@ -242,7 +242,7 @@ class Task:
 
 
 def declared_record(metric: str, row: MetricRow, record: str) -> partial[ResultRecord]:
-    """A `ResultRecord` of a declared name, with direction and unit filled in from its line.
+    """Return a `ResultRecord` factory for a declared name, with its row's direction and unit.
 
     Raises:
         ConfigError: The metric's row declares no such record.
@@ -252,7 +252,7 @@ def declared_record(metric: str, row: MetricRow, record: str) -> partial[ResultR
 
 
 def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
-    """The line of a record.
+    """Return the row that declares a record.
 
     Raises:
         ConfigError: The metric's row declares no such record.
@@ -268,14 +268,14 @@ def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
 
 
 def features_need(options: MeasureOptions, *, layer: str = "", reference: bool = True) -> Need:
-    """The need for the features that the options name."""
+    """Return the need for the features that the options name."""
     if options.features == INCEPTION:
         return Need(INCEPTION, layer or options.inception_layer, reference)
     return Need(extractor_key(options.features), "", reference)
 
 
 def extractor_key(name: str) -> str:
-    """How extractors are told apart: open_clip's names get `clip:` before them."""
+    """Return the key of an extractor: open_clip's names get the prefix `clip:`."""
     if name in (INCEPTION, "dinov2", "shapes-clip") or name.startswith("clip:"):
         return name
     return f"clip:{name}"
@@ -295,5 +295,5 @@ def require_inception(options: MeasureOptions, metric: str) -> None:
 
 
 def _hash_of_set(names: Sequence[str]) -> str:
-    """One hash for a set, whatever its order."""
+    """Hash a set of names, independent of their order."""
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()

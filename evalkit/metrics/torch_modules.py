@@ -61,7 +61,7 @@ class FrechetDistance(Metric):
         setattr(self, name, merge_packed(torch.stack([state, pack(added).to(state.device)])))
 
     def compute(self) -> Tensor:
-        """The distance; lower is better.
+        """Compute the distance; lower is better.
 
         Raises:
             NotEnoughImagesError: Fewer than two images in a set.
@@ -70,7 +70,7 @@ class FrechetDistance(Metric):
 
 
 def pack(moments: Moments) -> Float64[Tensor, "d1 d1"]:
-    """Count, mean and scatter in one matrix, which torchmetrics can gather as it is."""
+    """Pack count, mean and scatter into one matrix, which torchmetrics can gather."""
     packed = torch.zeros(moments.dim + 1, moments.dim + 1, dtype=torch.float64)
     assert moments.n is not None
     packed[0, 0] = moments.n
@@ -80,7 +80,7 @@ def pack(moments: Moments) -> Float64[Tensor, "d1 d1"]:
 
 
 def unpack(packed: Float64[Tensor, "d1 d1"]) -> Moments:
-    """What `pack` packed."""
+    """Unpack what `pack` returned."""
     values = packed.detach().cpu().numpy()
     moments = Moments(len(values) - 1)
     moments.n = round(float(values[0, 0]))
@@ -89,7 +89,7 @@ def unpack(packed: Float64[Tensor, "d1 d1"]) -> Moments:
 
 
 def merge_packed(stacked: Float64[Tensor, "parts d1 d1"]) -> Float64[Tensor, "d1 d1"]:
-    """Moments of all parts together."""
+    """Merge the moments of all parts."""
     merged = unpack(stacked[0])
     for part in stacked[1:]:
         merged = merged + unpack(part)
@@ -149,7 +149,7 @@ class KernelInceptionDistance(_TwoSets):
         }
 
     def compute(self) -> Tensor:
-        """Mean over the subsets; lower is better."""
+        """Compute the mean over the subsets; lower is better."""
         return _scalar(kid(*self._sets(), **self._drawing).value)
 
 
@@ -159,7 +159,7 @@ class ClipMaximumMeanDiscrepancy(_TwoSets):
     higher_is_better = False
 
     def compute(self) -> Tensor:
-        """The V-statistic times 1,000; lower is better."""
+        """Compute the V-statistic times 1,000; lower is better."""
         return _scalar(cmmd(*self._sets()).value)
 
 
@@ -179,7 +179,7 @@ class PrecisionRecallDensityCoverage(_TwoSets):
         self._k = k
 
     def compute(self) -> dict[str, Tensor]:
-        """The four values by name; higher is better."""
+        """Compute the four values by name; higher is better."""
         found = prdc(*self._sets(), k=self._k)
         return {name: _scalar(found[name].value) for name in NAMES}
 
@@ -209,7 +209,7 @@ class InceptionScore(Metric):
         self.logits.append(torch.from_numpy(features).to(self.device))
 
     def compute(self) -> Tensor:
-        """Mean over the splits; higher is better."""
+        """Compute the mean over the splits; higher is better."""
         logits = _numpy(self.logits, self._extractor.dim)
         return _scalar(inception_score(logits, splits=self._splits).value)
 
@@ -258,7 +258,7 @@ class ClipScore(_Captioned):
         self._variant = variant
 
     def compute(self) -> Tensor:
-        """The mean score; higher is better."""
+        """Compute the mean score; higher is better."""
         return _scalar(clip_score(*self._pairs(), variant=self._variant).value)
 
 
@@ -293,7 +293,7 @@ class RPrecision(_Captioned):
         self.keys.append(torch.tensor(keys, dtype=torch.int64, device=self.device))
 
     def compute(self) -> Tensor:
-        """Share of images whose caption came first; higher is better."""
+        """Compute the share of images whose caption ranks first; higher is better."""
         keys = dim_zero_cat(self.keys).cpu().tolist() if len(self.keys) else []
         return _scalar(r_precision(*self._pairs(), keys, **self._drawing).value)
 
@@ -307,7 +307,7 @@ def _on_cpu(images: Any) -> Any:
 
 
 def _numpy(parts: Any, dim: int) -> np.ndarray:
-    """All parts as one array; after a gather torchmetrics holds one tensor in place of the list."""
+    """Concatenate all parts; after a gather torchmetrics holds one tensor instead of a list."""
     if not isinstance(parts, Tensor) and not parts:
         return np.empty((0, dim), np.float32)
     found: np.ndarray = dim_zero_cat(parts).detach().cpu().numpy()

@@ -15,7 +15,7 @@ _GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")
 
 
 def torch_device(name: str, *, bf16: bool = False) -> str:
-    """A device that this machine has; `auto` takes a GPU where there is one.
+    """Return a device that this machine has; `auto` prefers a GPU.
 
     Where there can be none, torch is not imported: it takes seconds.
 
@@ -46,7 +46,7 @@ def torch_device(name: str, *, bf16: bool = False) -> str:
 
 
 def emulates_bf16() -> bool:
-    """Whether this machine's CPU has no bfloat16 arithmetic."""
+    """Return whether this machine's CPU has no bfloat16 arithmetic."""
     import torch
 
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -55,5 +55,5 @@ def emulates_bf16() -> bool:
 
 
 def _may_have_gpu() -> bool:
-    """False on a Linux without device files of NVIDIA's, Jetson's, AMD's or WSL's drivers."""
+    """Return False on Linux without device files of NVIDIA's, Jetson's, AMD's or WSL's drivers."""
     return sys.platform != "linux" or any(Path("/dev", file).exists() for file in _GPU_FILES)

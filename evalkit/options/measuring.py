@@ -143,13 +143,13 @@ class MeasureOptions:
         check_level(self.level)
 
     def protocol_marks(self) -> dict[str, Any]:
-        """What fingerprints say of the protocol; nothing where no named one decided."""
+        """Return the fingerprint entries on the protocol; empty without a named one."""
         if not self.protocol:
             return {}
         return {"protocol": self.protocol, "protocol_overrides": list(self.overrides)}
 
     def is_given(self, name: str) -> bool:
-        """Whether a field was typed, or set to something else than its default.
+        """Return whether a field was typed, or differs from its default.
 
         A protocol leaves such a field as it is.
         """

@@ -31,7 +31,7 @@ def option(
     shown: Any = None,
     optional: bool = False,
 ) -> Value:
-    """A field that is also an option.
+    """Declare a field that is also an option.
 
     Args:
         default: Of the field.
@@ -116,7 +116,7 @@ class Offer(Generic[Record]):
         return f"{self.parameter}_{name}"
 
     def _parameter(self, field: dataclasses.Field[Any], flag: str | None) -> inspect.Parameter:
-        """The field as a parameter that typer reads."""
+        """Build the field's parameter for Typer."""
         own = get_type_hints(self.record)[field.name]
         read = field.metadata["typed"] or own
         option_info = field.metadata["option"]

@@ -9,7 +9,7 @@ from evalkit.core.errors import ConfigError
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:
-    """`NAME=PATH` arguments of --weights.
+    """Parse the `NAME=PATH` arguments of --weights.
 
     >>> named_paths(["clip=a.pt"])["clip"].name
     'a.pt'
@@ -27,7 +27,7 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The comma-separated names of a text.
+    """Split a text into its comma-separated names.
 
     >>> names("fid, kid,")
     ('fid', 'kid')
@@ -36,7 +36,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
-    """The comma-separated whole numbers of a text.
+    """Parse comma-separated whole numbers.
 
     Raises:
         ConfigError: Something else.

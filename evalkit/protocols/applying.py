@@ -16,7 +16,7 @@ ONLY_INCEPTION = ("fid", "is")
 
 
 def chosen_protocol(options: MeasureOptions, dataset: str | None) -> MeasurementProtocol | None:
-    """The protocol that the options name, or else the one that a data set stands for.
+    """Return the protocol that the options name, else the data set's own.
 
     Args:
         options: As they were given.
@@ -33,7 +33,7 @@ def chosen_protocol(options: MeasureOptions, dataset: str | None) -> Measurement
 
 
 def decisions(protocol: MeasurementProtocol) -> dict[str, Any]:
-    """What a protocol decides, by the fields of `MeasureOptions`."""
+    """Return what a protocol decides, by the fields of `MeasureOptions`."""
     return {
         "features": protocol.extractor.name,
         "resize": protocol.extractor.resize,
@@ -49,7 +49,7 @@ def decisions(protocol: MeasurementProtocol) -> dict[str, Any]:
 
 
 def under(protocol: MeasurementProtocol | None, options: MeasureOptions) -> MeasureOptions:
-    """The options as a protocol completes them; fields that were given override it.
+    """Complete the options by a protocol; fields that were given override it.
 
     Args:
         protocol: None where nothing is known of the reference: its images are taken as they are.
@@ -88,5 +88,5 @@ _DECIDED = (
 
 
 def options_for(dataset: str | None, options: MeasureOptions) -> MeasureOptions:
-    """The options under the protocol that they name, or else the one a data set stands for."""
+    """Complete the options by the protocol that they name, else by the data set's own."""
     return under(chosen_protocol(options, dataset), options)

@@ -26,7 +26,7 @@ UNNAMED_COUNT = 1_000
 
 
 def open_protocol(name: str) -> MeasurementProtocol:
-    """The protocol of a name, or of a TOML file.
+    """Open a protocol by name, or from a TOML file.
 
     Raises:
         UnknownNameError: No protocol has the name.
@@ -47,7 +47,7 @@ def open_protocol(name: str) -> MeasurementProtocol:
 
 
 def protocol_for(dataset: str) -> MeasurementProtocol:
-    """The protocol that the name of a data set alone stands for.
+    """Return the protocol that a data set implies.
 
     Any other data set is prepared as `imagen-30k` prepares COCO, and at most `UNNAMED_COUNT` of its
     captions are drawn.

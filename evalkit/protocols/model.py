@@ -118,7 +118,7 @@ class MeasurementProtocol(_Part):
         return self
 
     def values(self) -> dict[str, object]:
-        """Everything that it decides, by dotted name; values that are left out stand as None."""
+        """Return every value by its dotted name; values that are left out are None."""
         found: dict[str, object] = {"dataset": self.dataset}
         for part in ("captions", "reference", "samples", "extractor", "clip"):
             fields = getattr(self, part).model_dump()

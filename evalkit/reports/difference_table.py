@@ -14,7 +14,7 @@ from evalkit.reports.views import difference_view, record_views
 
 
 def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ()) -> Table:
-    """One line a pair and metric: `-1.2 [-1.9, -0.5]`, p, and whom that favours."""
+    """Build a table with a row per pair and metric: `-1.2 [-1.9, -0.5]`, p, and who is better."""
     views, _ = record_views(records)
     found = [difference_view(view) for view in views]
     levels = {one.view.level for one in found if one.view.interval}

@@ -65,7 +65,7 @@ class Entry:
 
 
 def flatten(fingerprint: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Nested entries under dotted keys; lists and empty objects as JSON text.
+    """Flatten nested entries to dotted keys; lists and empty objects become JSON text.
 
     A dot or backslash inside a key gets a backslash before it, so that no two entries can meet
     under one name.
@@ -86,7 +86,7 @@ def flatten(fingerprint: Mapping[str, Any], prefix: str = "") -> dict[str, Scala
 
 
 def value_text(value: Scalar) -> str:
-    """A value of a fingerprint in words."""
+    """Format a value of a fingerprint."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -95,12 +95,12 @@ def value_text(value: Scalar) -> str:
 
 
 def column(record: ResultRecord) -> tuple[str, str]:
-    """What the records of one column share: the metric, and what it may be called."""
+    """Return the key of a record's column: its metric and its label."""
     return record.metric, label(record)
 
 
 def comparability(records: Sequence[ResultRecord]) -> Comparability:
-    """Letters for the records of each column that were not measured alike.
+    """Mark the records of each column that were not measured in the same way.
 
     Records without a value are left out. Where one subject has several records in a column, the
     settings in which these differ count as well, or nothing would tell the two apart.
@@ -123,7 +123,7 @@ def comparability(records: Sequence[ResultRecord]) -> Comparability:
 
 
 def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
-    """All entries of several named flat fingerprints, each once, with the names of its holders."""
+    """Merge several named flat fingerprints: each entry once, with the names of its holders."""
     holders: dict[str, dict[str, list[str]]] = {}
     for name, flat in flats.items():
         for key, value in flat.items():
@@ -136,7 +136,7 @@ def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
 
 
 def subject_differences(fingerprints: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Entries about the subject that are not the same in all fingerprints, each value in order.
+    """Return the subject's entries that differ between fingerprints, with the values in order.
 
     Names, hashes and command lines of the runs themselves are left out: they differ always.
     """
@@ -166,7 +166,7 @@ def _differing(flats: Sequence[Mapping[str, Scalar]]) -> list[str]:
 
 
 def _counting_keys(records: Sequence[ResultRecord]) -> list[str]:
-    """Keys that set records of one column apart."""
+    """Return the keys that tell the records of one column apart."""
     by_subject: dict[str, list[Mapping[str, Scalar]]] = {}
     for record in records:
         by_subject.setdefault(record.subject, []).append(_flat(record))
@@ -188,7 +188,7 @@ def _letter(rank: int) -> str:
 
 
 def _note(keys: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
-    """Such as `a and b are not comparable: crop is center (a), squash (b)`."""
+    """Format a note, such as `a and b are not comparable: crop is center (a), squash (b)`."""
     letters = [_letter(rank) for rank in range(len(groups))]
     minor = all(_is_in(key, MINOR_KEYS | SUBJECT_KEYS) for key in keys)
     verdict = "were not made alike" if minor else "are not comparable"

@@ -24,7 +24,7 @@ _ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "none": "·"}
 
 
 def decimals(value: float, uncertainty: float | None) -> int:
-    """Decimal places to print; more than six mean that the number wants an exponent.
+    """Return the decimal places to print; more than six call for an exponent.
 
     Args:
         value: The number.
@@ -41,7 +41,7 @@ def decimals(value: float, uncertainty: float | None) -> int:
 
 
 def number(value: float, places: int | None = None) -> str:
-    """A number in plain characters, thousands separated.
+    """Format a number in plain characters, with thousands separators.
 
     >>> number(12.2431, 2), number(30000), number(-0.0004, 2), number(0.00000123)
     ('12.24', '30,000', '0.00', '1.23e-06')
@@ -56,12 +56,12 @@ def number(value: float, places: int | None = None) -> str:
 
 
 def value_text(record: ResultRecord) -> str:
-    """The value without its unit; empty where there is none."""
+    """Format the value without its unit; empty if there is none."""
     return "" if record.value is None else number(record.value, _places(record))
 
 
 def interval_text(record: ResultRecord) -> str:
-    """The interval as `[11.80, 12.71]`, with the digits of the value; empty where there is none."""
+    """Format the interval as `[11.80, 12.71]`, with the digits of the value; empty without one."""
     if record.interval is None:
         return ""
     places = _places(record)
@@ -69,35 +69,35 @@ def interval_text(record: ResultRecord) -> str:
 
 
 def standard_error_text(record: ResultRecord) -> str:
-    """The standard error, with two significant digits; empty where there is none."""
+    """Format the standard error with two significant digits; empty if there is none."""
     error = record.standard_error
     return "" if error is None else number(error, decimals(error, error) if error else None)
 
 
 def level_text(record: ResultRecord) -> str:
-    """The level of the interval, such as `95 %`; empty where there is no interval."""
+    """Format the level of the interval, such as `95 %`; empty without an interval."""
     if record.interval is None:
         return ""
     return f"{number(round(100 * record.interval.level, 6))} %"
 
 
 def typographic(text: str) -> str:
-    """The same number with true minus signs, for a page."""
+    """Replace hyphens by true minus signs, for a page."""
     return text.replace("-", MINUS)
 
 
 def direction_words(direction: Direction) -> str:
-    """Which way is better, in words."""
+    """Say which direction is better, in words."""
     return _DIRECTION_WORDS[direction]
 
 
 def direction_arrow(direction: Direction) -> str:
-    """Which way is better, in one character."""
+    """Say which direction is better, in one character."""
     return _ARROWS[direction]
 
 
 def seconds_text(elapsed_s: float) -> str:
-    """A duration for people.
+    """Format a duration for people.
 
     >>> seconds_text(0.42), seconds_text(83.2), seconds_text(7384)
     ('0.4 s', '1 min 23 s', '2 h 3 min')
@@ -112,7 +112,7 @@ def seconds_text(elapsed_s: float) -> str:
 
 
 def _places(record: ResultRecord) -> int | None:
-    """Decimal places of a record's numbers; None where nothing says how sure they are."""
+    """Return the decimal places of a record's numbers; None without any uncertainty."""
     uncertainty = record.standard_error
     if record.interval is not None:
         width = record.interval.high - record.interval.low

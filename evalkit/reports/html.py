@@ -127,7 +127,7 @@ def write_comparison_html(path: Path, report: ComparisonReport) -> None:
 
 
 def render(report: RunReport) -> str:
-    """The page of one run."""
+    """Render the page of one run."""
     rows, notes = views.record_views(report.records, report.single_values)
     fingerprint = {
         **views.agreed_entries([record.fingerprint for record in report.records]),
@@ -148,7 +148,7 @@ def render(report: RunReport) -> str:
 
 
 def render_comparison(report: ComparisonReport) -> str:
-    """The page that sets several runs side by side."""
+    """Render the page that compares several runs."""
     rows, notes = views.record_views(report.records)
     difference_rows = [row for row in rows if wording.is_difference(row.record)]
     measured = [record for record in report.records if not wording.is_difference(record)]
@@ -178,7 +178,7 @@ def render_comparison(report: ComparisonReport) -> str:
 
 
 def _page(template: str, report: RunReport | ComparisonReport, **context: Any) -> str:
-    """What both kinds of page have: galleries, provenance, the full fingerprint."""
+    """Render what both kinds of page have: galleries, provenance, the full fingerprint."""
     environment = _environment()
     load = lru_cache(maxsize=None)(thumbnail)
     sources = [report.fingerprint, *(record.fingerprint for record in report.records)]
@@ -198,7 +198,7 @@ def _page(template: str, report: RunReport | ComparisonReport, **context: Any) -
 
 
 def _entries(report: RunReport | ComparisonReport) -> list[fingerprints.Entry]:
-    """The fingerprint of the run, then whatever its records have beyond it or otherwise."""
+    """Return the run's fingerprint, then the entries in which its records differ from it."""
     run = fingerprints.flatten(report.fingerprint)
     several = len({record.subject for record in report.records}) > 1
     named: dict[str, dict[str, fingerprints.Scalar]] = {}
@@ -216,7 +216,7 @@ def _entries(report: RunReport | ComparisonReport) -> list[fingerprints.Entry]:
 
 
 def _unused(name: str, taken: Mapping[str, Any]) -> str:
-    """The name, numbered where another record has it."""
+    """Return the name, with a number if another record has it."""
     number, found = 1, name
     while found in taken:
         number += 1
@@ -252,7 +252,7 @@ def _sample_view(
 
 
 def _tile_px(samples: Sequence[_SampleView]) -> int:
-    """Width of a tile: a whole multiple of small images, so that all their pixels stay square."""
+    """Return the width of a tile: an integer multiple of small images keeps pixels square."""
     abreast = 2 if any(view.reference for view in samples) else 1
     edge = max((view.image.width for view in samples if view.image and view.image.uri), default=0)
     if not edge or edge > _TILE_PX:

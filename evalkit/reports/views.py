@@ -118,7 +118,7 @@ def record_view(
     common: Sequence[wording.Badge] = (),
     single_values: Sequence[float] = (),
 ) -> RecordView:
-    """One record in words.
+    """Prepare one record for display.
 
     Args:
         record: The record.
@@ -152,7 +152,7 @@ def record_view(
 def record_views(
     records: Sequence[ResultRecord], single_values: Mapping[str, Sequence[float]] | None = None
 ) -> tuple[list[RecordView], tuple[str, ...]]:
-    """All records in words, and the notes on those that were not measured alike."""
+    """Prepare all records for display, with notes on those that are not comparable."""
     alike = comparability(records)
     common = wording.common_badges(records)
     views = [
@@ -168,14 +168,14 @@ def record_views(
 
 
 def headline_views(views: Sequence[RecordView], headline: Sequence[str]) -> list[RecordView]:
-    """The records for the cards: those named, in that order, or the first six."""
+    """Choose the records for the cards: the named ones in that order, or the first six."""
     if not headline:
         return list(views[:_MOST_CARDS])
     return [view for metric in headline for view in views if view.record.metric == metric]
 
 
 def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
-    """A chart for each metric that several records share."""
+    """Build a chart for each metric that several records share."""
     columns: dict[tuple[str, str], list[RecordView]] = {}
     for view in views:
         if view.record.state == "ok":
@@ -196,7 +196,7 @@ def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
 
 
 def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> MatrixView:
-    """The table of models by metrics, with the best value of each comparable column set apart."""
+    """Build the table of models by metrics; mark the best value of each comparable column."""
     alike = comparability(records)
     cells = matrix(records)
     common = wording.common_badges(records)
@@ -218,7 +218,7 @@ def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> Mat
 
 
 def difference_view(view: RecordView) -> DifferenceView:
-    """A paired difference with what its interval says."""
+    """Prepare a paired difference for display, with what its interval says."""
     p_value = view.record.details.get("p_value")
     return DifferenceView(
         view=view,
@@ -229,7 +229,7 @@ def difference_view(view: RecordView) -> DifferenceView:
 
 
 def command_text(fingerprint: Mapping[str, Any]) -> str:
-    """The command line to type again; empty where nobody recorded it."""
+    """Return the recorded command line; empty if there is none."""
     command = fingerprint.get("command")
     if isinstance(command, list | tuple):
         return shlex.join(str(part) for part in command)
@@ -239,7 +239,7 @@ def command_text(fingerprint: Mapping[str, Any]) -> str:
 def agreed_entries(
     fingerprints: Sequence[Mapping[str, Any]], *, disputed: str | None = None
 ) -> dict[str, Any]:
-    """The top-level entries on which all fingerprints that have them agree.
+    """Return the top-level entries on which all fingerprints that have them agree.
 
     Args:
         fingerprints: Any number of them.
@@ -258,7 +258,7 @@ def agreed_entries(
 
 
 def _details(record: ResultRecord) -> list[tuple[str, str]]:
-    """The further figures of a record, as far as a page has room for them."""
+    """Return a record's further figures, as many as a page has room for."""
     shown = {key: value for key, value in record.details.items() if key not in _SHOWN_ELSEWHERE}
     pairs = [(key, _cut(value_text(value))) for key, value in flatten(shown).items()]
     more = len(pairs) - _MOST_DETAILS
@@ -277,7 +277,7 @@ def _cell(
 def _best(
     records: Sequence[ResultRecord], name: tuple[str, str], alike: Comparability
 ) -> frozenset[int]:
-    """Places of the best values of a column; none where its records may not be compared."""
+    """Return the positions of a column's best values; none if its records are not comparable."""
     shown = {
         place: record.value
         for place, record in enumerate(records)

@@ -47,7 +47,7 @@ class Badge:
 
 
 def canonical(metric: str) -> str:
-    """The name under which the catalog knows a metric.
+    """Return the name under which the catalog knows a metric.
 
     >>> canonical("CLIP_score"), canonical("fd (shapes-clip)"), canonical("fid-infinity")
     ('clip-score', 'fd', 'fid')
@@ -57,12 +57,12 @@ def canonical(metric: str) -> str:
 
 
 def is_difference(record: ResultRecord) -> bool:
-    """Whether the record is a paired difference of two subjects."""
+    """Return whether the record is a paired difference of two subjects."""
     return _hyphenated(record.metric).endswith(DIFFERENCE_SUFFIX)
 
 
 def label(record: ResultRecord) -> str:
-    """What the number is called; a Fréchet distance carries the name of its features.
+    """Return the label of a record; a Fréchet distance carries the name of its features.
 
     A metric already written as a title, such as `FD (shapes-clip)`, stays as it is.
     """
@@ -79,7 +79,7 @@ def label(record: ResultRecord) -> str:
 
 
 def summary(record: ResultRecord) -> str:
-    """One clause on what the metric is; empty for one that the catalog doesn't know."""
+    """Return one clause on what the metric is; empty if the catalog does not know it."""
     found = _described(record)
     row = found.row if found is not None else _row(record)
     if row is None:
@@ -90,19 +90,19 @@ def summary(record: ResultRecord) -> str:
 
 
 def source(record: ResultRecord) -> str:
-    """The paper that defines the metric, or the one it is part of; empty where none is known."""
+    """Return the paper that defines the metric; empty if none is known."""
     found = _described(record)
     row = found.row if found is not None else _row(record)
     return "" if row is None else row.paper
 
 
 def _described(record: ResultRecord) -> Described | None:
-    """What the catalog says of the record, under its name or the usual spelling of it."""
+    """Look a record up in the catalog, under its name or the canonical spelling."""
     return describe(record.metric) or describe(_hyphenated(record.metric))
 
 
 def _row(record: ResultRecord) -> MetricRow | None:
-    """The metric of a record that is no line of it, such as one that failed as a whole."""
+    """Return the metric of a record that its row does not declare, such as a failed metric."""
     name = canonical(record.metric)
     with suppress(EvalkitError):
         return METRICS[name]
@@ -110,7 +110,7 @@ def _row(record: ResultRecord) -> MetricRow | None:
 
 
 def _filled(found: Described, features: str) -> str:
-    """A line's label, with the features named."""
+    """Fill a row's label with the name of the features."""
     other = f" ({features})" if features not in ("", "inception") else ""
     return found.line.label.format(
         **found.fields, features=features or "features not named", other_features=other
@@ -118,7 +118,7 @@ def _filled(found: Described, features: str) -> str:
 
 
 def _clause(row: MetricRow, features: str) -> str:
-    """What a metric is, with the features named."""
+    """Return a metric's summary, with the name of the features."""
     if features and row.summary_with_features:
         return row.summary_with_features.format(features=features)
     unnamed = features and features.lower() not in row.summary.lower()
@@ -126,13 +126,13 @@ def _clause(row: MetricRow, features: str) -> str:
 
 
 def extractor_name(fingerprint: Mapping[str, Any]) -> str:
-    """Name of the features' network; empty where there is none."""
+    """Return the name of the features' network; empty if there is none."""
     extractor = _extractor(fingerprint)
     return str(extractor.get("name") or extractor.get("extractor") or "")
 
 
 def badges(record: ResultRecord) -> list[Badge]:
-    """What stands beside the number so that nobody takes it for another one."""
+    """Return the badges that keep a number from being mistaken for another one."""
     found = []
     if canonical(record.metric) == "fd":
         found.append(
@@ -151,7 +151,7 @@ def badges(record: ResultRecord) -> list[Badge]:
 
 
 def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
-    """What a fingerprint says of the model: zero-shot or not, re-ranked, simulated raters."""
+    """Return the badges about the model: zero-shot or not, re-ranked, simulated raters."""
     found = []
     relation = fingerprint.get("training_relation")
     if relation is not None:
@@ -171,7 +171,7 @@ def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
 
 
 def common_badges(records: Sequence[ResultRecord]) -> tuple[Badge, ...]:
-    """What must be known of the subjects of all records alike."""
+    """Return the subject badges that all records share."""
     if not records:
         return ()
     first, *others = [subject_badges(record.fingerprint) for record in records]
@@ -181,7 +181,7 @@ def common_badges(records: Sequence[ResultRecord]) -> tuple[Badge, ...]:
 def own_badges(
     records: Sequence[ResultRecord], subject: str, common: Sequence[Badge]
 ) -> tuple[Badge, ...]:
-    """What must be known of one subject beyond what holds for all."""
+    """Return the badges of one subject that not all subjects share."""
     found = (
         badge
         for record in records
@@ -193,7 +193,7 @@ def own_badges(
 
 
 def relation_badge(relation: str) -> Badge:
-    """Whether the model has seen the data that it is measured on."""
+    """Return the badge that says whether the model was trained on the data it is measured on."""
     meanings = {
         "zero-shot": "The model was not trained on the data set it is measured on.",
         "trained on this data set": "The model was trained on the training split of the data set "
@@ -208,7 +208,7 @@ def relation_badge(relation: str) -> Badge:
 
 
 def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
-    """How the numbers were made, in sentences; only what the fingerprint says."""
+    """Describe in sentences how the numbers were made, as far as the fingerprint says."""
     sentences = [
         _sampled(fingerprint),
         _compared(fingerprint),
@@ -219,7 +219,7 @@ def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
 
 
 def _protocol(fingerprint: Mapping[str, Any]) -> str:
-    """Such as `protocol imagen-30k, but for crop and size_px`."""
+    """Describe the protocol, such as `protocol imagen-30k, except for crop and size_px`."""
     if not fingerprint.get("protocol"):
         return ""
     changed = [str(name) for name in fingerprint.get("protocol_overrides") or ()]
@@ -245,7 +245,7 @@ def _sampled(fingerprint: Mapping[str, Any]) -> str:
 
 
 def _setting(key: str, value: Any) -> str:
-    """Such as `25 steps`, `guidance 1.5`, `steps (base 25, sr1 10)`."""
+    """Format a setting, such as `25 steps`, `guidance 1.5`, `steps (base 25, sr1 10)`."""
     if isinstance(value, Mapping):
         return f"{key} ({_plain(value)})"
     return f"{_plain(value)} steps" if key == "steps" else f"{key} {_plain(value)}"
@@ -282,7 +282,7 @@ def _compared(fingerprint: Mapping[str, Any]) -> str:
 
 
 def features_phrase(fingerprint: Mapping[str, Any]) -> str:
-    """Which network's features, and how images were brought to it; empty where there is none."""
+    """Describe the features' network and its preprocessing; empty if there is none."""
     name = extractor_name(fingerprint)
     if not name:
         return ""
@@ -318,7 +318,7 @@ def _how(reranked: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value of a fingerprint inside a sentence."""
+    """Format a value of a fingerprint for a sentence."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):

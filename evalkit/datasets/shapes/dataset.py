@@ -34,7 +34,7 @@ _FIRST_ID = {"train": 1, "val": 10_000_001}
 def render(
     seed: int, split: Split, index: int
 ) -> tuple[UInt8[np.ndarray, "64 64 3"], Scene, list[str]]:
-    """One image, its scene and its five captions.
+    """Draw one image; return it with its scene and its five captions.
 
     Args:
         seed: Seed of the whole data set.
@@ -49,7 +49,7 @@ def render(
 
 
 def describe(seed: int, split: Split, index: int) -> tuple[Scene, list[str]]:
-    """The scene and captions of `render`, without the pixels."""
+    """Return the scene and captions of `render`, without drawing the pixels."""
     scene = sample_scene(seed, split, index)
     return scene, write_captions(scene, Dice("captions", seed, split, index))
 
@@ -62,7 +62,7 @@ def load_shapes(
     seed: int = 0,
     on_progress: ProgressCallback | None = None,
 ) -> CaptionedFiles:
-    """A split of `shapes`, drawn first where it isn't there yet.
+    """Load a split of `shapes`, drawing it first if it does not exist.
 
     Args:
         root: Folder of the data set; in the cache, unless given.
@@ -125,7 +125,7 @@ def write_shapes(
 
 
 def is_shapes(folder: Path) -> bool:
-    """Whether `write_shapes` made a folder.
+    """Return whether a folder was written by `write_shapes`.
 
     Raises:
         DataError: Its `shapes.json` is damaged.
@@ -153,7 +153,7 @@ def _claim_folder(out_dir: Path, seed: int, counts: dict[str, int]) -> None:
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
-    """What `shapes.json` says is in the folder; empty if there is none."""
+    """Read the contents that `shapes.json` declares; empty without the file."""
     path = folder / "shapes.json"
     if not path.is_file():
         return {}

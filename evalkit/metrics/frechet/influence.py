@@ -41,7 +41,7 @@ class Transport:
 
     @classmethod
     def between(cls, fake: Moments, real: Moments) -> Transport:
-        """The maps between two sets' Gaussians.
+        """Compute the optimal maps between two sets' Gaussians.
 
         Raises:
             SingularCovarianceError: A covariance is singular, so that there is no such map.
@@ -65,12 +65,12 @@ class Transport:
         return cls(fake.mean, real.mean, down @ down.T, up @ up.T)
 
     def influence_of_fake(self, features: Any) -> Float64[np.ndarray, " n"]:
-        """Influence of each sample, mean 0; positive means that it pushes the distance up."""
+        """Compute the influence of each sample, mean 0; a positive one raises the distance."""
         gap = self.fake_mean - self.real_mean
         return _quadratic(features, self.fake_mean, self.forward, 2 * gap)
 
     def influence_of_real(self, features: Any) -> Float64[np.ndarray, " m"]:
-        """Influence of each reference image, mean 0."""
+        """Compute the influence of each reference image, mean 0."""
         gap = self.fake_mean - self.real_mean
         return _quadratic(features, self.real_mean, self.backward, -2 * gap)
 

@@ -114,7 +114,7 @@ def frechet_interval(
     splits: int = DEFAULT_SPLITS,
     seed: int = 0,
 ) -> FrechetInterval:
-    """Fréchet distance with a standard error, and its bias-corrected value with an interval.
+    """Compute the Fréchet distance with its standard error, and FD∞ with an interval.
 
     Args:
         fake_features: Samples, images x dimensions.
@@ -183,7 +183,7 @@ def paired_frechet_difference(
     level: float = 0.95,
     halvings: Halvings | None = None,
 ) -> FrechetDifference:
-    """Difference of two models' Fréchet distances from one reference, with interval and p-value.
+    """Compute the difference of two models' Fréchet distances, with interval and p-value.
 
     Without ids, row i of the first and row i of the second model are taken to share a caption when
     both have as many rows.
@@ -239,7 +239,7 @@ def paired_frechet_difference(
 
 
 def mixed_variance(whole: float, half: float, share: float) -> float:
-    """Variance with the second-order noise counted `share` times.
+    """Combine two variances so that the second-order noise counts `share` times.
 
     Args:
         whole: Variance from the influences, V_1 / n + 2 V_2 / n^2.
@@ -311,7 +311,7 @@ class _Problem:
         return self.has_influence and halved // 2 > self.dim
 
     def limits(self) -> str:
-        """What can't be said, and why."""
+        """Say what can't be estimated, and why."""
         sizes = f"{self.fewest} images in {self.dim} dimensions"
         if not self.has_influence:
             return (
@@ -330,7 +330,7 @@ class _Problem:
         return frechet_distance(self.fake_moments, self.real_moments)
 
     def influences(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"] | None]:
-        """Each image's contribution to the distance, divided by the size of its set."""
+        """Compute each image's contribution to the distance, divided by the size of its set."""
         transport = Transport.between(self.fake_moments, self.real_moments)
         fake = transport.influence_of_fake(self.fake) / self.n
         if self.real is None:
@@ -341,20 +341,20 @@ class _Problem:
         return clustered_variance(self.clusters, fake, real)
 
     def halves(self, splits: int, seed: int) -> list[float]:
-        """Mean distance of the two halves, for each halving."""
+        """Compute the mean distance of the two halves, for each halving."""
         return [
             self.half_distance(*self.clusters.halve(np.random.default_rng([seed, split])))
             for split in range(splits)
         ]
 
     def half_variance(self, seed: int) -> float:
-        """Mean variance from the influences in the two halves of the first halving."""
+        """Compute the mean variance from the influences in the halves of the first halving."""
         fake, real = self.clusters.halve(np.random.default_rng([seed, 0]))
         parts = [self.part(f, r) for f, r in ((fake, real), (~fake, ~real))]
         return float(np.mean([part.variance(*part.influences()) for part in parts]))
 
     def part(self, fake: np.ndarray, real: np.ndarray) -> _Problem:
-        """The same problem for some of the images."""
+        """Return the same problem for a subset of the images."""
         reference = None if self.real is None else _some(self.real, real)
         samples = _some(self.fake, fake)
         return _Problem(
@@ -368,13 +368,13 @@ class _Problem:
     def half_distance(
         self, fake_half: np.ndarray, real_half: np.ndarray, reals: _Halves | None = None
     ) -> float:
-        """Mean distance of both halves of one halving."""
+        """Compute the mean distance of both halves of one halving."""
         fakes = _halves(self.fake, self.fake_moments, fake_half)
         reals = reals or self.real_halves(real_half)
         return (frechet_distance(fakes[0], reals[0]) + frechet_distance(fakes[1], reals[1])) / 2
 
     def real_halves(self, real_half: np.ndarray) -> _Halves:
-        """Moments of both halves of the reference; of statistics, twice themselves."""
+        """Return the moments of both halves of the reference; statistics stand for both halves."""
         if self.real is None:
             return self.real_moments, self.real_moments
         return _halves(self.real, self.real_moments, real_half)
@@ -417,7 +417,7 @@ class _Joint:
         return clustered_variance(self.codes, fake, real)
 
     def half_variance(self, seed: int) -> float:
-        """Mean variance of the difference in the two halves of the first halving."""
+        """Compute the mean variance of the difference in the halves of the first halving."""
         fake, real = self.codes.halve(np.random.default_rng([seed, 0]))
         variances = []
         for in_fake, in_real in ((fake, real), (~fake, ~real)):
@@ -430,7 +430,7 @@ class _Joint:
         return float(np.mean(variances))
 
     def halves(self, halvings: Halvings) -> list[float]:
-        """Difference of the two models' half distances, for each halving."""
+        """Compute the difference of the two models' half distances, for each halving."""
         found = []
         for split in range(halvings.splits):
             fake, real = self.codes.halve(np.random.default_rng([halvings.seed, split]))
@@ -444,7 +444,7 @@ class _Joint:
 
 
 def _rows(features: Any, name: str) -> Any:
-    """Features as they are where they are stored on disk, else checked as an array."""
+    """Return stored features unchanged; check anything else as an array."""
     rows = as_rows(features)
     if rows is features and not isinstance(rows, np.ndarray) and len(rows) >= MIN_IMAGES:
         return rows
@@ -452,7 +452,7 @@ def _rows(features: Any, name: str) -> Any:
 
 
 def _some(features: Any, chosen: np.ndarray) -> Any:
-    """Some of the images, left on disk where they are stored there."""
+    """Select some of the images, without reading stored features."""
     rows = np.flatnonzero(chosen)
     return features.subset(rows) if hasattr(features, "subset") else features[rows]
 

@@ -64,7 +64,7 @@ class Moments:
 
     @classmethod
     def from_features(cls, features: Any) -> Moments:
-        """Moments of one array of features (images x dimensions).
+        """Compute the moments of one array of features (images x dimensions).
 
         Raises:
             DataError: The wrong shape, or a value that is not finite.
@@ -78,7 +78,7 @@ class Moments:
 
     @classmethod
     def from_statistics(cls, mean: Any, covariance: Any, n: int | None = None) -> Moments:
-        """Moments from a mean and an unbiased covariance that were computed elsewhere.
+        """Build moments from a mean and an unbiased covariance that were computed elsewhere.
 
         Raises:
             DataError: The shapes don't fit, a value is not finite, or the covariance is not
@@ -120,7 +120,7 @@ class Moments:
             self._absorb(len(rows), mean, centred.T @ centred)
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets together; neither is changed."""
+        """Return the moments of both sets together; neither is changed."""
         refuse_mismatch(self.dim, other.dim)
         if other.n is None:
             raise DataError("statistics of unknown n can't be merged; merge the features instead")
@@ -132,7 +132,7 @@ class Moments:
     __add__ = merge
 
     def without(self, part: Moments) -> Moments:
-        """Moments of what is left when a part of the set is taken out, by subtraction.
+        """Return the moments of the set without a part of it, by subtraction.
 
         Raises:
             DataError: Either n is unknown, or the part is not smaller than the whole.
@@ -184,7 +184,7 @@ class Moments:
 
 
 def merge_all(parts: Iterable[Moments]) -> Moments:
-    """Moments of several sets together.
+    """Merge the moments of several sets.
 
     Raises:
         DataError: There is no part.
