@@ -72,8 +72,8 @@ class RecordRow:
             unknown = _words(text) - allowed
             if unknown:
                 raise ValueError(
-                    f"record {self.name!r}: {text!r} holds {{{min(unknown)}}}; known are "
-                    f"{', '.join(sorted(allowed))}"
+                    f"Record {self.name!r}: {text!r} has the unknown field {{{min(unknown)}}}; "
+                    f"known are {', '.join(sorted(allowed))}."
                 )
 
     def match(self, name: str) -> Mapping[str, str] | None:
@@ -110,7 +110,7 @@ class MetricRow:
 
     def __post_init__(self) -> None:
         if not self.records:
-            raise ValueError(f"the metric of {self.target} declares no record; give at least one")
+            raise ValueError(f"The metric of {self.target} declares no record; give at least one.")
 
     @property
     def direction(self) -> Direction:

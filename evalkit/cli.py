@@ -382,8 +382,8 @@ def _refuse_retired_seed(seed: int | None) -> None:
     """Refuse `--seed` where nothing is sampled; the option is `--metric-seed` now."""
     if seed is not None:
         raise ConfigError(
-            f"--seed {seed}: this command samples nothing; for the seed of subsets and draws use "
-            f"--metric-seed {seed}"
+            f"--seed {seed}: this command samples nothing. The seed of random subsets and draws is "
+            f"--metric-seed {seed}."
         )
 
 

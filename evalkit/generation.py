@@ -113,9 +113,9 @@ def check_sampling(sampling: SamplingOptions) -> None:
         ConfigError: Says which.
     """
     if sampling.batch_size < 1:
-        raise ConfigError(f"--batch-size wants at least 1, got {sampling.batch_size}")
+        raise ConfigError(f"--batch-size must be at least 1, got {sampling.batch_size}.")
     if not 0 <= sampling.seed < 2**63:
-        raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {sampling.seed}")
+        raise ConfigError(f"--seed must be from 0 to 2^63 - 1, got {sampling.seed}.")
 
 
 def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator, Settings]:
@@ -248,5 +248,5 @@ def check_complete(run: RunFolder) -> None:
     there, wanted = len(run.rows()), run.config["dataset"]["n"]
     if there != wanted:
         raise RunFolderError(
-            f"{run.path} has {there} of {wanted} images; finish it with the command that began it"
+            f"{run.path} has {there} of {wanted} images. Run the command that began it again."
         )

@@ -136,16 +136,16 @@ def reranked(
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
     if candidates < 1:
-        raise ConfigError(f"--candidates wants at least 1, got {candidates}")
+        raise ConfigError(f"--candidates must be at least 1, got {candidates}.")
     if rerank is None:
         if candidates > 1:
-            raise ConfigError(f"--candidates {candidates} wants someone who picks: --rerank clip")
+            raise ConfigError(f"--candidates {candidates} needs --rerank, such as --rerank clip.")
         return generator
     spec = generator.spec
     if spec.conditioning != "text":
         raise ConfigError(
-            f"--rerank compares images with prompts, and {spec.name} takes none "
-            f"({spec.conditioning})"
+            f"--rerank compares images with prompts, but {spec.name} takes none "
+            f"(conditioning: {spec.conditioning})."
         )
     name = _full_name(rerank, spec.training_data)
     if candidates == 1:
@@ -182,17 +182,17 @@ def refuse_own_judge(reranking: object, extractors: Iterable[str]) -> None:
             continue  # the metric itself will say so
         if measuring == reranking["weights_sha256"]:
             raise ConfigError(
-                f"{name} can't score these images: it picked them ({reranking['by']}, best of "
-                f"{reranking['candidates']}), so its score would be biased; measure with another "
-                "CLIP (--clip-model, --features)"
+                f"{name} can't score these images: it selected them ({reranking['by']}, best of "
+                f"{reranking['candidates']}), so its score would be biased. Measure with another "
+                "CLIP (--clip-model, --features)."
             )
 
 
 def _full_name(rerank: str, training_data: Sequence[str]) -> str:
     if rerank in (JUDGE, SHAPES_CLIP):
         raise ConfigError(
-            f"--rerank {rerank}: the judge only scores, so that no model is judged by what picked "
-            f"its images; use --rerank {TINY}"
+            f"--rerank {rerank}: the judge only scores; it must not score images it selected. "
+            f"Use --rerank {TINY}."
         )
     if rerank == "clip":
         return TINY if "shapes" in training_data else RELEASED
@@ -207,8 +207,8 @@ def _load(name: str, device: str) -> Picker:
     model = name.removeprefix(PREFIX)
     if not is_known(model):
         raise UnknownNameError(
-            f"--rerank {name}: no such CLIP; use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
-            "MODEL:TAG or MODEL:PATH of open_clip"
+            f"--rerank {name}: unknown CLIP. Use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
+            "MODEL:TAG or MODEL:PATH of open_clip."
         )
     picker: Picker = load_clip(model, device=device)
     return picker

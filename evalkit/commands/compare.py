@@ -98,7 +98,7 @@ def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
         ConfigError: Fewer than two, or two of one name.
     """
     if len(runs) < 2:
-        raise ConfigError(f"a comparison needs two sets or more, got {len(runs)}")
+        raise ConfigError(f"A comparison needs at least 2 sets, got {len(runs)}.")
     found: dict[str, Samples] = {}
     opened = [_open(text) for text in runs]
     subjects = [samples.subject for _, _, samples in opened]
@@ -106,7 +106,7 @@ def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
         own = samples.subject if subjects.count(samples.subject) == 1 else path
         name = given or own
         if name in found:
-            raise ConfigError(f"two sets are called {name!r}; name them: NAME={path}")
+            raise ConfigError(f"Two sets are called {name!r}. Name them: NAME={path}.")
         found[name] = samples
     return found
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from evalkit import __version__
 from evalkit.core.downloads import cache_root, require_network
-from evalkit.core.errors import NetworkError
+from evalkit.core.errors import NetworkError, as_clause
 from evalkit.features.hub_weights import cached_clip
 from evalkit.features.inception_weights import cached_inception_weights
 from evalkit.options.measuring import DEFAULT_CLIP
@@ -109,5 +109,5 @@ def _reachable(url: str) -> str:
     try:
         require_network(url)
     except NetworkError as error:
-        return str(error)
+        return as_clause(error)
     return "reachable"

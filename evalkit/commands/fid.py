@@ -39,7 +39,7 @@ def fid(
     started = time.perf_counter()
     plan = MeasurementPlan.of(prepared, measure, progress)
     for name, reason in plan.lacking().items():
-        console.print(f"No {name}, the rest goes on: {reason}", soft_wrap=True, markup=False)
+        console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
     ready = time.perf_counter()
     prepared.generate(progress)
     sampled = time.perf_counter()

@@ -79,12 +79,12 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
     generator = load_generator(options.model, device=options.device, weights=options.weights)
     if not isinstance(generator, Likelihood):
         raise ConfigError(
-            f"{options.model} has no bits per dimension; unconditional models of `ddpm` have: "
-            "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10, ..."
+            f"{options.model} has no likelihood. Unconditional DDPMs have one: "
+            "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10."
         )
     most = generator.num_steps
     if options.steps is not None and not 1 <= options.steps <= most:
-        raise ConfigError(f"--steps wants 1 to {most}, got {options.steps}")
+        raise ConfigError(f"--steps must be from 1 to {most}, got {options.steps}.")
     with progress(f"Opening {options.data}") as report:
         dataset = open_dataset(options.data, on_progress=report)
     chosen = select_images(dataset, options.n, options.seed)
@@ -107,7 +107,7 @@ def select_images(dataset: CaptionedImages, n: int, seed: int) -> list[str]:
     """
     if not 1 <= n <= len(dataset.image_ids):
         raise NotEnoughImagesError(
-            f"--n {n}: {dataset.name} has {len(dataset.image_ids)} images; choose 1 to that many"
+            f"--n {n}: {dataset.name} has {len(dataset.image_ids)} images. Choose 1 to that many."
         )
     rank = lambda image_id: hashlib.sha256(f"{seed}/{image_id}".encode()).digest()  # noqa: E731
     return sorted(dataset.image_ids, key=rank)[:n]

@@ -71,7 +71,7 @@ def _plan(tasks: list[Task], *, difference: float, power: float) -> FrechetPlan:
     real = first.real(need)
     reference = first.real_moments(need) if real is None else real
     if reference is None:
-        raise DataError(f"the reference file holds no statistics of layer {first.layer(need)}")
+        raise DataError(f"The reference file has no statistics of layer {first.layer(need)}.")
     return plan_fid(
         first.fake(need),
         reference,

@@ -38,8 +38,8 @@ def score(
     against = reference_name(against, options)
     if against is None:
         raise ConfigError(
-            "no reference: give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
-            "--protocol that names its data set"
+            "No reference. Give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
+            "--protocol that names its data set."
         )
     found = open_samples(Path(samples))
     compared = open_against(against, coco_root, progress)

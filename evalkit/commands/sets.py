@@ -155,10 +155,10 @@ def own_reference(
     names = {one.dataset for one in samples}
     name = names.pop() if len(names) == 1 else None
     if name is None or name not in DATASETS:
-        said = f"the data set {name!r} is known by its path only" if name else "there is none"
+        said = f"the data set {name!r} is known only by its path" if name else "there is none"
         raise ConfigError(
-            f"no reference: {said} that all of these are runs of; give one with --against "
-            "DATASET, FOLDER or STATISTICS.npz"
+            f"No reference: the sets must be runs on one data set, and {said}. Give one with "
+            "--against DATASET, FOLDER or STATISTICS.npz."
         )
     return open_against(name, coco_root, progress)
 

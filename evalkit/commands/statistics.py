@@ -29,10 +29,10 @@ def statistics(
         NotEnoughImagesError: Fewer than two images.
     """
     if out.suffix != ".npz":
-        raise ConfigError(f"--out {out}: the name must end in .npz")
+        raise ConfigError(f"--out {out}: the name must end in .npz.")
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
-        raise DataError(f"{images} is a statistics file already; give the images")
+        raise DataError(f"{images} is a statistics file already. Give the images.")
     given, options = options, opened.options(options)
     say_features(options, given)
     found = summarise_set(opened.reference, options, progress, spatial=spatial)

@@ -79,7 +79,9 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
     from evalkit.generation import prepare_generator, run_config
 
     if not options.models or len(set(options.models)) != len(options.models):
-        raise ConfigError(f"--models wants different models, got {', '.join(options.models)!r}")
+        raise ConfigError(
+            f"--models must name different models, got {', '.join(options.models)!r}."
+        )
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
     chosen = options.sampling
@@ -89,7 +91,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         spec = generator.spec
         if spec.conditioning != "text":
             raise ConfigError(
-                f"{model} takes no text ({spec.conditioning}); a suite needs a model that does"
+                f"{model} takes no prompts (conditioning: {spec.conditioning}). Use a text model."
             )
         name = spec.name.replace("/", "-")
         folder = options.out / f"{suite.name}-{name.replace(':', '-')}"

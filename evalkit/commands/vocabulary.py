@@ -31,11 +31,11 @@ def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int 
         UnknownNameError: No data set has the name.
     """
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file; name a folder, which gets two files")
+        raise ConfigError(f"--out {out} is a file. Give a folder; two files are written to it.")
     if data == SHAPES:
         captions = _shapes_captions(DEFAULT_NUM_IMAGES if num_images is None else num_images)
     elif num_images is not None:
-        raise ConfigError(f"--n goes with --data {SHAPES} alone; of {data} all captions are read")
+        raise ConfigError(f"--n works with --data {SHAPES} only; all captions of {data} are read.")
     else:
         captions = _captions_of(data)
     choice = {} if num_merges is None else {"num_merges": num_merges}
@@ -63,5 +63,5 @@ def _captions_of(data: str) -> list[str]:
 
     captions = [caption.text for caption in open_dataset(data).captions]
     if not captions:
-        raise ConfigError(f"{data} has no captions to learn a vocabulary from")
+        raise ConfigError(f"{data} has no captions to learn a vocabulary from.")
     return captions

@@ -36,7 +36,7 @@ def verify(names: list[str]) -> None:
     chosen = names or [name for name in PUBLISHED if weights.cached_file(name).is_there]
     if not chosen:
         raise MissingWeightsError(
-            "no weights are cached; fetch some with `evalkit weights fetch NAME`"
+            "No weights are cached. Download some with `evalkit weights fetch NAME`."
         )
     for name in chosen:
         weights.verify(name)

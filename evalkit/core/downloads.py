@@ -55,7 +55,7 @@ def require_network(url: str) -> None:
     started = time.monotonic()
     addresses = _resolve(host, port)
     if not addresses:
-        raise NetworkError(f"no network: can't find {host}")
+        raise NetworkError(f"No network: can't resolve {host}.")
     until = started + _RESOLVE_S + _CONNECT_S
     for tried, address in enumerate(addresses):
         # A machine may have one kind of address (IPv6) and no way out by it.
@@ -63,7 +63,7 @@ def require_network(url: str) -> None:
         with suppress(OSError):
             socket.create_connection(address, timeout=min(_CONNECT_S, left)).close()
             return
-    raise NetworkError(f"no network: can't connect to {host}")
+    raise NetworkError(f"No network: can't connect to {host}.")
 
 
 def fetch(
@@ -93,8 +93,8 @@ def fetch(
         if not found.startswith(sha256_prefix):
             partial.unlink()
             raise WeightsError(
-                f"{url}: sha256 starts with {found[:8]}, expected {sha256_prefix}; nothing was "
-                "kept; try again, or fetch the file by other means"
+                f"{url}: sha256 starts with {found[:8]}, expected {sha256_prefix}. The file was "
+                "discarded. Try again, or get the file by other means."
             )
         partial.replace(target)
         _version_file(partial).unlink(missing_ok=True)
@@ -108,7 +108,9 @@ def existing_file(path: Path, *, what: str) -> Path:
         MissingWeightsError: There is none.
     """
     if not path.is_file():
-        raise MissingWeightsError(f"{what}: no file {path}; give the path of an existing file")
+        raise MissingWeightsError(
+            f"{what}: {path} does not exist. Give the path of an existing file."
+        )
     return path
 
 
@@ -171,15 +173,15 @@ def _download(url: str, partial: Path, report: ProgressCallback) -> None:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             partial.unlink()
             return _download(url, partial, report)
-        raise NetworkError(f"{url}: download failed ({error})") from error
+        raise NetworkError(f"{url}: the download failed ({error}).") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise NetworkError(
-            f"{url}: download failed ({error}); the same command goes on where it stopped"
+            f"{url}: the download failed ({error}). Run the same command again to resume it."
         ) from error
     if length is not None and done < total:
         raise NetworkError(
-            f"{url}: the transfer ended after {done:,} of {total:,} bytes; the same command goes "
-            "on where it stopped"
+            f"{url}: the download stopped after {done:,} of {total:,} bytes. Run the same command "
+            "again to resume it."
         )
 
 

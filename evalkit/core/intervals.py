@@ -34,13 +34,13 @@ def check_level(level: float) -> None:
 
     >>> check_level(95)
     Traceback (most recent call last):
-    evalkit.core.errors.ConfigError: level 95 is not between 0 and 1; write 95 % as 0.95
+    evalkit.core.errors.ConfigError: Level 95 is not between 0 and 1; write 95 % as 0.95.
     """
     if 0 < level < 1 and _upper(level) < 1:
         return
     percentage = 1 < level < 100
     advice = f"write {level:g} % as {level / 100:g}" if percentage else "0.95 is usual"
-    raise ConfigError(f"level {level} is not between 0 and 1; {advice}")
+    raise ConfigError(f"Level {level} is not between 0 and 1; {advice}.")
 
 
 def normal_quantile(level: float) -> float:

@@ -108,8 +108,10 @@ def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
     """Build the error for an unknown name: the nearest match and the list of known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    guess = f"; did you mean {near[0]!r}?" if near else "."
-    return UnknownNameError(f"no {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}")
+    guess = f". Did you mean {near[0]!r}?" if near else "."
+    return UnknownNameError(
+        f"Unknown {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}."
+    )
 
 
 def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:

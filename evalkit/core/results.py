@@ -40,11 +40,11 @@ class Interval:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ValueError(
-                f"interval from {self.low!r} to {self.high!r}: both ends must be finite; "
-                "record no interval, and the reason"
+                f"Interval from {self.low!r} to {self.high!r}: both ends must be finite. "
+                "Record the reason instead of an interval."
             )
         if self.low > self.high:
-            raise ValueError(f"interval from {self.low!r} to {self.high!r}: its ends are swapped")
+            raise ValueError(f"Interval from {self.low!r} to {self.high!r}: the ends are swapped.")
         check_level(self.level)
 
 
@@ -79,12 +79,14 @@ class ResultRecord:
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.state != "ok"):
-            raise ValueError(f"{self.metric}: state {self.state!r} does not go with {self.value!r}")
+            raise ValueError(
+                f"{self.metric}: state {self.state!r} contradicts the value {self.value!r}."
+            )
         if self.state != "ok" and not self.reason:
-            raise ValueError(f"{self.metric}: a record in state {self.state!r} needs a reason")
+            raise ValueError(f"{self.metric}: a record in state {self.state!r} needs a reason.")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(
-                f"{self.metric}: {self.value!r} is no result; record a state and reason"
+                f"{self.metric}: {self.value!r} is not finite. Record a state and a reason."
             )
 
     def with_context(self, *, subject: str, fingerprint: Mapping[str, Any]) -> ResultRecord:
@@ -109,7 +111,7 @@ def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
             fields["interval"] = Interval(**fields["interval"])
         return ResultRecord(**fields)
     except (TypeError, ValueError) as error:
-        raise DataError(f"not a result record: {error}") from error
+        raise DataError(f"Not a result record ({error}).") from error
 
 
 def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
@@ -131,18 +133,18 @@ def read_records(path: Path) -> list[ResultRecord]:
     try:
         document = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: can't read the results: {error.strerror}") from error
+        raise DataError(f"{path}: can't read the results ({error.strerror}).") from error
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+        raise DataError(f"{path}: not valid JSON ({error}).") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: schema_version is {version!r}, this evalkit reads {SCHEMA_VERSION}"
+            f"{path}: schema_version is {version!r}, but this evalkit reads {SCHEMA_VERSION}."
         )
     try:
         return [record_from_dict(raw) for raw in document["records"]]
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected a list under 'records'") from error
+        raise DataError(f"{path}: expected a list under 'records'.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 

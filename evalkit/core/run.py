@@ -122,15 +122,15 @@ class RunFolder:
             run = cls.read(path)
             if run.fingerprint != config_hash(config):
                 raise RunFolderError(
-                    f"{path} holds another run ({_difference(run.config, config)}); "
-                    "choose another --out, or repeat its options to resume it"
+                    f"{path} holds another run ({_difference(run.config, config)}). "
+                    "Choose another --out, or repeat the run's options to resume it."
                 )
             return run
         if path.exists() and not path.is_dir():
-            raise RunFolderError(f"{path} is a file; --out wants a folder")
+            raise RunFolderError(f"{path} is a file. Give a folder with --out.")
         if path.exists() and any(not _is_leftover(file) for file in path.iterdir()):
             raise RunFolderError(
-                f"{path} is neither empty nor a run folder; choose another --out or empty it"
+                f"{path} is neither empty nor a run folder. Choose another --out, or empty it."
             )
         run = cls(path, config, made_with)
         document = {
@@ -152,18 +152,18 @@ class RunFolder:
         """
         file = Path(path) / "run.json"
         if not file.is_file():
-            raise RunFolderError(f"{path} is no run folder: it has no run.json")
+            raise RunFolderError(f"{path} is not a run folder: it has no run.json.")
         try:
             document = json.loads(file.read_text("utf-8"))
             run = cls(Path(path), document["config"], document["made_with"])
             intact = document["hash"] == run.fingerprint
             version = document["schema_version"]
         except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{file} is damaged ({error}); make the run anew") from error
+            raise RunFolderError(f"{file} is damaged ({error}). Generate the run again.") from error
         if version != SCHEMA_VERSION:
-            raise RunFolderError(f"{file}: schema_version {version}, this evalkit reads 1")
+            raise RunFolderError(f"{file}: schema_version is {version}, but this evalkit reads 1.")
         if not intact:
-            raise RunFolderError(f"{file} was edited: its hash does not match its configuration")
+            raise RunFolderError(f"{file} was edited: its hash does not match its configuration.")
         return run
 
     @contextmanager
@@ -177,7 +177,9 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise RunFolderError(f"{self.path} is being written by another process") from None
+                raise RunFolderError(
+                    f"{self.path} is locked: another process is writing to it."
+                ) from None
             yield
 
     def rows(self) -> list[ManifestRow]:
@@ -190,9 +192,7 @@ class RunFolder:
         rows.sort(key=lambda row: row.index)
         for before, after in itertools.pairwise(rows):
             if before.index == after.index:
-                raise RunFolderError(
-                    f"{self.manifest_path}: index {after.index} stands there twice"
-                )
+                raise RunFolderError(f"{self.manifest_path}: index {after.index} occurs twice.")
         return rows
 
     def pending(self, items: Sequence[WorkItem], batch_size: int) -> list[Sequence[WorkItem]]:
@@ -239,7 +239,7 @@ class RunFolder:
         """
         target = (self.path / str(row.file)).resolve()
         if not target.is_relative_to(self.path.resolve()):
-            raise RunFolderError(f"{self.manifest_path}: {row.file!r} points out of the run folder")
+            raise RunFolderError(f"{self.manifest_path}: {row.file!r} is outside the run folder.")
         return target
 
     def _store(self, item: WorkItem, outcome: Outcome) -> ManifestRow:
@@ -285,8 +285,8 @@ class RunFolder:
             return ManifestRow(**{**raw, "notes": tuple(raw["notes"])})
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
-                f"{self.manifest_path}, line {number}: not a manifest row ({error}); "
-                "delete the line, and its batch is made again"
+                f"{self.manifest_path}, line {number}: not a manifest row ({error}). "
+                "Delete the line to generate its batch again."
             ) from error
 
     def _rewrite(self, rows: Sequence[ManifestRow]) -> None:
@@ -325,5 +325,5 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found.append(_difference(before, after, f"{prefix}{key}."))
         else:
-            found.append(f"{prefix}{key}: there {before!r}, now {after!r}")
+            found.append(f"{prefix}{key}: {before!r} there, {after!r} now")
     return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")

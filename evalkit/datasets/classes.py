@@ -43,19 +43,19 @@ def labelled_part(
     labels = image_labels(dataset)
     if not labels:
         raise DataError(
-            f"{dataset.name}: no image has a class, and the model wants one; give a folder with a "
-            "subfolder for each class, or captions with a 'label'"
+            f"{dataset.name}: no image has a class, but the model needs one. Give a folder with a "
+            "subfolder for each class, or captions with a 'label'."
         )
     known = set(labels.values())
     if max(known) >= num_classes or min(known) < 0:
         raise ConfigError(
-            f"{dataset.name} has the classes {min(known)} to {max(known)}, the model knows 0 to "
-            f"{num_classes - 1}"
+            f"{dataset.name} has the classes {min(known)} to {max(known)}, but the model has 0 to "
+            f"{num_classes - 1}."
         )
     if not dataset.captions and len(known) != num_classes:
         raise ConfigError(
-            f"{dataset.name} has {len(known)} subfolders and the model knows {num_classes} "
-            "classes: which folder is which class can't be told; it takes one for each"
+            f"{dataset.name} has {len(known)} subfolders, but the model has {num_classes} classes. "
+            "Give one subfolder for each class."
         )
     files = {image_id: str(dataset.image_path(image_id)) for image_id in labels}
     root = dataset.image_path(next(iter(labels))).anchor

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.downloads import require_network
-from evalkit.core.errors import DataError, NetworkError
+from evalkit.core.errors import DataError, NetworkError, as_clause
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.datasets.base import check_inside
@@ -35,7 +35,7 @@ def why_no_hub() -> str:
     try:
         require_network(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     except NetworkError as error:
-        return str(error)
+        return as_clause(error)
     return ""
 
 

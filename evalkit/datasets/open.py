@@ -62,7 +62,7 @@ def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
     """
     row = DATASETS.get(name)
     if coco_root is not None and (row is None or not row.takes_root):
-        raise ConfigError(f"--coco-root goes with --coco, not with --data {name}")
+        raise ConfigError(f"--coco-root works with --coco, not with --data {name}.")
     if row is not None:
         if row.locate:
             load(row.locate)(coco_root)
@@ -71,7 +71,7 @@ def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
     if folder.is_dir():
         return
     if len(folder.parts) > 1:
-        raise MissingDataError(f"{name}: no such folder")
+        raise MissingDataError(f"{name}: no such folder.")
     raise unknown(name, DATASETS, kind="datasets")
 
 

@@ -109,17 +109,15 @@ def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
     """
     batch = [np.asarray(image) for image in images]
     if not batch:
-        raise DataError("an empty batch has no features; pass at least one image")
+        raise DataError("An empty batch has no features. Pass at least one image.")
     for image in batch:
         if image.dtype != np.uint8:
             raise DataError(
-                f"images are {image.dtype}, expected uint8 (0 to 255): a float image could mean 0 "
-                "to 1 or 0 to 255, and the wrong guess gives near-black features"
+                f"Images are {image.dtype}, expected uint8 (0 to 255). The range of floats is "
+                "ambiguous (0 to 1, or 0 to 255). Convert them first."
             )
         if image.ndim != 3 or image.shape[2] != 3:
-            raise DataError(
-                f"an image has shape {image.shape}, expected (height, width, 3); move channels last"
-            )
+            raise DataError(f"An image has shape {image.shape}, expected (height, width, 3).")
     return batch
 
 
@@ -136,4 +134,4 @@ def check_precision(precision: str) -> None:
         ConfigError: Neither float32 nor bf16.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r} is unknown; choose {' or '.join(PRECISIONS)}")
+        raise ConfigError(f"Unknown precision {precision!r}; choose {' or '.join(PRECISIONS)}.")

@@ -202,7 +202,7 @@ def _weights_path(name: str, tag: str, config: Mapping[str, Any]) -> Path:
             return Path(tag)
         if tag and Path(tag).suffix:
             raise MissingWeightsError(
-                f"CLIP weights: no file {tag}; give an existing path or a tag"
+                f"CLIP weights: {tag} does not exist. Give an existing path or a tag."
             )
         tags = open_clip.list_pretrained_tags_by_model(model_name)
         raise unknown(tag, tags, kind=f"weights of {model_name}s")
@@ -231,7 +231,7 @@ def _build(model_name: str, path: Path, *, quick_gelu: bool, name: str) -> torch
         )
     except (RuntimeError, KeyError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["empty"])[0][:160]
-        raise WeightsError(f"{path}: not weights of {name} ({reason})") from error
+        raise WeightsError(f"{path}: not weights of {name} ({reason}).") from error
     return model
 
 

@@ -44,7 +44,9 @@ class ClipPreprocessing:
         if self.resize_mode == "squash":
             return self.size_px, self.size_px
         if self.resize_mode != "shortest":
-            raise ConfigError(f"CLIP resize mode {self.resize_mode!r} is not supported")
+            raise ConfigError(
+                f"CLIP resize mode {self.resize_mode!r} is not supported; use shortest or squash."
+            )
         if width <= height:
             return self.size_px, int(self.size_px * height / width)
         return int(self.size_px * width / height), self.size_px

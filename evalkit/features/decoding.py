@@ -104,9 +104,7 @@ def prepare(job: Job, preparation: Preparation, preparers: Mapping[str, Preparer
     try:
         image = load_image(job.item, preparation)
     except DataError as error:
-        text = str(error)
-        named = text if job.item.name in text else f"{job.item.name}: {text}"
-        return DataError(named)
+        return error if job.item.name in str(error) else DataError(f"{job.item.name}: {error}")
     return {name: preparers[name](image) for name in job.names}
 
 

@@ -103,7 +103,7 @@ def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Ext
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise WeightsError(f"{path}: not weights of {DINOV2_REPOSITORY} ({reason})") from error
+        raise WeightsError(f"{path}: not weights of {DINOV2_REPOSITORY} ({reason}).") from error
     return Dinov2Extractor(
         model, weights_sha256=sha256_of(path), device=device, precision=precision
     )

@@ -223,8 +223,8 @@ def _compile(network: nn.Module, device: torch.device) -> Callable[..., dict[str
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise ConfigError(
-            f"--compile needs a C++ compiler, and there is no {compiler}; install one or leave the "
-            "option out"
+            f"--compile needs a C++ compiler, but {compiler} is not installed. Install one, or "
+            "drop the option."
         )
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(
         network, options={"freezing": True}, dynamic=False
@@ -242,7 +242,7 @@ def check_layers(layers: Sequence[str]) -> None:
     if wrong or not layers:
         raise ConfigError(
             f"Inception has no layer {wrong[0] if wrong else '(none given)'!r}; choose from "
-            + ", ".join(LAYER_DIMS)
+            + f"{', '.join(LAYER_DIMS)}."
         )
 
 
@@ -264,7 +264,7 @@ def load_network(path: Path) -> InceptionNetwork:
         reason = (lines[1:2] or lines)[0][:160]
         raise WeightsError(
             f"{path}: not Inception-2015 weights ({reason}); "
-            f"expected a state dict like that of {WEIGHTS_FILE}"
+            f"expected a state dict like that of {WEIGHTS_FILE}."
         ) from error
     return network
 
@@ -277,7 +277,7 @@ def _read_state(path: Path) -> Any:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise WeightsError(f"{path}: not a safetensors file ({error})") from error
+            raise WeightsError(f"{path}: not a safetensors file ({error}).") from error
     import pickle
 
     try:
@@ -286,5 +286,5 @@ def _read_state(path: Path) -> Any:
         reason = str(error).strip().splitlines()
         raise WeightsError(
             f"{path}: can't be read as tensors ({(reason or ['empty'])[0][:120]}); expected a "
-            "state dict saved by torch or safetensors"
+            "state dict saved by torch or safetensors."
         ) from error

@@ -1,4 +1,4 @@
-"""Where the weights of Inception-2015 are; looking for them imports no torch."""
+"""Find the weights of Inception-2015, without importing torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from evalkit.core.downloads import cache_root, existing_file, fetch, sha256_of
-from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError, as_clause
 from evalkit.core.progress import ProgressFactory, silent
 
 WEIGHTS_SHA256_PREFIX = "6726825d"
@@ -21,7 +21,7 @@ def find_inception_weights(
     """Find the weights: the given file, else the cache or torch's hub folder, else a download.
 
     Raises:
-        MissingWeightsError: There is none and it can't be fetched; says where to put it.
+        MissingWeightsError: There is none and it can't be downloaded; says where to put it.
         WeightsError: A cached or downloaded file has another hash.
     """
     if path is not None:
@@ -35,9 +35,9 @@ def find_inception_weights(
             return fetch(WEIGHTS_URL, cached, sha256_prefix=WEIGHTS_SHA256_PREFIX, report=report)
     except NetworkError as error:
         raise MissingWeightsError(
-            f"the Inception weights {WEIGHTS_FILE} (sha256 {WEIGHTS_SHA256_PREFIX}...) are not "
-            f"cached and can't be fetched ({error}); put the file at {cached}, or pass "
-            "--inception-weights PATH, or measure with --features shapes-clip"
+            f"Inception weights {WEIGHTS_FILE} (sha256 {WEIGHTS_SHA256_PREFIX}...) are not "
+            f"cached, and the download failed ({as_clause(error)}). Put the file at {cached}, pass "
+            "--inception-weights PATH, or use --features shapes-clip."
         ) from error
 
 
@@ -57,7 +57,7 @@ def _checked(path: Path) -> Path:
     found = sha256_of(path)
     if not found.startswith(WEIGHTS_SHA256_PREFIX):
         raise WeightsError(
-            f"{path}: sha256 starts with {found[:8]}, expected {WEIGHTS_SHA256_PREFIX}; delete it "
-            "to fetch it again, or pass it as --inception-weights PATH to use it all the same"
+            f"{path}: sha256 starts with {found[:8]}, expected {WEIGHTS_SHA256_PREFIX}. Delete it "
+            "to download it again, or pass it as --inception-weights PATH to use it anyway."
         )
     return path

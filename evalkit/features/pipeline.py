@@ -104,7 +104,7 @@ def extract_set(
     found.encode_missing(progress, what)
     kept = tuple(i for i in range(len(items)) if i not in found.bad)
     if not kept:
-        raise NotEnoughImagesError(f"{what}: none of the {len(items)} images can be used")
+        raise NotEnoughImagesError(f"{what}: none of the {len(items)} images is readable.")
     sha256s = tuple(found.sha256s[i] for i in kept)
     return FeatureSet(
         {key: StoredSet(table, sha256s) for key, table in tables.items()},

@@ -38,9 +38,9 @@ def decoding_workers(options: MeasureOptions) -> int:
 
 def _preparation(prefix: str, crop: str, size_px: int | None, resampling: str) -> Preparation:
     if crop not in get_args(Crop):
-        raise ConfigError(f"--{prefix}crop {crop!r} is unknown; use none, center or squash")
+        raise ConfigError(f"Unknown --{prefix}crop {crop!r}; use none, center or squash.")
     if crop == "squash" and size_px is None:
-        raise ConfigError(f"--{prefix}crop squash needs --{prefix}size, the size to squash to")
+        raise ConfigError(f"--{prefix}crop squash needs --{prefix}size, the target size.")
     if resampling not in get_args(Filter):
-        raise ConfigError(f"--filter {resampling!r} is unknown; use {', '.join(get_args(Filter))}")
+        raise ConfigError(f"Unknown --filter {resampling!r}; use {', '.join(get_args(Filter))}.")
     return Preparation(crop=cast(Crop, crop), size_px=size_px, filter=cast(Filter, resampling))

@@ -59,7 +59,7 @@ def _function(mode: str) -> Callable[[np.ndarray], np.ndarray]:
         "torchmetrics": _antialiased,
     }
     if mode not in functions:
-        raise ConfigError(f"resize mode {mode!r} is unknown; choose one of {', '.join(functions)}")
+        raise ConfigError(f"Unknown resize mode {mode!r}; choose one of {', '.join(functions)}.")
     return functions[mode]
 
 

@@ -39,7 +39,7 @@ class ShapesClipExtractor(PreparedExtractor):
     ) -> None:
         self.name = "shapes-clip" if clip == JUDGE else clip
         if precision != "float32":
-            raise ConfigError(f"{self.name} runs in float32 only, not in {precision}")
+            raise ConfigError(f"{self.name} supports float32 only, got {precision}.")
         target = CLIP_MODELS[clip]
         self._clip = load(target)(clip, device)
         self.layers: Mapping[str, int] = {"embedding": self._clip.dim}

@@ -96,8 +96,8 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
     data = _bytes_of(item)
     if item.sha256 is not None and hashlib.sha256(data).hexdigest() != item.sha256:
         raise DataError(
-            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it was "
-            "changed after it was listed; make it again or drop the recorded hash"
+            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it has "
+            "changed since. Generate it again, or drop the recorded hash."
         )
     rgb = pixels.read_rgb(data, name=item.name)
     return _prepare(rgb, preparation, item.name)
@@ -112,7 +112,9 @@ def image_items(path: Path | str) -> list[ImageItem]:
     """
     path = Path(path)
     if not path.exists():
-        raise MissingDataError(f"{path}: no such file or folder; give a folder or file of images")
+        raise MissingDataError(
+            f"{path}: no such file or folder. Give a folder or an archive of images."
+        )
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in pixels.IMAGE_SUFFIXES)
         items = [ImageItem(p) for p in found if p.is_file()]
@@ -121,10 +123,10 @@ def image_items(path: Path | str) -> list[ImageItem]:
     elif tarfile.is_tarfile(path):
         items = _archive_items(path)
     else:
-        raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images")
+        raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images.")
     if not items:
         endings = ", ".join(pixels.IMAGE_SUFFIXES)
-        raise DataError(f"{path}: no images in it; expected files ending in {endings}")
+        raise DataError(f"{path}: contains no images; expected files ending in {endings}.")
     return items
 
 
@@ -170,7 +172,7 @@ class _Archive:
                 assert handle is not None
                 return handle.read()
         except (OSError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-            raise DataError(f"{self.path}:{member}: can't read it ({error})") from error
+            raise DataError(f"{self.path}:{member}: can't be read ({error}).") from error
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         """Pickle as the path: another process opens the archive itself, once."""
@@ -196,14 +198,14 @@ def _npz_items(path: Path) -> list[ImageItem]:
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
             if "arr_0" not in stored.files:
-                raise DataError(f"{path}: no array arr_0 of images; it holds {stored.files}")
+                raise DataError(f"{path}: expected an array arr_0 of images, found {stored.files}.")
             array = stored["arr_0"]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a file of images ({error})") from error
+        raise DataError(f"{path}: not a file of images ({error}).") from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise DataError(
             f"{path}: arr_0 is {array.dtype} of shape {array.shape}, expected uint8 (images, "
-            "height, width, 3)"
+            "height, width, 3)."
         )
     return [ImageItem(ArrayImage(f"{path}[{i}]", image)) for i, image in enumerate(array)]
 

@@ -151,10 +151,10 @@ class FeatureTable:
                 np.lib.format.read_magic(handle)
             shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: damaged feature shard ({error}); delete it") from error
+            raise DataError(f"{path}: damaged feature shard ({error}). Delete it.") from error
         if shard.dtype != self._record_type() or shard.ndim != 1:
             raise DataError(
-                f"{path}: records of type {shard.dtype}, expected {self.dim} dimensions; delete it"
+                f"{path}: records of type {shard.dtype}, expected {self.dim} dimensions. Delete it."
             )
         return shard
 
@@ -223,7 +223,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); delete its folder") from error
+        raise DataError(f"{path}: not valid JSON ({error}). Delete its folder.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object; delete its folder")
+        raise DataError(f"{path}: expected a JSON object. Delete its folder.")
     return content

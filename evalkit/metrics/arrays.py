@@ -26,12 +26,12 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
     if array.ndim != 2 or array.shape[1] == 0:
         raise DataError(
             f"{name}: features have shape {array.shape}, expected (images, dimensions); "
-            "flatten each image's features to one row"
+            "flatten each image's features to one row."
         )
     if len(array) < minimum:
         raise NotEnoughImagesError(
-            f"{name}: {len(array)} {'image' if len(array) == 1 else 'images'}, the metric needs "
-            f"at least {minimum}; add images"
+            f"{name}: {len(array)} {'image' if len(array) == 1 else 'images'}; the metric needs "
+            f"at least {minimum}. Add images."
         )
     refuse_non_finite(array, name=name)
     return array
@@ -52,9 +52,9 @@ def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
     if not finite.all():
         bad = int(np.argmin(finite))
         raise DataError(
-            f"{name}: the features of image {bad} (counted from 0) hold NaN or infinity, as do "
-            f"{int((~finite).sum()) - 1} others; expected finite numbers; check that image and "
-            "the extractor's precision"
+            f"{name}: the features of image {bad} (from 0) contain NaN or infinity, as do those of "
+            f"{int((~finite).sum()) - 1} others. Check that image and "
+            "the extractor's precision."
         )
 
 
@@ -66,6 +66,6 @@ def refuse_mismatch(first: int, second: int) -> None:
     """
     if first != second:
         raise DataError(
-            f"the sets have {first} and {second} dimensions; both must come from the same "
-            "extractor and layer"
+            f"The sets have {first} and {second} dimensions; both must come from the same "
+            "extractor and layer."
         )

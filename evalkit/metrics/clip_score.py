@@ -55,7 +55,7 @@ def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
     y = unit_length(as_features(captions, name="captions"), name="captions")
     refuse_mismatch(x.shape[1], y.shape[1])
     if len(x) != len(y):
-        raise DataError(f"{len(x)} images and {len(y)} captions; give each image its caption")
+        raise DataError(f"{len(x)} images and {len(y)} captions; each image needs one caption.")
     cosines: np.ndarray = (x * y).sum(axis=1)
     return cosines
 
@@ -106,7 +106,7 @@ def check_variant(variant: str) -> None:
         ConfigError: Lists the variants.
     """
     if variant not in VARIANTS:
-        raise ConfigError(f"CLIP score {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
+        raise ConfigError(f"Unknown CLIP score {variant!r}; choose one of {', '.join(VARIANTS)}.")
 
 
 def default_prefix(variant: str) -> str:
@@ -122,7 +122,7 @@ def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndar
     """
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not norms.all():
-        raise DataError(f"{name}: the embedding of row {int(np.argmin(norms))} has length 0")
+        raise DataError(f"{name}: the embedding of row {int(np.argmin(norms))} has length 0.")
     scaled: np.ndarray = embeddings / norms
     return scaled
 

@@ -120,5 +120,5 @@ def clustered_variance(
 
 def _checked(ids: Sequence[str] | None, num: int, what: str) -> list[str] | None:
     if ids is not None and len(ids) != num:
-        raise DataError(f"{len(ids)} ids for {num} {what}; give one id an image")
+        raise DataError(f"{len(ids)} ids for {num} {what}; give one id per image.")
     return list(ids) if ids is not None else None

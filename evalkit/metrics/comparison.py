@@ -50,7 +50,7 @@ def compare_sets(
     wrong = [name for name in metrics if not METRICS[name].pairs]
     if wrong:
         raise ConfigError(
-            f"no paired difference of {wrong[0]!r}; there is one of {', '.join(_pairing())}"
+            f"{wrong[0]!r} has no paired difference; choose from {', '.join(_pairing())}."
         )
     scorer = Scorer.of(reference, metrics, options, progress)
     for name in metrics:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.store import StoredSet
 from evalkit.metrics.frechet.interval import (
@@ -89,7 +89,7 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
             halvings=Halvings(options.halvings, options.seed),
         )
     except NotEnoughImagesError as error:
-        return [first.not_applicable(need, str(error), metric=metric)]
+        return [first.not_applicable(need, as_clause(error), metric=metric)]
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
     details = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
     return [

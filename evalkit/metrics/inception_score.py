@@ -75,11 +75,11 @@ def inception_score(
     check_level(level)
     values = as_features(logits, name="logits")
     if splits < 1:
-        raise ConfigError(f"Inception Score over {splits} splits; give at least 1")
+        raise ConfigError(f"The Inception Score needs at least 1 split, got {splits}.")
     if len(values) < splits:
         raise NotEnoughImagesError(
-            f"Inception Score over {splits} splits needs at least {splits} images, got "
-            f"{len(values)}; add images or take fewer splits"
+            f"The Inception Score over {splits} splits needs at least {splits} images, got "
+            f"{len(values)}. Add images, or use fewer splits."
         )
     log_p = log_softmax(values, axis=1)
     # torch-fidelity's generator, so that the same seed gives the same splits.

@@ -82,7 +82,9 @@ def kid(
     refuse_mismatch(x.shape[1], y.shape[1])
     size = min(subset_size, len(x), len(y))
     if subsets < 1 or size < MIN_IMAGES:
-        raise ConfigError(f"KID over {subsets} subsets of {size}: both must be at least 1 and 2")
+        raise ConfigError(
+            f"KID needs at least 1 subset of at least 2 images, got {subsets} of {size}."
+        )
     values = _subset_values(x, y, subsets, size, seed)
     means = kid_means(x, y)
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)

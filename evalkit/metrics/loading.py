@@ -58,4 +58,4 @@ def _check_row(name: str, row: MetricRow, needs: Sequence[Need]) -> None:
 
 
 def _broken(name: str, why: str) -> ConfigError:
-    return ConfigError(f"the metric {name}: {why}. Repair or remove the package that names it.")
+    return ConfigError(f"Metric {name}: {why}. Repair or remove the package that registers it.")

@@ -55,7 +55,7 @@ def paired_rate_difference(
     """
     n = len(first)
     if n == 0 or n != len(second):
-        raise DataError(f"paired rates want as many of one as of the other, got {n}, {len(second)}")
+        raise DataError(f"Paired rates need two equally long sequences, got {n} and {len(second)}.")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     low, high = paired_rates_interval(only_first, only_second, n, level=level)
     return PairedRates(

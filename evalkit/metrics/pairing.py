@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from scipy.special import ndtr, stdtr
 
 from evalkit.catalog import DIFFERENCE_SUFFIX
-from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
@@ -47,7 +47,7 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
     try:
         by_caption = [_by_caption(task, scores) for task in (first, second)]
     except NotEnoughImagesError as error:
-        return first.not_applicable(need, str(error), metric=metric)
+        return first.not_applicable(need, as_clause(error), metric=metric)
     shared = sorted(by_caption[0].keys() & by_caption[1].keys())
     if not shared:
         reason = "the two sets share no caption ids"

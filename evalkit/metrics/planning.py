@@ -86,7 +86,7 @@ def plan_fid(
     if second is None:
         found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real, splits=1)
         if found.standard_error is None:
-            raise NotEnoughImagesError(f"no plan: {found.reason}")
+            raise NotEnoughImagesError(f"No plan: {found.reason}.")
         error = math.sqrt(2) * found.standard_error
         dim = found.dim
     else:
@@ -135,7 +135,9 @@ def _reach(level: float, power: float) -> float:
 
 def _check(difference: float, power: float, level: float) -> None:
     if not difference > 0:
-        raise ConfigError(f"difference {difference} is not positive; give the least that matters")
+        raise ConfigError(
+            f"Difference {difference} is not positive; give the smallest one that matters."
+        )
     if not 0 < power < 1:
-        raise ConfigError(f"power {power} is not between 0 and 1")
+        raise ConfigError(f"Power {power} is not between 0 and 1; 0.8 is usual.")
     check_level(level)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError, as_clause
 from evalkit.core.intervals import check_level, t_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
@@ -77,7 +77,7 @@ def prdc(
     """
     check_level(level)
     if k < 1:
-        raise ConfigError(f"k is {k}; at least 1 neighbour sets a radius")
+        raise ConfigError(f"k must be at least 1 neighbour, got {k}.")
     x = as_features(fake, name="samples", minimum=k + 1)
     y = as_features(real, name="reference", minimum=k + 1)
     refuse_mismatch(x.shape[1], y.shape[1])
@@ -235,7 +235,9 @@ def _records(task: Task) -> list[ResultRecord]:
         except NotEnoughImagesError as error:
             if k == min(task.options.neighbours):
                 raise
-            records += [task.not_applicable(need, str(error), f"{name}-k{k}") for name in NAMES]
+            records += [
+                task.not_applicable(need, as_clause(error), f"{name}-k{k}") for name in NAMES
+            ]
             continue
         records += [_record(task, need, name, k, found[name]) for name in NAMES]
     return records

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError, as_clause
 from evalkit.core.intervals import Ends, check_level, wilson_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
@@ -75,9 +75,11 @@ def r_precision(
     y = unit_length(as_features(captions, name="captions"), name="captions")
     refuse_mismatch(x.shape[1], y.shape[1])
     if not len(x) == len(y) == len(keys):
-        raise DataError(f"{len(x)} images, {len(y)} captions and {len(keys)} keys; give one each")
+        raise DataError(
+            f"{len(x)} images, {len(y)} captions and {len(keys)} keys; give one of each per pair."
+        )
     if distractors < 1:
-        raise ConfigError(f"r-precision with {distractors} wrong captions; give at least 1")
+        raise ConfigError(f"R-precision needs at least 1 distractor, got {distractors}.")
     names = list(groups) if groups is not None else [f"key {key}" for key in keys]
     pool = _Pool.of(np.array(keys, np.int64), names)
     hits = np.array(
@@ -119,8 +121,8 @@ class _Pool:
             drawn = self._wrong(index, rng.permutation(self.first))
         if len(drawn) < count:
             raise NotEnoughImagesError(
-                f"r-precision ranks {count + 1} captions, but only {len(drawn) + 1} different ones "
-                "of different pictures are there; add captions or take fewer --distractors"
+                f"R-precision ranks {count + 1} captions, but only {len(drawn) + 1} different ones "
+                "of different images exist. Add captions, or use fewer --distractors."
             )
         return drawn[:count]
 
@@ -172,7 +174,7 @@ def _records(task: Task) -> list[ResultRecord]:
     try:
         found = task.once(r_precision_of)
     except NotEnoughImagesError as error:
-        return [task.not_applicable(need, str(error))]
+        return [task.not_applicable(need, as_clause(error))]
     method = "Wilson interval at the number of independent draws"
     return [
         task.record(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit.catalog import METRICS
-from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError, as_clause
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor
@@ -245,7 +245,7 @@ class Scorer:
         for name, metric in self.metrics.items():
             missing = self.why_missing(name)
             if missing is not None:
-                found.append(_failed(name, prepared.n, str(missing)))
+                found.append(_failed(name, prepared.n, as_clause(missing)))
             else:
                 found += _measure(metric, prepared.tasks[name], self.networks.progress)
         return found
@@ -301,11 +301,11 @@ def summarise_set(
     options = options or MeasureOptions()
     need = features_need(options, reference=False)
     if spatial and need.extractor != INCEPTION:
-        raise ConfigError(f"features {options.features!r} have no spatial layer; leave it out")
+        raise ConfigError(f"Features {options.features!r} have no spatial layer. Drop --spatial.")
     layers = [name for name in (need.layer, "spatial" if spatial else "") if name]
     extractor = load_extractor(need.extractor, options, layers, progress)
     if len(items) < 2:
-        raise NotEnoughImagesError(f"a covariance needs at least 2 images, got {len(items)}")
+        raise NotEnoughImagesError(f"A covariance needs at least 2 images, got {len(items)}.")
     store = FeatureStore(options.store)
     networks = _Networks({need.extractor: extractor}, options, store, progress)
     found = networks.features(items, [need], reference_preparation(options), "the set")
@@ -369,7 +369,7 @@ def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[Resu
 
 def _check_samples(samples: Sequence[ImageItem]) -> None:
     if not samples:
-        raise NotEnoughImagesError("there are no samples; give at least one image")
+        raise NotEnoughImagesError("There are no samples; give at least one image.")
 
 
 def _check_reference(
@@ -378,9 +378,9 @@ def _check_reference(
 ) -> None:
     wanting = [name for name in metrics if METRICS[name].needs_reference]
     if wanting and reference is None:
-        raise ConfigError(f"{wanting[0]} compares with a reference; give one with --against")
+        raise ConfigError(f"{wanting[0]} needs a reference; give one with --against.")
     if wanting and not isinstance(reference, ReferenceStatistics) and not reference:
-        raise NotEnoughImagesError("the reference has no images; give at least one")
+        raise NotEnoughImagesError("The reference has no images; give at least one.")
 
 
 def _load_extractors(

@@ -62,7 +62,7 @@ def _drawn_again(run: RunFolder, rows: Sequence[ManifestRow]) -> Sequence[Captio
     captions = [caption for caption in dataset.captions if caption.id in wanted]
     if hash_captions(captions) != run.config["dataset"]["captions_sha256"]:
         raise RunFolderError(
-            f"{run.path}: {dataset.name} no longer has the captions that this run drew; "
-            "measure it with the evalkit that made it, or generate it again"
+            f"{run.path}: {dataset.name} no longer has the captions that this run used. "
+            "Measure it with the evalkit version that made it, or generate it again."
         )
     return captions

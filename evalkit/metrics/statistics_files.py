@@ -55,18 +55,18 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingDataError(f"{path}: no such file; give a statistics .npz")
+        raise MissingDataError(f"{path}: no such file. Give a statistics .npz.")
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
             wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
             arrays = {name: stored[name] for name in stored.files if name in wanted}
             names = stored.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a statistics file ({error}); expected .npz") from error
+        raise DataError(f"{path}: not a statistics file ({error}); expected .npz.") from error
     try:
         return _from_arrays(arrays, path)
     except KeyError as error:
-        raise DataError(f"{path}: it holds {names}, expected mu and sigma, or feats") from error
+        raise DataError(f"{path}: found {names}, expected mu and sigma, or feats.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -126,8 +126,8 @@ def refuse_other_extractor(
         theirs, ours = reference.identity.get(key), wanted.get(key)
         if key != "preparation" and theirs != ours:
             raise DataError(
-                f"{reference.source}: made with {key} {theirs!r}, the samples with {ours!r}; "
-                "statistics of another extractor can't be compared; make them again"
+                f"{reference.source}: made with {key} {theirs!r}, the samples with {ours!r}. "
+                "Statistics of another extractor are not comparable. Compute them again."
             )
 
 

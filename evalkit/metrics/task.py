@@ -261,7 +261,7 @@ def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
     if line is None:
         declared = ", ".join(line.name for line in row.records)
         raise ConfigError(
-            f"the metric {metric} yields a record {record!r}, which its row does not declare; "
+            f"The metric {metric} yields a record {record!r} that its row does not declare; "
             f"declared are {declared}. Add a RecordRow of that name to the MetricRow."
         )
     return line
@@ -289,8 +289,8 @@ def require_inception(options: MeasureOptions, metric: str) -> None:
     """
     if options.features != INCEPTION:
         raise ConfigError(
-            f"{metric} is defined by the Inception network, not by features {options.features!r}; "
-            "leave --features out, or ask for fd"
+            f"{metric} needs Inception features, not {options.features!r}. "
+            "Drop --features, or use fd."
         )
 
 

@@ -55,8 +55,8 @@ class Transport:
                 raise scipy.linalg.LinAlgError
         except scipy.linalg.LinAlgError:
             raise SingularCovarianceError(
-                f"a covariance of {fake.dim} dimensions is singular, so images have no influence "
-                "function: too many images are equal, or a dimension never varies"
+                f"A covariance of {fake.dim} dimensions is singular, so images have no influence "
+                "function: too many images are equal, or a dimension never varies."
             ) from None
         # S = L L', L' R L = V w V'; T = L^{-T} V w^{1/2} V' L^{-1}, T^{-1} = L V w^{-1/2} V' L'.
         quarter = values**0.25

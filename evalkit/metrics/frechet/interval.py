@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr
 
-from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.intervals import check_level, normal_interval
 from evalkit.metrics.arrays import as_features, as_rows, refuse_mismatch
 from evalkit.metrics.clusters import Clusters, clustered_variance
@@ -52,7 +52,7 @@ class FrechetInterval:
     standard_error: float | None
     """Standard error of the plug-in value; None where there are no more images than dimensions."""
     corrected: float | None
-    """fd_infinity, the distance of infinitely many images; it may be negative."""
+    """FD∞, the bias-corrected distance: its limit for infinitely many images. May be negative."""
     low: float | None
     """Lower end of the corrected value's interval."""
     high: float | None
@@ -145,7 +145,7 @@ def frechet_interval(
         half_variance = problem.half_variance(seed) if problem.can_halve else None
     except SingularCovarianceError as error:
         where = "" if spread is None else "in half of the images "
-        reason = f"{where}{error}; the value stands, but has no interval"
+        reason = f"{where}{as_clause(error)}; the value stands, but has no interval"
     standard_error = corrected = low = high = None
     if spread is not None:
         variance = problem.variance(*spread)
@@ -210,7 +210,7 @@ def paired_frechet_difference(
     second = _Problem.of(second_features, real_features, second_ids, real_ids)
     for problem in (first, second):
         if not problem.has_influence:
-            raise NotEnoughImagesError(f"no paired difference: {problem.limits()}")
+            raise NotEnoughImagesError(f"No paired difference: {problem.limits()}.")
     halvings = halvings or Halvings()
     joint = _Joint.of(first, second, first_ids, second_ids, real_ids)
     variance = joint.variance()
@@ -319,7 +319,7 @@ class _Problem:
                 "value stands, but has no interval"
             )
         if not self.can_halve:
-            return f"{sizes}: fd_infinity needs more than twice as many images as dimensions"
+            return f"{sizes}: FD∞ needs more than twice as many images as dimensions"
         if self.real is None:
             return "samples only: of the reference nothing but mean and covariance is known"
         return ""

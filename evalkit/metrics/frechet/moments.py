@@ -58,7 +58,7 @@ class Moments:
             return self.scatter
         if self.n < 2:
             raise NotEnoughImagesError(
-                f"a covariance needs at least 2 images, got {self.n}; add images"
+                f"A covariance needs at least 2 images, got {self.n}. Add images."
             )
         return self.scatter / (self.n - 1)
 
@@ -71,7 +71,7 @@ class Moments:
         """
         array = as_rows(features)
         if array.ndim != 2 or array.shape[1] == 0:
-            raise DataError(f"features have shape {array.shape}, expected (images, dimensions)")
+            raise DataError(f"Features have shape {array.shape}, expected (images, dimensions).")
         moments = cls(array.shape[1])
         moments.update(array)
         return moments
@@ -88,13 +88,13 @@ class Moments:
         sigma = np.asarray(covariance, dtype=np.float64)
         if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
             raise DataError(
-                f"mean of shape {mu.shape} and covariance of shape {sigma.shape}, expected (d,) "
-                "and (d, d)"
+                f"Mean of shape {mu.shape} and covariance of shape {sigma.shape}, expected (d,) "
+                "and (d, d)."
             )
         refuse_non_finite(np.vstack([mu, sigma]), name="statistics")
         asymmetry = float(np.abs(sigma - sigma.T).max(initial=0.0))
         if asymmetry > 1e-4 * max(1e-300, float(np.abs(sigma).max(initial=0.0))):
-            raise DataError(f"the covariance is not symmetric (differs by {asymmetry:.3g})")
+            raise DataError(f"The covariance is not symmetric (differs by {asymmetry:.3g}).")
         moments = cls(len(mu))
         moments.n = n
         moments.mean = mu
@@ -123,7 +123,7 @@ class Moments:
         """Return the moments of both sets together; neither is changed."""
         refuse_mismatch(self.dim, other.dim)
         if other.n is None:
-            raise DataError("statistics of unknown n can't be merged; merge the features instead")
+            raise DataError("Statistics of unknown n can't be merged; merge the features instead.")
         merged = Moments(self.dim)
         merged.n, merged.mean, merged.scatter = self.n, self.mean.copy(), self.scatter.copy()
         merged._absorb(other.n, other.mean, other.scatter)
@@ -139,7 +139,7 @@ class Moments:
         """
         refuse_mismatch(self.dim, part.dim)
         if self.n is None or part.n is None or part.n >= self.n:
-            raise DataError(f"can't take {part.n} images out of {self.n}")
+            raise DataError(f"Can't remove {part.n} images from {self.n}.")
         rest = Moments(self.dim)
         rest.n = self.n - part.n
         rest.mean = (self.n * self.mean - part.n * part.mean) / rest.n
@@ -150,7 +150,7 @@ class Moments:
 
     def _absorb(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> None:
         if self.n is None:
-            raise DataError("statistics of unknown n can't be extended; start from the features")
+            raise DataError("Statistics of unknown n can't be extended; start from the features.")
         total = self.n + n
         if n == 0:
             return
@@ -178,9 +178,9 @@ class Moments:
                 n = int(stored["n"]) if "n" in stored.files else None
                 return cls.from_statistics(stored["mu"], stored["sigma"], n)
         except KeyError as error:
-            raise DataError(f"{path}: no array {error}; expected mu and sigma") from error
+            raise DataError(f"{path}: no array {error}; expected mu and sigma.") from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a statistics file ({error})") from error
+            raise DataError(f"{path}: not a statistics file ({error}).") from error
 
 
 def merge_all(parts: Iterable[Moments]) -> Moments:
@@ -193,5 +193,5 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
     for part in parts:
         merged = part if merged is None else merged + part
     if merged is None:
-        raise DataError("no moments to merge")
+        raise DataError("No moments to merge; give at least one set.")
     return merged
