@@ -1,4 +1,4 @@
-"""What a command line asks a model for, as the source of a run's requests."""
+"""Turn a command line into the source of a run's requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def generation_options(
     """Build the options of the run that a command line describes.
 
     Raises:
-        ConfigError: Nothing is asked for, or two things at once.
+        ConfigError: No source is given, or two at once.
         UnknownNameError: No protocol has the name.
         MissingDataError: No such file of prompts or protocol.
     """
@@ -82,7 +82,7 @@ def read_prompts(path: Path) -> list[Caption]:
 
     Args:
         path: `.txt`, one prompt a line; `.csv` or `.tsv` with a column `prompt` (or `text`,
-            `caption`), and `id` and `category` if it likes; `.jsonl` with the same keys.
+            `caption`), and optionally `id` and `category`; `.jsonl` with the same keys.
 
     Raises:
         MissingDataError: There is no such file.

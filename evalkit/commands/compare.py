@@ -1,4 +1,4 @@
-"""`evalkit compare`: models by metrics, and the paired difference of each two of them."""
+"""`evalkit compare`: models by metrics, and the paired difference of each pair of models."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def compare(
     command: str,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Measure all sets in one go, print and write both tables.
+    """Measure all sets, then print and write both tables.
 
     Raises:
         ConfigError: Fewer than two sets, two of one name, or no reference.
-        EvalkitError: As `score_sets`, of any set.
+        EvalkitError: As for `score_sets`, for any set.
     """
     started = time.perf_counter()
     sets = named_sets(runs)
@@ -71,7 +71,7 @@ def compare(
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
-        question=f"Which of them is closer to {compared.name}, and is that more than chance?",
+        question=f"Which model is closer to {compared.name}, beyond chance?",
         subjects=list(sets),
         records=[*records, *differences],
         galleries=_galleries(sets),
@@ -129,7 +129,7 @@ def _default_metrics(sets: Collection[Samples], options: MeasureOptions) -> tupl
 def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
     """Return the fingerprint's entries on the model, and on the captions where all sets have them.
 
-    The captions' hash is left to the metrics, which take it of the very captions that they saw.
+    The captions' hash is left to the metrics, which hash exactly the captions that they used.
     """
     everywhere = set.intersection(*(set(one.fingerprint) for one in sets.values()))
     kept = (everywhere | SUBJECT_KEYS) - {"captions_sha256"}
@@ -151,8 +151,8 @@ def _notes(num_sets: int) -> list[str]:
     if pairs < 2:
         return []
     return [
-        f"Each p-value speaks of its own pair; {pairs} pairs are compared, and of {pairs} true "
-        f"nulls {0.05 * pairs:.2g} are expected below 0.05 by chance."
+        f"p-values are not corrected for multiple comparisons: with {pairs} pairs and no true "
+        f"difference, {0.05 * pairs:.2g} are expected below 0.05 by chance."
     ]
 
 
@@ -176,7 +176,7 @@ def _galleries(sets: Mapping[str, Samples]) -> list[Gallery]:
     return [
         Gallery(
             title="Side by side",
-            explanation=f"The first {len(shared)} captions that all have images of, not picked.",
+            explanation=f"The first {len(shared)} captions with images of all models, not selected.",
             samples=samples,
             layout="by_caption",
         )

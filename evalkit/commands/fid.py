@@ -1,4 +1,4 @@
-"""`evalkit fid` and `evalkit generate`: from a model's name to a report."""
+"""`evalkit fid` and `evalkit generate`: from a model name to a report."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fid(
 
 
 def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | None) -> None:
-    """Write results.json, results.csv and report.html, and print what matters."""
+    """Write results.json, results.csv and report.html, and print a summary."""
     folder = prepared.run.path
     write_records(folder / "results.json", records)
     write_csv(folder / "results.csv", records)
@@ -67,14 +67,14 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
     console.print(terminal_table(records, title=prepared.run.config["display_name"]))
     for status, count in failures(prepared.run.rows()).items():
         console.print(
-            f"{count} samples {status}: they have no image and are left out of the scores"
+            f"{count} samples {status}: they have no image and are excluded from the scores"
         )
     print_skipped(records)
     console.print(f"Report: {page}", soft_wrap=True)
 
 
 def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> Path:
-    """Generate or resume, and say where the images are."""
+    """Generate or resume, and print where the images are."""
     prepared = prepare_run(options, progress)
     prepared.generate(progress)
     check_complete(prepared.run)

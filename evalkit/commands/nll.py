@@ -1,4 +1,4 @@
-"""`evalkit nll`: how many bits per dimension an unconditional model needs for real images."""
+"""`evalkit nll`: bits per dimension of real images under an unconditional model."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SHRINKING = "centre crop, area means"
 
 @dataclass(frozen=True, kw_only=True)
 class NllOptions:
-    """What a user can choose."""
+    """The options of the command."""
 
     model: str
     data: str
     n: int
     steps: int | None = None
-    """Timesteps of the bound; None: all of the model's."""
+    """Timesteps of the bound; None: all timesteps of the model."""
     seed: int = 0
     batch_size: int = 32
     device: str = "cpu"
@@ -47,10 +47,10 @@ class NllOptions:
 
 @runtime_checkable
 class Likelihood(Generator, Protocol):
-    """A generator that bounds how likely an image is."""
+    """A generator that bounds the likelihood of images."""
 
     num_steps: int
-    """Timesteps of the whole bound."""
+    """Timesteps of the full bound."""
 
     def bits_per_dim(
         self, images: np.ndarray, seeds: Sequence[int], *, steps: int | None = None

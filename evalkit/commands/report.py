@@ -1,4 +1,4 @@
-"""`evalkit report`: the page of a measured run, from what lies in its folder."""
+"""`evalkit report`: the page of a measured run, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from evalkit.measurement import failures
 from evalkit.reports.html import Gallery, ReportSample, RunReport, write_html
 
 GRID = 24
-"""Images of the sample grid: the first ones, not picked."""
+"""Images of the sample grid: the first ones, not selected."""
 EXTREMES = 12
-"""Images shown as best and as worst."""
+"""Number of images shown as best and as worst."""
 
 
 def report(path: Path) -> None:
@@ -34,7 +34,7 @@ def report(path: Path) -> None:
 def keep_measurement(
     run: RunFolder, scores: Mapping[int, float], score_name: str, timings: Mapping[str, float]
 ) -> None:
-    """Store what the page needs besides the records: scores of single images, and seconds."""
+    """Store what the page needs besides the records: scores of single images, and timings."""
     document = {
         "score_name": score_name,
         "scores": {str(index): score for index, score in scores.items()},
@@ -70,11 +70,11 @@ def _question(config: Mapping[str, Any]) -> str:
     name, data = config["display_name"], config["dataset"]
     if config["conditioning"] == "text":
         return (
-            f"How good are the images that {name} makes for {data['n']:,} captions of "
+            f"How good are the images that {name} generates for {data['n']:,} captions of "
             f"{data['name']}?"
         )
-    told = "told the classes of" if config["conditioning"] == "class" else "beside"
-    return f"How good are {data['n']:,} images that {name} makes, {told} {data['name']}?"
+    relation = "for the classes of" if config["conditioning"] == "class" else "compared with"
+    return f"How good are {data['n']:,} images by {name}, {relation} {data['name']}?"
 
 
 def _kept(run: RunFolder) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _galleries(
     galleries = [
         Gallery(
             title="Samples",
-            explanation=f"The first {min(GRID, len(rows))} of {len(rows):,} images, not picked.",
+            explanation=f"The first {min(GRID, len(rows))} of {len(rows):,} images, not selected.",
             samples=[sample(row) for row in rows[:GRID]],
         )
     ]
@@ -118,12 +118,12 @@ def _galleries(
         galleries += [
             Gallery(
                 title="Best by CLIP score",
-                explanation="Where image and caption agree most, in the eyes of the judge.",
+                explanation="The images with the highest CLIP score for their caption.",
                 samples=[sample(row) for row in reversed(ranked[-EXTREMES:])],
             ),
             Gallery(
                 title="Worst by CLIP score",
-                explanation="Where they agree least: read these before you trust the mean.",
+                explanation="The images with the lowest score. Check them before you trust the mean.",
                 samples=[sample(row) for row in ranked[:EXTREMES]],
             ),
         ]
@@ -133,10 +133,10 @@ def _galleries(
 def _warnings(rows: Sequence[ManifestRow]) -> list[str]:
     said = [
         f"{count:,} of {len(rows):,} samples were {status} and have no image; "
-        "scores of images leave them out."
+        "they are excluded from the scores."
         for status, count in failures(rows).items()
     ]
     cut = sum("caption truncated" in row.notes for row in rows)
     if cut:
-        said.append(f"{cut:,} captions were longer than the model reads and were cut.")
+        said.append(f"{cut:,} captions were longer than the model's context and were truncated.")
     return said

@@ -1,4 +1,4 @@
-"""`evalkit score`: measure images that are there, whoever made them."""
+"""`evalkit score`: measure existing images, whatever made them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def score(
 
     Raises:
         ConfigError: Neither a reference nor a protocol is named.
-        EvalkitError: As `score_sets`.
+        EvalkitError: As for `score_sets`.
     """
     against = reference_name(against, options)
     if against is None:

@@ -21,11 +21,11 @@ def statistics(
     coco_root: Path | None,
     progress: ProgressFactory = progress_bar,
 ) -> None:
-    """Measure a set as a reference is measured, and write what a distance needs of it.
+    """Extract a set's features as for a reference, and write their mean and covariance.
 
     Raises:
-        ConfigError: The file's name doesn't end in `.npz`, or spatial features of no Inception.
-        DataError: The set is a statistics file already, or an image can't be used.
+        ConfigError: The file name doesn't end in `.npz`, or spatial features without Inception.
+        DataError: The set is a statistics file already, or an image is unusable.
         NotEnoughImagesError: Fewer than two images.
     """
     if out.suffix != ".npz":
@@ -41,4 +41,4 @@ def statistics(
         f"{found.moments.n:,} images, {found.moments.dim:,} dimensions: {out}", soft_wrap=True
     )
     for name, reason in found.skipped.items():
-        console.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)
+        console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""`evalkit train`: a recipe, its data drawn by the program, a network out."""
+"""`evalkit train`: train a network by a recipe, on data that evalkit draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
-    """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
+    """Train a network by a recipe, or resume `out`; only one of several processes prints."""
     from generators.recipes.recipe import load_recipe
 
     recipe = load_recipe(name, steps=steps)
@@ -48,17 +48,17 @@ def shapes_training_set(
     *,
     kinds: Mapping[SceneKind, float] | None = None,
 ) -> TrainingSet:
-    """Draw the training split of `shapes` into memory; nothing of the validation split is in it.
+    """Draw the training split of `shapes` into memory, without any validation scene.
 
     Args:
-        seed: Of the data set.
-        num_images: How many to draw.
+        seed: Seed of the data set.
+        num_images: Number of images to draw.
         report: Called with (images done, images in all).
-        kinds: Share of each kind of scene, adding up to 1; those in excess are passed over. None or
-            empty takes them as the data set has them.
+        kinds: Share of each kind of scene, adding up to 1; scenes in excess are skipped. None or
+            empty: the shares of the data set.
 
     Returns:
-        Images, captions and labels: the index of the shape of a single object, else -1.
+        Images, captions and labels; a label is the shape's index for a single object, else -1.
     """
     import numpy as np
 

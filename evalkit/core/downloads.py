@@ -1,6 +1,6 @@
-"""The cache folder and downloads, with a quick answer where there is no network.
+"""The cache folder and downloads, which fail fast without a network.
 
-Imports nothing else of ours but the errors, so that every package may use it.
+It imports only the core's errors and progress, so that every package may use it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
 from evalkit.core.progress import ProgressCallback
 
-# Together under 5 s, the time in which a missing network must be reported.
+# In total under 5 s, within which a missing network must be reported.
 _RESOLVE_S = 2.5
 _CONNECT_S = 2.0
 _BLOCK = 1 << 20
@@ -46,7 +46,7 @@ def sha256_of(path: Path) -> str:
 
 
 def require_network(url: str) -> None:
-    """Stop within 5 s when the host of an address (or the proxy in front of it) can't be reached.
+    """Raise an error within 5 s if the host of an address (or its proxy) is unreachable.
 
     Raises:
         NetworkError: Names the host.
@@ -58,7 +58,7 @@ def require_network(url: str) -> None:
         raise NetworkError(f"No network: can't resolve {host}.")
     until = started + _RESOLVE_S + _CONNECT_S
     for tried, address in enumerate(addresses):
-        # A machine may have one kind of address (IPv6) and no way out by it.
+        # A machine may have an IPv6 address without a route to the internet.
         left = max(0.5, until - time.monotonic()) / (len(addresses) - tried)
         with suppress(OSError):
             socket.create_connection(address, timeout=min(_CONNECT_S, left)).close()
@@ -73,14 +73,14 @@ def fetch(
     sha256_prefix: str,
     report: ProgressCallback = lambda done, total: None,
 ) -> Path:
-    """Download a file, check its hash, and only then give it its name.
+    """Download a file, check its hash, and only then rename it to its final name.
 
-    What a broken transfer leaves is kept beside the target and gone on with by the next call, if
-    the server still has the very same file.
+    A partial download is kept beside the target, and the next call resumes it if the server still
+    has the same version of the file.
 
     Raises:
-        NetworkError: The host can't be reached or the transfer broke.
-        WeightsError: What arrived has another hash.
+        NetworkError: The host is unreachable, or the transfer broke.
+        WeightsError: The downloaded file has another hash.
     """
     require_network(url)
     target.parent.mkdir(parents=True, exist_ok=True)

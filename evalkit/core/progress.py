@@ -1,4 +1,4 @@
-"""Progress on the terminal: what is being done, how fast, how long it will take."""
+"""Progress on the terminal: the task, its rate, and the time left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
 
 @contextmanager
 def silent(description: str) -> Iterator[ProgressCallback]:
-    """Show nothing."""
+    """Show no progress."""
     del description
     yield lambda done, total: None
 

@@ -1,8 +1,8 @@
-"""The one registry: names to rows of a catalog, and `"module:attribute"` targets loaded when used.
+"""The registry: names to rows of a catalog, and `"module:attribute"` targets loaded on use.
 
 A catalog is a literal table of rows. Other packages add rows by entry points (`evalkit.generators`,
 `evalkit.metrics`, `evalkit.datasets`, `evalkit.suites`, `evalkit.recipes`), whose names read
-`package/name`; an entry point names a row of the same class as ours, so it has all that ours have.
+`package/name`; an entry point names a row of the same class as ours, with the same fields.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Row = TypeVar("Row")
 
 
 class Catalog(Mapping[str, Row]):
-    """One kind of thing by name: our own rows first, then those of other packages.
+    """The rows of one kind by name: our own first, then those of other packages.
 
-    Names are known without loading anything; another package's row is imported when it is read.
+    Names are known without loading anything; another package's row is imported on access.
 
     Args:
         kind: Plural of the kind, such as `metrics`; the entry points' group is `evalkit.KIND`.
         own: Our rows.
         row_type: Class of a row.
-        adopt: Makes a row of (name, object) where an entry point names something else than a row,
-            such as a bare loader; None: a row is required.
+        adopt: Builds a row from (name, object) if an entry point names an object that is not a
+            row, such as a loader; None: a row is required.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Catalog(Mapping[str, Row]):
         """Return the row of a name.
 
         Raises:
-            UnknownNameError: Nothing has the name; the message has the nearest match and the list.
-            ConfigError: Another package's row can't be loaded, or is no row.
+            UnknownNameError: The name is unknown; the message has the nearest match and the list.
+            ConfigError: Another package's row can't be loaded, or is not a row.
         """
         if name in self.own:
             return self.own[name]
@@ -74,17 +74,17 @@ class Catalog(Mapping[str, Row]):
             found = load(target)
         except EvalkitError:
             raise
-        except Exception as error:  # whatever somebody's module raises while it is imported
+        except Exception as error:  # a foreign module may raise anything on import
             raise ConfigError(
                 f"{where} can't be loaded ({_one_line(error)}). Repair or remove the package that "
-                "names it."
+                "registers it."
             ) from error
         if isinstance(found, self._row_type):
             return found
         if self._adopt is None or not callable(found):
             raise ConfigError(
                 f"{where} is a {type(found).__name__}, expected a {self._row_type.__name__}. "
-                "Repair or remove the package that names it."
+                "Repair or remove the package that registers it."
             )
         return self._adopt(name, found)
 
@@ -118,7 +118,7 @@ def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
     """Load the object that a table of targets or an entry point names.
 
     Raises:
-        UnknownNameError: Neither the table nor an entry point has the name.
+        UnknownNameError: Neither the table nor an entry point has this name.
     """
     target = table.get(name) or third_party(kind).get(name)
     if target is None:
@@ -127,7 +127,7 @@ def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
 
 
 def require(module: str, *, extra: str, what: str) -> Any:
-    """Import an optional dependency, or say which extra brings it."""
+    """Import an optional dependency, or raise an error that names the extra to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

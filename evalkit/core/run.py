@@ -1,4 +1,4 @@
-"""The run folder: images, their manifest, and what made them.
+"""The run folder: images, their manifest, and their configuration.
 
     run.json         the resolved configuration and its hash
     manifest.jsonl   one row per image, appended batch by batch
@@ -6,9 +6,9 @@
     images/000/      PNG files, a thousand to a folder
 
 A run is a fixed grid of batches over the index space. A batch's images are written first, each to a
-temporary name that is flushed and renamed; then all its rows are appended at once. Whatever a kill
-leaves behind of an unfinished batch is dropped when the folder is opened again and the batch is
-redone whole, so that the folder ends as if nothing had happened.
+temporary name that is flushed and renamed; then all its rows are appended at once. When a folder is
+opened again, the remains of an unfinished batch are dropped and the whole batch is redone, so that
+a killed run ends with the same bytes as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:
-    """One image that a run wants."""
+    """One image that a run has to make."""
 
     index: int
-    """Place in the run, from 0 without gaps."""
+    """Index in the run, from 0 without gaps."""
     caption_id: str
     sample_index: int
     """0 for the first sample of a caption."""
@@ -46,12 +46,12 @@ class WorkItem:
     prompt: str | None = None
     label: int | None = None
     image_id: str | None = None
-    """The reference image that the caption describes, where there is one."""
+    """The reference image that the caption describes, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestRow:
-    """What became of a work item."""
+    """The outcome of a work item."""
 
     index: int
     caption_id: str
@@ -61,7 +61,7 @@ class ManifestRow:
     label: int | None
     image_id: str | None
     file: str | None
-    """Path of the image relative to the run folder; None where there is no image."""
+    """Path of the image relative to the run folder; None if there is no image."""
     sha256: str | None
     """Hash of the image file."""
     status: str
@@ -72,7 +72,7 @@ class ManifestRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a generator returned for one item: uint8 pixels, or none and why."""
+    """A generator's result for one item: uint8 pixels, or None and the reason."""
 
     pixels: np.ndarray | None
     status: str = "ok"
@@ -87,7 +87,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 class RunFolder:
-    """A folder of generated images. Make one with `create_or_resume`, read one with `read`."""
+    """A folder of generated images. Create one with `create_or_resume`, open one with `read`."""
 
     def __init__(
         self, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
@@ -99,22 +99,22 @@ class RunFolder:
 
     @property
     def manifest_path(self) -> Path:
-        """The append-only list of what was made."""
+        """The append-only list of finished images."""
         return self.path / "manifest.jsonl"
 
     @classmethod
     def create_or_resume(
         cls, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
     ) -> RunFolder:
-        """Open `path` for generation; an existing folder must hold this very configuration.
+        """Open `path` for generation; an existing folder must have the same configuration.
 
         Args:
-            path: The folder, which need not exist.
-            config: All that decides the images; its hash identifies the run.
-            made_with: Library versions, kept for the record and no part of the identity.
+            path: The folder; created if missing.
+            config: Everything that determines the images; its hash identifies the run.
+            made_with: Library versions, recorded but not part of the identity.
 
         Raises:
-            RunFolderError: The folder holds another run, or something that is no run.
+            RunFolderError: The folder holds another run, or something else.
         """
         path = Path(path)
         config = json.loads(json.dumps(config))
@@ -148,7 +148,7 @@ class RunFolder:
         """Open an existing run.
 
         Raises:
-            RunFolderError: There is no run, or its `run.json` is damaged.
+            RunFolderError: It is not a run folder, or its `run.json` is damaged.
         """
         file = Path(path) / "run.json"
         if not file.is_file():
@@ -168,10 +168,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing into the folder.
+        """Lock the folder against writes by other processes.
 
         Raises:
-            RunFolderError: Another process has it.
+            RunFolderError: Another process holds the lock.
         """
         with (self.path / ".lock").open("w") as handle:
             try:
@@ -186,7 +186,7 @@ class RunFolder:
         """Read the rows of the manifest, sorted by index; an unfinished last line is skipped.
 
         Raises:
-            RunFolderError: A complete line is damaged, or an index stands there twice.
+            RunFolderError: A complete line is damaged, or an index occurs twice.
         """
         rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
         rows.sort(key=lambda row: row.index)
@@ -211,13 +211,13 @@ class RunFolder:
         return unfinished
 
     def add_batch(self, items: Sequence[WorkItem], outcomes: Sequence[Outcome]) -> None:
-        """Store a whole batch: images first, then all rows in one append."""
+        """Store a batch: images first, then all rows in one append."""
         rows = [self._store(item, out) for item, out in zip(items, outcomes, strict=True)]
         with self.manifest_path.open("ab") as handle:
             _append(handle, "".join(_dump(asdict(row)) for row in rows).encode())
 
     def add_timing(self, **figures: float) -> None:
-        """Append a row of seconds and counts to `timings.jsonl`."""
+        """Append a row of counts and seconds to `timings.jsonl`."""
         with (self.path / "timings.jsonl").open("ab") as handle:
             _append(handle, _dump(figures).encode())
 
@@ -227,7 +227,7 @@ class RunFolder:
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []
         found = []
         for line in lines:
-            with suppress(ValueError):  # The last one may be cut off by a kill.
+            with suppress(ValueError):  # a kill may have truncated the last one
                 found.append(json.loads(line))
         return found
 
@@ -245,7 +245,7 @@ class RunFolder:
     def _store(self, item: WorkItem, outcome: Outcome) -> ManifestRow:
         file = digest = None
         if outcome.pixels is not None:
-            from evalkit.core.pixels import encode_png  # Pillow, which listing a run doesn't need
+            from evalkit.core.pixels import encode_png  # Pillow is not needed to read a run
 
             content = encode_png(outcome.pixels)
             file = f"images/{item.index // 1000:03d}/{item.index:06d}.png"

@@ -1,7 +1,7 @@
-"""What models without captions are asked for: classes as often as the reference, or just images.
+"""Requests for models without captions: classes as frequent as in the reference, or just images.
 
-The requests are as `Caption`s without a text. Their ids name no image of the data set, so that they
-are independent draws, and any number of them can be had.
+The requests are `Caption`s without a text. Their ids name no image of the data set, so they are
+independent draws, and their number is unlimited.
 """
 
 from collections import Counter
@@ -18,8 +18,8 @@ PLAIN_RULE = "n samples, numbered"
 def image_labels(dataset: CaptionedImages) -> dict[str, int]:
     """Return the class of each image that has one.
 
-    It is what the captions' table says; a folder without captions is read as ImageNet is laid out,
-    its subfolders in alphabetical order being the classes 0, 1, ...
+    The class comes from the table of captions. A folder without captions is read in ImageNet's
+    layout: its subfolders in alphabetical order are the classes 0, 1, ...
     """
     labels = {c.image_id: c.label for c in dataset.captions if c.label is not None}
     if labels or dataset.captions:
@@ -38,7 +38,7 @@ def labelled_part(
 
     Raises:
         DataError: No image has a class.
-        ConfigError: There are classes that the model doesn't know, or a folder for only some.
+        ConfigError: The model lacks some classes, or the folder has another number of them.
     """
     labels = image_labels(dataset)
     if not labels:

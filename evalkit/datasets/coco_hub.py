@@ -1,8 +1,8 @@
-"""COCO val2014 from the hub, written to the cache in the layout of the original.
+"""Download COCO val2014 from the hub to the cache, in the layout of the original.
 
-The hub's copy is parquet (script repositories no longer load) and holds the images' files as they
-are. It lacks COCO's caption ids, so captions get ids of their own (image id, then a digit); draws
-by seed therefore differ from those of the original annotations, and so does the captions' hash.
+The hub's copy is parquet (script repositories no longer load) and holds the original image files.
+It lacks COCO's caption ids, so captions get new ids (image id, then a digit); draws by seed and the
+captions' hash therefore differ from those of the original annotations.
 """
 
 import json
@@ -48,18 +48,18 @@ def fetch_from_hub(
 ) -> None:
     """Write `val2014/` and `annotations/captions_val2014.json` below `root`.
 
-    One shard at a time: a shard that was finished before an interruption is not read again. The
+    Shards are written one at a time, and finished shards are not read again after an interruption. The
     annotation file is written last, so a folder that has one is complete.
 
     Args:
         root: Folder to fill.
-        on_progress: Called with (images done, images in all).
-        open_shards: Opens the shards; the hub's, unless given.
-        num_images: How many images there must be in the end.
+        on_progress: Called with (images done, images in total).
+        open_shards: Opens the shards; by default the hub's.
+        num_images: Expected number of images.
 
     Raises:
-        DataError: The hub's data isn't what it was when this was written.
-        NetworkError: The transfer broke; calling again goes on where it stopped.
+        DataError: The hub's data has changed.
+        NetworkError: The transfer broke; another call resumes it.
     """
     shards = (open_shards or _open_hub_shards)()
     parts = []
@@ -87,7 +87,7 @@ def fetch_from_hub(
 
 
 def _open_hub_shards() -> list[Rows]:
-    import datasets  # 2 s, and only this function needs it
+    import datasets  # takes 2 s, and only this function needs it
 
     try:
         stream = datasets.load_dataset(HUB_REPOSITORY, split=HUB_SPLIT, streaming=True)
@@ -121,7 +121,7 @@ def _save_rows(rows: Rows, folder: Path) -> Iterator[dict[str, Any]]:
         except Exception as error:  # the HTTP and file libraries below share no base class
             raise NetworkError(
                 f"{HUB_REPOSITORY}: the transfer broke ({_first_line(error)}). "
-                "Run the command again to go on."
+                "Run the command again to resume."
             ) from error
         yield _save_row(row, folder)
 

@@ -29,15 +29,15 @@ def open_dataset(
 
     Args:
         name: `coco`, `shapes`, `package/name`, or a folder.
-        split: Split of a folder in COCO's format; needed only if it has several.
-        coco_root: Where COCO is, for `coco`.
-        on_progress: Called with (images done, images in all) while data is drawn or fetched.
+        split: Split of a folder in COCO's format; required only if it has several.
+        coco_root: Folder of COCO, for `coco`.
+        on_progress: Called with (images done, images in total) while drawing or downloading.
 
     Raises:
-        UnknownNameError: No data set has this name, and it is no folder.
-        MissingDataError: Found nowhere.
-        ConfigError: `coco_root` for another data set, or a choice that isn't clear.
-        DataError: Found, but broken.
+        UnknownNameError: No data set has this name, and it is not a folder.
+        MissingDataError: Not found.
+        ConfigError: `coco_root` for another data set, or an ambiguous choice.
+        DataError: Found, but damaged.
     """
     require_dataset(name, coco_root=coco_root)
     if name not in DATASETS:
@@ -53,11 +53,11 @@ def open_dataset(
 
 
 def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
-    """Tell at once, and before anything heavy is imported, that a data set can't be opened.
+    """Raise an error if a data set can't be opened, before any heavy import.
 
     Raises:
-        UnknownNameError: No data set has this name, and it is no folder.
-        MissingDataError: Found nowhere.
+        UnknownNameError: No data set has this name, and it is not a folder.
+        MissingDataError: Not found.
         ConfigError: `coco_root` for another data set.
     """
     row = DATASETS.get(name)
@@ -82,7 +82,7 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
         tables = [folder / name for name in CAPTION_FILES if (folder / name).is_file()]
         if len(tables) > 1:
             names = " and ".join(path.name for path in tables[:2])
-            raise ConfigError(f"{folder}: has {names}; keep one file of captions.")
+            raise ConfigError(f"{folder} has {names}. Keep only one file of captions.")
         images = load_image_folder(folder, captions=tables[0] if tables else None)
         return replace(images, name=_own_name(images.name))
     chosen = split or (splits[0] if len(splits) == 1 else _preferred(splits, folder))
@@ -102,4 +102,4 @@ def _preferred(splits: list[str], folder: Path) -> str:
     for name in (COCO_SPLIT, "val"):
         if name in splits:
             return name
-    raise ConfigError(f"{folder}: has the splits {', '.join(splits)}; choose one.")
+    raise ConfigError(f"{folder} has the splits {', '.join(splits)}. Choose one.")

@@ -1,8 +1,8 @@
 """Captions of `shapes`: five different sentences for each scene, from a closed vocabulary.
 
-Every caption names every object's shape and colour, and the relation or count the scene is about.
-Some also name sizes or the background; `mentions` says which, since a model can only be asked for
-what its caption says.
+Every caption names every object's shape and colour, and the scene's relation or count. Some also
+name sizes or the background; `mentions` says which, since a model can only be scored on what its
+caption says.
 """
 
 from collections.abc import Sequence

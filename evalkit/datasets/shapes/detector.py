@@ -1,4 +1,4 @@
-"""Read the objects of a `shapes` image off its pixels: no network, only colour and outline.
+"""Detect the objects of a `shapes` image by colour and outline, without a network.
 
 Objects are saturated, backgrounds are not. In the plane of colour differences (gray is the origin)
 a pixel at an object's edge lies on the line from the background to the object's colour, so its
@@ -112,16 +112,16 @@ def _background_chroma(chroma: Chroma) -> Float[np.ndarray, "2"]:
 
 @dataclass(frozen=True)
 class _Region:
-    """Pixels of one colour that hang together."""
+    """Connected pixels of one colour."""
 
     colour: int
     inside: Mask
     along: Plane
-    """How far each pixel within reach goes from gray towards the region's own colour."""
+    """How far each nearby pixel lies from gray towards the region's own colour."""
     strengths: tuple[float, float]
-    """What counts as full cover: as strong as the region itself gets, and as the palette's colour.
+    """Strength of full coverage: the region's maximum, and the palette colour's.
 
-    The first suits pale objects; the second small, blurred ones that nowhere reach full strength.
+    The first suits pale objects, the second small, blurred ones that never reach full strength.
     """
 
 
@@ -162,7 +162,7 @@ def _nearest_label(labels: Labels, reach_px: float) -> Labels:
 def _split_colours(labels: Labels, projections: Float[np.ndarray, "height width 8"]) -> Labels:
     """Give touching regions of different colours labels of their own.
 
-    A second colour counts when it is no speck and no mere fringe of the first.
+    A second colour counts if it is neither a speck nor a fringe of the first.
     """
     hue = projections.argmax(axis=-1)
     for number in range(1, labels.max() + 1):
@@ -181,7 +181,7 @@ def _split_colours(labels: Labels, projections: Float[np.ndarray, "height width 
 
 
 def _fit_or_split(region: _Region) -> list[Detection]:
-    """Fit one shape; where it fits badly, see whether it falls into parts that fit better."""
+    """Fit one shape; if it fits badly, try to split the region into parts that fit better."""
     whole = _fit(region)
     if whole is None or whole.confidence >= _GOOD_FIT:
         return [whole] if whole else []
@@ -231,7 +231,7 @@ def _fit_coverage(colour: int, coverage: Plane) -> Detection | None:
     left, top, right, bottom = window
     overlap = _overlap(drawn, seen[top:bottom, left:right])
     sides = np.array([((b[2] - b[0]) * (b[3] - b[1])) ** 0.5 for b in boxes])
-    # Blurred, a small star looks like an even smaller disc; but so small no object is.
+    # A blurred small star looks like a still smaller disc, but no object is that small.
     best = int((overlap - _TOO_SMALL_PENALTY * np.maximum(0, _SMALLEST_SIDE_PX - sides)).argmax())
     size = min(SIZES_PX, key=lambda name: abs(SIZES_PX[name] - sides[best]))
     return Detection(
@@ -267,7 +267,7 @@ def _profile_moments(profile: Float[np.ndarray, " length"]) -> tuple[float, floa
 
 @dataclass(frozen=True)
 class _Template:
-    """A shape drawn large with a margin of one side all round; moments in units of its side."""
+    """A shape drawn large, with a margin of one side all around; moments in units of its side."""
 
     picture: Image.Image
     fill: float

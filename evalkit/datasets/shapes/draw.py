@@ -1,7 +1,7 @@
 """Rasterise a scene of `shapes`: a low-saturation background and flat, anti-aliased objects.
 
 Objects are drawn four times larger and averaged down; the background is computed at full size. Each
-outline fills its box exactly, so the box in the annotation is the extent that one sees.
+outline fills its box exactly, so the annotated box is the visible extent.
 """
 
 import math
@@ -52,7 +52,7 @@ def _paint(image: Image.Image, item: SceneObject) -> None:
 def draw_outline(
     canvas: ImageDraw.ImageDraw, shape: str, corner: tuple[float, float], side: float
 ) -> None:
-    """Fill one shape white on a mask, its box being the square of `side` at `corner`."""
+    """Fill one shape white on a mask, inside the square of `side` at `corner`."""
     left, top = corner
     if shape in ("circle", "ring"):
         canvas.ellipse((left, top, left + side - 1, top + side - 1), fill=255)

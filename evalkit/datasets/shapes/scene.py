@@ -1,11 +1,11 @@
-"""Scenes of the data set `shapes`: what is drawn, where, and which split a scene belongs to.
+"""Scenes of the data set `shapes`: their objects, positions and split.
 
 A scene is data, not pixels: one to four objects with shape, colour, size and box, a background, and
-the relation its captions name. Everything random comes from one `random.Random` through its
-`random()`, whose sequence Python promises to keep, so that a scene is the same everywhere.
+the relation that its captions name. All randomness comes from one `random.Random` through its
+`random()`, whose sequence Python guarantees, so that a scene is the same everywhere.
 
 Train and validation are disjoint by construction: `split_of` maps each scene to exactly one split
-and looks at nothing but the scene, and `sample_scene` only returns scenes of the split asked for.
+by the scene alone, and `sample_scene` returns only scenes of the requested split.
 """
 
 import hashlib
@@ -125,7 +125,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is drawn in one image; `held_out`: training never saw such a combination."""
+    """Everything drawn in one image; `held_out`: training never sees such a combination."""
 
     kind: SceneKind
     objects: tuple[SceneObject, ...]
@@ -161,7 +161,7 @@ class Scene:
 
 
 class Dice:
-    """Choices drawn from `random.Random.random()` alone, the method whose sequence is promised."""
+    """Random choices from `random.Random.random()` alone, the method with a guaranteed sequence."""
 
     def __init__(self, *parts: object) -> None:
         digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
@@ -232,7 +232,7 @@ def split_of(scene: Scene) -> Split:
 def sample_scene(seed: int, split: Split, index: int) -> Scene:
     """Sample scene number `index` of a split; the same arguments give the same scene anywhere."""
     if split not in get_args(Split):
-        raise ConfigError(f"No split {split!r} of shapes; choose 'train' or 'val'.")
+        raise ConfigError(f"Unknown split {split!r} of shapes; choose 'train' or 'val'.")
     dice = Dice("shapes", seed, split, index)
     held_out = split == "val" and dice.uniform(0.0, 1.0) < HELD_OUT_SHARE_OF_VAL
     kind = dice.weighted(KIND_WEIGHTS)
@@ -289,7 +289,7 @@ def _square_box(left: float, top: float, side: float) -> Box:
 def _place(
     dice: Dice, kinds: Sequence[tuple[str, str]], sizes: Sequence[str]
 ) -> tuple[SceneObject, ...]:
-    """Put objects at random places, at least `GAP_PX` apart."""
+    """Place objects at random, at least `GAP_PX` apart."""
     names = [dice.pick(sizes) for _ in kinds]
     sides = [_draw_side(dice, name) for name in names]
     layout = {2: _pair_boxes, 4: _grid_boxes}.get(len(kinds), _free_boxes)
@@ -358,8 +358,8 @@ def _place_related(
 ) -> tuple[SceneObject, ...]:
     """Place two objects of which the first clearly is `relation` the second.
 
-    They are apart by the gap along that axis and nearly level along the other (their centres differ
-    by at most `RELATION_DRIFT_PX`).
+    They are separated by the gap along that axis and nearly level along the other (their centres
+    differ by at most `RELATION_DRIFT_PX`).
     """
     names = [dice.pick(SIZE_NAMES) for _ in kinds]
     sides = [_draw_side(dice, name) for name in names]
