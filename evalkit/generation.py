@@ -1,4 +1,4 @@
-"""From a model's name and something to ask it for to a run folder full of images."""
+"""From a model name and a source of requests to a run folder full of images."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from generators.catalog import load_generator
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """What a user can choose about a run."""
+    """The options of a run."""
 
     model: str
     source: RequestSource
-    """What the model is asked for."""
+    """Source of the requests."""
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     out: Path | None = None
-    """The run's folder; None: one of its own for each configuration."""
+    """The run folder; None: a folder unique to the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """A run whose images are there or can be made, with the data set that it is measured on."""
+    """A run that is ready to generate, with the data set that it is measured on."""
 
     run: RunFolder
     requests: Requests
@@ -57,11 +57,11 @@ class PreparedRun:
 
     @property
     def reference(self) -> str:
-        """Which images of the data set it is measured against, in words."""
+        """Description of the reference images."""
         return self.requests.reference
 
     def generate(self, progress: ProgressFactory = silent) -> None:
-        """Make the images that are not there yet."""
+        """Generate the missing images."""
         with progress(f"Sampling {self.generator.spec.name}") as report:
             generate(
                 self.run,
@@ -74,15 +74,15 @@ class PreparedRun:
 
 
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
-    """Resolve everything that decides the images, and open their folder.
+    """Resolve everything that determines the images, and open their folder.
 
-    What is missing is told before torch is imported; a setting that the model lacks, before the
-    data is drawn.
+    Missing weights and data raise before torch is imported, unsupported settings before data is
+    drawn.
 
     Raises:
-        ConfigError: An option that the model or the source can't serve.
-        MissingWeightsError: The model's weights are not to be had.
-        MissingDataError: The data set is not to be had.
+        ConfigError: An option that the model or the source does not support.
+        MissingWeightsError: The model's weights are unavailable.
+        MissingDataError: The data set is unavailable.
         RunFolderError: The folder holds another run.
     """
     sampling, source = options.sampling, options.source
@@ -107,10 +107,10 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
 
 
 def check_sampling(sampling: SamplingOptions) -> None:
-    """Stop at numbers that no run can have; the command line refuses them by itself.
+    """Check the ranges of numbers; the command line checks them too.
 
     Raises:
-        ConfigError: Says which.
+        ConfigError: A number is out of range.
     """
     if sampling.batch_size < 1:
         raise ConfigError(f"--batch-size must be at least 1, got {sampling.batch_size}.")
@@ -122,10 +122,10 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
     """Load a generator by name, with re-ranking on request; return it and its settings.
 
     Raises:
-        ConfigError: An option that the model can't serve.
-        MissingWeightsError: The model's weights are not to be had.
+        ConfigError: An option that the model does not support.
+        MissingWeightsError: The model's weights are unavailable.
     """
-    from evalkit.reranking import reranked  # it brings torch
+    from evalkit.reranking import reranked  # imports torch
 
     generator = load_generator(
         model,
@@ -240,7 +240,7 @@ def _options_by_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_complete(run: RunFolder) -> None:
-    """Stop where a run is not finished.
+    """Check that a run is finished.
 
     Raises:
         RunFolderError: Images are missing; the message says how many.

@@ -1,7 +1,7 @@
 """From images and a reference to result records.
 
-A protocol (`evalkit.protocols`) decides whatever the options leave open: the one that they name, or
-the one that the data set stands for.
+A protocol (`evalkit.protocols`) decides what the options leave open: the protocol that they name,
+else the data set's own.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from evalkit.reranking import refuse_own_judge
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """What came of a measurement."""
+    """The outcome of measuring a run."""
 
     records: list[ResultRecord]
     clip_scores: Mapping[int, float]
-    """CLIP score of single images by their index in the run; empty where there is none."""
+    """CLIP scores of single images by index in the run; empty if there are none."""
     clip_name: str
 
 
 def check_metrics(options: MeasureOptions) -> None:
-    """Stop before anything heavy is imported where an option is wrong or features are missing.
+    """Check options and weights before any heavy import.
 
     Args:
-        options: How a run is going to be measured, under its protocol.
+        options: The run's measuring options, completed by its protocol.
 
     Raises:
-        ConfigError: Options that a metric can't do with.
+        ConfigError: Options that a metric does not support.
         MissingWeightsError: The features' weights are neither given, cached nor downloadable.
         UnknownNameError: No such metric.
     """
@@ -59,14 +59,14 @@ def check_metrics(options: MeasureOptions) -> None:
 
 
 def refuse_biased_scores(reranking: object, options: MeasureOptions) -> None:
-    """Stop where the CLIP that picked a run's images would measure them.
+    """Refuse to score a run's images with the CLIP that selected them.
 
     Args:
-        reranking: What the run's configuration or fingerprint says under `reranked`.
-        options: How it would be measured, under its protocol.
+        reranking: The entry `reranked` of the run's configuration or fingerprint.
+        options: The measuring options, completed by the protocol.
 
     Raises:
-        ConfigError: It would.
+        ConfigError: A metric would use that CLIP.
     """
     if not reranking:
         return
@@ -78,7 +78,7 @@ def _extractors(options: MeasureOptions) -> set[str]:
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Options that a metric can't do with.
+        ConfigError: Options that a metric does not support.
     """
     metrics = options.metrics or default_metrics(options)
     return {need.extractor for name in metrics for need in metric_needs(name, options)}
@@ -117,16 +117,16 @@ def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """Networks and reference for one run, loaded before its images are made.
+    """The plan of measuring a run: networks and reference, loaded before its images are made.
 
-    So what is missing or broken of them is told before the hours of sampling, not after.
+    Missing or broken weights and data therefore raise before hours of sampling, not after.
     """
 
     prepared: PreparedRun
     metrics: tuple[str, ...]
     scorer: Scorer
     without_captions: tuple[str, ...]
-    """Metrics of captions, asked of a model that takes none."""
+    """Caption metrics that do not apply, because the model takes no captions."""
 
     @classmethod
     def of(
@@ -136,13 +136,13 @@ class MeasurementPlan:
 
         Args:
             prepared: The run.
-            options: As they were given; the protocol decides what they leave open.
+            options: The measuring options; the protocol decides what they leave open.
             progress: Such as `evalkit.core.progress.progress_bar`.
 
         Raises:
-            MissingWeightsError: The features' weights are not to be had, or no metric's.
-            ConfigError: Options that a metric can't do with.
-            DataError: A reference image that can't be used.
+            MissingWeightsError: The weights of the features, or of all metrics, are unavailable.
+            ConfigError: Options that a metric does not support.
+            DataError: A reference image is unusable.
         """
         config, dataset = prepared.run.config, prepared.dataset
         options = options_for(known_as(dataset), at_own_size(options, config))
@@ -168,7 +168,7 @@ class MeasurementPlan:
 
         Raises:
             NotEnoughImagesError: Fewer images than a metric needs.
-            DataError: An image that can't be used.
+            DataError: An image is unusable.
         """
         run, captions = self.prepared.run, self.prepared.captions
         rows = run.rows()
@@ -219,8 +219,8 @@ def default_metrics(
 ) -> tuple[str, ...]:
     """Return the protocol's metrics that apply to the images.
 
-    Only Inception makes an FID: with other features it is an FD. A metric of captions needs
-    captions, and composition the scenes behind them.
+    Only Inception makes an FID; with other features it is an FD. Caption metrics need captions, and
+    composition needs their scenes.
     """
     distance = "fid" if options.features == INCEPTION else "fd"
     chosen = (distance if name in ("fid", "fd") else name for name in options.default_metrics)

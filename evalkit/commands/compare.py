@@ -176,7 +176,7 @@ def _galleries(sets: Mapping[str, Samples]) -> list[Gallery]:
     return [
         Gallery(
             title="Side by side",
-            explanation=f"The first {len(shared)} captions with images of all models, not selected.",
+            explanation=f"The first {len(shared)} captions that all models share, not selected.",
             samples=samples,
             layout="by_caption",
         )

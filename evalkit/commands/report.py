@@ -123,7 +123,7 @@ def _galleries(
             ),
             Gallery(
                 title="Worst by CLIP score",
-                explanation="The images with the lowest score. Check them before you trust the mean.",
+                explanation="The lowest scores: check these images before trusting the mean.",
                 samples=[sample(row) for row in ranked[:EXTREMES]],
             ),
         ]

@@ -81,9 +81,7 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
         name = "image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else image_bytes(Path(source))
     if not data:
-        raise DataError(
-            f"{name}: empty file (0 bytes), expected an image. Download or generate it again."
-        )
+        raise DataError(f"{name}: empty file (0 bytes), expected an image. Replace the file.")
     try:
         with Image.open(io.BytesIO(data)) as image:
             _check_size(image, name)
@@ -97,7 +95,7 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
         if isinstance(error, UnidentifiedImageError):
             why = "no known image format"
         raise DataError(
-            f"{name}: can't be decoded ({why}), expected a complete image. Download or generate it again."
+            f"{name}: can't be decoded ({why}), expected a complete image. Replace the file."
         ) from error
 
 
@@ -111,7 +109,7 @@ def image_bytes(source: ByteSource) -> bytes:
         return source.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{source}: can't read the image ({error.strerror}). Check the path and its permissions."
+            f"{source}: can't read the image ({error.strerror}). Check path and permissions."
         ) from error
 
 

@@ -48,7 +48,7 @@ def fetch_from_hub(
 ) -> None:
     """Write `val2014/` and `annotations/captions_val2014.json` below `root`.
 
-    Shards are written one at a time, and finished shards are not read again after an interruption. The
+    Shards are written one at a time; after an interruption, finished ones are not read again. The
     annotation file is written last, so a folder that has one is complete.
 
     Args:

@@ -1,4 +1,4 @@
-"""What an extractor offers.
+"""The interface of feature extractors.
 
 Work is split so that the two halves run in different places: `prepare` turns one decoded image into
 the network's input (in a worker thread, no torch), `encode` runs the network on a batch of those.
@@ -29,7 +29,7 @@ class Extractor(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that could change a feature: network, hash of the weights, resizing, precision."""
+        """Everything that could change a feature: network, weights hash, resizing, precision."""
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -41,7 +41,7 @@ class Extractor(Protocol):
 
     @property
     def metric_label(self) -> str:
-        """What a Fréchet distance on these features may be called."""
+        """Name of a Fréchet distance on these features."""
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
         """Return the network's input for one image; all inputs have the same shape."""
@@ -54,16 +54,16 @@ class Extractor(Protocol):
 
 
 class PreparedExtractor:
-    """Shares `extract`, `dim` and the label among extractors that have `prepare` and `encode`."""
+    """Base of extractors: `extract`, `dim` and the label on top of `prepare` and `encode`."""
 
     name: str
     layers: Mapping[str, int]
     preparer: Callable[[np.ndarray], np.ndarray] | None = None
-    """Does what `prepare` does and can be pickled, so that worker processes can do it."""
+    """A picklable function equal to `prepare`, for worker processes."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that could change a feature."""
+        """Everything that could change a feature."""
         raise NotImplementedError
 
     @property
@@ -73,7 +73,7 @@ class PreparedExtractor:
 
     @property
     def metric_label(self) -> str:
-        """Only the Inception network makes an FID."""
+        """`FD (NAME)`: only the Inception network makes an FID."""
         return f"FD ({self.name})"
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
@@ -94,8 +94,8 @@ class PreparedExtractor:
                 list of images of different sizes.
 
         Raises:
-            DataError: Another type or shape; floats are refused, since whether they mean 0 to 1 or
-                0 to 255 can't be told.
+            DataError: Another type or shape; floats are refused, since their range (0 to 1, or
+                0 to 255) is ambiguous.
         """
         prepared = np.stack([self.prepare(image) for image in as_images(images)])
         return self.encode(prepared)[next(iter(self.layers))]
@@ -128,7 +128,7 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
 
 
 def check_precision(precision: str) -> None:
-    """Stop at an unknown precision.
+    """Check that a precision is known.
 
     Raises:
         ConfigError: Neither float32 nor bf16.

@@ -39,7 +39,7 @@ from evalkit.features.hub_weights import (
 
 @runtime_checkable
 class TextImageExtractor(Extractor, Protocol):
-    """An extractor that puts captions into the space of the images."""
+    """An extractor that also embeds captions, in the same space as images."""
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Embed captions."""
@@ -71,12 +71,12 @@ class OpenClipExtractor(PreparedExtractor):
     """An open_clip model as an extractor of images and captions.
 
     Args:
-        name: What the metric is named after.
+        name: Name of the extractor, for metrics and fingerprints.
         model: The network, with `encode_image` and `encode_text`.
-        preprocessing: What becomes of an image before the network.
-        tokenize: Captions to a tensor of token ids.
+        preprocessing: Prepares an image for the network.
+        tokenize: Maps captions to a tensor of token ids.
         weights_sha256: Hash of the weights file.
-        device: Where the network runs.
+        device: Device of the network.
         precision: `float32` or `bf16`.
     """
 
@@ -161,7 +161,7 @@ class OpenClipExtractor(PreparedExtractor):
 
 
 class inference:  # noqa: N801 (used like a function)
-    """No gradients, no TF32, and bfloat16 where asked."""
+    """Context without gradients and TF32, and with bfloat16 on request."""
 
     def __init__(self, device: torch.device, precision: str) -> None:
         self._contexts: list[AbstractContextManager[Any]] = [

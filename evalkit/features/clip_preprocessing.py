@@ -1,4 +1,4 @@
-"""What CLIP, DINOv2 and the embedded judge make of an image, without torch: workers import this."""
+"""Preprocessing of CLIP, DINOv2 and the judge, without torch: worker processes import this."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from evalkit.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class ClipPreprocessing:
-    """How an image comes to the network's size, and how its values are scaled."""
+    """Resize an image to the network's size and normalise its values."""
 
     size_px: int
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     interpolation: str = "bicubic"
     resize_mode: str = "shortest"
-    """`shortest` resizes the shorter side and crops the centre, `squash` changes the ratio."""
+    """`shortest` resizes the shorter side and crops the centre, `squash` ignores the ratio."""
 
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
@@ -54,7 +54,7 @@ class ClipPreprocessing:
 
 @dataclass(frozen=True)
 class SquashAndScale:
-    """Resize to a square with antialiasing, to 8 bits, then scale by mean and deviation."""
+    """Resize to a square with antialiasing, to 8 bits, then normalise by mean and deviation."""
 
     size_px: int
     mean: tuple[float, ...]
@@ -73,7 +73,7 @@ class SquashAndScale:
 
 @dataclass(frozen=True)
 class SquashTo:
-    """Resize to a square, bicubic, and leave it at 8 bits; at that size the image stays as is."""
+    """Resize to a square, bicubic, at 8 bits; an image of that size stays unchanged."""
 
     size_px: int
 

@@ -1,9 +1,9 @@
-"""Images decoded and prepared ahead of the networks, in threads or in worker processes.
+"""Decode and prepare images ahead of the networks, in threads or in worker processes.
 
-Threads cost nothing to start, and Pillow and numpy let go of the interpreter for most of the work:
-enough for a network on the CPU. A GPU is faster than one interpreter can hand out images; worker
-processes then decode, each into its place of a file that all of them map, so that no pixels pass
-through a pipe. The results are the same and come in the order of the jobs.
+Threads start fast, and Pillow and numpy release the interpreter lock for most of the work: enough
+for a network on the CPU. A GPU is faster than one interpreter; worker processes then decode, each
+into its slot of a shared memory-mapped file, so that no pixels pass through a pipe. The results are
+the same and come in the order of the jobs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from evalkit.core.errors import DataError
 from evalkit.features.sources import ImageItem, Preparation, load_image
 
 Preparer = Callable[[np.ndarray], np.ndarray]
-"""One decoded image to one network's input; all inputs have one shape."""
+"""Maps one decoded image to one network's input; all inputs have the same shape."""
 Decoded = Mapping[str, np.ndarray] | DataError
-"""Each network's input by name, or what is wrong with the image."""
+"""Each network's input by name, or the error of the image."""
 Place = TypeVar("Place")
 
 
@@ -40,7 +40,7 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """One image, and which networks lack it."""
+    """One image, and the networks that need it."""
 
     item: ImageItem
     names: tuple[str, ...]
@@ -56,8 +56,8 @@ def decode_in_threads(
 ) -> Generator[Decoded, None, None]:
     """Yield prepared images in order, at most `ahead` of them in advance.
 
-    Close it where it isn't used to its end: left to the garbage collector, it might wait for its
-    threads while another thread is being started, which needs the same lock.
+    Close the generator if it is not exhausted: the garbage collector could wait for its threads
+    while another thread is being started, which needs the same lock.
     """
 
     def start(pool: Executor, job: Job) -> Future[Decoded]:
@@ -100,7 +100,7 @@ def decode_in_processes(
 
 
 def prepare(job: Job, preparation: Preparation, preparers: Mapping[str, Preparer]) -> Decoded:
-    """Decode one image for the networks that lack it."""
+    """Decode one image for the networks that need it."""
     try:
         image = load_image(job.item, preparation)
     except DataError as error:
@@ -140,12 +140,12 @@ def _ahead(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where each network's input lies in a slot of the shared file."""
+    """The layout of a slot in the shared file: the position of each network's input."""
 
     places: tuple[tuple[str, tuple[int, ...], str, int], ...]
     """Name, shape, type and offset in bytes."""
     size: int
-    """Of one slot, in bytes."""
+    """Size of one slot in bytes."""
 
     @classmethod
     def of(cls, preparers: Mapping[str, Preparer]) -> _Layout:
@@ -174,7 +174,7 @@ class _Layout:
 
 
 _worker: dict[str, Any] = {}
-"""What a worker process keeps between images."""
+"""State of a worker process between images."""
 
 
 def _begin_worker(
@@ -185,7 +185,7 @@ def _begin_worker(
     preparers: Mapping[str, Preparer],
 ) -> None:
     with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     _worker.update(arrays=layout.map(path, slots), preparation=preparation, preparers=preparers)
 
 

@@ -1,8 +1,8 @@
 """DINOv2 ViT-L/14 features (Oquab et al. 2023), the network of FD-DINOv2 (Stein et al. 2023).
 
-Images are squashed to 224 px with Pillow's bicubic filter and scaled by ImageNet's mean and
-deviation, as the authors of the metric do it; the class token after the last layer norm is the
-feature.
+As in the metric's original code, images are squashed to 224 px with Pillow's bicubic filter and
+normalised by ImageNet's mean and deviation; the feature is the class token after the last layer
+norm.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Dinov2Extractor(PreparedExtractor):
     Args:
         model: A transformers `Dinov2Model`.
         weights_sha256: Hash of its weights file.
-        device: Where the network runs.
+        device: Device of the network.
         precision: `float32` or `bf16`.
     """
 

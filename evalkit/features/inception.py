@@ -1,8 +1,8 @@
 """The Inception-2015 network, the only one whose Fréchet distance is an "FID" (Heusel et al. 2017).
 
 The blocks are in `evalkit.features.inception_blocks`. Each batch-norm is folded into its
-convolution and the memory layout is channels last, which is 1.5 times faster on a CPU and moves the
-features by about 1e-6. A shallow layer returns early.
+convolution and the memory layout is channels last: 1.5 times faster on a CPU, with a change of
+about 1e-6 in the features. A shallow layer returns early.
 
 `spatial` is what sFID uses (Nash et al. 2021; ADM's evaluator): the first 7 channels of the 1x1
 branch of `mixed_6`, 17 x 17, flattened to 2,023 dimensions.
@@ -137,16 +137,16 @@ class InceptionExtractor(PreparedExtractor):
 
     Args:
         layers: Which layers to return, the main one first.
-        weights: A weights file; without one the cache is searched, then the file is downloaded.
-        resize: How an image comes to 299 x 299, see `evalkit.features.resize`.
-        device: Where the network runs.
-        precision: `float32`, or `bf16`, which is faster and moves features by a percent or two.
-        compiled: Compile the network, which takes half a minute and then saves some 5 % on a CPU.
+        weights: A weights file; by default from the cache, else downloaded.
+        resize: How an image is resized to 299 x 299, see `evalkit.features.resize`.
+        device: Device of the network.
+        precision: `float32`, or `bf16`, which is faster and changes features by 1 to 2 %.
+        compiled: Compile the network: half a minute once, then about 5 % faster on a CPU.
 
     Raises:
         ConfigError: An unknown layer, mode or precision, or no compiler.
-        MissingWeightsError: No weights file, and no network to fetch one.
-        WeightsError: The file holds something else.
+        MissingWeightsError: There is no weights file, and no network to download it.
+        WeightsError: The file has other content.
     """
 
     name = "inception"
@@ -182,7 +182,7 @@ class InceptionExtractor(PreparedExtractor):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Network, weights, resizing and precision; the note where the weights are others."""
+        """Network, weights, resizing and precision; a note if the weights are not the 2015 ones."""
         identity: dict[str, Any] = {
             "extractor": "inception-2015",
             "weights_sha256": self.weights_sha256,
@@ -197,7 +197,7 @@ class InceptionExtractor(PreparedExtractor):
 
     @property
     def metric_label(self) -> str:
-        """FID, since this is the Inception-2015 network; other weights are marked beside it."""
+        """FID, since this is the Inception-2015 network; other weights get a badge."""
         return "FID"
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
@@ -233,7 +233,7 @@ def _compile(network: nn.Module, device: torch.device) -> Callable[..., dict[str
 
 
 def check_layers(layers: Sequence[str]) -> None:
-    """Stop at an unknown layer.
+    """Check that all layers are known.
 
     Raises:
         ConfigError: Lists the layers.
@@ -249,12 +249,12 @@ def check_layers(layers: Sequence[str]) -> None:
 def load_network(path: Path) -> InceptionNetwork:
     """Load the network from a file, in eval mode and without gradients.
 
-    Nothing but tensors is read: safetensors, or a pickle restricted to tensors.
+    Only tensors are read: safetensors, or a pickle restricted to tensors.
 
     Raises:
         WeightsError: Not such a file, or keys or shapes of another network.
     """
-    # Without memory at first: initial values that are overwritten at once would take seconds.
+    # Built on the meta device: initialising values that are overwritten at once takes seconds.
     with torch.device("meta"):
         network = InceptionNetwork().eval().requires_grad_(False)
     try:

@@ -1,9 +1,9 @@
 """The blocks of Inception v3 as TensorFlow released it in 2015 (Szegedy et al. 2015).
 
-They differ from torchvision's in what FID depends on: average pooling leaves the padding out, and
-the very last block pools by maximum. Names of parameters are those in the weight files of
-torch-fidelity and pytorch-fid, against which the tests hold the features. Importing one of these
-would bring torchvision and with it torch's compiler, half of the start-up of every command.
+They differ from torchvision's in what FID depends on: average pooling excludes the padding, and
+the last block pools by maximum. Parameter names are those in the weight files of torch-fidelity and
+pytorch-fid, with which the tests compare the features. Importing one of these would import
+torchvision and with it torch's compiler: half of the start-up time of every command.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class InceptionB(nn.Module):
 
 
 class InceptionC(nn.Module):
-    """17 x 17, with 7x7 convolutions taken apart into rows and columns."""
+    """17 x 17, with 7x7 convolutions factorised into rows and columns."""
 
     def __init__(self, in_channels: int, channels_7x7: int) -> None:
         super().__init__()

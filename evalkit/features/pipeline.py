@@ -1,8 +1,8 @@
-"""One pass over a set of images for any number of extractors, through the feature store.
+"""One pass over a set of images for any number of extractors, with the feature store.
 
 Threads or worker processes decode and resize (`evalkit.features.decoding`), the calling thread runs
 the networks. What is already stored is neither decoded nor encoded; finished
-batches are written as they come, so a pass that was killed goes on where it stopped.
+batches are written at once, so a killed pass resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHARD_IMAGES = 512
 _PREFETCHED_BATCHES = 3
 
 Key = tuple[str, str]
-"""Name of an extractor and of one of its layers."""
+"""Names of an extractor and of one of its layers."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class FeatureSet:
     features: Mapping[Key, StoredSet]
     """By extractor name and layer."""
     kept: tuple[int, ...]
-    """Indices of the images that have features; all of them unless bad ones were skipped."""
+    """Indices of the images with features; all of them unless bad ones were skipped."""
     sha256s: tuple[str, ...]
     """Hashes of the kept images."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Names of the images that were left out, and why."""
+    """Names of the skipped images, with the reasons."""
 
     def of(self, extractor: Extractor, layer: str | None = None) -> StoredSet:
         """Return the features of one layer; None means the main one."""
@@ -57,14 +57,14 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How a pass runs; of a feature it changes the rounding at most."""
+    """How a pass runs; it changes at most the rounding of a feature."""
 
     batch_size: int = 32
-    """Images that a network takes at once."""
+    """Images per batch of a network."""
     workers: int | None = None
-    """Processes that decode; without them, threads of this one do, one a core."""
+    """Number of decoding processes; 0 for threads of this process, one per core."""
     skip_bad: bool = False
-    """Leave out images that can't be decoded instead of stopping."""
+    """Skip images that can't be decoded instead of raising an error."""
 
 
 def extract_set(
@@ -81,15 +81,15 @@ def extract_set(
 
     Args:
         items: The images.
-        extractors: All that need the images; their names must differ.
-        preparation: What happens to an image before the extractors' own resizing.
-        store: Where features are kept.
+        extractors: The extractors; their names must differ.
+        preparation: Preprocessing before the extractors' own resizing.
+        store: The feature store.
         how: How the pass runs.
-        what: What to call the set in progress and errors.
+        what: Name of the set in progress and errors.
         progress: Such as `evalkit.core.progress.progress_bar`.
 
     Raises:
-        DataError: An image can't be read or decoded; what was finished before stays stored.
+        DataError: An image can't be read or decoded; finished features stay stored.
         NotEnoughImagesError: No image is left.
     """
     assert len({e.name for e in extractors}) == len(extractors), "two extractors of one name"
@@ -155,7 +155,7 @@ def encode_texts(
 
 @dataclass
 class _Pass:
-    """The state of one pass: what is known about each image, and what is still to do."""
+    """The state of one pass: what is known about each image, and what is left to do."""
 
     items: Sequence[ImageItem]
     extractors: Sequence[Extractor]
@@ -178,7 +178,7 @@ class _Pass:
                 report(index + 1, len(self.items))
 
     def encode_missing(self, progress: ProgressFactory, what: str) -> None:
-        """Decode what some table lacks, and run each network on what it lacks."""
+        """Decode the images that a table lacks, and run each network on those it lacks."""
         todo = self._missing()
         if not todo:
             return
@@ -235,7 +235,7 @@ class _Pass:
         if not self.how.skip_bad:
             raise error
         self.bad[index] = str(error)
-        # A file with the same bytes is as bad.
+        # Files with the same bytes are equally bad.
         if self.sha256s[index : index + 1]:
             for other, sha256 in enumerate(self.sha256s):
                 if sha256 == self.sha256s[index]:
@@ -244,7 +244,7 @@ class _Pass:
 
 @dataclass
 class _Batches:
-    """Collects inputs of one extractor, encodes full batches, writes shards."""
+    """Collect the inputs of one extractor, encode full batches, write shards."""
 
     extractor: Extractor
     tables: Mapping[Key, FeatureTable]

@@ -1,4 +1,4 @@
-"""What happens to images before an extractor's own resizing, as the options say."""
+"""Preprocessing of images before an extractor's own resizing, by the options."""
 
 from __future__ import annotations
 

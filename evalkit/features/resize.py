@@ -1,4 +1,4 @@
-"""The five ways in which FID tools bring an image to 299 x 299, by name.
+"""The five ways in which FID tools resize an image to 299 x 299, by name.
 
 | mode | grid | filter | used by |
 |---|---|---|---|
@@ -8,7 +8,7 @@
 | `legacy_pytorch` | half pixel | bilinear | clean-fid's mode of this name |
 | `torchmetrics` | half pixel, antialiased | bilinear | torchmetrics 1.9 (its default) |
 
-All return float32 in the network's range, and none needs torch, so they run in worker threads.
+All return float32 in the network's range and need no torch, so they run in worker threads.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def resize_for_inception(
 
 
 def check_mode(mode: str) -> None:
-    """Stop at an unknown mode.
+    """Check that a resize mode is known.
 
     Raises:
         ConfigError: Lists the modes.
@@ -114,7 +114,7 @@ def _bilinear(image: np.ndarray, rows: Grid, columns: Grid) -> np.ndarray:
 
 
 def _pil(image: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-    # One float channel at a time, so that nothing is rounded to whole numbers in between.
+    # One float channel at a time, so that nothing is rounded to integers in between.
     channels = [
         Image.fromarray(image[:, :, channel].astype(np.float32)).resize(
             (INPUT_SIZE_PX, INPUT_SIZE_PX), resampling

@@ -1,6 +1,6 @@
-"""Where the images of a set come from: files, members of archives, arrays.
+"""The images of a set: files, members of archives, arrays.
 
-A set is a sequence of `ImageItem`. `image_items` makes one from a folder, a zip, a tar or a sample
+A set is a sequence of `ImageItem`. `image_items` builds it from a folder, a zip, a tar or a sample
 `.npz`; other callers (a run folder, a captioned data set) build the items themselves.
 """
 
@@ -34,35 +34,35 @@ class ArrayImage:
 
 @dataclass(frozen=True)
 class ImageItem:
-    """One image of a set, and what is known about it."""
+    """One image of a set with its metadata."""
 
     path: Path | pixels.ByteSource | ArrayImage
-    """Where it is."""
+    """Its source."""
     sha256: str | None = None
-    """Hash of the file; trusted for the feature store, checked when the file is decoded."""
+    """Hash of the file; trusted by the feature store, checked when the file is decoded."""
     caption: str | None = None
-    """The text it was made from, or that describes it."""
+    """The prompt it was generated from, or a caption that describes it."""
     caption_id: str | None = None
     """Id of that caption."""
     image_id: str | None = None
-    """Id of the reference image that the caption belongs to; pairs samples with the reference."""
+    """Id of the caption's reference image; it pairs samples with the reference."""
     category: str | None = None
-    """Kind of the caption, where the data set tells kinds apart."""
+    """Category of the caption, if the data set has categories."""
 
     @property
     def name(self) -> str:
-        """How errors call it."""
+        """Its name in errors."""
         return str(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What a protocol does to an image before the extractor's own resizing."""
+    """A protocol's preprocessing of an image, before the extractor's own resizing."""
 
     crop: pixels.Crop = "none"
-    """`center` cuts the largest centred square, `squash` distorts to a square, `none` keeps it."""
+    """`center` crops the largest centred square, `squash` distorts to a square, `none` neither."""
     size_px: int | None = None
-    """Edge of the square that the image is resized to; None keeps the size."""
+    """Side of the square that the image is resized to; None keeps the size."""
     filter: pixels.Filter = "bicubic"
     """The antialiased filter of that resizing."""
 
@@ -89,7 +89,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
     """Decode one image and prepare it.
 
     Raises:
-        DataError: Corrupt, or not the file whose hash was recorded.
+        DataError: The file is corrupt, or its hash is not the recorded one.
     """
     if isinstance(item.path, ArrayImage):
         return _prepare(item.path.pixels, preparation, item.name)
@@ -107,8 +107,8 @@ def image_items(path: Path | str) -> list[ImageItem]:
     """List the images of a folder (all levels), zip, tar or sample `.npz`, sorted by name.
 
     Raises:
-        MissingDataError: There is nothing at this path.
-        DataError: No image in it, or not such a file.
+        MissingDataError: The path does not exist.
+        DataError: It contains no image, or is another kind of file.
     """
     path = Path(path)
     if not path.exists():

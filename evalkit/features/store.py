@@ -1,10 +1,10 @@
-"""Features that were computed once, on disk, by hash of the image and of the extractor.
+"""Computed features on disk, by the hashes of image and extractor.
 
-One folder for each (extractor, layer, preparation); in it `identity.json` and append-only shards
+Each (extractor, layer, preparation) has a folder with `identity.json` and append-only shards
 `*.npy` of (key, feature) records. A shard is written to a temporary name, flushed and renamed, and
-its name is never used twice, so two processes can add to one folder at once and a process that is
-killed leaves everything it had finished. Shards are mapped, not read, so memory does not grow with
-the number of images.
+its name is never reused, so several processes can add to one folder and a killed process keeps
+everything it had finished. Shards are memory-mapped, so memory does not grow with the number of
+images.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from evalkit.features.base import identity_hash
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """What a store holds of one extractor, for `evalkit cache`."""
+    """What the store has of one extractor, for `evalkit cache`."""
 
     folder: Path
     identity: Mapping[str, Any]
     num_shards: int
     num_rows: int
-    """Images or captions, some perhaps twice where two processes added them at once."""
+    """Number of images or captions; two processes may have added the same one twice."""
     size_bytes: int
 
 
@@ -42,7 +42,7 @@ class FeatureStore:
     """Features by identity and key, shared by all runs on this machine.
 
     Args:
-        root: The folder; without one, `features` in the cache.
+        root: The folder; by default `features` in the cache.
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
@@ -119,12 +119,12 @@ class FeatureTable:
         shards, rows = np.array(places, np.int64).reshape(-1, 2).T
         for index in np.unique(shards):
             wanted = shards == index
-            # Mapped anew each time, so that the pages are given back.
+            # Mapped again each time, so that the pages are released.
             found[wanted] = self._map(self._shards[index])["feature"][rows[wanted]]
         return found
 
     def add(self, sha256s: Sequence[str], features: Float32[np.ndarray, "n d"]) -> None:
-        """Write one shard of features; keys that are already stored are left as they are."""
+        """Write one shard of features; keys that are already stored stay unchanged."""
         new = {bytes.fromhex(key): row for key, row in zip(sha256s, features, strict=True)}
         new = {key: row for key, row in new.items() if key not in self._places}
         if not new:
@@ -160,7 +160,7 @@ class FeatureTable:
 
 
 class StoredSet:
-    """Features of a set in order, read from the table only where they are asked for.
+    """Features of a set in order, read from the table on access.
 
     Behaves like a float32 array of (images, dimensions) that can be sliced and indexed by rows.
     """
@@ -179,7 +179,7 @@ class StoredSet:
 
     @property
     def ndim(self) -> int:
-        """2, as of an array."""
+        """2, as for an array."""
         return 2
 
     def load(self) -> Float32[np.ndarray, "n d"]:
@@ -207,7 +207,7 @@ def _num_rows(path: Path) -> int:
 
 
 def _write_shard(path: Path, records: np.ndarray) -> None:
-    # The suffix keeps an unfinished shard out of the reach of `*.npy`.
+    # The suffix excludes an unfinished shard from the pattern `*.npy`.
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as handle:

@@ -1,4 +1,4 @@
-"""The device that a command computes on."""
+"""The device of a command."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")
 def torch_device(name: str, *, bf16: bool = False) -> str:
     """Return a device that this machine has; `auto` prefers a GPU.
 
-    Where there can be none, torch is not imported: it takes seconds.
+    torch, whose import takes seconds, is imported only if the machine may have a GPU.
 
     Args:
         name: auto, cpu, cuda or cuda:N.
-        bf16: Whether bfloat16 is asked for; on a CPU that has to emulate it, a note says so.
+        bf16: Whether bfloat16 is requested; on a CPU that emulates it, a note is printed.
 
     Raises:
-        ConfigError: No such device.
+        ConfigError: The device does not exist.
     """
     if name == "auto" and not _may_have_gpu():
         name = "cpu"

@@ -1,4 +1,4 @@
-"""Values of options that are more than one word or number."""
+"""Parse option values that are more than one word or number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
     'a.pt'
 
     Raises:
-        ConfigError: Not of this form.
+        ConfigError: An argument has another form.
     """
     pairs: dict[str, Path] = {}
     for text in texts:
@@ -39,7 +39,7 @@ def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
     """Parse comma-separated whole numbers.
 
     Raises:
-        ConfigError: Something else.
+        ConfigError: An entry is not a whole number.
 
     >>> whole_numbers("3,5", "--neighbours")
     (3, 5)

@@ -1,4 +1,4 @@
-"""Options under a protocol: what was typed stays, the protocol decides the rest."""
+"""Complete options by a protocol: typed values stay, the protocol decides the rest."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from evalkit.protocols.catalog import UNNAMED, open_protocol, protocol_for
 from evalkit.protocols.model import MeasurementProtocol
 
 CROPPED_SIZE_PX = 256
-"""Size of cropped references where neither the user nor the protocol names one."""
+"""Size of cropped references if neither the user nor the protocol gives one."""
 ONLY_INCEPTION = ("fid", "is")
-"""Metrics that are defined by Inception's features: naming one names the features."""
+"""Metrics defined on Inception features: naming one also chooses the features."""
 
 
 def chosen_protocol(options: MeasureOptions, dataset: str | None) -> MeasurementProtocol | None:
     """Return the protocol that the options name, else the data set's own.
 
     Args:
-        options: As they were given.
-        dataset: What the reference is known as; None for images that are no data set, which are
-            taken as they are.
+        options: The options as given.
+        dataset: Name of the reference's data set; None for other images, which are used unchanged.
 
     Raises:
-        UnknownNameError: No protocol has the name.
-        ConfigError: The file is no protocol.
+        UnknownNameError: No protocol has this name.
+        ConfigError: The file is not a protocol.
     """
     if options.protocol:
         return open_protocol(options.protocol)
@@ -52,8 +51,8 @@ def under(protocol: MeasurementProtocol | None, options: MeasureOptions) -> Meas
     """Complete the options by a protocol; fields that were given override it.
 
     Args:
-        protocol: None where nothing is known of the reference: its images are taken as they are.
-        options: As they were given.
+        protocol: None if nothing is known about the reference: its images are used unchanged.
+        options: The options as given.
 
     Returns:
         Options that name the protocol and the fields in which they differ from it.
