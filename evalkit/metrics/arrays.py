@@ -1,4 +1,4 @@
-"""What every metric asks of its feature arrays, checked in one place."""
+"""The checks of feature arrays that all metrics share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
 
     Args:
         values: Anything that numpy can turn into an array; a tensor must be on the CPU.
-        name: What to call the set in an error.
-        minimum: The fewest images that the metric is defined for.
+        name: Name of the set in errors.
+        minimum: The minimum number of images for the metric.
 
     Raises:
         DataError: Not two-dimensional, no columns, or a value that is not finite.
@@ -43,7 +43,7 @@ def as_rows(features: Any) -> Any:
 
 
 def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
-    """Stop at the first row that holds NaN or infinity.
+    """Raise an error at the first row that contains NaN or infinity.
 
     Raises:
         DataError: Names the row.
@@ -59,7 +59,7 @@ def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
 
 
 def refuse_mismatch(first: int, second: int) -> None:
-    """Stop unless both sets have as many dimensions.
+    """Check that both sets have the same number of dimensions.
 
     Raises:
         DataError: They come from different extractors or layers.

@@ -1,6 +1,6 @@
 """CLIP score: how well an image fits its caption, as the cosine of their CLIP embeddings.
 
-Three definitions are in use, and published numbers seldom say which:
+Three definitions are in use, and publications rarely say which:
 
 | variant | one pair | over pairs | prefix |
 |---|---|---|---|
@@ -34,12 +34,12 @@ HESSEL_PREFIX = "A photo depicts "
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
-    """A CLIP score with its interval, and the score of each pair."""
+    """A CLIP score with its interval, and the scores of the pairs."""
 
     value: float
     interval: MeanInterval
     pairs: Float64[np.ndarray, " n"]
-    """In the unit of the variant, before any clipping of the mean."""
+    """Scores in the unit of the variant, before the mean is clipped."""
 
 
 def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
@@ -72,14 +72,14 @@ def clip_score(
 
     Args:
         images: Image embeddings, pairs x dimensions, of any length.
-        captions: Caption embeddings, of captions that carry the variant's prefix already.
+        captions: Caption embeddings; the captions already have the variant's prefix.
         variant: One of `VARIANTS`.
-        ids: One id for each pair; pairs of one id (samples of one caption) are one draw.
-        level: Coverage wanted of the interval.
+        ids: One id per pair; pairs with the same id (samples of one caption) are one draw.
+        level: Nominal coverage of the interval.
 
     Raises:
         ConfigError: An unknown variant, or a level outside (0, 1).
-        DataError: Embeddings that don't fit.
+        DataError: Embeddings of different numbers or dimensions.
 
     >>> round(clip_score([[1.0, 0.0]] * 2, [[1.0, 1.0]] * 2, variant="hessel").value, 4)
     1.7678
@@ -100,7 +100,7 @@ def _clipped(found: MeanInterval) -> MeanInterval:
 
 
 def check_variant(variant: str) -> None:
-    """Stop at an unknown variant.
+    """Check that a variant is known.
 
     Raises:
         ConfigError: Lists the variants.

@@ -1,7 +1,7 @@
-"""Images that belong together: samples of one caption, and the reference image of that caption.
+"""Clusters: the samples of a caption, together with the caption's reference image.
 
-A cluster is named by an id. Clusters are the unit of everything that asks "what if other images had
-been drawn": standard errors sum within clusters, and halvings keep clusters whole.
+A cluster is identified by an id. Clusters are the sampling unit of all inference: standard errors
+sum within clusters, and halvings keep clusters whole.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from evalkit.core.errors import DataError
 
 @dataclass(frozen=True)
 class Clusters:
-    """Which images of two sets belong together.
+    """The clusters of two sets of images.
 
     Attributes:
         fake: Cluster number of each sample.
-        real: Cluster number of each reference image; empty where only its statistics are known.
+        real: Cluster number of each reference image; empty if only its statistics are known.
     """
 
     fake: Int64[np.ndarray, " n"]
@@ -38,12 +38,12 @@ class Clusters:
         """Form clusters by id; without ids every image is its own cluster.
 
         Raises:
-            DataError: Not as many ids as images.
+            DataError: The number of ids is not the number of images.
         """
         fake = _checked(fake_ids, num_fake, "samples")
         real = _checked(real_ids, num_real, "reference images")
         numbers: dict[str, int] = {}
-        # Images without an id get negative temporary numbers, so that they never meet.
+        # Images without an id get negative temporary numbers, so that they never share a cluster.
         codes = [numbers.setdefault(name, len(numbers)) for name in [*(fake or []), *(real or [])]]
         fake_codes = codes[: len(fake)] if fake else range(-num_fake, 0)
         start = -num_fake - num_real
@@ -68,7 +68,7 @@ class Clusters:
         """Draw a random half of the clusters; return masks of its samples and reference images.
 
         Matched clusters, clusters of samples only and clusters of reference images only are halved
-        each by themselves, so that both sets are halved together.
+        separately, so that both sets are halved.
         """
         has_fake = np.bincount(self.fake, minlength=self.num) > 0
         has_real = np.bincount(self.real, minlength=self.num) > 0
@@ -99,9 +99,9 @@ def clustered_variance(
     """Compute the variance of the sum of all contributions for independent clusters.
 
     Args:
-        clusters: Which images belong together.
-        fake: Each sample's contribution, centred, already divided by the number of samples.
-        real: The same of the reference images.
+        clusters: The clusters of both sets.
+        fake: Centred contributions of the samples, divided by their number.
+        real: The same for the reference images.
 
     >>> alone = Clusters.of(2, 0)
     >>> clustered_variance(alone, np.array([-0.5, 0.5]), None)  # variance 2 of {-1, 1}, over n = 2

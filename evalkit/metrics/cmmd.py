@@ -1,7 +1,7 @@
 """CMMD (Jayasumana et al. 2024): squared MMD of CLIP embeddings of length 1, times 1,000.
 
 The kernel is exp(-|x - y|^2 / (2 * 10^2)), the network CLIP ViT-L/14 at 336 px. The original code
-takes the biased V-statistic; the unbiased U-statistic stands beside it, with the interval.
+uses the biased V-statistic; the unbiased U-statistic is reported as well, with an interval.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ClipMmd:
     unbiased: float
     """The U-statistic; it may be negative."""
     standard_error: float
-    """Of the unbiased value."""
+    """Standard error of the unbiased value."""
 
 
 def cmmd(

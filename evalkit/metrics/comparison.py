@@ -1,7 +1,7 @@
-"""Two models on the same captions: paired differences, each with an interval and a p-value.
+"""Paired differences of two models on the same captions, with intervals and p-values.
 
-What a difference is, each metric says itself (`Metric.difference`); here sets are measured and
-their tasks brought together.
+Each metric defines its own difference (`Metric.difference`); this module prepares the sets and
+pairs their tasks.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def compare_sets(
         first: Samples of one model, with the ids of their captions.
         second: Samples of the other.
         reference: Real images, or their statistics.
-        metrics: Names of `evalkit.catalog.METRICS` whose row says that they pair.
-        options: As of `score_sets`.
-        progress: As of `score_sets`.
+        metrics: Names of `evalkit.catalog.METRICS` whose row has `pairs`.
+        options: As for `score_sets`.
+        progress: As for `score_sets`.
 
     Returns:
         The records `NAME-difference` of each metric; their details hold the p-value.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: A metric of which no difference is defined.
-        DataError: An image or a statistics file that can't be used.
+        ConfigError: A metric without a paired difference.
+        DataError: An image or a statistics file is unusable.
         NotEnoughImagesError: Fewer images than a metric is defined for.
         MissingWeightsError: A metric's weights are neither cached nor reachable.
     """

@@ -1,7 +1,7 @@
-"""FID and its kin as records: the Fréchet distance of any features.
+"""FID and other Fréchet distances as records.
 
-Every distance comes as two records: the plug-in value, which the literature reports, with its
-standard error; and `...-infinity`, freed of the bias of finitely many images, with an interval.
+Every distance yields two records: the plug-in value, as in the literature, with its standard error;
+and `...-infinity` (FD∞), corrected for the bias of finitely many images, with an interval.
 """
 
 from __future__ import annotations

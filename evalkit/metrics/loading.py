@@ -1,4 +1,4 @@
-"""From the name of a metric to what measures it."""
+"""Load metrics by name, and check them against their rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def load_metric(name: str) -> Metric:
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Its row leads to no metric, or says otherwise than the metric does.
+        ConfigError: Its row's target is not a metric, or contradicts the row.
     """
     row = METRICS[name]
     try:
         found = load(row.target)
     except EvalkitError:
         raise
-    except Exception as error:  # whatever somebody's module raises while it is imported
+    except Exception as error:  # a foreign module may raise anything on import
         if name in METRICS.own:
             raise
         raise _broken(name, f"{row.target!r} can't be loaded ({error})") from error
@@ -40,7 +40,7 @@ def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Options that the metric can't do with, or a row that says otherwise.
+        ConfigError: Options that the metric does not support, or a row that contradicts it.
     """
     row, needs = METRICS[name], load_metric(name).needs(options)
     _check_row(name, row, needs)

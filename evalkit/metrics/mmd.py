@@ -1,8 +1,8 @@
 """Squared maximum mean discrepancy of two sets under a kernel (Gretton et al. 2012), in blocks.
 
-Every image's mean kernel value with both sets is kept, since those means are also its influence:
-the standard error sums them within ids. Where both sets have one distribution the U-statistic is
-degenerate, and this standard error is too large by up to a factor of 1.4, never too small.
+Every image's mean kernel value with both sets is kept, because these means are also its influence:
+the standard error sums them within ids. If both sets have the same distribution, the U-statistic is
+degenerate, and this standard error is up to 1.4 times too large, never too small.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from jaxtyping import Float64
 from evalkit.metrics.clusters import Clusters, clustered_variance
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Rows of one set and of another to the matrix of kernel values."""
+"""Maps the rows of two sets to the matrix of kernel values."""
 
-# Kernel values that are held at once: 128 MB.
+# Kernel values in memory at once: 128 MB.
 _BLOCK_VALUES = 1 << 24
 
 

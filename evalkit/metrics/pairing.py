@@ -1,8 +1,8 @@
-"""Paired differences: two sets of samples of the same captions, the first less the second.
+"""Paired differences: two sets of samples of the same captions, the first minus the second.
 
-What the metrics' `difference` functions share. A score of single images is differenced caption by
-caption (`mean_difference`), a kernel distance by the influence of each image
-(`kernel_difference`), and anything else makes its record with `paired_record`.
+The shared part of the metrics' `difference` functions. A score of single images is compared caption
+by caption (`mean_difference`), a kernel distance by the influence of each image
+(`kernel_difference`); any other metric builds its record with `paired_record`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
     Args:
         first: A task of one set; the record is named after its metric.
         second: The same metric's task of the other set.
-        scores: Scores of single images, of a set whose images have the captions that the metric
+        scores: Computes the scores of a set's images, which have the captions that the metric
             needs; images of one caption are averaged.
 
     Returns:
@@ -83,7 +83,7 @@ def kernel_difference(
         second: The same metric's task of the other set.
         metric: Name of the record.
         means: Mean kernel values of samples and reference.
-        scale: What the metric multiplies its squared distance by.
+        scale: The metric's factor of the squared distance.
     """
     need = first.needs[0]
     real = first.real(need)
@@ -134,10 +134,10 @@ def paired_record(
         first: A task of one set.
         second: The same metric's task of the other set.
         metric: Name of the record, which ends in `-difference`.
-        value: The first less the second, in the metric's unit.
-        interval: Of the value; without one, `reason` says why.
+        value: The first minus the second, in the metric's unit.
+        interval: Interval of the value; without one, `reason` says why.
         details: Further figures, `p_value` among them.
-        standard_error: Of the value.
+        standard_error: Standard error of the value.
         reason: Why there is no interval.
     """
     ids = sample_ids(first, second)

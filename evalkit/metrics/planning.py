@@ -1,4 +1,4 @@
-"""How many images it takes to tell a difference of Fréchet distances from chance."""
+"""Plan how many images detect a difference of Fréchet distances."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from evalkit.core.intervals import check_level, normal_quantile
 from evalkit.metrics.frechet.interval import Halvings, frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0
-"""Below this the interval of fd_infinity covers less surely; see docs/precision.md."""
+"""Below this, the interval of FD∞ may have too little coverage; see docs/precision.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotIds:
-    """One id for each image of a plan's sets; images of one id are one draw."""
+    """Ids of the images of a plan's sets; images with the same id are one draw."""
 
     first: Sequence[str] | None = None
-    """Of the pilot's samples."""
+    """Ids of the pilot's samples."""
     second: Sequence[str] | None = None
-    """Of a second model's samples."""
+    """Ids of a second model's samples."""
     real: Sequence[str] | None = None
-    """Of the reference images."""
+    """Ids of the reference images."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,12 @@
 """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-Each set's manifold is the union of balls around its images, as wide as the distance to the k-th
-nearest neighbour. Precision and recall count an image on a ball's rim as inside, density and
-coverage do not, each as its paper's code has it; without duplicate images it makes no difference.
+Each set's manifold is the union of balls around its images, with the distance to the k-th nearest
+neighbour as the radius. As in the papers' code, an image on the boundary of a ball is inside for
+precision and recall, and outside for density and coverage; without duplicates this has no effect.
 
-The intervals are a delete-a-group jackknife: whole groups of ids are taken out of both sets, the
-balls are grown anew, and everything is counted again, all in one pass over the distances. Since
-neighbours overlap, they came out 1.2 to 1.9 times as wide as the spread of repeated draws.
+The intervals are a delete-a-group jackknife: whole groups of ids are removed from both sets, and
+radii and counts are computed again, all in one pass over the distances. Because neighbourhoods
+overlap, they are 1.2 to 1.9 times as wide as the spread of repeated draws.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BLOCK_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class ManifoldScore:
-    """One of the four, with its jackknife interval."""
+    """One of the four scores, with its jackknife interval."""
 
     value: float
     """Share of images, in [0, 1]; density may exceed 1. Higher is better."""
@@ -57,11 +57,11 @@ def prdc(
     Args:
         fake: Samples, images x dimensions.
         real: Reference images.
-        k: Neighbours that set the radius of a ball: 3 in the first paper, 5 in the second.
-        fake_ids: One id for each sample; images of one id leave together.
-        real_ids: One id for each reference image.
-        level: Coverage wanted of the intervals.
-        seed: Of the jackknife's groups.
+        k: The neighbour that sets the radius of a ball: 3 in the first paper, 5 in the second.
+        fake_ids: One id per sample; images with the same id are deleted together.
+        real_ids: One id per reference image.
+        level: Nominal coverage of the intervals.
+        seed: Seed of the jackknife's groups.
 
     Returns:
         The scores by `NAMES`.
@@ -92,7 +92,7 @@ def prdc(
 
 @dataclass(frozen=True)
 class _Groups:
-    """The group of each image; deletion 0 takes out nobody, deletion g + 1 takes out group g."""
+    """The group of each image; deletion 0 removes none, deletion g + 1 removes group g."""
 
     fake: Int64[np.ndarray, " n"]
     real: Int64[np.ndarray, " m"]
@@ -164,7 +164,7 @@ def _shares(
 
 def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.ndarray:
     """Compute squared k-th neighbour distances for every deletion; -1 for a deleted image."""
-    # Enough neighbours that k are left whichever group goes, but for freak draws.
+    # Enough neighbours that k remain whichever group is deleted, except in extreme draws.
     num_near = min(len(rows) - 1, 4 * k + 16 if num_groups else k)
     radii = np.empty((num_groups + 1, len(rows)))
     for start in range(0, len(rows), _BLOCK_ROWS):

@@ -1,7 +1,7 @@
-"""R-precision: how often an image's own caption comes first among others (Xu et al. 2018).
+"""R-precision: how often an image's own caption ranks first among others (Xu et al. 2018).
 
-The right caption and 99 others of other images are ranked by CLIP. The others are drawn by caption,
-so that neither the order of the images nor their batches change the draw.
+CLIP ranks the right caption and 99 distractors, captions of other images. Distractors are drawn by
+caption, so that order and batches of the images don't change the draw.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TRIES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class RPrecision:
-    """Share of images whose caption came first, with a Wilson interval."""
+    """Share of images whose caption ranks first, with a Wilson interval."""
 
     value: float
     """In [0, 1]; chance is 1 / (distractors + 1). Higher is better."""
@@ -54,16 +54,16 @@ def r_precision(
     Args:
         images: Image embeddings, pairs x dimensions.
         captions: Embedding of each image's caption.
-        keys: A number for each caption, equal where captions are equal; see `caption_key`.
-        groups: One id for each pair; captions of one id (of one picture) are never wrong answers
-            for each other, and pairs of one id are one draw.
-        distractors: Wrong captions to rank beside the right one.
-        seed: Of the draws.
-        level: Coverage wanted.
+        keys: A number per caption, equal for equal captions; see `caption_key`.
+        groups: One id per pair; captions with the same id (of one image) are never distractors for
+            each other, and pairs with the same id are one draw.
+        distractors: Number of wrong captions.
+        seed: Seed of the draws.
+        level: Nominal coverage.
 
     Raises:
-        DataError: Embeddings that don't fit.
-        NotEnoughImagesError: Fewer different captions than are to be ranked.
+        DataError: Embeddings of different numbers or dimensions.
+        NotEnoughImagesError: Too few different captions to rank.
         ConfigError: No distractor, or a level outside (0, 1).
 
     >>> eye = np.eye(3)
@@ -99,12 +99,12 @@ def caption_key(caption: str) -> int:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Different captions in an order that depends on nothing but themselves."""
+    """Distinct captions in an order that depends only on themselves."""
 
     keys: Int64[np.ndarray, " n"]
     names: np.ndarray
     first: Int64[np.ndarray, " captions"]
-    """For each different caption, sorted by key, a pair that has it."""
+    """A pair for each distinct caption, sorted by key."""
 
     @classmethod
     def of(cls, keys: np.ndarray, names: Sequence[str]) -> _Pool:
@@ -114,7 +114,7 @@ class _Pool:
     def draw(self, index: int, count: int, seed: int) -> Int64[np.ndarray, " count"]:
         """Draw pairs whose captions are wrong answers for one image, all different."""
         rng = np.random.default_rng([seed, int(self.keys[index])])
-        # A few more than needed are drawn first: the whole pool is looked at only where they fail.
+        # A few more than needed are drawn first; the whole pool is searched only if they fail.
         size = min(len(self.first), count + _TRIES)
         drawn = self._wrong(index, rng.choice(self.first, size, replace=False))
         if len(drawn) < count:
@@ -152,7 +152,7 @@ def r_precision_of(task: Task) -> RPrecision:
     """Compute the R-precision of a set whose images all have captions.
 
     Raises:
-        NotEnoughImagesError: Fewer different captions than are to be ranked.
+        NotEnoughImagesError: Too few different captions to rank.
     """
     need, options = task.needs[0], task.options
     return r_precision(

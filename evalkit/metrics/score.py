@@ -1,4 +1,4 @@
-"""Measuring a set of samples: one pass over the images, then every metric on its features."""
+"""Score a set of samples: one pass over the images, then every metric on its features."""
 
 from __future__ import annotations
 
@@ -58,25 +58,25 @@ def score_sets(
     *,
     run: SourceRun | None = None,
 ) -> list[ResultRecord]:
-    """Measure samples, each image decoded once for all metrics.
+    """Score samples by several metrics, decoding each image once.
 
     Args:
-        samples: The images to judge, with captions where they have them.
-        reference: Real images, or their statistics; None where no metric compares with any.
+        samples: The images to score, with captions if they have them.
+        reference: Real images, or their statistics; None if no metric needs them.
         metrics: Names of `evalkit.catalog.METRICS`.
         options: How to measure.
         progress: Such as `evalkit.core.progress.progress_bar`.
-        run: The run that the samples are, if they are one.
+        run: The run that the samples belong to, if any.
 
     Returns:
-        The records of each metric, in the order of `metrics`. A metric whose weights can't be
-        had is a record in state `failed`, unless no other was asked for.
+        The records of each metric, in the order of `metrics`. A metric with missing weights yields
+        a record in state `failed`, unless no metric has its weights.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Options that contradict each other, or no reference where one is needed.
-        NotEnoughImagesError: Fewer images than a metric is defined for.
-        DataError: An image or a statistics file that can't be used.
+        ConfigError: Contradictory options, or a missing reference.
+        NotEnoughImagesError: Fewer images than a metric needs.
+        DataError: An image or a statistics file is unusable.
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
     scorer = Scorer.of(reference, metrics, options, progress, samples=samples)
@@ -85,18 +85,18 @@ def score_sets(
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """One set's features, as each metric's task."""
+    """A set whose features are extracted: a task for each metric."""
 
     tasks: Mapping[str, Task]
     metrics: Mapping[str, Metric]
-    """By the same names."""
+    """The metrics, by the same names."""
     n: int
-    """Samples that could be used."""
+    """Number of usable samples."""
 
 
 @dataclass(frozen=True)
 class _Networks:
-    """The extractors that were loaded, and how a set passes through them."""
+    """The loaded extractors, and how they process a set."""
 
     extractors: Mapping[str, Extractor]
     options: MeasureOptions
@@ -152,13 +152,13 @@ class _Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Networks and reference, loaded once for any number of sets."""
+    """Networks and reference, loaded once to score any number of sets."""
 
     metrics: Mapping[str, Metric]
     needs: Mapping[str, Sequence[Need]]
     networks: _Networks
     lacking: Mapping[str, MissingWeightsError]
-    """Why an extractor is missing."""
+    """The errors of extractors without weights."""
     reference: Reference
 
     @classmethod
@@ -171,14 +171,14 @@ class Scorer:
         *,
         samples: Sequence[ImageItem] | None = None,
     ) -> Scorer:
-        """Load what the metrics need; arguments and errors as of `score_sets`.
+        """Load what the metrics need; raises what `score_sets` raises.
 
         Args:
             reference: Real images, or their statistics.
             metrics: Names of `evalkit.catalog.METRICS`.
             options: How to measure.
             progress: Such as `evalkit.core.progress.progress_bar`.
-            samples: Where they are known already, they are checked before anything is loaded.
+            samples: If known already, they are checked before anything is loaded.
         """
         options = options or MeasureOptions()
         found = {name: load_metric(name) for name in dict.fromkeys(metrics)}
@@ -204,12 +204,12 @@ class Scorer:
 
         Args:
             samples: The images.
-            name: What to call the set in progress and errors.
-            run: The run that they are, if they are one.
+            name: Name of the set in progress and errors.
+            run: The run that they belong to, if any.
 
         Raises:
-            NotEnoughImagesError: There are none.
-            DataError: An image that can't be used.
+            NotEnoughImagesError: There are no images.
+            DataError: An image is unusable.
         """
         _check_samples(samples)
         networks = self.networks
@@ -267,15 +267,15 @@ def _flat(needs: Mapping[str, Sequence[Need]]) -> list[Need]:
 
 @dataclass(frozen=True, kw_only=True)
 class SetSummary:
-    """What a statistics file says of a set; `write_statistics` writes it."""
+    """The content of a statistics file; `write_statistics` writes it."""
 
     moments: Moments
     identity: Mapping[str, Any]
     """The extractor, its layer and the preparation."""
     spatial: Moments | None
-    """Of the features of sFID, where they were asked for."""
+    """Moments of sFID's features, if requested."""
     skipped: Mapping[str, str]
-    """Images that were left out, and why."""
+    """Skipped images, with the reasons."""
 
 
 def summarise_set(
@@ -291,11 +291,11 @@ def summarise_set(
         items: The images.
         options: How to measure.
         progress: Such as `evalkit.core.progress.progress_bar`.
-        spatial: The features of sFID as well.
+        spatial: Whether to add the moments of sFID's features.
 
     Raises:
         ConfigError: Spatial features of another network than Inception.
-        DataError: An image that can't be used.
+        DataError: An image is unusable.
         NotEnoughImagesError: Fewer than two images.
     """
     options = options or MeasureOptions()
@@ -336,7 +336,7 @@ def load_extractor(
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
     if key == INCEPTION:
-        from evalkit.features.inception import InceptionExtractor  # it brings torch
+        from evalkit.features.inception import InceptionExtractor  # imports torch
 
         return InceptionExtractor(
             tuple(layers) or (options.inception_layer,),

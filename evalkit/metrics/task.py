@@ -1,9 +1,9 @@
-"""What a metric is told, and how it answers.
+"""The interface of metrics: what a metric needs, gets and returns.
 
-A metric is two functions and, where it pairs, a third: `needs` says which features it wants,
-`measure` turns them into records, `difference` sets two models side by side. Between the first and
-the others, one pass over the images makes all features of all metrics. What a record is called,
-which way is better and in which unit stands in the metric's row of `evalkit.catalog`.
+A metric is two functions and, if it pairs, a third: `needs` returns the features that it needs,
+`measure` turns them into records, `difference` compares two models. Between the first and the
+others, one pass over the images computes the features of all metrics. The metric's row in
+`evalkit.catalog` has each record's name, direction and unit.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ _VERSIONS = ("evalkit", "numpy", "pillow", "scipy", "torch")
 
 @dataclass(frozen=True)
 class Need:
-    """Features that a metric wants."""
+    """Features that a metric needs."""
 
     extractor: str
     """`inception`, `dinov2`, `shapes-clip` or `clip:NAME`."""
     layer: str
     """One of the extractor's layers; empty for its main one."""
     reference: bool = True
-    """Whether the reference's features are wanted too."""
+    """Whether it needs the reference's features too."""
     prefix: str | None = None
-    """Where caption embeddings are wanted: what goes before each caption."""
+    """Prefix of each caption, if it needs caption embeddings; else None."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a row of the metrics' catalog leads to."""
+    """A metric: the target of a row in the catalog of metrics."""
 
     needs: Callable[[MeasureOptions], Sequence[Need]]
     measure: Callable[[Task], list[ResultRecord]]
     difference: Callable[[Task, Task], list[ResultRecord]] | None = None
-    """The first set less the second, as records `NAME-difference` whose details hold the
-    `p_value`; none where the two can't be paired. See `evalkit.metrics.pairing`."""
+    """The first set minus the second, as records `NAME-difference` with the `p_value` in their
+    details; none if the sets can't be paired. See `evalkit.metrics.pairing`."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference's images, or what a file says of them."""
+    """The reference's images, or their statistics from a file."""
 
     items: Sequence[ImageItem] = ()
     features: FeatureSet | None = None
@@ -72,7 +72,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Everything that one metric may look at."""
+    """Everything that a metric may use."""
 
     name: str
     row: MetricRow
@@ -80,13 +80,13 @@ class Task:
     needs: Sequence[Need]
     extractors: Mapping[str, Extractor]
     items: Sequence[ImageItem]
-    """The samples that could be used."""
+    """The usable samples."""
     samples: FeatureSet
     reference: Reference
     captions: Mapping[Need, StoredSet]
     """Caption embeddings by need; empty unless all samples have captions."""
     run: SourceRun | None = None
-    """The run that the samples are; None for images that are no run."""
+    """The run that the samples belong to, if any."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, find: Callable[[Task], Found]) -> Found:
@@ -117,7 +117,7 @@ class Task:
 
     @cached_property
     def fake_ids(self) -> list[str] | None:
-        """What each sample shares a draw with; None where nothing is known."""
+        """Ids that group the samples into draws; None if unknown."""
         ids = [item.image_id or item.caption_id for item in self.items]
         if all(name is None for name in ids):
             return None
@@ -133,7 +133,7 @@ class Task:
 
     @property
     def n_reference(self) -> int | None:
-        """Number of reference images, where it is known."""
+        """Number of reference images, or None if unknown."""
         return len(self.reference.items) or None
 
     def record(
@@ -151,15 +151,15 @@ class Task:
         """Build a record with this task's fingerprint, and direction and unit of its row.
 
         Args:
-            need: The features that the number rests on; None where it rests on none.
-            value: The number; None where the question makes no sense here.
-            metric: Name of the record, one that the metric's row declares; the metric's own unless
-                given.
-            interval: Of the value.
-            standard_error: Of the value, in its unit.
+            need: The features behind the number; None if there are none.
+            value: The number; None if the metric does not apply.
+            metric: Name of the record, one that the metric's row declares; by default the metric's
+                own.
+            interval: Interval of the value.
+            standard_error: Standard error of the value, in its unit.
             reason: Why there is no value, or no interval.
             details: Further figures.
-            marks: What else could change the number, for the fingerprint.
+            marks: Further fingerprint entries.
 
         Raises:
             ConfigError: The metric's row declares no such record.
@@ -282,10 +282,10 @@ def extractor_key(name: str) -> str:
 
 
 def require_inception(options: MeasureOptions, metric: str) -> None:
-    """Stop where a metric of the Inception network is asked of other features.
+    """Check that the options name Inception features.
 
     Raises:
-        ConfigError: Says which metric to ask for instead.
+        ConfigError: The options name other features.
     """
     if options.features != INCEPTION:
         raise ConfigError(

@@ -1,8 +1,8 @@
-"""Every metric as a `torchmetrics.Metric`, for training loops and for several processes.
+"""Every metric as a `torchmetrics.Metric`, for training loops and distributed evaluation.
 
 `update` takes batches of uint8 images (N x height x width x 3, 0-255) or lists of images of
-different sizes, `compute` returns what the metric's function returns, as float64 tensors. States
-are gathered by torchmetrics itself. The Fréchet distance keeps only mean and scatter, so its memory
+different sizes, `compute` returns the result of the metric's function as float64 tensors.
+torchmetrics gathers the states. The Fréchet distance keeps only mean and scatter, so its memory
 does not grow; the others keep features.
 """
 
@@ -37,7 +37,7 @@ class FrechetDistance(Metric):
 
     Args:
         extractor: Anything with `extract` and `dim`.
-        options: Of `torchmetrics.Metric`.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -97,7 +97,7 @@ def merge_packed(stacked: Float64[Tensor, "parts d1 d1"]) -> Float64[Tensor, "d1
 
 
 class _TwoSets(Metric):
-    """Keeps the features of samples and of reference images."""
+    """Base of metrics that keep the features of samples and of reference images."""
 
     is_differentiable = False
     full_state_update = False
@@ -125,9 +125,9 @@ class KernelInceptionDistance(_TwoSets):
     Args:
         extractor: Anything with `extract` and `dim`.
         subsets: Number of subsets.
-        subset_size: Images in each, at most.
-        seed: Of the drawing.
-        options: Of `torchmetrics.Metric`.
+        subset_size: Maximum images per subset.
+        seed: Seed of the draw.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -168,8 +168,8 @@ class PrecisionRecallDensityCoverage(_TwoSets):
 
     Args:
         extractor: Anything with `extract` and `dim`.
-        k: Neighbours that set the radius of a ball.
-        options: Of `torchmetrics.Metric`.
+        k: The neighbour that sets the radius of a ball.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -188,9 +188,9 @@ class InceptionScore(Metric):
     """Inception Score.
 
     Args:
-        extractor: One whose main layer gives logits, `InceptionExtractor(("logits_unbiased",))`.
-        splits: Parts whose scores are averaged.
-        options: Of `torchmetrics.Metric`.
+        extractor: An extractor of logits, `InceptionExtractor(("logits_unbiased",))`.
+        splits: Number of splits whose scores are averaged.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -215,7 +215,7 @@ class InceptionScore(Metric):
 
 
 class _Captioned(Metric):
-    """Keeps embeddings of images and of their captions."""
+    """Base of metrics that keep the embeddings of images and of their captions."""
 
     higher_is_better = True
     is_differentiable = False
@@ -230,7 +230,7 @@ class _Captioned(Metric):
         self.add_state("captions", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Any, captions: Sequence[str]) -> None:
-        """Add a batch of samples and the captions they were made from."""
+        """Add a batch of samples and their prompts."""
         embedded = self._extractor.encode_text([f"{self._prefix}{text}" for text in captions])
         features = self._extractor.extract(_on_cpu(images))
         self.images.append(torch.from_numpy(features).to(self.device))
@@ -247,7 +247,7 @@ class ClipScore(_Captioned):
     Args:
         extractor: A CLIP.
         variant: `torchmetrics`, `hessel` or `raw`.
-        options: Of `torchmetrics.Metric`.
+        options: Options of `torchmetrics.Metric`.
     """
 
     def __init__(
@@ -263,13 +263,13 @@ class ClipScore(_Captioned):
 
 
 class RPrecision(_Captioned):
-    """How often an image's own caption comes first among others.
+    """How often an image's own caption ranks first among others.
 
     Args:
         extractor: A CLIP.
-        distractors: Wrong captions beside the right one.
-        seed: Of the draws.
-        options: Of `torchmetrics.Metric`.
+        distractors: Number of wrong captions.
+        seed: Seed of the draws.
+        options: Options of `torchmetrics.Metric`.
     """
 
     keys: list[Tensor]
@@ -287,7 +287,7 @@ class RPrecision(_Captioned):
         self.add_state("keys", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Any, captions: Sequence[str]) -> None:
-        """Add a batch of samples and the captions they were made from."""
+        """Add a batch of samples and their prompts."""
         super().update(images, captions)
         keys = [caption_key(caption) for caption in captions]
         self.keys.append(torch.tensor(keys, dtype=torch.int64, device=self.device))

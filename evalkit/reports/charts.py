@@ -1,7 +1,7 @@
-"""Geometry of the charts: where everything stands, in percent of the width.
+"""Geometry of the charts: positions in percent of the width.
 
 The templates draw it as inline SVG whose horizontal coordinates are percentages, so that a chart
-fits any width while its text keeps its size. No script, no library, a few hundred bytes a chart.
+fits any width while its text keeps its size. No script, no library, a few hundred bytes per chart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUM_BARS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A labelled place on the axis."""
+    """A labelled position on the axis."""
 
     at: float
     text: str
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class IntervalRow:
-    """One record on an axis: a dot, and a line where it has an interval."""
+    """One record on an axis: a dot, and a line if it has an interval."""
 
     at: float
     low: float | None
@@ -44,7 +44,7 @@ class IntervalChart:
     rows: tuple[IntervalRow, ...]
     ticks: tuple[Tick, ...]
     zero: float | None
-    """Place of zero where it lies on the axis."""
+    """Position of zero, if it is on the axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How many values fall between two edges."""
+    """Counts of values between edges."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
@@ -69,9 +69,9 @@ class Histogram:
 
 
 def interval_chart(records: Sequence[ResultRecord]) -> IntervalChart | None:
-    """Place the values and intervals of records on one axis; None where there is no value.
+    """Place the values and intervals of records on one axis; None if there is no value.
 
-    The axis spans the data and need not begin at zero: dots are compared by place, not by length.
+    The axis spans the data and need not start at zero: dots are compared by position, not length.
     """
     shown = [record for record in records if record.value is not None]
     ends = [end for record in shown for end in _ends(record) if math.isfinite(end)]

@@ -1,4 +1,4 @@
-"""Numbers as readers want them: as many digits as the uncertainty supports, no more.
+"""Format numbers with as many digits as their uncertainty supports.
 
 A value is rounded so that its standard error keeps two significant digits, the interval with it.
 The files (`results.json`, `results.csv`) keep every digit.
@@ -18,7 +18,7 @@ _HALF_WIDTHS_IN_INTERVAL = 2 * 1.96
 _DIRECTION_WORDS: dict[Direction, str] = {
     "higher": "higher is better",
     "lower": "lower is better",
-    "none": "neither way is better",
+    "none": "no direction is better",
 }
 _ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "none": "·"}
 
@@ -28,8 +28,7 @@ def decimals(value: float, uncertainty: float | None) -> int:
 
     Args:
         value: The number.
-        uncertainty: Its standard error; None or 0 where there is none, which gives four
-            significant digits of the value.
+        uncertainty: Its standard error; with None or 0 the value gets four significant digits.
 
     >>> decimals(12.2431, 0.232), decimals(0.002134, 0.00011), decimals(41.5, None)
     (2, 5, 2)

@@ -1,4 +1,4 @@
-"""Records as tidy rows, as CSV and as tables on the terminal."""
+"""Records as tidy rows, CSV, and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COLUMNS = (
 """Columns of every CSV, before those of the fingerprint."""
 
 MOST_COLUMNS = 3
-"""Columns of numbers that 80 characters have room for, beside the first."""
+"""Number columns that fit into 80 characters, besides the first column."""
 
 _LABEL_WIDTH, _CELL_WIDTH = 26, 24
-"""Columns of text that a metric's name and a number with its interval and mark want."""
+"""Widths in characters of a metric's name, and of a number with its interval and mark."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _CONTROL_STARTS = ("\t", "\r", "\n")
@@ -57,9 +57,9 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
 
 
 def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Write `results.csv`: one row a record, every digit of every number.
+    """Write `results.csv`: one row per record, with all digits.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe before it.
+    A cell that a spreadsheet would run as a formula gets an apostrophe as prefix.
     """
     rows = [tidy_row(record) for record in records]
     columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
@@ -69,7 +69,7 @@ def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
     lines: list[list[Scalar]] = [[*columns], *([row.get(name) for name in columns] for row in rows)]
     for line in lines:
         safe = [safe_cell(cell) for cell in line]
-        # With "\n" between lines, the csv module leaves a carriage return in a cell unquoted.
+        # With "\n" between rows, the csv module does not quote a carriage return in a cell.
         writer = quoting if any("\r" in cell for cell in safe) else plain
         writer.writerow(safe)
     write_atomically(path, buffer.getvalue().encode("utf-8", "replace"))
@@ -93,8 +93,8 @@ def safe_cell(value: Scalar) -> str:
 def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
     """Build a table with one row per record: `12.24 [11.80, 12.71]` and n, else the state.
 
-    Letters mark records of one metric that were not measured alike; the lines below the table say
-    what differs, and why a number or an interval is missing. The table fits 80 columns.
+    Letters mark records of a metric that were measured differently; notes below the table say what
+    differs, and why a number or an interval is missing. The table fits 80 columns.
     """
     alike = comparability(records)
     common = wording.common_badges(records)
@@ -144,8 +144,7 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
 def metrics_tables(records: Sequence[ResultRecord], *, title: str = "", width: int = 80) -> Group:
     """Build tables of metrics by models, which fit many metrics of any number of models.
 
-    The models are spread over as many tables as the width wants; what is to be said of all of them
-    is said after the last.
+    The models are split over as many tables as the width requires; common notes follow the last.
     """
     alike = comparability(records)
     common = wording.common_badges(records)

@@ -1,6 +1,6 @@
-"""What the templates show: records and samples with their words ready, nothing left to decide.
+"""The data of the templates: records and samples as text, with all decisions made.
 
-Everything here is plain text; the templates escape all of it.
+Everything here is plain text; the templates escape it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
 
 @dataclass(frozen=True, kw_only=True)
 class RecordView:
-    """One record in words."""
+    """One record as text."""
 
     record: ResultRecord
     label: str
@@ -44,12 +44,12 @@ class RecordView:
     level: str
     standard_error: str
     state: str
-    """Words for a record without a value; empty otherwise."""
+    """Text in place of a missing value; else empty."""
     direction: str
     arrow: str
     badges: tuple[wording.Badge, ...]
     own_badges: tuple[wording.Badge, ...]
-    """The badges that do not hold for all records of the page."""
+    """The badges that not all records of the page share."""
     mark: str
     details: tuple[tuple[str, str], ...]
     histogram: charts.Histogram | None
@@ -79,7 +79,7 @@ class ColumnView:
 
     label: str
     unit: str
-    """The unit of all records of the column; empty where they have none or several."""
+    """The unit of all records of the column; empty if they have none or several."""
     direction: str
     arrow: str
 
@@ -90,13 +90,13 @@ class MatrixView:
 
     columns: tuple[ColumnView, ...]
     rows: tuple[tuple[str, tuple[wording.Badge, ...], tuple[tuple[CellView, ...], ...]], ...]
-    """Subject, what must be known of it, and its cells in the order of the columns."""
+    """Subject, its badges, and its cells in the order of the columns."""
     notes: tuple[str, ...]
     has_best: bool
 
     @property
     def metrics_as_rows(self) -> bool:
-        """Whether there are too many metrics to stand side by side, and fewer models."""
+        """Whether metrics are rows: too many for columns, and fewer models."""
         return _MOST_SIDE_BY_SIDE < len(self.columns) > len(self.rows)
 
 
@@ -108,7 +108,7 @@ class DifferenceView:
     p_value: str
     verdict: str
     favours: str
-    """The subject that the interval speaks for; empty where it includes 0 or there is none."""
+    """The subject that the interval favours; empty if it contains 0 or there is none."""
 
 
 def record_view(
@@ -122,9 +122,9 @@ def record_view(
 
     Args:
         record: The record.
-        mark: Letter where others of its column were measured otherwise.
+        mark: Letter if others of its column were measured differently.
         common: Badges that the page shows elsewhere, for all records.
-        single_values: What the value is the mean of; drawn as a histogram.
+        single_values: Single values whose mean the value is; drawn as a histogram.
     """
     badges = wording.badges(record)
     return RecordView(
@@ -243,7 +243,7 @@ def agreed_entries(
 
     Args:
         fingerprints: Any number of them.
-        disputed: What stands for an entry on which they don't; None leaves it out.
+        disputed: Replacement of an entry on which they disagree; None omits it.
     """
     values: dict[str, list[Any]] = {}
     for fingerprint in fingerprints:
@@ -304,7 +304,7 @@ def _verdict(record: ResultRecord) -> str:
     if record.value is None or record.interval is None:
         return ""
     if record.interval.low <= 0 <= record.interval.high:
-        return "the interval includes 0: no difference shown"
+        return "no difference detected: the interval contains 0"
     favoured = _favoured(record)
     return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
 
@@ -326,4 +326,4 @@ def _p_text(p_value: float) -> str:
 def _cut(text: str) -> str:
     if len(text) <= _MOST_DETAIL_CHARACTERS:
         return text
-    return f"{text[:_MOST_DETAIL_CHARACTERS]}… (whole in results.json)"
+    return f"{text[:_MOST_DETAIL_CHARACTERS]}… (full text in results.json)"

@@ -1,8 +1,8 @@
-"""What a number is called, and the words around it.
+"""Labels and explanations of numbers.
 
-All that a report says about a metric comes from the record itself and from the catalog of metrics;
-a metric that neither knows is shown under its own name. The keys of a fingerprint that are read
-here are listed in `PROTOCOL_KEYS`; whatever else it holds is still shown, in the full table.
+All text about a metric comes from the record itself and from the catalog of metrics; a metric that
+neither knows is shown under its own name. `PROTOCOL_KEYS` lists the fingerprint's keys that are
+read here; all others still appear in the full table.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PROTOCOL_KEYS = (
     "model", "conditioning", "training_relation", "reranked", "sampler", "steps", "guidance",
     "seed", "dataset", "split", "captions", "reference", "num_reference", "crop", "filter",
     "size_px", "protocol", "protocol_overrides", "simulated", "created", "command",
-    "extractor",  # its name alone, or name, resize, precision, weights_sha256, weights_note
+    "extractor",  # only its name, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
-"""Keys of a fingerprint that the report turns into words."""
+"""Keys of a fingerprint that the report puts into words."""
 
 _CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
 
@@ -38,12 +38,12 @@ _RELATION_TONES: dict[str, Tone] = {"zero-shot": "good", "trained on this data s
 
 @dataclass(frozen=True, kw_only=True)
 class Badge:
-    """A few words that must not be missed beside a number."""
+    """A short warning or note beside a number."""
 
     text: str
     tone: Tone = "plain"
     meaning: str = ""
-    """The sentence behind the words."""
+    """The sentence that explains it."""
 
 
 def canonical(metric: str) -> str:
@@ -64,7 +64,7 @@ def is_difference(record: ResultRecord) -> bool:
 def label(record: ResultRecord) -> str:
     """Return the label of a record; a Fréchet distance carries the name of its features.
 
-    A metric already written as a title, such as `FD (shapes-clip)`, stays as it is.
+    A metric that is a title already, such as `FD (shapes-clip)`, stays unchanged.
     """
     name = _hyphenated(record.metric)
     stem = name.removesuffix(DIFFERENCE_SUFFIX)
@@ -138,13 +138,13 @@ def badges(record: ResultRecord) -> list[Badge]:
         found.append(
             Badge(
                 text="not an FID",
-                meaning="Only the Inception-2015 network makes an FID; this distance is measured "
-                "on other features and compares with nothing but itself.",
+                meaning="Only the Inception-2015 network makes an FID; this distance uses other "
+                "features and is comparable only with distances on the same features.",
             )
         )
     note = _weights_note(record)
     if note:
-        found.append(Badge(text=note, tone="warn", meaning="Published values used other weights."))
+        found.append(Badge(text=note, tone="warn", meaning="Published values use other weights."))
     if record.details.get("mark"):
         found.append(Badge(text=str(record.details["mark"]), tone="warn", meaning=record.reason))
     return found + subject_badges(record.fingerprint)
@@ -166,7 +166,13 @@ def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
             )
         )
     if fingerprint.get("simulated"):
-        found.append(Badge(text="simulated raters", tone="warn", meaning="Nobody was asked."))
+        found.append(
+            Badge(
+                text="simulated raters",
+                tone="warn",
+                meaning="The votes are simulated; no people took part.",
+            )
+        )
     return found
 
 
@@ -195,15 +201,15 @@ def own_badges(
 def relation_badge(relation: str) -> Badge:
     """Return the badge that says whether the model was trained on the data it is measured on."""
     meanings = {
-        "zero-shot": "The model was not trained on the data set it is measured on.",
+        "zero-shot": "The model was not trained on the data set that it is measured on.",
         "trained on this data set": "The model was trained on the training split of the data set "
-        "it is measured on; its numbers do not compare with zero-shot ones.",
+        "that it is measured on; its numbers are not comparable with zero-shot ones.",
     }
     known = relation if relation in meanings else "unknown whether zero-shot"
     return Badge(
         text=known,
         tone=_RELATION_TONES.get(relation, "plain"),
-        meaning=meanings.get(relation, "Nobody has said what the model was trained on."),
+        meaning=meanings.get(relation, "The model's training data is unknown."),
     )
 
 
@@ -224,7 +230,7 @@ def _protocol(fingerprint: Mapping[str, Any]) -> str:
         return ""
     changed = [str(name) for name in fingerprint.get("protocol_overrides") or ()]
     listed = ", ".join(changed[:-1]) + (" and " if len(changed) > 1 else "") + "".join(changed[-1:])
-    return f"protocol {fingerprint['protocol']}" + (f", but for {listed}" if listed else "")
+    return f"protocol {fingerprint['protocol']}" + (f", except for {listed}" if listed else "")
 
 
 def _hyphenated(metric: str) -> str:
@@ -260,8 +266,8 @@ def _captions(fingerprint: Mapping[str, Any]) -> str:
     if captions is None:
         return f"captions of {place}" if place else ""
     asked = {
-        "class": "classes, as often as they are in",
-        "none": "requests without a caption, beside",
+        "class": "class labels, as frequent as in",
+        "none": "requests without a caption, compared with",
     }
     words = asked.get(str(fingerprint.get("conditioning")), "captions of")
     return f"{_plain(captions)} {words} {place}" if place else f"{_plain(captions)} captions"
@@ -313,7 +319,9 @@ def _how(reranked: Any) -> str:
     if reranked is True:
         return ""
     if isinstance(reranked, Mapping) and {"by", "candidates"} <= reranked.keys():
-        return f": {_plain(reranked['candidates'])} a caption, picked by {_plain(reranked['by'])}"
+        return (
+            f": {_plain(reranked['candidates'])} per prompt, selected by {_plain(reranked['by'])}"
+        )
     return f" ({_plain(reranked)})"
 
 

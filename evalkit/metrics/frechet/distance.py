@@ -3,9 +3,9 @@
 d^2 = |m - m_r|^2 + tr S + tr R - 2 tr (S R)^{1/2}
 
 The last trace is the sum of the singular values of F_S F_R' for any factors with S = F_S' F_S and
-R = F_R' F_R. At full rank one Cholesky factor and a symmetric eigenvalue problem give it; where
-there are no more images than dimensions, the centred features themselves are the factors, and
-the value is exact where a square root of the singular product is off by 1e-6 to 1e-4.
+R = F_R' F_R. At full rank it follows from one Cholesky factor and a symmetric eigenvalue problem;
+with no more images than dimensions, the centred features themselves are the factors, and the value
+is exact, while a square root of the singular product has errors of 1e-6 to 1e-4.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.frechet.moments import Moments
 
 MIN_IMAGES = 2
-"""Fewest images that have a covariance."""
+"""Minimum number of images for a covariance."""
 
 
 def frechet_distance(fake: Moments, real: Moments) -> float:

@@ -1,4 +1,4 @@
-"""How much each image moves the Fréchet distance: its influence function.
+"""The influence function of the Fréchet distance: how much each image changes it.
 
 With the optimal map T = R^{1/2} (R^{1/2} S R^{1/2})^{-1/2} R^{1/2} from the samples' Gaussian
 N(m, S) to the reference's N(m_r, R), the derivative of the distance with respect to S is I - T,
@@ -30,7 +30,7 @@ class SingularCovarianceError(NotEnoughImagesError):
 
 @dataclass(frozen=True)
 class Transport:
-    """Both optimal maps between two Gaussians, and the gap of their means."""
+    """Both optimal maps between two Gaussians, and the difference of their means."""
 
     fake_mean: Float64[np.ndarray, " d"]
     real_mean: Float64[np.ndarray, " d"]
@@ -44,7 +44,7 @@ class Transport:
         """Compute the optimal maps between two sets' Gaussians.
 
         Raises:
-            SingularCovarianceError: A covariance is singular, so that there is no such map.
+            SingularCovarianceError: A covariance is singular, so the map does not exist.
         """
         refuse_mismatch(fake.dim, real.dim)
         try:

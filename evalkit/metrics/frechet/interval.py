@@ -1,18 +1,19 @@
 """Intervals for the Fréchet distance, and for the difference of two models.
 
-The plug-in distance is biased upward by about c / n. Halving sample and reference together doubles
-that bias, so that `2 FD_n - mean FD_{n/2}` is free of it to first order; Chong and Forsyth (2020)
-extrapolate a line in 1 / n instead, from subsets of the samples only. The first-order noise of the
-corrected value is that of the plug-in value, whose variance comes from the influence functions.
+The plug-in distance is biased upward by about c / n. Halving samples and reference together doubles
+that bias, so that FD∞ = `2 FD_n - mean FD_{n/2}` is unbiased to first order; Chong and Forsyth
+(2020), who introduced the name, extrapolate a line in 1 / n instead, from subsets of the samples
+only. The first-order noise of FD∞ is that of the plug-in value, whose variance comes from the
+influence functions. In code, `corrected` is FD∞.
 
-With few images for the dimensions the second-order noise counts too. Influences taken at the
-estimate itself hold it twice: their variance is V_1 / n + 2 V_2 / n^2 where the corrected value has
+With few images per dimension the second-order noise matters too. Influences evaluated at the
+estimate itself contain it twice: their variance is V_1 / n + 2 V_2 / n^2, while FD∞ has
 V_1 / n + (1 + 1 / splits) V_2 / n^2. The variance at half the size has V_2 four times as large and
-V_1 twice, so a combination of the two variances has any share of each. A difference of two models
-takes the share above. A single distance is a skewed sum of squares, for which a symmetric interval
-of the exact width covers too seldom, and takes 1.5.
+V_1 twice, so a combination of the two variances can have any share of each. A difference of two
+models uses the share above. A single distance is a skewed sum of squares, for which a symmetric
+interval of the exact width has too little coverage, and uses 1.5.
 
-Images that belong together (samples of one caption, the reference image it describes) are one draw.
+Images of one cluster (samples of a caption and the reference image it describes) are one draw.
 """
 
 from __future__ import annotations
@@ -38,70 +39,70 @@ from evalkit.metrics.frechet.influence import SingularCovarianceError, Transport
 from evalkit.metrics.frechet.moments import Moments
 
 DEFAULT_SPLITS = 8
-"""Halvings that are averaged; more cost time and change the corrected value's noise little."""
+"""Halvings that are averaged; more cost time and hardly reduce the noise of FD∞."""
 _SKEWED_SHARE = 1.5
 _Halves = tuple[Moments, Moments]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetInterval:
-    """A Fréchet distance, its standard error, and its bias-corrected value with an interval."""
+    """A Fréchet distance with its standard error, and FD∞ with an interval."""
 
     value: float
     """The plug-in distance, comparable with the literature; biased upward."""
     standard_error: float | None
-    """Standard error of the plug-in value; None where there are no more images than dimensions."""
+    """Standard error of the plug-in value; None with no more images than dimensions."""
     corrected: float | None
     """FD∞, the bias-corrected distance: its limit for infinitely many images. May be negative."""
     low: float | None
-    """Lower end of the corrected value's interval."""
+    """Lower end of the interval of FD∞."""
     high: float | None
-    """Upper end of the corrected value's interval."""
+    """Upper end of the interval of FD∞."""
     level: float
-    """Coverage that the interval is meant to have."""
+    """Nominal coverage of the interval."""
     n: int
     """Number of samples."""
     n_reference: int | None
-    """Number of reference images; None where only their statistics are known."""
+    """Number of reference images; None if only their statistics are known."""
     dim: int
     """Number of dimensions."""
     num_matched: int
-    """Ids that samples and reference share."""
+    """Number of ids that samples and reference share."""
     reason: str
-    """Why something is missing or limited; empty where nothing is."""
+    """Why something is missing or limited; empty if nothing is."""
     method: str
-    """How the interval was made."""
+    """Method of the interval."""
     influences: np.ndarray | None = field(default=None, repr=False, compare=False)
-    """How much each sample's presence adds to the value; None where there is no standard error."""
+    """Influence of each sample on the value; None without a standard error."""
 
 
 @dataclass(frozen=True)
 class Halvings:
-    """The random halvings behind a corrected distance."""
+    """The random halvings behind FD∞."""
 
     splits: int = DEFAULT_SPLITS
-    """How many are averaged."""
+    """Number of halvings that are averaged."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetDifference:
-    """How much further one model is from the reference than another, on the same captions."""
+    """Difference of two models' distances from the reference, on the same captions."""
 
     value: float
-    """Corrected distance of the first less that of the second; below 0 the first is better."""
+    """FD∞ of the first minus FD∞ of the second; negative if the first is better."""
     standard_error: float
     low: float
     high: float
     level: float
     p_value: float
-    """Of the two-sided test that both models are equally far."""
+    """p-value of the two-sided test that both distances are equal."""
     plug_in: float
     """Difference of the plug-in values."""
     corrected: bool
-    """False where too few images made the bias correction impossible."""
+    """Whether the values are FD∞; False if there are too few images to correct the bias."""
     method: str
-    """How it was made."""
+    """Method of the interval."""
 
 
 def frechet_interval(
@@ -118,11 +119,11 @@ def frechet_interval(
 
     Args:
         fake_features: Samples, images x dimensions.
-        real_features: Reference images, images x dimensions, or their `Moments`; then the interval
-            speaks of the samples only.
-        fake_ids: One id for each sample; samples of one id are one draw.
-        real_ids: One id for each reference image; where it equals a sample's, they are one draw.
-        level: Coverage wanted, in (0, 1).
+        real_features: Reference images, images x dimensions, or their `Moments`; the interval then
+            covers the noise of the samples only.
+        fake_ids: One id per sample; samples with the same id are one draw.
+        real_ids: One id per reference image; with the same id as a sample, they are one draw.
+        level: Nominal coverage, in (0, 1).
         splits: Number of random halvings that are averaged.
         seed: Seed of the halvings.
 
@@ -185,18 +186,17 @@ def paired_frechet_difference(
 ) -> FrechetDifference:
     """Compute the difference of two models' Fréchet distances, with interval and p-value.
 
-    Without ids, row i of the first and row i of the second model are taken to share a caption when
-    both have as many rows.
+    Without ids, row i of both models is assumed to share a caption if both have equally many rows.
 
     Args:
         first_features: Samples of the first model.
         second_features: Samples of the second model.
         real_features: Reference images, or their `Moments`.
-        first_ids: One id for each sample of the first model.
-        second_ids: One id for each sample of the second model.
-        real_ids: One id for each reference image.
-        level: Coverage wanted, in (0, 1).
-        halvings: The random halvings, the same for both models; the default ones unless given.
+        first_ids: One id per sample of the first model.
+        second_ids: One id per sample of the second model.
+        real_ids: One id per reference image.
+        level: Nominal coverage, in (0, 1).
+        halvings: The random halvings, the same for both models.
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -247,7 +247,7 @@ def mixed_variance(whole: float, half: float, share: float) -> float:
         share: From 1 to 2.
 
     Returns:
-        V_1 / n + share V_2 / n^2, and at least what it would be without V_1.
+        V_1 / n + share V_2 / n^2, and at least its value for V_1 = 0.
 
     >>> mixed_variance(1.0 + 2 * 3.0, 2 * 1.0 + 8 * 3.0, 1.5)  # V_1 / n = 1, V_2 / n^2 = 3
     5.5
@@ -258,7 +258,7 @@ def mixed_variance(whole: float, half: float, share: float) -> float:
 
 @dataclass
 class _Problem:
-    """Samples, reference, and what can be said about their distance."""
+    """Samples and reference, with the estimates of their distance."""
 
     fake: Any
     real: Any | None
@@ -382,12 +382,12 @@ class _Problem:
 
 @dataclass
 class _Joint:
-    """Two models beside one reference, whose clusters span all three sets."""
+    """Two models and one reference, with clusters that span all three sets."""
 
     first: _Problem
     second: _Problem
     codes: Clusters
-    """`fake` holds the first model's samples, then the second's."""
+    """`fake` has the first model's samples, then the second's."""
 
     @classmethod
     def of(

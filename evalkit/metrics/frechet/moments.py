@@ -1,7 +1,7 @@
 """Mean and covariance of features, streamed and mergeable (Chan, Golub and LeVeque 1979).
 
-Everything is float64 and centred before it is squared, so that neither the order nor the sharding
-of the images matters beyond rounding (1e-10 relative).
+All arithmetic is float64 and centred before squaring, so that order and sharding of the images
+change only the rounding (1e-10 relative).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float64
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.arrays import as_rows, refuse_mismatch, refuse_non_finite
 
-# Rows that are converted to float64 at once: 64 MB at 2,048 dimensions.
+# Rows converted to float64 at once: 64 MB at 2,048 dimensions.
 _CHUNK_ROWS = 4096
 
 
@@ -81,7 +81,7 @@ class Moments:
         """Build moments from a mean and an unbiased covariance that were computed elsewhere.
 
         Raises:
-            DataError: The shapes don't fit, a value is not finite, or the covariance is not
+            DataError: The shapes don't match, a value is not finite, or the covariance is not
                 symmetric.
         """
         mu = np.asarray(mean, dtype=np.float64)
@@ -105,8 +105,8 @@ class Moments:
         """Add images.
 
         Raises:
-            DataError: Other dimensions than before, a value that is not finite, or statistics
-                of unknown n, to which nothing can be added.
+            DataError: The number of dimensions changed, a value is not finite, or these are
+                statistics of unknown n, which can't be extended.
         """
         array = as_rows(features)
         if array.ndim == 1:
@@ -160,7 +160,7 @@ class Moments:
         self.n = total
 
     def save(self, path: Path | str) -> None:
-        """Write a `.npz` that pytorch-fid and clean-fid read too (`mu`, `sigma`), with `n`."""
+        """Write an `.npz` with `mu`, `sigma` and `n`, which pytorch-fid and clean-fid read too."""
         arrays = {"mu": self.mean, "sigma": self.covariance}
         if self.n is not None:
             arrays["n"] = np.array(self.n)
@@ -171,7 +171,7 @@ class Moments:
         """Read what `save`, pytorch-fid or clean-fid wrote.
 
         Raises:
-            DataError: Not such a file.
+            DataError: The file is not a statistics file.
         """
         try:
             with Path(path).open("rb") as handle, np.load(handle) as stored:
