@@ -1,11 +1,11 @@
-"""Makes the pictures of the README.
+"""Make the pictures of the README.
 
     evalkit demo && python -m benchmarks.pictures
 
-`docs/images/glide-tiny.png`: one image for each of 24 prompts, seed 0, guidance 3, nothing picked.
+`docs/images/glide-tiny.png`: one image for each of 24 prompts, seed 0, guidance 3, not selected.
 `docs/images/text-models.png`: a row for each of the four text models, every third of these prompts.
 `docs/images/ddpm-tiny.png`: eight seeds of ddpm:tiny, and of ddpm:tiny-class for each class.
-`docs/images/report.png`: the demo's report in Chromium, where there is one.
+`docs/images/report.png`: the demo's report in Chromium, if both exist.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def screenshot() -> Path | None:
 
 
 def main() -> None:
-    """Make them and say where they are."""
+    """Make the pictures and print their paths."""
     OUT.mkdir(parents=True, exist_ok=True)
     print(grid())
     print(text_models())

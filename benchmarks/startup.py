@@ -1,4 +1,4 @@
-"""How long the light commands take to start, beside a bare interpreter.
+"""Start-up time of the light commands, compared with a bare interpreter.
 
 python -m benchmarks.startup
 """

@@ -1,22 +1,22 @@
-"""Does the 95 % interval of fd_infinity hold? Simulations with a known truth.
+"""Coverage of the 95 % interval of FD∞, in simulations with a known truth.
 
     python -m benchmarks.metrics.coverage --out coverage.jsonl                # hours
     python -m benchmarks.metrics.coverage --out coverage.jsonl --minutes 4    # resumes
 
-Features are drawn from distributions whose mean and covariance are known exactly, so that the true
-distance is known. Each repetition draws samples, a reference and a second model of the same
-distribution, and asks for the interval and for the paired test. The seed of a repetition is made of
-its cell and its number, so that chunks, processes and order change nothing:
+Features are drawn from distributions with exactly known mean and covariance, so the true distance
+is known. Each repetition draws samples, a reference and a second model of the same distribution,
+and computes the interval and the paired test. A repetition is seeded by its cell and number, so
+chunks, processes and order have no effect:
 
 - `gaussian`: N(m, S), anisotropic; `relu`: max(0, W z), skewed and sparse like a network's
-  features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and beyond
-  what is promised `elliptical`: multivariate t, where whole images are outlying at once;
+  features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and, outside
+  the guaranteed range, `elliptical`: multivariate t, where whole images are outliers;
 - n of both sets from 2.5 to 15 times the dimensions;
 - `independent`, and `matched`: a sample's caption comes from a reference image, correlation 0.8.
 
-Printed for each: coverage of the interval of fd_infinity and of the same interval around the
-plug-in value, ratio of the mean standard error to the Monte-Carlo deviation of fd_infinity, bias
-and deviation of Chong and Forsyth's line in 1 / n (of the first 200 repetitions), and how often the
+The table has, for each cell: coverage of the interval of FD∞ and of the same interval around the
+plug-in value, ratio of the mean standard error to the Monte-Carlo deviation of FD∞, bias and
+deviation of Chong and Forsyth's line in 1 / n (over the first 200 repetitions), and how often the
 paired test rejects the true null.
 """
 
@@ -47,19 +47,19 @@ CORRELATION = 0.8
 DEGREES = 10
 SEED = 20_261_124
 BLOCK = 50
-"""Repetitions that are written at once; all cells grow evenly by them."""
+"""Repetitions per block; all cells grow evenly, block by block."""
 WITH_LINE = 200
-"""Repetitions that draw the line in 1 / n as well."""
+"""Repetitions that also compute the line in 1 / n."""
 HEAD = (
-    "| features | captions | n / d | truth | plug-in | fd_infinity | coverage | of plug-in | "
-    "SE / MC | 1/n line: bias, SD (fd_infinity's) | null rejected |",
+    "| features | captions | n / d | truth | plug-in | FD∞ | coverage | of plug-in | "
+    "SE / MC | 1/n line: bias, SD (FD∞'s) | null rejected |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: what is drawn, and how much of it."""
+    """One row of the table: a distribution and the sizes of the sets."""
 
     setting: str
     dim: int
@@ -74,7 +74,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class World:
-    """Two distributions with known moments: what the model draws from, and the reference."""
+    """Two distributions with known moments: the model's and the reference's."""
 
     setting: str
     fake_map: np.ndarray
@@ -93,7 +93,7 @@ class World:
 
 @dataclass(frozen=True)
 class Repetition:
-    """What one draw of all three sets gave."""
+    """The results of one draw of all three sets."""
 
     value: float
     corrected: float
@@ -104,7 +104,7 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What all repetitions of a cell gave."""
+    """The results of all repetitions of a cell."""
 
     cell: Cell
     repetitions: int
@@ -161,8 +161,8 @@ def simulate(cell: Cell, repetition: int) -> Repetition:
 def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
     """Extrapolate FD at 15 sizes by a line in 1 / n to 0 (Chong and Forsyth 2020).
 
-    Their recipe draws subsets of the samples against the whole reference; the subsets of the
-    reference are drawn together here, so that its bias goes too.
+    They draw subsets of the samples against the whole reference; here subsets of the reference are
+    drawn along with them, so that its bias is removed too.
     """
     n, dim = x.shape
     sizes = np.linspace(max(dim + 2, n // 3), n, 15).astype(int)
@@ -237,7 +237,7 @@ def missing_blocks(
 def extend(
     cells: list[Cell], path: Path, repetitions: int, workers: int, minutes: float | None
 ) -> None:
-    """Simulate what is missing, appending to the file, for no longer than the minutes given."""
+    """Simulate missing repetitions and append them to the file, within the given minutes."""
     stop = time.monotonic() + 60 * minutes if minutes else float("inf")
     blocks = missing_blocks(cells, read(path), repetitions)
     with path.open("a") as out, ProcessPoolExecutor(workers) as pool:
@@ -264,11 +264,11 @@ def markdown(r: Coverage) -> str:
 
 
 def main() -> None:
-    """Simulate what is missing and print the table of what is there."""
+    """Simulate missing repetitions and print the table of all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="file to extend, JSON lines")
     parser.add_argument("--reps", type=int, default=2000, help=f"rounded up to {BLOCK}")
-    parser.add_argument("--minutes", type=float, help="stop after so long; 0 only prints the table")
+    parser.add_argument("--minutes", type=float, help="time limit; 0 only prints the table")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=1)
@@ -290,7 +290,7 @@ def main() -> None:
         if count > 1:
             print(markdown(summarise(cell, list(found[str(cell)].values()))))
     print(
-        f"\nd = {arguments.dim}, {min(counts)} to {max(counts)} repetitions a row, "
+        f"\nd = {arguments.dim}, {min(counts)} to {max(counts)} repetitions per row, "
         f"seed {arguments.seed}"
     )
 

@@ -1,9 +1,10 @@
-"""Speed and memory of the metrics beside other tools, in one run.
+"""Speed and memory of the metrics, compared with other tools in one run.
 
-python -m benchmarks.metrics.speed [--images N] [--repeats 3] [--only command,distance,memory,pass]
+    python -m benchmarks.metrics.speed [--images N] [--repeats 3]
+        [--only command,distance,memory,pass] [--weights PATH]
 
-Alone on the machine, or the figures mean nothing. Weights: `--weights PATH`, else random ones in
-the format of the Inception-2015 network, which take exactly as long.
+Run it alone on the machine. Without `--weights`, random weights in the format of the Inception-2015
+network are used, which take equally long.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MIN_IMAGES = 10
 
 
 def main() -> None:
-    """Run the parts asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
@@ -47,7 +48,7 @@ def main() -> None:
         return
     wanted = options.only.split(",")
     if "pass" in wanted and options.images < MIN_IMAGES:
-        parser.error(f"the Inception Score needs --images of at least {MIN_IMAGES}")
+        parser.error(f"The Inception Score needs --images of at least {MIN_IMAGES}.")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if {"command", "pass"} & set(wanted):
@@ -85,7 +86,7 @@ def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats
     score = [sys.executable, "-m", "evalkit.cli", "score", folders[0], "--against", folders[1]]
     score += ["--metrics", "fid", "--inception-weights", str(weights), "--device", "cpu"]
     ours = {"evalkit score": score}
-    if not emulates_bf16():  # else several times slower than float32: nothing to be measured
+    if not emulates_bf16():  # emulation is several times slower than float32
         ours["evalkit score, bf16"] = [*score, "--precision", "bf16"]
     print("\n| command | seconds (median) | times faster than the faster other |\n|---|---|---|")
     seconds = {
@@ -158,7 +159,7 @@ def compare_memory() -> None:
 
 
 def print_memory(n: int) -> None:
-    """Fill a store with n images' features in pieces, measure, print the peak of this process."""
+    """Fill a store with n images' features, compute the distance, print the peak memory."""
     from evalkit.features.store import FeatureStore, StoredSet
     from evalkit.metrics.frechet.interval import frechet_interval
 

@@ -1,11 +1,10 @@
-"""What DALL-E's discrete VAE keeps of an image: the limit of what its transformer can show.
+"""Reconstruction quality of DALL-E's discrete VAE: the upper bound for its transformer.
 
     python -m benchmarks.models.dalle_codes [--n 200] [--dvae FILE] [--grid FILE.png]
 
-Validation scenes go through encoder and decoder. Prints the mean absolute error in levels of 255,
-the share of codes in use and their perplexity, and the checker's verdict on the scenes before and
-after: every prompted shape and colour found, everything right. `--grid` writes pairs of originals
-and reconstructions.
+Validation scenes pass through encoder and decoder. Prints the mean absolute error in levels of 255,
+the number of codes in use and their perplexity, and the shape detector's composition scores before
+and after. `--grid` writes pairs of originals and reconstructions.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SHOWN = 16
 
 
 def main() -> None:
-    """Print the figures, and write the pairs where asked."""
+    """Print the figures, and write the pairs on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--dvae", default="dalle-tiny-dvae")

@@ -2,9 +2,9 @@
 
     python -m benchmarks.models.ddpm_tiny [--n 70] [--images 500]
 
-Shapes: n images, the seven classes in turn, the same seeds in every row; the share in which the
-checker of `shapes` finds exactly one object, of the shape that was asked for. Classifier: accuracy
-on scenes of one object of the validation split, noised to t. Prints two Markdown tables.
+Shapes: n images, the seven classes in rotation, with the same seeds in every row; the share in
+which the shape detector finds exactly one object, of the requested shape. Classifier: accuracy on
+single-object scenes of the validation split, noised to t. Prints two Markdown tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One model under several settings, on the same captions and seeds, as a Markdown table."""
+"""Compare several settings of a model on the same captions and seeds, as a Markdown table."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from evalkit.requests import DatasetSource
 
 COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd")
 Variants = Mapping[str, Mapping[str, Any]]
-"""Name of a row to the model and the `SamplingOptions` that differ: guidance, steps, ..."""
+"""The model and the changed `SamplingOptions` (guidance, steps, ...) by name of the row."""
 
 
 def parse_options(summary: str, *, model: str, n: int, out: str) -> argparse.Namespace:
     """Parse the options that all of these benchmarks take."""
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("--model", default=model)
-    parser.add_argument("--n", type=int, default=n, help="images a row")
-    parser.add_argument("--steps", help="instead of the model's, for a quick look")
+    parser.add_argument("--n", type=int, default=n, help="images per row")
+    parser.add_argument("--steps", help="sampling steps; fewer than the model's for a quick look")
     parser.add_argument("--out", type=Path, default=Path(out))
     return parser.parse_args()
 
 
 def print_table(title: str, variants: Variants, options: argparse.Namespace) -> None:
-    """Make what is missing, measure everything, print one row a variant."""
+    """Generate what is missing, measure everything, print one row per variant."""
     print(f"\n## {title}\n\nn = {options.n}, {options.model}\n")
     print("| | " + " | ".join([*COLUMNS, "pixels at 0 or 255"]) + " |")
     print("|---" * (len(COLUMNS) + 2) + "|")

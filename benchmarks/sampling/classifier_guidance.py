@@ -1,11 +1,10 @@
-"""Classifier guidance on ddpm:tiny-class: accuracy of the class against coverage.
+"""Classifier guidance on ddpm:tiny-class: accuracy of the class versus coverage.
 
     python -m benchmarks.sampling.classifier_guidance [--n 210] [--out runs/classifier-guidance]
 
-Accuracy is the share of images in which the checker of `shapes` (not the guiding classifier) finds
-exactly the shape that was asked for; coverage is the share of reference images that have a sample
-among their nearest neighbours (Naeem et al. 2020), in the judge's features. Resumable; prints a
-Markdown table.
+Accuracy is the share of images in which the shape detector (not the guiding classifier) finds
+exactly the requested shape; coverage is the share of reference images with a sample among their
+nearest neighbours (Naeem et al. 2020), in the judge's features. Resumable; prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much faster DALL-E samples with its key-value cache, and that the logits stay the same.
+"""Speed-up of DALL-E's sampling by its key-value cache, and equality of the logits.
 
     python -m benchmarks.sampling.dalle_cache [--batch-size 8] [--grid 16] [--runs 3]
 
 Random weights at the width and depth of dalle:tiny, 24 text tokens and grid x grid image tokens;
-run it alone on the machine. Prints seconds a batch (median of the runs) and the largest relative
+run it alone on the machine. Prints seconds per batch (median of the runs) and the largest relative
 difference of the logits over all positions.
 """
 

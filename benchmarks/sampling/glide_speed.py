@@ -1,9 +1,9 @@
-"""Speed of GLIDE's released base network: one evaluation of a guided pair, random weights.
+"""Speed of GLIDE's released base network: one evaluation of a guided pair, with random weights.
 
     python -m benchmarks.sampling.glide_speed [--repeats 3]
 
-Three ways to the same numbers: a plain reference that reads the state dict and encodes the captions
-anew each time (`tests/reference/plain_unet.py`), ours with the text states computed once, and ours
+It compares a plain reference that encodes the prompts at each evaluation
+(`tests/reference/plain_unet.py`), our network with the text states computed once, and our network
 in bfloat16. Run it alone on the machine; it takes about a minute and 4 GB.
 """
 
@@ -98,7 +98,7 @@ def main() -> None:
     rounded, rough = median_seconds(in_bf16, options.repeats)
     print(f"GLIDE released base, one guided pair, {torch.get_num_threads()} threads")
     print("| | seconds | times as fast | relative error |\n|---|---|---|---|")
-    print(f"| plain reference, text anew | {plain:.2f} | 1.00 | 0 |")
+    print(f"| plain reference, text encoded each time | {plain:.2f} | 1.00 | 0 |")
     for name, seconds, result in (("ours, float32", ours, output), ("ours, bf16", rounded, rough)):
         error = relative_error(result, expected)
         print(f"| {name} | {seconds:.2f} | {plain / seconds:.2f} | {error:.1e} |")
