@@ -108,7 +108,7 @@ def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
     """Build the error for an unknown name: the nearest match and the list of known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    guess = f". Did you mean {near[0]!r}?" if near else "."
+    guess = f"; did you mean {near[0]!r}?" if near else "."
     return UnknownNameError(
         f"Unknown {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}."
     )

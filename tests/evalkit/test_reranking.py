@@ -164,7 +164,7 @@ def test_options_that_do_not_go_together(options: dict[str, Any], complaint: str
     with pytest.raises(ConfigError, match="painter takes none \\(class\\)"):
         reranked(Painter("class"), rerank="clip", candidates=2, device="cpu")
     with pytest.raises(
-        UnknownNameError, match="--rerank clip:vit: no such CLIP; use clip, clip:tiny, ViT"
+        UnknownNameError, match=r"--rerank clip:vit: unknown CLIP\. Use clip, clip:tiny, ViT"
     ):
         reranked(Painter(), rerank="vit", candidates=2, device="cpu")
 

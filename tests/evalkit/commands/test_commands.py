@@ -77,7 +77,7 @@ def test_the_main_job_on_real_photographs(
     assert records_file.read_text() == (out / "results.json").read_text()
     said = capsys.readouterr().out
     assert "GLIDE (tiny)" in said
-    assert said.index("No clip-score, the rest goes on: CLIP weights") < said.index("Report:")
+    assert said.index("Skipping clip-score: CLIP weights") < said.index("Report:")
 
 
 def test_a_folder_of_shapes_is_measured_as_shapes(tmp_path: Path, drawn: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str],
         (["generate", *GLIDE, "--data", "shapes", "--weights", "x=y"], "no weights 'x'"),
         (["fid", *GLIDE, "--data", "shapes", "--metrics", "fd,compositon"], "mean 'composition'"),
         (["score", "nothing-here", "--against", "shapes"], "nothing-here"),
-        (["report", "."], "no run folder"),
+        (["report", "."], "is not a run folder"),
         (["train", "clip-tinny"], "did you mean 'clip-tiny'"),
     ],
 )  # fmt: skip

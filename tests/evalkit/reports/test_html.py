@@ -271,7 +271,7 @@ def test_many_metrics_of_few_models_stand_in_rows(comparison: ComparisonReport) 
 def test_paired_differences_say_what_they_show(compared: Page) -> None:
     assert "the interval excludes 0, in favour of glide:tiny; p < 0.001" in compared.text
     assert "the interval excludes 0, in favour of imagen:tiny; p = 0.021" in compared.text
-    assert "the interval includes 0: no difference shown; p = 0.41" in compared.text
+    assert "no difference detected: the interval contains 0; p = 0.41" in compared.text
 
 
 def test_the_best_is_bold_only_where_numbers_compare() -> None:
