@@ -235,5 +235,5 @@ def test_paired_intervals_cover_and_true_nulls_are_seldom_rejected() -> None:
 
 
 def test_rates_that_are_not_paired_are_refused() -> None:
-    with pytest.raises(DataError, match="got 3, 2"):
+    with pytest.raises(DataError, match="got 3 and 2"):
         paired_rate_difference(np.ones(3, bool), np.ones(2, bool))
