@@ -86,7 +86,7 @@ class TestErrors:
             load_clip("ViT-B-32:opnai")
 
     def test_missing_file(self) -> None:
-        with pytest.raises(MissingWeightsError, match=r"no file /nowhere/x\.pt"):
+        with pytest.raises(MissingWeightsError, match=r"/nowhere/x\.pt does not exist"):
             load_clip("ViT-B-32:/nowhere/x.pt")
 
     def test_weights_of_another_network(self, tmp_path: Path, tiny: OpenClipExtractor) -> None:
@@ -100,7 +100,7 @@ class TestErrors:
     def test_offline_is_said_at_once(self, loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         started = time.monotonic()
-        with pytest.raises(MissingWeightsError, match="not cached and can't be fetched") as caught:
+        with pytest.raises(MissingWeightsError, match="not cached, and the download failed") as caught:
             loader()  # type: ignore[operator]
         assert time.monotonic() - started < 5
         assert "\n" not in str(caught.value)
