@@ -100,7 +100,9 @@ class TestErrors:
     def test_offline_is_said_at_once(self, loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         started = time.monotonic()
-        with pytest.raises(MissingWeightsError, match="not cached, and the download failed") as caught:
+        with pytest.raises(
+            MissingWeightsError, match="not cached, and the download failed"
+        ) as caught:
             loader()  # type: ignore[operator]
         assert time.monotonic() - started < 5
         assert "\n" not in str(caught.value)

@@ -149,7 +149,10 @@ def test_the_source_of_a_part_is_that_of_the_whole() -> None:
     [
         ([], "Protocol imagen-30k."),
         (["crop"], "Protocol imagen-30k, except for crop."),
-        (["crop", "size_px", "filter"], "Protocol imagen-30k, except for crop, size_px and filter."),
+        (
+            ["crop", "size_px", "filter"],
+            "Protocol imagen-30k, except for crop, size_px and filter.",
+        ),
     ],
 )
 def test_the_protocol_and_what_overrode_it_are_told(overrides: list[str], said: str) -> None:
