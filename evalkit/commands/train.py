@@ -53,7 +53,7 @@ def shapes_training_set(
     Args:
         seed: Seed of the data set.
         num_images: Number of images to draw.
-        report: Called with (images done, images in all).
+        report: Called with (images done, images in total).
         kinds: Share of each kind of scene, adding up to 1; scenes in excess are skipped. None or
             empty: the shares of the data set.
 
