@@ -1,4 +1,4 @@
-# `make demo` and `make test` each do all that they need, on a machine with Python 3.11+ and make.
+# `make demo` and `make test` install what they need, on a machine with Python 3.11+ and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "evalkit needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
+		{ echo "evalkit needs Python 3.11 or newer. Choose one with PYTHON=..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $(STAMP)
@@ -38,30 +38,30 @@ format: setup
 
 bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.glide_tiny
+	$(BIN)/python -m benchmarks.models.glide_tiny
 
-# Whether the study's intervals hold (2 minutes; goes on where it stopped), 275 simulated raters at once, with
-# kills, on SQLite and on PostgreSQL (8 minutes each), and what looks cost beside what the plan says.
+# Coverage of the study's intervals (2 minutes; resumes), 275 simulated raters at once, with kills, on SQLite and
+# on PostgreSQL (8 minutes each), and false positives of interim looks. benchmarks/README.md lists all benchmarks.
 bench-drawbench: setup
-	$(BIN)/python -m benchmarks.coverage_drawbench
-	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5
-	$(BIN)/python -m benchmarks.drawbench_load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
-	$(BIN)/python -m benchmarks.looks_drawbench
+	$(BIN)/python -m benchmarks.study.coverage
+	$(BIN)/python -m benchmarks.study.load --pause 1 --kill-raters 5
+	$(BIN)/python -m benchmarks.study.load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
+	$(BIN)/python -m benchmarks.study.looks
 
-# Alone on the machine; an hour on two cores of 2 GHz, most of it in the three commands that are compared.
+# Run it alone on the machine; an hour on two cores of 2 GHz, most of it in the three compared commands.
 # BENCH="--images 50 --repeats 1" for a try.
 bench-metrics: setup
-	$(BIN)/python -m benchmarks.bench_metrics $(BENCH)
+	$(BIN)/python -m benchmarks.metrics.speed $(BENCH)
 
-# Hours on one core; goes on where it stopped.
+# Hours on one core; resumes.
 coverage: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage_fid --out coverage_fid.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics.coverage --out coverage_fid.jsonl
 
-# Speed of sampling, and how many steps are enough; alone on the machine.
+# Speed of sampling, and how many steps suffice. Run it alone on the machine.
 bench-sampling: setup
-	$(BIN)/python -m benchmarks.sampling
-	$(BIN)/python -m benchmarks.glide_speed
-	$(BIN)/python -m benchmarks.sampling_steps --plot docs/images/sampling-steps.png
+	$(BIN)/python -m benchmarks.sampling.speed
+	$(BIN)/python -m benchmarks.sampling.glide_speed
+	$(BIN)/python -m benchmarks.sampling.steps --plot docs/images/sampling-steps.png
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .grimp_cache .pytest_cache .ruff_cache

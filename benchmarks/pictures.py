@@ -1,11 +1,11 @@
-"""Makes the pictures of the README.
+"""Make the pictures of the README.
 
     evalkit demo && python -m benchmarks.pictures
 
-`docs/images/glide-tiny.png`: one image for each of 24 prompts, seed 0, guidance 3, nothing picked.
+`docs/images/glide-tiny.png`: one image for each of 24 prompts, seed 0, guidance 3, not selected.
 `docs/images/text-models.png`: a row for each of the four text models, every third of these prompts.
 `docs/images/ddpm-tiny.png`: eight seeds of ddpm:tiny, and of ddpm:tiny-class for each class.
-`docs/images/report.png`: the demo's report in Chromium, where there is one.
+`docs/images/report.png`: the demo's report in Chromium, if both exist.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def grid() -> Path:
 
 
 def text_models() -> Path:
-    """A row for each text model at its default settings, seed 0, nothing picked."""
+    """Draw a row for each text model at its default settings, seed 0, without selection."""
     prompts = PROMPTS[::3]
     requests = [Request(prompt=prompt, seed=0) for prompt in prompts]
     rows = [(name, name, requests) for name in TEXT_MODELS]
@@ -87,7 +87,7 @@ def text_models() -> Path:
 
 
 def class_grid() -> Path:
-    """A row of ddpm:tiny, and one for each class of ddpm:tiny-class, the same seeds in all."""
+    """Draw a row of ddpm:tiny and one per class of ddpm:tiny-class, with the same seeds."""
     classes: list[tuple[str, str, int | None]] = [("any scene", "ddpm:tiny", None)]
     classes += [(shape, "ddpm:tiny-class", label) for label, shape in enumerate(SHAPES)]
     rows = [
@@ -105,7 +105,7 @@ def rows_of_samples(
     head_px: int,
     feet: Sequence[str] = (),
 ) -> Path:
-    """Rows of (name shown, model, requests) at default settings, with a text below each column."""
+    """Draw rows of (name shown, model, requests) at default settings, with captions below."""
     step, columns = tile_px + GAP_PX // 2, len(rows[0][2])
     height = len(rows) * step + GAP_PX // 2 + (TEXT_PX if feet else 0)
     sheet = Image.new("RGB", (head_px + columns * step, height), "white")
@@ -129,7 +129,7 @@ def rows_of_samples(
 
 
 def screenshot() -> Path | None:
-    """The top of the demo's report; None where Chromium or the report is missing."""
+    """Return the top of the demo's report; None if Chromium or the report is missing."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None or not REPORT.is_file():
         print("no report.png: needs Chromium, and runs/demo/report.html of `evalkit demo`")
@@ -147,7 +147,7 @@ def screenshot() -> Path | None:
 
 
 def main() -> None:
-    """Make them and say where they are."""
+    """Make the pictures and print their paths."""
     OUT.mkdir(parents=True, exist_ok=True)
     print(grid())
     print(text_models())

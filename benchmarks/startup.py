@@ -1,4 +1,4 @@
-"""How long the light commands take to start, beside a bare interpreter.
+"""Start-up time of the light commands, compared with a bare interpreter.
 
 python -m benchmarks.startup
 """
@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 def seconds(command: list[str]) -> float:
-    """Wall time of one run."""
+    """Measure the wall time of one run."""
     started = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started

@@ -1,7 +1,8 @@
-"""The literal tables of data sets and metrics; importing it imports nothing heavy.
+"""The literal tables of data sets and metrics, without heavy imports.
 
-A metric is one file and one row here. The row says all that lists, tables, reports and comparisons
-say of it, down to a line for each record that it yields, so nothing else knows a metric by name.
+A metric is one file and one row here. The row has everything that lists, tables, reports and
+comparisons show, down to a row for each record that the metric yields, so no other module knows a
+metric by name.
 """
 
 from __future__ import annotations
@@ -21,50 +22,50 @@ from evalkit.core.results import Direction
 
 Needs = Literal["reference", "captions", "both", "neither"]
 DIFFERENCE_SUFFIX = "-difference"
-"""Behind the name of a record: the paired difference of two sets."""
+"""Suffix of a record's name: the paired difference of two sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRow:
-    """A data set that can be asked for by name."""
+    """A data set with a name."""
 
     target: str
     """`module:function`; the function takes `on_progress`, and `split` and `coco_root` where the
     row says so, and returns a `CaptionedImages`."""
     summary: str
     size_px: int | None = None
-    """Edge of its images as they are measured; None: not known."""
+    """Side of its images as they are measured; None: unknown."""
     source: str = ""
-    """Where its images come from."""
+    """Source of its images."""
     protocol: str = ""
-    """Name of the protocol that `--data NAME` stands for; empty: no named one."""
+    """Name of the protocol that `--data NAME` implies; empty: no named one."""
     splits: tuple[str, ...] = ()
-    """Its splits, the one that is measured first; empty: it has but one."""
+    """Its splits, the measured one first; empty: it has only one."""
     takes_root: bool = False
-    """Whether `--coco-root` says where it lies."""
+    """Whether `--coco-root` gives its folder."""
     locate: str = ""
-    """`module:function` of `coco_root` that finds it, or tells at once that it isn't there."""
+    """`module:function` of `coco_root` that finds it, or fails fast if it is missing."""
     has_scenes: bool = False
-    """Whether its captions come with the scene that they describe."""
+    """Whether its captions come with the scenes that they describe."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordRow:
-    """One record that a metric yields, and the words around it."""
+    """One record that a metric yields, and how reports describe it."""
 
     name: str
-    """Such as `fid-infinity`; a word in braces stands for any text without a hyphen, as in
+    """Such as `fid-infinity`; a field in braces matches any text without a hyphen, as in
     `precision-k{k}`."""
     label: str
-    """What reports call it. May hold the words of the name; `{features}`, the network of the
-    features; and `{other_features}`, the same in brackets where it isn't Inception."""
+    """Its label in reports. May contain the fields of the name; `{features}`, the network of the
+    features; and `{other_features}`, the same in parentheses unless it is Inception."""
     direction: Direction
     unit: str = ""
-    """Empty for a pure number."""
+    """Empty for a dimensionless number."""
     summary: str = "{metric}"
-    """One clause on what it is; `{metric}` stands for the clause on the metric."""
+    """One clause on what it is; `{metric}` is replaced by the metric's clause."""
     min_n: str = ""
-    """Fewest images in words, where they aren't the metric's."""
+    """Minimum number of images in words, where it isn't the metric's."""
 
     def __post_init__(self) -> None:
         if self.direction not in get_args(Direction):
@@ -81,12 +82,12 @@ class RecordRow:
             unknown = _words(text) - allowed
             if unknown:
                 raise ValueError(
-                    f"record {self.name!r}: {text!r} holds {{{min(unknown)}}}; known are "
-                    f"{', '.join(sorted(allowed))}"
+                    f"Record {self.name!r}: {text!r} has the unknown field {{{min(unknown)}}}; "
+                    f"known are {', '.join(sorted(allowed))}."
                 )
 
     def match(self, name: str) -> Mapping[str, str] | None:
-        """What a record's name has for the words in braces; None for the name of another record.
+        """Match a record name against this one and return the values of its braces, or None.
 
         >>> RecordRow(name="recall-k{k}", label="Recall", direction="higher").match("recall-k5")
         {'k': '5'}
@@ -97,25 +98,25 @@ class RecordRow:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRow:
-    """A metric that can be asked for by name."""
+    """A metric with a name."""
 
     target: str
-    """`"module:ATTRIBUTE"` of its `evalkit.metrics.task.Metric`, imported when it is measured."""
+    """`"module:ATTRIBUTE"` of its `evalkit.metrics.task.Metric`, imported on use."""
     summary: str
     """One clause on what it is."""
     summary_with_features: str = ""
-    """The clause where the network of the features is known, with `{features}` in it; unless
-    given, the network is named behind `summary`."""
+    """The clause if the features' network is known, with `{features}` in it; without it, the
+    network is appended to `summary`."""
     min_n: int
-    """Fewest images for which it is defined."""
+    """Minimum number of images for which it is defined."""
     needs: Needs
-    """What it needs beside the samples."""
+    """What it needs besides the samples."""
     pairs: bool
     """Whether the paired difference of two sets is defined, by `Metric.difference`."""
     paper: str
     """The paper that defines it."""
     records: tuple[RecordRow, ...]
-    """The records that it can yield, the main one first."""
+    """The records that it may yield, the main one first."""
 
     def __post_init__(self) -> None:
         if not self.records or not all(isinstance(one, RecordRow) for one in self.records):
@@ -147,7 +148,7 @@ class MetricRow:
         return self.needs in ("captions", "both")
 
     def line(self, record: str) -> RecordRow | None:
-        """The line of a record; that of what differs, for a paired difference."""
+        """Return the row of a record; a paired difference has that of the metric it compares."""
         stem = record.removesuffix(DIFFERENCE_SUFFIX) if self.pairs else record
         return next((line for line in self.records if line.match(stem) is not None), None)
 
@@ -195,11 +196,11 @@ DATASETS = Catalog(
         target=third_party("datasets")[name], summary=(opener.__doc__ or "").partition("\n")[0]
     ),
 )
-"""A bare function of `on_progress` in an entry point becomes a row, too."""
+"""An entry point that names only a function of `on_progress` becomes a row, too."""
 
 
 def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
-    """The two records of a Fréchet distance; a brace in the label makes room for `∞`."""
+    """Return the two records of a Fréchet distance; braces in the label mark the place of `∞`."""
     return (
         RecordRow(name=name, label=label.format(""), direction="lower"),
         RecordRow(
@@ -213,7 +214,7 @@ def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
 
 
 def _by_neighbours(name: str, summary: str) -> tuple[RecordRow, ...]:
-    """One of precision, recall, density and coverage; without a k only where there is no value."""
+    """Return the records of one PRDC score; the name has no k only where there is no value."""
     label = name.capitalize()
     return (
         RecordRow(
@@ -255,7 +256,7 @@ _METRICS: dict[str, MetricRow] = {
         needs="reference",
         pairs=True,
         paper="Heusel et al. 2017",
-        # Of Inception's features it is an FID, and called so.
+        # On Inception features it is an FID, and has that name.
         records=(*_distance("fd", "FD{} ({{features}})"), *_FID),
     ),
     "kid": MetricRow(
@@ -277,7 +278,7 @@ _METRICS: dict[str, MetricRow] = {
     ),
     "is": MetricRow(
         target="evalkit.metrics.inception_score:INCEPTION_SCORE",
-        summary="Inception Score: how sure and how varied the network's classes are",
+        summary="Inception Score: how confident and diverse the network's class predictions are",
         min_n=10,
         needs="neither",
         pairs=False,
@@ -299,7 +300,7 @@ _METRICS: dict[str, MetricRow] = {
         ),
     ),
     "sfid": MetricRow(
-        target="evalkit.metrics.frechet_kin:SFID",
+        target="evalkit.metrics.frechet_variants:SFID",
         summary="Fréchet distance of Inception's spatial features",
         min_n=2,
         needs="reference",
@@ -308,7 +309,7 @@ _METRICS: dict[str, MetricRow] = {
         records=_distance("sfid", "sFID{}"),
     ),
     "fd-dinov2": MetricRow(
-        target="evalkit.metrics.frechet_kin:FD_DINOV2",
+        target="evalkit.metrics.frechet_variants:FD_DINOV2",
         summary="Fréchet distance of DINOv2 ViT-L/14 features",
         min_n=2,
         needs="reference",
@@ -317,7 +318,7 @@ _METRICS: dict[str, MetricRow] = {
         records=_distance("fd-dinov2", "FD{} (DINOv2)"),
     ),
     "clip-fd": MetricRow(
-        target="evalkit.metrics.frechet_kin:CLIP_FD",
+        target="evalkit.metrics.frechet_variants:CLIP_FD",
         summary="Fréchet distance of CLIP ViT-B/32 features",
         min_n=2,
         needs="reference",
@@ -338,7 +339,7 @@ _METRICS: dict[str, MetricRow] = {
                 name="cmmd-unbiased",
                 label="CMMD, unbiased",
                 direction="lower",
-                summary="{metric}, without an image's pair with itself",
+                summary="{metric}, without pairs of an image with itself",
             ),
         ),
     ),
@@ -366,43 +367,43 @@ _METRICS: dict[str, MetricRow] = {
         min_n=1,
         needs="neither",
         pairs=True,
-        paper="evalkit.metrics.composition; of runs",
+        paper="evalkit.metrics.composition; runs only",
         records=(
             _composition(
                 "pairs",
                 "Prompts found",
                 "share of images",
-                "every prompted shape and colour is in the image, as the checker sees it",
+                "every prompted shape and colour is in the image, by the shape detector",
             ),
             _composition(
                 "pairs-shuffled",
                 "Prompts found, shuffled",
                 "share of images",
-                "the same for other images' captions: what chance gives",
+                "the same with other images' captions: the chance level",
             ),
             _composition(
                 "exact",
                 "Scenes right",
                 "share of images",
-                "shapes, colours, counts and relations are all as prompted",
+                "shapes, colours, counts and relations are all as prompted, by the shape detector",
             ),
             _composition(
                 "objects",
                 "Objects found",
                 "share",
-                "share of the prompted objects that are in the image",
+                "share of prompted objects that are in the image",
             ),
             _composition(
                 "attributes",
                 "Attributes found",
                 "share",
-                "share of the prompted shapes, colours and sizes that are right",
+                "share of prompted shapes, colours and sizes that are correct",
             ),
             _composition(
                 "relations",
                 "Relations found",
                 "share",
-                "share of the prompted relations that hold",
+                "share of prompted relations that hold",
             ),
         ),
     ),
@@ -412,7 +413,7 @@ _METRICS: dict[str, MetricRow] = {
         min_n=1,
         needs="neither",
         pairs=False,
-        paper="evalkit.metrics.speed; of runs",
+        paper="evalkit.metrics.speed; runs only",
         records=(
             RecordRow(
                 name="images-per-second",
@@ -429,20 +430,19 @@ METRICS = Catalog("metrics", _METRICS, MetricRow)
 
 @dataclass(frozen=True)
 class Described:
-    """What the catalog says of a record."""
+    """The catalog's entry for a record."""
 
     row: MetricRow
     line: RecordRow
     fields: Mapping[str, str]
-    """What the record's name has for the words in braces of the line's name."""
+    """Values of the fields in braces, from the record's name."""
 
 
 def describe(record: str) -> Described | None:
-    """What the catalog says of a record, by its name; None where no metric declares it.
+    """Return the catalog's entry for a record name; None where no metric declares it.
 
-    Our own metrics come first, so that no package can rename what they yield; then those whose
-    name the record's begins with. A package that is broken is passed over: a report on other
-    metrics can do without it.
+    Our own metrics come first, so that no package can rename their records; then those whose name
+    begins the record's. A broken package is skipped: a report on other metrics does not need it.
     """
     stem = record.removesuffix(DIFFERENCE_SUFFIX)
     for row in _rows(stem):
@@ -462,7 +462,7 @@ def _rows(record: str) -> Iterator[MetricRow]:
 
 @lru_cache(maxsize=4)
 def _others(path: tuple[str, ...]) -> Mapping[str, MetricRow]:
-    """The rows of other packages that can be loaded; they are as many as `path` leads to."""
+    """Return the rows of other packages that load; `path`, the search path, keys the cache."""
     del path
     found = {}
     for name in METRICS:

@@ -14,7 +14,10 @@ from typing import Annotated
 
 import typer
 
+from evalkit.commands import panels
+from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError, EvalkitError
+from evalkit.core.help import HeadedGroup
 from evalkit.options import (
     MeasureOptions,
     RequestOptions,
@@ -28,41 +31,44 @@ from evalkit.options.parsing import named_paths
 
 app = typer.Typer(
     name="evalkit",
+    cls=HeadedGroup,
     help="Which text-to-image model is better, by how much, and how sure are we?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Make or find a data set.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-plan_app = typer.Typer(help="How many images a comparison needs.", no_args_is_help=True)
-app.add_typer(plan_app, name="plan")
-weights_app = typer.Typer(help="Weights that others published.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
+data_app = typer.Typer(help="Draw or download a data set.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel=panels.DATA)
+plan_app = typer.Typer(help="Plan how many images a comparison needs.", no_args_is_help=True)
+app.add_typer(plan_app, name="plan", rich_help_panel=panels.EVALUATE)
+weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="MODEL[:PRESET], see `evalkit list models`.")
+    str, typer.Option("--model", "-m", help="MODEL[:PRESET]; see `evalkit list models`.")
 ]
-CocoRoot = Annotated[Path | None, typer.Option(help="Folder with val2014/ and annotations/.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the draw and of the noise.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images computed at once.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Out = Annotated[Path | None, typer.Option(help="Run folder; runs/... unless given.")]
-Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH of local weights; repeatable.")]
+CocoRoot = Annotated[Path | None, typer.Option(help="COCO folder with val2014/ and annotations/.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws and the noise.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder. [default: a new folder under runs/]")]
+Weights = Annotated[list[str] | None, typer.Option(help="Local weights, as NAME=PATH; repeatable.")]
 RetiredSeed = Annotated[int | None, typer.Option("--seed", hidden=True)]
 Against = Annotated[
     str | None,
     typer.Option(
         "--against",
-        help="Data set, folder of images or statistics file; the protocol's data set unless given.",
+        help="Reference: data set, images or statistics file. [default: the protocol's data set]",
     ),
 ]
 OwnAgainst = Annotated[
     str | None,
-    typer.Option("--against", help="The reference; the runs' own data set unless given."),
+    typer.Option("--against", help="Reference. [default: the data set of the runs]"),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the records here as well.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Also write the records to this file.")
+]
 
 _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
@@ -73,7 +79,7 @@ _NOT_OF_STATISTICS = (*_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px",
 
 
 class Kind(StrEnum):
-    """What `evalkit list` can list."""
+    """The tables of `evalkit list`."""
 
     models = "models"
     datasets = "datasets"
@@ -82,7 +88,7 @@ class Kind(StrEnum):
     recipes = "recipes"
 
 
-@app.command()
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(without=("device",))
 @sampling()
 @requesting(without=("protocol", "prompt", "prompts", "labels"))
@@ -94,7 +100,7 @@ def fid(
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Generate (or resume), measure and report: FID, CLIP score and their kin."""
+    """Generate or resume a run and report FID, CLIP score and more."""
     from evalkit.commands.asking import generation_options
     from evalkit.commands.fid import fid as run
 
@@ -104,7 +110,7 @@ def fid(
     run(options, measure, json_file=json_file, command=_command_line())
 
 
-@app.command()
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
 @sampling()
 @requesting()
 def generate(
@@ -117,37 +123,38 @@ def generate(
     run(generation_options(model, asked, sampling, out))
 
 
-@app.command()
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
-    samples: Annotated[str, typer.Argument(help="Run folder, folder of images, zip, tar or npz.")],
+    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
     measure: MeasureOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Measure images that are there, against a reference."""
+    """Score existing images against a reference."""
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
     run(samples, against, measure, coco_root=coco_root, json_file=json_file)
 
 
-@app.command()
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two or more, each [NAME=]RUN, a folder, zip, tar or npz.")
+        list[str],
+        typer.Argument(help="Two or more [NAME=]PATH: run, folder, zip, tar or npz."),
     ],
     measure: MeasureOptions,
     against: OwnAgainst = None,
     coco_root: CocoRoot = None,
-    html: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
+    html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("comparison.html"),
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Models by metrics with intervals, and the paired difference of each two."""
+    """Compare models by metrics and by paired differences."""
     from evalkit.commands.compare import compare as run
 
     _refuse_retired_seed(seed)
@@ -157,22 +164,24 @@ def compare(
     )  # fmt: skip
 
 
-@plan_app.command("fid")
+@plan_app.command("fid", cls=OptionsByRecord)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(
-    pilot: Annotated[str, typer.Argument(help="Samples of one model: a run, folder, zip, ...")],
-    difference: Annotated[float, typer.Option(help="Difference of distances to be found.")],
+    pilot: Annotated[
+        str, typer.Argument(help="One model's samples: run, folder, zip, tar or npz.")
+    ],
+    difference: Annotated[float, typer.Option(help="Smallest difference in FID to detect.")],
     measure: MeasureOptions,
     second: Annotated[
-        str | None, typer.Option(help="Samples of the other model on the same captions.")
+        str | None, typer.Option(help="Samples of a second model for the same captions.")
     ] = None,
     against: OwnAgainst = None,
-    power: Annotated[float, typer.Option(help="Probability wanted of finding it.")] = 0.8,
+    power: Annotated[float, typer.Option(help="Power: the probability of detecting it.")] = 0.8,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Images needed to tell a difference of FID from chance, by a pilot."""
+    """Estimate from a pilot how many images detect a difference in FID."""
     from evalkit.commands.plan import plan_frechet as run
 
     _refuse_retired_seed(seed)
@@ -182,43 +191,43 @@ def plan_fid(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.DATA)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_STATISTICS)
 def statistics(
     images: Annotated[str, typer.Argument(help="Data set, run, folder, zip, tar or npz.")],
-    out: Annotated[Path, typer.Option(help="The .npz to write.")],
+    out: Annotated[Path, typer.Option(help="File to write, .npz.")],
     measure: MeasureOptions,
     spatial: Annotated[
-        bool, typer.Option("--spatial", help="With mu_s and sigma_s for sFID, as ADM has them.")
+        bool, typer.Option("--spatial", help="Add mu_s and sigma_s for sFID, as in ADM's files.")
     ] = False,
     coco_root: CocoRoot = None,
 ) -> None:
-    """Write mean and covariance of a set, for `--against` and for other tools."""
+    """Write mean and covariance of images, for `--against`."""
     from evalkit.commands.statistics import statistics as run
 
     run(images, out, measure, spatial=spatial, coco_root=coco_root)
 
 
-@app.command()
+@app.command(rich_help_panel=panels.DATA)
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all stored features.")] = False,
     store: Annotated[
-        Path | None, typer.Option(help="Folder of stored features; in the cache unless given.")
+        Path | None, typer.Option(help="Folder of stored features. [default: in the cache]")
     ] = None,
 ) -> None:
-    """Show the stored features, or clear them."""
+    """Show or delete stored features."""
     from evalkit.commands.cache import cache as run
 
     run(store, clear=clear)
 
 
-@app.command()
+@app.command(rich_help_panel=panels.EVALUATE)
 def nll(
     model: Model,
     data: Annotated[str, typer.Option("--data", help="Name or folder of a data set.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Images to draw.")] = 100,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 100,
     steps: Annotated[
-        int | None, typer.Option(help="Timesteps of the bound; all of the model's unless given.")
+        int | None, typer.Option(help="Timesteps of the bound. [default: all of the model's]")
     ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
@@ -226,7 +235,7 @@ def nll(
     weights: Weights = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Bits per dimension of an unconditional diffusion model: a bound on -log2 p of real images."""
+    """Bound an unconditional model's bits per dimension."""
     from evalkit.commands.nll import NllOptions
     from evalkit.commands.nll import nll as run
 
@@ -243,27 +252,29 @@ def nll(
     run(options, json_file=json_file)
 
 
-@app.command()
+@app.command(rich_help_panel=panels.EVALUATE)
 def report(
     run_folder: Annotated[Path, typer.Argument(help="A run folder that was measured.")],
 ) -> None:
-    """Write the report of a measured run anew."""
+    """Write the report of a measured run again."""
     from evalkit.commands.report import report as run
 
     run(run_folder)
 
 
-@app.command()
+@app.command(rich_help_panel=panels.TRAIN)
 def train(
     recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
     out: Out = None,
-    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Weights to begin with, for a recipe that begins with some.")
+    steps: Annotated[
+        int | None, typer.Option(help="Number of steps. [default: the recipe's]")
     ] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Even where there is a GPU.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Initial weights, for a recipe that starts from some.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Train a network by a recipe, or resume it.
+    """Train a network by a recipe, or resume training.
 
     Several processes: `torchrun --nproc-per-node N -m evalkit.cli train RECIPE`.
     """
@@ -272,16 +283,16 @@ def train(
     run(recipe, out=out, steps=steps, start=start, cpu=cpu)
 
 
-@app.command()
+@app.command(rich_help_panel=panels.TRAIN)
 def vocabulary(
-    out: Annotated[Path, typer.Option(help="Folder of vocabulary.json and vocabulary.bpe.")],
-    data: Annotated[str, typer.Option(help="shapes, or a captioned data set.")] = "shapes",
+    out: Annotated[Path, typer.Option(help="Folder for vocabulary.json and vocabulary.bpe.")],
+    data: Annotated[str, typer.Option(help="Name or folder of a captioned data set.")] = "shapes",
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="Images of shapes whose captions are read.")
+        int | None, typer.Option("--n", min=1, help="Images of shapes to read captions of.")
     ] = None,
-    size: Annotated[int | None, typer.Option(min=0, help="Most merges to learn.")] = None,
+    size: Annotated[int | None, typer.Option(min=0, help="Maximum number of merges.")] = None,
 ) -> None:
-    """Learn a byte-pair vocabulary from captions; of shapes, the tiny models' own."""
+    """Learn a byte-pair vocabulary from captions."""
     from evalkit.commands.vocabulary import vocabulary as run
 
     run(data, out, num_images=n, num_merges=size)
@@ -289,9 +300,9 @@ def vocabulary(
 
 @data_app.command("shapes")
 def data_shapes(
-    out: Annotated[Path, typer.Option(help="Folder to fill, in COCO's format.")],
-    train: Annotated[int, typer.Option(min=0, help="Training images.")] = 0,
-    val: Annotated[int, typer.Option(min=0, help="Validation images.")] = 1_000,
+    out: Annotated[Path, typer.Option(help="Folder to write, in COCO's format.")],
+    train: Annotated[int, typer.Option(min=0, help="Number of training images.")] = 0,
+    val: Annotated[int, typer.Option(min=0, help="Number of validation images.")] = 1_000,
     seed: Seed = 0,
 ) -> None:
     """Draw the captioned data set `shapes`."""
@@ -302,7 +313,7 @@ def data_shapes(
 
 @data_app.command("coco")
 def data_coco(coco_root: CocoRoot = None) -> None:
-    """Find MS-COCO val2014, or fetch it from the hub."""
+    """Find MS-COCO val2014, or download it from the hub."""
     from evalkit.commands.data import coco
 
     coco(coco_root)
@@ -310,7 +321,7 @@ def data_coco(coco_root: CocoRoot = None) -> None:
 
 @weights_app.command("list")
 def weights_list() -> None:
-    """List published weights: where they are, whether they are cached, their hash."""
+    """List published weights: address, hash, and whether they are cached."""
     from evalkit.commands.weights import show
 
     show()
@@ -320,7 +331,7 @@ def weights_list() -> None:
 def weights_fetch(
     names: Annotated[list[str], typer.Argument(help="See `evalkit weights list`.")],
 ) -> None:
-    """Download published weights into the cache, or go on with a download that broke off."""
+    """Download published weights into the cache, or resume a download."""
     from evalkit.commands.weights import fetch
 
     fetch(names)
@@ -328,45 +339,45 @@ def weights_fetch(
 
 @weights_app.command("verify")
 def weights_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="All that are cached, if none.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names. [default: all cached]")] = None,
 ) -> None:
-    """Compare cached weights with the hash that was published, or that they had at first."""
+    """Compare cached weights with their published hash, or else their first one."""
     from evalkit.commands.weights import verify
 
     verify(names or [])
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=panels.ABOUT)
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.models,
 ) -> None:
-    """List what there is."""
+    """List models, data sets, protocols, metrics or recipes."""
     from evalkit.commands.listing import show
 
     show(kind.value)
 
 
-@app.command()
+@app.command(rich_help_panel=panels.ABOUT)
 def doctor() -> None:
-    """Tell what is installed, cached and reachable, and which device would be used."""
+    """Show what is installed, cached and reachable."""
     from evalkit.commands.doctor import doctor as run
 
     run()
 
 
-@app.command()
+@app.command(rich_help_panel=panels.GENERATE)
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
-    n: Annotated[int, typer.Option(min=2, help="Images.")] = 300,
+    n: Annotated[int, typer.Option(min=2, help="Number of images.")] = 300,
 ) -> None:
-    """Sample the embedded GLIDE, measure it and report, offline in a few minutes."""
+    """Sample, measure and report the embedded GLIDE, offline."""
     from evalkit.commands.demo import demo as run
 
     run(out, n)
 
 
 def main() -> None:
-    """Run the command line; an expected fault is one line and exit code 2."""
+    """Run the command line; print an `EvalkitError` as one line and exit with 2."""
     try:
         _mount_drawbench()
         app()
@@ -374,16 +385,16 @@ def main() -> None:
         typer.echo(f"evalkit: {error}", err=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        typer.echo("evalkit: stopped; the same command goes on from here", err=True)
+        typer.echo("evalkit: Stopped. Run the same command again to resume.", err=True)
         raise SystemExit(130) from None
 
 
 def _refuse_retired_seed(seed: int | None) -> None:
-    """`--seed` of commands that only measure meant what is `--metric-seed` everywhere now."""
+    """Refuse `--seed` where nothing is sampled; the option is `--metric-seed` now."""
     if seed is not None:
         raise ConfigError(
-            f"--seed {seed}: this command samples nothing; for the seed of subsets and draws use "
-            f"--metric-seed {seed}"
+            f"--seed {seed}: this command samples nothing. The seed of random subsets and draws is "
+            f"--metric-seed {seed}."
         )
 
 
@@ -395,13 +406,13 @@ def _command_line() -> str:
 
 @functools.cache
 def _mount_drawbench() -> None:
-    """Add `evalkit drawbench`, an application of its own, once: a program may call `main` often."""
+    """Add `evalkit drawbench`, an app of its own, only once: a program may call `main` often."""
     from drawbench.cli import app as drawbench_app
     from evalkit.commands import study_scores, suite
 
     suite.register(drawbench_app)
     study_scores.register(drawbench_app)
-    app.add_typer(drawbench_app, name="drawbench")
+    app.add_typer(drawbench_app, name="drawbench", rich_help_panel=panels.STUDY)
 
 
 if __name__ == "__main__":

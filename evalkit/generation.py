@@ -1,4 +1,4 @@
-"""From a model's name and something to ask it for to a run folder full of images."""
+"""From a model name and a source of requests to a run folder full of images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.run import RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import SEED_RULE
 from evalkit.datasets.base import Caption, CaptionedImages
-from evalkit.engine.local import generate
-from evalkit.features.base import ProgressFactory, silent
+from evalkit.engine import generate
 from evalkit.options import SamplingOptions
 from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
@@ -23,19 +23,19 @@ from generators.catalog import load_generator
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """What a user can choose about a run."""
+    """The options of a run."""
 
     model: str
     source: RequestSource
-    """What the model is asked for."""
+    """Source of the requests."""
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     out: Path | None = None
-    """The run's folder; None: one of its own for each configuration."""
+    """The run folder; None: a folder unique to the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """A run whose images are there or can be made, with the data set that it is measured on."""
+    """A run that is ready to generate, with the data set that it is measured on."""
 
     run: RunFolder
     requests: Requests
@@ -57,11 +57,11 @@ class PreparedRun:
 
     @property
     def reference(self) -> str:
-        """Which images of the data set it is measured against, in words."""
+        """Description of the reference images."""
         return self.requests.reference
 
     def generate(self, progress: ProgressFactory = silent) -> None:
-        """Make the images that are not there yet."""
+        """Generate the missing images."""
         with progress(f"Sampling {self.generator.spec.name}") as report:
             generate(
                 self.run,
@@ -74,15 +74,15 @@ class PreparedRun:
 
 
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
-    """Resolve everything that decides the images, and open their folder.
+    """Resolve everything that determines the images, and open their folder.
 
-    What is missing is told before torch is imported; a setting that the model lacks, before the
-    data is drawn.
+    Missing weights and data raise before torch is imported, unsupported settings before data is
+    drawn.
 
     Raises:
-        ConfigError: An option that the model or the source can't serve.
-        MissingWeightsError: The model's weights are not to be had.
-        MissingDataError: The data set is not to be had.
+        ConfigError: An option that the model or the source does not support.
+        MissingWeightsError: The model's weights are unavailable.
+        MissingDataError: The data set is unavailable.
         RunFolderError: The folder holds another run.
     """
     sampling, source = options.sampling, options.source
@@ -107,25 +107,25 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
 
 
 def check_sampling(sampling: SamplingOptions) -> None:
-    """Stop at numbers that no run can have; the command line refuses them by itself.
+    """Check the ranges of numbers; the command line checks them too.
 
     Raises:
-        ConfigError: Says which.
+        ConfigError: A number is out of range.
     """
     if sampling.batch_size < 1:
-        raise ConfigError(f"--batch-size wants at least 1, got {sampling.batch_size}")
+        raise ConfigError(f"--batch-size must be at least 1, got {sampling.batch_size}.")
     if not 0 <= sampling.seed < 2**63:
-        raise ConfigError(f"--seed wants a whole number from 0 to 2^63 - 1, got {sampling.seed}")
+        raise ConfigError(f"--seed must be from 0 to 2^63 - 1, got {sampling.seed}.")
 
 
 def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator, Settings]:
-    """The generator behind a name, re-ranked where asked for, and its settings.
+    """Load a generator by name, with re-ranking on request; return it and its settings.
 
     Raises:
-        ConfigError: An option that the model can't serve.
-        MissingWeightsError: The model's weights are not to be had.
+        ConfigError: An option that the model does not support.
+        MissingWeightsError: The model's weights are unavailable.
     """
-    from evalkit.reranking import reranked  # it brings torch
+    from evalkit.reranking import reranked  # imports torch
 
     generator = load_generator(
         model,
@@ -155,7 +155,7 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
 def run_config(
     generator: Generator, settings: Settings, requests: Requests, sampling: SamplingOptions
 ) -> dict[str, Any]:
-    """Everything that decides the images of a run, whatever its source."""
+    """Return the configuration that determines the images of a run, for any source."""
     from evalkit.reranking import reranking
 
     spec: GeneratorSpec = generator.spec
@@ -179,19 +179,19 @@ def run_config(
 
 
 def default_folder(model: str, data: str, config: Mapping[str, Any]) -> Path:
-    """A folder of its own for every configuration, so that the same command resumes its run."""
+    """Return a folder unique to the configuration, so that the same command resumes its run."""
     name = f"{model}-{data}".replace(":", "-").replace("/", "-")
     return Path("runs") / f"{name}-{config_hash(config)[:8]}"
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what can change an image or a feature."""
+    """Return the versions of the libraries that can change an image or a feature."""
     libraries = ("evalkit", "torch", "torchvision", "numpy", "pillow", "scipy")
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def run_fingerprint(run: RunFolder) -> dict[str, Any]:
-    """What every record about a run says of it."""
+    """Return the fingerprint entries that all records of a run share."""
     config, dataset = run.config, run.config["dataset"]
     settings = config["settings"]
     return {
@@ -221,26 +221,26 @@ def run_fingerprint(run: RunFolder) -> dict[str, Any]:
 
 
 def training_relation(training_data: Sequence[str], dataset: str) -> str:
-    """Whether a model was trained on the data set (`known_as`) that it is measured on."""
+    """Say whether a model was trained on the data set (`known_as`) that it is measured on."""
     if not training_data:
         return "unknown"
     return "trained on this data set" if dataset in training_data else "zero-shot"
 
 
 def _by_stage(settings: Mapping[str, Any], key: str) -> Any:
-    """One value where the run has one stage, else the values by stage name."""
+    """Return one value for a run with one stage, else the values by stage name."""
     values = {stage: chosen[key] for stage, chosen in settings.items() if chosen[key] is not None}
     return next(iter(values.values())) if len(settings) == 1 and values else values or None
 
 
 def _options_by_stage(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Further settings by stage name, where a stage has any."""
+    """Return further settings by stage name, where a stage has any."""
     options = {stage: chosen["options"] for stage, chosen in settings.items() if chosen["options"]}
     return {"options": options} if options else {}
 
 
 def check_complete(run: RunFolder) -> None:
-    """Stop where a run is not finished.
+    """Check that a run is finished.
 
     Raises:
         RunFolderError: Images are missing; the message says how many.
@@ -248,5 +248,5 @@ def check_complete(run: RunFolder) -> None:
     there, wanted = len(run.rows()), run.config["dataset"]["n"]
     if there != wanted:
         raise RunFolderError(
-            f"{run.path} has {there} of {wanted} images; finish it with the command that began it"
+            f"{run.path} has {there} of {wanted} images. Run the command that began it again."
         )

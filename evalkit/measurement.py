@@ -1,7 +1,7 @@
 """From images and a reference to result records.
 
-A protocol (`evalkit.protocols`) decides whatever the options leave open: the one that they name, or
-the one that the data set stands for.
+A protocol (`evalkit.protocols`) decides what the options leave open: the protocol that they name,
+else the data set's own.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.catalog import METRICS
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.datasets.base import SELECTION_RULE, CaptionedImages, known_as
-from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
-from evalkit.metrics.score import Measurer, metric_needs
+from evalkit.metrics.score import Scorer, metric_needs
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import INCEPTION, Task, extractor_key
 from evalkit.options import MeasureOptions
@@ -32,23 +32,23 @@ from evalkit.reranking import refuse_own_judge
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What came of a measurement."""
+class RunResults:
+    """The outcome of measuring a run."""
 
     records: list[ResultRecord]
     clip_scores: Mapping[int, float]
-    """CLIP score of single images by their index in the run; empty where there is none."""
+    """CLIP scores of single images by index in the run; empty if there are none."""
     clip_name: str
 
 
 def check_metrics(options: MeasureOptions) -> None:
-    """Stop before anything heavy is imported where an option is wrong or features are missing.
+    """Check options and weights before any heavy import.
 
     Args:
-        options: How a run is going to be measured, under its protocol.
+        options: The run's measuring options, completed by its protocol.
 
     Raises:
-        ConfigError: Options that a metric can't do with.
+        ConfigError: Options that a metric does not support.
         MissingWeightsError: The features' weights are neither given, cached nor downloadable.
         UnknownNameError: No such metric.
     """
@@ -61,14 +61,14 @@ def check_metrics(options: MeasureOptions) -> None:
 
 
 def refuse_biased_scores(reranking: object, options: MeasureOptions) -> None:
-    """Stop where the CLIP that picked a run's images would measure them.
+    """Refuse to score a run's images with the CLIP that selected them.
 
     Args:
-        reranking: What the run's configuration or fingerprint says under `reranked`.
-        options: How it would be measured, under its protocol.
+        reranking: The entry `reranked` of the run's configuration or fingerprint.
+        options: The measuring options, completed by the protocol.
 
     Raises:
-        ConfigError: It would.
+        ConfigError: A metric would use that CLIP.
     """
     if not reranking:
         return
@@ -76,11 +76,11 @@ def refuse_biased_scores(reranking: object, options: MeasureOptions) -> None:
 
 
 def _extractors(options: MeasureOptions) -> set[str]:
-    """The networks whose features the metrics need.
+    """Return the networks whose features the metrics need.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Options that a metric can't do with.
+        ConfigError: Options that a metric does not support.
     """
     metrics = options.metrics or default_metrics(options)
     return {need.extractor for name in metrics for need in metric_needs(name, options)}
@@ -91,7 +91,7 @@ def run_items(
     rows: Sequence[ManifestRow],
     categories: Mapping[str, str | None] | None = None,
 ) -> list[ImageItem]:
-    """The images of a run that came out, with what they were made from.
+    """List the images that a run produced, with their prompts and ids.
 
     Args:
         run: The run.
@@ -113,38 +113,38 @@ def run_items(
 
 
 def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
-    """All images of a data set."""
+    """List all images of a data set."""
     return [ImageItem(path=dataset.image_path(i), image_id=i) for i in dataset.image_ids]
 
 
 @dataclass(frozen=True)
-class RunMeasurement:
-    """Networks and reference for one run, loaded before its images are made.
+class MeasurementPlan:
+    """The plan of measuring a run: networks and reference, loaded before its images are made.
 
-    So what is missing or broken of them is told before the hours of sampling, not after.
+    Missing or broken weights and data therefore raise before hours of sampling, not after.
     """
 
     prepared: PreparedRun
     metrics: tuple[str, ...]
-    measurer: Measurer
+    scorer: Scorer
     without_captions: tuple[str, ...]
-    """Metrics of captions, asked of a model that takes none."""
+    """Caption metrics that do not apply, because the model takes no captions."""
 
     @classmethod
     def of(
         cls, prepared: PreparedRun, options: MeasureOptions, progress: ProgressFactory = silent
-    ) -> RunMeasurement:
+    ) -> MeasurementPlan:
         """Load the networks and measure the reference.
 
         Args:
             prepared: The run.
-            options: As they were given; the protocol decides what they leave open.
+            options: The measuring options; the protocol decides what they leave open.
             progress: Such as `evalkit.core.progress.progress_bar`.
 
         Raises:
-            MissingWeightsError: The features' weights are not to be had, or no metric's.
-            ConfigError: Options that a metric can't do with.
-            DataError: A reference image that can't be used.
+            MissingWeightsError: The weights of the features, or of all metrics, are unavailable.
+            ConfigError: Options that a metric does not support.
+            DataError: A reference image is unusable.
         """
         config, dataset = prepared.run.config, prepared.dataset
         known = known_as(dataset)
@@ -158,42 +158,42 @@ class RunMeasurement:
         metrics = options.metrics or default_metrics(options, scenes=scenes)
         without = () if text else tuple(n for n in metrics if METRICS[n].needs_captions)
         measured = [name for name in metrics if name not in without]
-        measurer = Measurer.of(reference_items(dataset), measured, options, progress)
-        missing = measurer.lacking.get(extractor_key(options.features))
+        scorer = Scorer.of(reference_items(dataset), measured, options, progress)
+        missing = scorer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing
-        return cls(prepared, metrics, measurer, without)
+        return cls(prepared, metrics, scorer, without)
 
     def lacking(self) -> dict[str, str]:
-        """Metrics that will have no value for want of weights, and why."""
-        reasons = {name: self.measurer.why_missing(name) for name in self.measurer.metrics}
+        """Return the metrics whose weights are missing, each with the reason."""
+        reasons = {name: self.scorer.why_missing(name) for name in self.scorer.metrics}
         return {name: str(reason) for name, reason in reasons.items() if reason is not None}
 
-    def measure(self) -> Measured:
+    def measure(self) -> RunResults:
         """Measure the finished run.
 
         Raises:
             NotEnoughImagesError: Fewer images than a metric needs.
-            DataError: An image that can't be used.
+            DataError: An image is unusable.
         """
         run, captions = self.prepared.run, self.prepared.captions
         rows = run.rows()
         shown = [row for row in rows if row.file is not None]
         categories = {caption.id: caption.category for caption in captions}
         items = run_items(run, rows, categories)
-        found = self.measurer.measure(items, run=SourceRun(run, captions))
+        found = self.scorer.prepare(items, run=SourceRun(run, captions))
         conditioning = run.config["conditioning"]
         records = [
-            *self.measurer.records(found),
+            *self.scorer.records(found),
             *(_no_captions(name, len(shown), conditioning) for name in self.without_captions),
         ]
         context = {
             **run_fingerprint(run),
             "reference": self.prepared.reference,
-            **self.measurer.networks.options.protocol_marks(),
+            **self.scorer.networks.options.protocol_marks(),
         }
         subject = run.config["display_name"]
-        return Measured(
+        return RunResults(
             records=[r.with_context(subject=subject, fingerprint=context) for r in records],
             clip_scores=_clip_scores(found.tasks.get("clip-score"), shown),
             clip_name="CLIP score",
@@ -254,7 +254,7 @@ def run_departures(
 
 
 def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOptions:
-    """A model that takes no captions is measured at the size it makes, unless asked otherwise.
+    """Measure a model without captions at its own image size, unless options say otherwise.
 
     Its reference is centre-cropped and resized to that size, as for ADM (Dhariwal & Nichol 2021).
     """
@@ -268,10 +268,10 @@ def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOp
 def default_metrics(
     options: MeasureOptions, conditioning: str = "text", *, scenes: bool = False
 ) -> tuple[str, ...]:
-    """The protocol's metrics, of which those remain that the images allow.
+    """Return the protocol's metrics that apply to the images.
 
-    Only Inception makes an FID: with other features it is an FD. A metric of captions needs
-    captions, and composition the scenes behind them.
+    Only Inception makes an FID; with other features it is an FD. Caption metrics need captions, and
+    composition needs their scenes.
     """
     distance = "fid" if options.features == INCEPTION else "fd"
     chosen = (distance if name in ("fid", "fd") else name for name in options.default_metrics)
@@ -284,7 +284,7 @@ def default_metrics(
 
 
 def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, float]:
-    """Score of each image and its caption, by index in the run; empty where there is none."""
+    """Return the CLIP score of each image by its index in the run; empty if there is none."""
     if task is None or not task.captions:
         return {}
     pairs = pair_scores(task)
@@ -295,7 +295,7 @@ def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, f
 
 
 def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:
-    """How many samples have no image, by status."""
+    """Count the samples without an image, by status."""
     counts: dict[str, int] = {}
     for row in rows:
         if row.status != "ok":

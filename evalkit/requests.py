@@ -1,7 +1,7 @@
-"""What a model is asked for: captions or classes of a data set, prompts, labels, or just images.
+"""Requests to a model: captions or classes of a data set, prompts, labels, or just images.
 
-A source is where requests come from. It is checked before anything heavy is imported, and selects
-when the model is known.
+A source provides requests. It is checked before any heavy import, and selects requests once the
+model is known.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from evalkit.datasets.open import open_dataset, require_dataset
 from evalkit.protocols.catalog import protocol_for
 
 if TYPE_CHECKING:
-    from evalkit.features.base import ProgressFactory
+    from evalkit.core.progress import ProgressFactory
     from evalkit.protocols.model import MeasurementProtocol
     from generators.base import GeneratorSpec
 
@@ -45,19 +45,19 @@ LABELS_RULE = "labels as given, in turns"
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """The images that a run is to make, and what they are measured against."""
+    """The images that a run has to make, and the reference that they are measured against."""
 
     wanted: Sequence[tuple[Caption, int]]
-    """A caption (without a text for models that take none) and the sample's number, by index."""
+    """Caption (without a text for models that take none) and sample number, by index."""
     name: str
-    """What the run's configuration calls the source."""
+    """Name of the source in the run's configuration."""
     captions_sha256: str
     rule: str
     """How they were chosen."""
     dataset: CaptionedImages | None = None
     """The reference; None for requests that belong to no data set."""
     reference: str = ""
-    """Which images of the data set are the reference, in words."""
+    """Description of the reference images."""
     marks: Mapping[str, Any] = field(default_factory=dict)
     """Further entries of the configuration."""
 
@@ -67,7 +67,7 @@ class Requests:
         return [caption for caption, _ in self.wanted]
 
     def described(self) -> dict[str, Any]:
-        """The entry `dataset` of a run's configuration."""
+        """Return the entry `dataset` of a run's configuration."""
         copied = copy_of(self.dataset) if self.dataset is not None else ""
         return {
             "name": self.name,
@@ -78,7 +78,7 @@ class Requests:
         }
 
     def items(self, spec: GeneratorSpec, seed: int) -> list[WorkItem]:
-        """One work item an image, with only what the model takes."""
+        """Return one work item per image, with only what the model takes."""
         return [
             WorkItem(
                 index=index,
@@ -95,59 +95,58 @@ class Requests:
 
 @runtime_checkable
 class RequestSource(Protocol):
-    """Where requests come from."""
+    """A provider of requests."""
 
     @property
     def name(self) -> str:
-        """Short name, for the run's folder."""
+        """Short name, for the run folder."""
 
     def check(self) -> None:
-        """Stop at once where the source can't be used; nothing heavy is imported."""
+        """Raise an error if the source is unusable, before any heavy import."""
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """The requests for a model."""
+        """Select the requests for a model."""
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Captions of a data set, or its classes, or as many images as its protocol says."""
+    """Captions or classes of a data set, or as many images as its protocol says."""
 
     name: str
     """Name or path of the data set."""
     n: int | None = None
-    """Captions to draw; None: the protocol's number, or all there are if they are fewer."""
+    """Captions to draw; None: the protocol's number, or all if there are fewer."""
     coco_root: Path | None = None
     protocol: MeasurementProtocol | None = None
-    """None: what the name of the data set stands for."""
+    """None: the data set's own protocol."""
 
     def check(self) -> None:
-        """Stop where the data set can't be opened.
+        """Raise an error if the data set can't be opened.
 
         Raises:
-            UnknownNameError: No data set has this name, and it is no folder.
-            MissingDataError: Found nowhere.
+            UnknownNameError: No data set has this name, and it is not a folder.
+            MissingDataError: Not found.
             ConfigError: `coco_root` for another data set.
         """
         require_dataset(self.name, coco_root=self.coco_root)
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """Open the data set and choose.
+        """Open the data set and select the requests.
 
-        A model that takes captions gets captions. One that takes classes gets each class as often
-        as the reference has it, the reference being the images that have a class. Any other is
-        asked for n images.
+        A text model gets captions as prompts. A class-conditional model gets each class as often as
+        the reference, which is then the images that have a class. Any other model gets n requests.
 
         Raises:
-            ConfigError: More captions than there are, or classes that the model doesn't know.
+            ConfigError: Too few captions, or classes that the model lacks.
             DataError: No image has a class.
-            MissingDataError: Found nowhere.
+            MissingDataError: Not found.
         """
         with progress(f"Opening {self.name}") as report:
             dataset = open_dataset(self.name, coco_root=self.coco_root, on_progress=report)
         return self.select_from(dataset, spec, seed)
 
     def select_from(self, dataset: CaptionedImages, spec: GeneratorSpec, seed: int) -> Requests:
-        """Choose from the data set, which is open already."""
+        """Select the requests from an open data set."""
         whole = f"all images of {dataset.name}"
         protocol = self.protocol or protocol_for(known_as(dataset))
         count = protocol.captions.count
@@ -166,24 +165,24 @@ class DatasetSource:
 
 @dataclass(frozen=True)
 class PromptSource:
-    """Prompts as they are given; a prompt draws the same noise whatever stands beside it."""
+    """Given prompts; a prompt gets the same noise in any list."""
 
     prompts: Sequence[Caption]
-    """Texts, with ids and categories where a file has them."""
+    """Prompts, with ids and categories if a file has them."""
     n: int | None = None
-    """Images in all, the prompts in turns; None: one of each."""
+    """Total number of images, prompts in rotation; None: one per prompt."""
     name: str = "prompts"
 
     @classmethod
     def of_texts(cls, texts: Sequence[str], n: int | None = None) -> PromptSource:
-        """Prompts without ids of their own: the hash of a text is its id."""
+        """Build a source from texts; the hash of each text is its id."""
         return cls([Caption(prompt_id(text), "", text) for text in texts], n)
 
     def check(self) -> None:
-        """Stop where there is no prompt, or one is blank.
+        """Check that there are prompts, and that none is blank.
 
         Raises:
-            ConfigError: Says which.
+            ConfigError: There is none, or one is blank.
         """
         if not self.prompts:
             raise ConfigError("there are no prompts; give at least one with --prompt")
@@ -197,10 +196,10 @@ class PromptSource:
                 )
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """The prompts in turns.
+        """Select the prompts in rotation.
 
         Raises:
-            ConfigError: The model takes none.
+            ConfigError: The model takes no prompts.
         """
         del seed, progress
         if spec.conditioning != "text":
@@ -210,18 +209,18 @@ class PromptSource:
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Class labels as they are given."""
+    """Given class labels."""
 
     labels: Sequence[int]
     n: int | None = None
-    """Images in all, the labels in turns; None: one of each."""
+    """Total number of images, labels in rotation; None: one per label."""
     name: str = "labels"
 
     def check(self) -> None:
-        """Stop at labels that no model has.
+        """Check that there are labels, and that none is negative.
 
         Raises:
-            ConfigError: None, or a negative one.
+            ConfigError: There is none, or one is negative.
         """
         if not self.labels:
             raise ConfigError("there are no labels; give some with --labels 3,7")
@@ -229,10 +228,10 @@ class LabelSource:
             raise ConfigError(f"--labels: {min(self.labels)} is no label; they start at 0")
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
-        """The labels in turns.
+        """Select the labels in rotation.
 
         Raises:
-            ConfigError: The model takes none, or doesn't know one of them.
+            ConfigError: The model takes no labels, or lacks one of them.
         """
         del seed, progress
         if spec.conditioning != "class" or spec.num_classes is None:
@@ -247,7 +246,7 @@ class LabelSource:
 
 
 def prompt_id(text: str) -> str:
-    """Id of a prompt that has none of its own: a prompt has the same noise in any list.
+    """Derive an id from a prompt's text, so that a prompt has the same noise in any list.
 
     >>> prompt_id("a red circle") == prompt_id("a red circle"), len(prompt_id("x"))
     (True, 19)
@@ -264,7 +263,7 @@ def _is_broken(text: str) -> bool:
 
 
 def belongs_to_no_dataset(dataset: Mapping[str, Any]) -> bool:
-    """Whether the entry `dataset` of a run's configuration stands for given prompts or labels."""
+    """Return whether a run's `dataset` entry stands for given prompts or labels."""
     return dataset.get("selection") in (GIVEN_RULE, LABELS_RULE)
 
 

@@ -1,7 +1,7 @@
-"""Keeping the best of several candidates, as CLIP sees them (DALL-E, section 2.6).
+"""Re-ranking: keep the best of several candidates by CLIP (DALL-E, section 2.6).
 
-The run, its records and its report say so, and the CLIP that picked never scores what it picked:
-`refuse_own_judge`. The embedded judge picks nothing at all.
+The run, its records and its report record it, and the CLIP that selected images never scores them
+(`refuse_own_judge`). The embedded judge never re-ranks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
 from evalkit.core.seeding import CANDIDATE_RULE, candidate_seed
-from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
+from evalkit.features.hub_weights import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from generators.base import Generator, Request, Sample, Settings
@@ -23,38 +23,38 @@ from generators.base import Generator, Request, Sample, Settings
 PREFIX = "clip:"
 TINY = "clip:tiny"
 RELEASED = "clip:ViT-B/16"
-"""OpenAI's model that no metric uses unless asked: CLIP score takes ViT-L/14, CLIP-FD ViT-B/32."""
+"""OpenAI's model that no metric uses by default: CLIP score has ViT-L/14, CLIP-FD ViT-B/32."""
 
 
 @runtime_checkable
 class Picker(Protocol):
-    """What of a CLIP extractor is needed to compare images with prompts."""
+    """The part of a CLIP extractor that compares images with prompts."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Holds `weights_sha256`."""
+        """Contains `weights_sha256`."""
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The network's input for one image."""
+        """Return the network's input for one image."""
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Embeddings of a batch; the first layer counts."""
+        """Embed a batch of images; only the first layer is used."""
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of prompts in the same space."""
+        """Embed prompts into the same space."""
 
 
 class RerankedGenerator:
     """A generator that makes several candidates for each request and returns the best.
 
-    Candidates come in rounds, one candidate of every request a round, so that a batch stays as
-    large as asked for and of all candidates only the best so far is held.
+    Candidates come in rounds, one candidate per request and round, so that batches keep their size
+    and only the best candidate so far is kept in memory.
 
     Args:
         generator: Any text-conditional generator.
-        clip: What compares images with prompts.
-        name: What the CLIP is called in notes and fingerprints.
-        candidates: Images a request, 2 or more.
+        clip: Compares images with prompts.
+        name: Name of the CLIP in notes and fingerprints.
+        candidates: Images per request, at least 2.
     """
 
     def __init__(self, generator: Generator, clip: Picker, *, name: str, candidates: int) -> None:
@@ -66,7 +66,7 @@ class RerankedGenerator:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the run's configuration and the fingerprint of its records say."""
+        """The entry for the run's configuration and its records' fingerprint."""
         return {
             "by": self.name,
             "candidates": self.candidates,
@@ -75,9 +75,9 @@ class RerankedGenerator:
         }
 
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One sample a request: of its candidates the one whose cosine with the prompt is highest.
+        """Return one sample per request: the candidate with the highest cosine with the prompt.
 
-        A candidate without an image is never chosen unless all are; ties go to the first.
+        A candidate without an image is chosen only if all have none; ties go to the first.
         """
         texts = self.clip.encode_text([str(request.prompt) for request in requests])
         best: list[tuple[float, int, Sample]] = []
@@ -91,7 +91,7 @@ class RerankedGenerator:
         return [self._noted(*winner) for winner in best]
 
     def _cosines(self, samples: Sequence[Sample], texts: Float32[np.ndarray, "n d"]) -> list[float]:
-        """Of each image with its prompt; minus infinity where there is no image."""
+        """Compute the cosine of each image with its prompt; minus infinity without an image."""
         images = {i: sample.image for i, sample in enumerate(samples) if sample.image is not None}
         cosines = [float("-inf")] * len(samples)
         if images:
@@ -121,31 +121,31 @@ class RerankedGenerator:
 def reranked(
     generator: Generator, *, rerank: str | None, candidates: int, device: str
 ) -> Generator:
-    """The generator, behind a re-ranking where one is asked for.
+    """Wrap the generator in re-ranking if it is requested.
 
     Args:
-        generator: As the catalog builds it.
-        rerank: `clip` for the kind that goes with the model (`clip:tiny` for one trained on shapes,
-            else OpenAI's ViT-B/16), or a name: `clip:tiny`, `ViT-B/32`, `MODEL:TAG`, `MODEL:PATH`.
-        candidates: Images a sample; with one there is nothing to choose.
-        device: Where CLIP runs.
+        generator: The generator.
+        rerank: `clip` for the model's default (`clip:tiny` if trained on shapes, else OpenAI's
+            ViT-B/16), or a name: `clip:tiny`, `ViT-B/32`, `MODEL:TAG`, `MODEL:PATH`.
+        candidates: Images per sample; 1 disables re-ranking.
+        device: Device of CLIP.
 
     Raises:
-        ConfigError: Options that don't go together, a model without prompts, or the judge.
+        ConfigError: Contradictory options, a model without prompts, or the judge.
         UnknownNameError: No such CLIP.
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
     if candidates < 1:
-        raise ConfigError(f"--candidates wants at least 1, got {candidates}")
+        raise ConfigError(f"--candidates must be at least 1, got {candidates}.")
     if rerank is None:
         if candidates > 1:
-            raise ConfigError(f"--candidates {candidates} wants someone who picks: --rerank clip")
+            raise ConfigError(f"--candidates {candidates} needs --rerank, such as --rerank clip.")
         return generator
     spec = generator.spec
     if spec.conditioning != "text":
         raise ConfigError(
-            f"--rerank compares images with prompts, and {spec.name} takes none "
-            f"({spec.conditioning})"
+            f"--rerank compares images with prompts, but {spec.name} takes none "
+            f"(conditioning: {spec.conditioning})."
         )
     name = _full_name(rerank, spec.training_data)
     if candidates == 1:
@@ -155,44 +155,44 @@ def reranked(
 
 
 def reranking(generator: Generator) -> dict[str, Any]:
-    """What a run's configuration says of re-ranking; nothing where there is none."""
+    """Return a run configuration's entry on re-ranking; empty if there is none."""
     if not isinstance(generator, RerankedGenerator):
         return {}
     return {"reranked": generator.description}
 
 
 def refuse_own_judge(reranking: object, extractors: Iterable[str]) -> None:
-    """Stop where the CLIP that picked the images would score them.
+    """Refuse to score images with the CLIP that selected them.
 
     Args:
-        reranking: The entry `reranked` of a run's configuration: a mapping, or nothing.
-        extractors: Names of those that would measure, `clip:` before CLIP's.
+        reranking: The entry `reranked` of a run's configuration: a mapping, or falsy.
+        extractors: Names of the extractors, CLIP's with the prefix `clip:`.
 
     Raises:
-        ConfigError: One of them has the weights of the one that picked.
+        ConfigError: One of them has the weights of the CLIP that selected the images.
     """
     if not isinstance(reranking, Mapping):
         return
-    from evalkit.features.clip import load_clip  # it brings torch
+    from evalkit.features.clip import load_clip  # imports torch
 
     for name in sorted({n.removeprefix(PREFIX) for n in extractors if n.startswith(PREFIX)}):
         try:
             measuring = load_clip(name).identity["weights_sha256"]
         except MissingWeightsError:
-            continue  # the metric itself will say so
+            continue  # the metric itself reports it
         if measuring == reranking["weights_sha256"]:
             raise ConfigError(
-                f"{name} can't score these images: it picked them ({reranking['by']}, best of "
-                f"{reranking['candidates']}), so its score would be biased; measure with another "
-                "CLIP (--clip-model, --features)"
+                f"{name} can't score these images: it selected them ({reranking['by']}, best of "
+                f"{reranking['candidates']}), so its score would be biased. Measure with another "
+                "CLIP (--clip-model, --features)."
             )
 
 
 def _full_name(rerank: str, training_data: Sequence[str]) -> str:
     if rerank in (JUDGE, SHAPES_CLIP):
         raise ConfigError(
-            f"--rerank {rerank}: the judge only scores, so that no model is judged by what picked "
-            f"its images; use --rerank {TINY}"
+            f"--rerank {rerank}: the judge only scores; it must not score images it selected. "
+            f"Use --rerank {TINY}."
         )
     if rerank == "clip":
         return TINY if "shapes" in training_data else RELEASED
@@ -202,13 +202,13 @@ def _full_name(rerank: str, training_data: Sequence[str]) -> str:
 def _load(name: str, device: str) -> Picker:
     if name == TINY:
         return ShapesClipExtractor(device=device, clip=TINY)
-    from evalkit.features.clip import is_known, load_clip  # it brings torch
+    from evalkit.features.clip import is_known, load_clip  # imports torch
 
     model = name.removeprefix(PREFIX)
     if not is_known(model):
         raise UnknownNameError(
-            f"--rerank {name}: no such CLIP; use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
-            "MODEL:TAG or MODEL:PATH of open_clip"
+            f"--rerank {name}: unknown CLIP. Use clip, {TINY}, {', '.join(OPENAI_NAMES)}, or "
+            "MODEL:TAG or MODEL:PATH of open_clip."
         )
     picker: Picker = load_clip(model, device=device)
     return picker

@@ -17,12 +17,12 @@ PACKAGES = ("evalkit", "generators", "drawbench", "app", "benchmarks")
 HEAVY = {"torch", "pandas", "sqlalchemy", "scipy", "numpy", "streamlit", "transformers"}
 
 VIOLATIONS = {
-    "evalkit/core/run.py": ("evalkit.metrics.score", "Packages from the roof to the ground"),
+    "evalkit/core/run.py": ("evalkit.metrics.score", "Packages, from top to bottom"),
     "evalkit/core/errors.py": ("torch", "Without torch"),
-    "evalkit/features/store.py": ("evalkit.commands.fid", "Rooms of evalkit"),
-    "generators/base.py": ("drawbench.votes", "Packages from the roof to the ground"),
-    "generators/settings.py": ("generators.catalog", "Nobody imports in a circle"),
-    "drawbench/votes.py": ("generators.base", "Packages from the roof to the ground"),
+    "evalkit/features/store.py": ("evalkit.commands.fid", "Subpackages of evalkit"),
+    "generators/base.py": ("drawbench.votes", "Packages, from top to bottom"),
+    "generators/settings.py": ("generators.catalog", "No import cycles"),
+    "drawbench/votes.py": ("generators.base", "Packages, from top to bottom"),
     "drawbench/store.py": ("torch", "Without torch"),
     "app/texts.py": ("evalkit.metrics.score", "The rating page"),
 }

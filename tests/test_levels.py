@@ -146,7 +146,7 @@ def test_a_bad_level_is_refused_in_the_same_words(name: str, level: float) -> No
     with pytest.raises(ConfigError) as refused:
         {**CALLS, **RECORDS}[name](level)
     advice = "write 95 % as 0.95" if level == 95 else "0.95 is usual"
-    assert str(refused.value) == f"level {level} is not between 0 and 1; {advice}"
+    assert str(refused.value) == f"Level {level} is not between 0 and 1; {advice}."
 
 
 def test_no_function_that_takes_a_level_is_left_out(root: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_command_refuses_a_bad_level_before_anything_else(command: str, level:
     arguments = [*command.split(), *COMMANDS[command].split(), "--level", str(level)]
     done = CliRunner().invoke(cli.app, arguments)
     assert isinstance(done.exception, ConfigError)
-    assert str(done.exception).startswith(f"level {float(level)} is not between 0 and 1; ")
+    assert str(done.exception).startswith(f"Level {float(level)} is not between 0 and 1; ")
 
 
 def test_it_is_one_line_and_exit_code_2(
@@ -178,7 +178,7 @@ def test_it_is_one_line_and_exit_code_2(
         cli.main()
     assert left.value.code == 2
     assert capsys.readouterr().err == (
-        "evalkit: level 95.0 is not between 0 and 1; write 95 % as 0.95\n"
+        "evalkit: Level 95.0 is not between 0 and 1; write 95 % as 0.95.\n"
     )
 
 

@@ -1,1 +1,1 @@
-"""What the commands do; each module is imported when its command is called."""
+"""The commands; each module is imported when its command runs."""

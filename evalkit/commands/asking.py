@@ -1,4 +1,4 @@
-"""What a command line asks a model for, as the source of a run's requests."""
+"""Turn a command line into the source of a run's requests."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl")
 def generation_options(
     model: str, asked: RequestOptions, sampling: SamplingOptions, out: Path | None
 ) -> GenerationOptions:
-    """The run that a command line describes.
+    """Build the options of the run that a command line describes.
 
     Raises:
-        ConfigError: Nothing is asked for, or two things at once.
+        ConfigError: No source is given, or two at once.
         UnknownNameError: No protocol has the name.
         MissingDataError: No such file of prompts or protocol.
     """
@@ -80,11 +80,11 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
 
 
 def read_prompts(path: Path) -> list[Caption]:
-    """Prompts of a file, with ids and categories where it has them.
+    """Read the prompts of a file, with ids and categories where it has them.
 
     Args:
         path: `.txt`, one prompt a line; `.csv` or `.tsv` with a column `prompt` (or `text`,
-            `caption`), and `id` and `category` if it likes; `.jsonl` with the same keys.
+            `caption`), and optionally `id` and `category`; `.jsonl` with the same keys.
 
     Raises:
         MissingDataError: There is no such file.
@@ -150,7 +150,7 @@ def _prompt(line: str, where: str) -> Caption:
 
 
 def _word(row: Mapping[str, Any], key: str, where: str) -> str:
-    """A text or a whole number as a text; empty where there is none."""
+    """Return a text or a whole number as a text; empty where there is none."""
     value = row.get(key)
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""`evalkit compare`: models by metrics, and the paired difference of each two of them."""
+"""`evalkit compare`: models by metrics, and the paired difference of each pair of models."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from evalkit.commands.sets import (
     say_features,
 )
 from evalkit.core.errors import ConfigError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
 from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
-from evalkit.metrics.score import Measured, Measurer
+from evalkit.metrics.score import PreparedSet, Scorer
 from evalkit.options import MeasureOptions
 from evalkit.reports.difference_table import difference_table
 from evalkit.reports.fingerprints import SUBJECT_KEYS
@@ -44,11 +43,11 @@ def compare(
     command: str,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Measure all sets in one go, print and write both tables.
+    """Measure all sets, then print and write both tables.
 
     Raises:
         ConfigError: Fewer than two sets, two of one name, or no reference.
-        EvalkitError: As `score_sets`, of any set.
+        EvalkitError: As for `score_sets`, for any set.
     """
     started = time.perf_counter()
     sets = named_sets(runs)
@@ -60,21 +59,19 @@ def compare(
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():
         refuse_biased_scores(one.fingerprint.get("reranked"), options)
-    measurer = Measurer.of(compared.reference, metrics, options, progress)
-    measured = {
-        name: measurer.measure(one.items, name, run=one.source) for name, one in sets.items()
-    }
+    scorer = Scorer.of(compared.reference, metrics, options, progress)
+    prepared = {name: scorer.prepare(one.items, name, run=one.source) for name, one in sets.items()}
     marks = {"reference": compared.name, **options.protocol_marks()}
     records = [
         record.with_context(subject=name, fingerprint={**_own_marks(name, sets), **marks})
-        for name, one in measured.items()
-        for record in measurer.records(one)
+        for name, one in prepared.items()
+        for record in scorer.records(one)
     ]
-    differences = _differences(measured, marks)
+    differences = _differences(prepared, marks)
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
-        question=f"Which of them is closer to {compared.name}, and is that more than chance?",
+        question=f"Which model is closer to {compared.name}, beyond chance?",
         subjects=list(sets),
         records=[*records, *differences],
         galleries=_galleries(sets),
@@ -95,13 +92,13 @@ def compare(
 
 
 def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
-    """The sets by name: the one given, the model's, or, where that is taken, the path.
+    """Open the sets by name: the given name, else the model's, else the path.
 
     Raises:
         ConfigError: Fewer than two, or two of one name.
     """
     if len(runs) < 2:
-        raise ConfigError(f"a comparison needs two sets or more, got {len(runs)}")
+        raise ConfigError(f"A comparison needs at least 2 sets, got {len(runs)}.")
     found: dict[str, Samples] = {}
     opened = [_open(text) for text in runs]
     subjects = [samples.subject for _, _, samples in opened]
@@ -109,13 +106,13 @@ def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
         own = samples.subject if subjects.count(samples.subject) == 1 else path
         name = given or own
         if name in found:
-            raise ConfigError(f"two sets are called {name!r}; name them: NAME={path}")
+            raise ConfigError(f"Two sets are called {name!r}. Name them: NAME={path}.")
         found[name] = samples
     return found
 
 
 def _open(text: str) -> tuple[str, str, Samples]:
-    """Name, path and images of `[NAME=]PATH`; a path that holds a `=` needs no name."""
+    """Open `[NAME=]PATH`; return name, path and images. An existing path may contain `=`."""
     name, equals, path = text.partition("=")
     if not equals or Path(text).exists():
         name, path = "", text
@@ -123,16 +120,16 @@ def _open(text: str) -> tuple[str, str, Samples]:
 
 
 def _default_metrics(sets: Collection[Samples], options: MeasureOptions) -> tuple[str, ...]:
-    """Of one set as of any: what at least one of them has."""
+    """Choose the default metrics that apply to at least one of the sets."""
     captions = any(one.conditioning == "text" for one in sets)
     scenes = any(one.has_scenes for one in sets)
     return default_metrics(options, "text" if captions else "none", scenes=scenes)
 
 
 def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
-    """What the fingerprint says of the model, and of its captions as far as all sets say it.
+    """Return the fingerprint's entries on the model, and on the captions where all sets have them.
 
-    The captions' hash is left to the metrics, which take it of the very captions that they saw.
+    The captions' hash is left to the metrics, which hash exactly the captions that they used.
     """
     everywhere = set.intersection(*(set(one.fingerprint) for one in sets.values()))
     kept = (everywhere | SUBJECT_KEYS) - {"captions_sha256"}
@@ -140,11 +137,11 @@ def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
 
 
 def _differences(
-    measured: Mapping[str, Measured], marks: Mapping[str, object]
+    prepared: Mapping[str, PreparedSet], marks: Mapping[str, object]
 ) -> list[ResultRecord]:
     found: list[ResultRecord] = []
-    for first, second in combinations(measured, 2):
-        records = paired_differences(measured[first], measured[second])
+    for first, second in combinations(prepared, 2):
+        records = paired_differences(prepared[first], prepared[second])
         found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in records]
     return found
 
@@ -154,13 +151,13 @@ def _notes(num_sets: int) -> list[str]:
     if pairs < 2:
         return []
     return [
-        f"Each p-value speaks of its own pair; {pairs} pairs are compared, and of {pairs} true "
-        f"nulls {0.05 * pairs:.2g} are expected below 0.05 by chance."
+        f"p-values are not corrected for multiple comparisons: with {pairs} pairs and no true "
+        f"difference, {0.05 * pairs:.2g} are expected below 0.05 by chance."
     ]
 
 
 def _galleries(sets: Mapping[str, Samples]) -> list[Gallery]:
-    """The first captions that all sets have, with each model's image beside the others'."""
+    """Show the first captions that all sets share, with the models' images side by side."""
     by_caption = {name: _first_images(samples.items) for name, samples in sets.items()}
     first, *others = by_caption.values()
     shared = [key for key in first if all(key in other for other in others)][:SHOWN_CAPTIONS]
@@ -179,7 +176,7 @@ def _galleries(sets: Mapping[str, Samples]) -> list[Gallery]:
     return [
         Gallery(
             title="Side by side",
-            explanation=f"The first {len(shared)} captions that all have images of, not picked.",
+            explanation=f"The first {len(shared)} captions that all models share, not selected.",
             samples=samples,
             layout="by_caption",
         )

@@ -1,4 +1,4 @@
-"""`evalkit data`: draw `shapes`, find or fetch COCO."""
+"""`evalkit data`: draw `shapes`, find or download COCO."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def shapes(out: Path, train: int, val: int, seed: int) -> None:
 
 
 def coco(coco_root: Path | None) -> None:
-    """Say where COCO is, after fetching it where needed and possible."""
-    with progress_bar("Fetching COCO") as report:
+    """Print where COCO is, after downloading it if needed and possible."""
+    with progress_bar("Downloading COCO") as report:
         found = find_coco(coco_root, on_progress=report)
     console.print(
         f"{found.root}: {len(found.image_ids):,} images, {len(found.captions):,} captions, "

@@ -1,4 +1,4 @@
-"""`evalkit demo`: the whole way on this machine, offline, with the models that ship."""
+"""`evalkit demo`: the full pipeline on this machine, offline, with the embedded models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo(out: Path, n: int) -> None:
     command = f"evalkit fid --model {MODEL} --data {DATA} --n {n} --features {FEATURES} --out {out}"
     console.print(
         f"{n} images by {MODEL}, a tiny GLIDE trained on drawn shapes, measured with the "
-        f"embedded judge. The same as:\n  {command}\n",
+        f"embedded judge, a tiny CLIP. The same as:\n  {command}\n",
         soft_wrap=True,
     )
     fid(
@@ -30,7 +30,6 @@ def demo(out: Path, n: int) -> None:
         command=command,
     )
     console.print(
-        "\nThe mission's command, for OpenAI's weights and photographs:\n"
-        "  evalkit fid --model glide --coco",
+        "\nFor OpenAI's GLIDE on COCO photographs:\n  evalkit fid --model glide --coco",
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""`evalkit doctor`: what is installed, cached, reachable, and which device would be used."""
+"""`evalkit doctor`: what is installed, cached and reachable, and the device in use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from evalkit import __version__
 from evalkit.core.downloads import cache_root, require_network
-from evalkit.core.errors import NetworkError
+from evalkit.core.errors import NetworkError, as_clause
 from evalkit.features.hub_weights import cached_clip
 from evalkit.features.inception_weights import cached_inception_weights
 from evalkit.options.measuring import DEFAULT_CLIP
@@ -31,16 +31,16 @@ LIBRARIES = {
     "evalica": "study",
     "psycopg": "postgresql",
 }
-"""What is looked for, and the extra that brings it."""
+"""Optional packages, and the extra that installs each."""
 HOSTS = {
-    "the hub of models and data sets": "https://huggingface.co",
+    "Hugging Face hub": "https://huggingface.co",
     "GLIDE's weights": "https://openaipublic.blob.core.windows.net",
     "Inception's weights": "https://github.com",
 }
 
 
 def doctor() -> None:
-    """Print the findings; nothing is changed and nothing is fetched."""
+    """Print the findings; change and download nothing."""
     table = Table(
         "what", "finding", title="evalkit doctor", title_justify="left", box=box.SIMPLE_HEAD
     )
@@ -109,5 +109,5 @@ def _reachable(url: str) -> str:
     try:
         require_network(url)
     except NetworkError as error:
-        return str(error)
+        return as_clause(error)
     return "reachable"

@@ -1,4 +1,4 @@
-"""`evalkit fid` and `evalkit generate`: from a model's name to a report."""
+"""`evalkit fid` and `evalkit generate`: from a model name to a report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped, say_features
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.datasets.base import known_as
 from evalkit.datasets.open import dataset_known_as
-from evalkit.features.base import ProgressFactory
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
-    RunMeasurement,
+    MeasurementPlan,
     check_metrics,
     failures,
 )
@@ -39,27 +38,27 @@ def fid(
     prepared = prepare_run(generation, progress)
     say_features(options_for(known_as(prepared.dataset), measure), measure)
     started = time.perf_counter()
-    measurement = RunMeasurement.of(prepared, measure, progress)
-    for name, reason in measurement.lacking().items():
-        console.print(f"No {name}, the rest goes on: {reason}", soft_wrap=True, markup=False)
+    plan = MeasurementPlan.of(prepared, measure, progress)
+    for name, reason in plan.lacking().items():
+        console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
     ready = time.perf_counter()
     prepared.generate(progress)
     sampled = time.perf_counter()
     check_complete(prepared.run)
-    measured = measurement.measure()
+    results = plan.measure()
     measuring = ready - started + time.perf_counter() - sampled
     timings = {"sampling": sampled - ready, "measuring": measuring}
-    keep_measurement(prepared.run, measured.clip_scores, measured.clip_name, timings)
+    keep_measurement(prepared.run, results.clip_scores, results.clip_name, timings)
     records = [
         replace(record, fingerprint={**record.fingerprint, "command": command})
-        for record in measured.records
+        for record in results.records
     ]
     store(prepared, records, json_file)
     return records
 
 
 def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | None) -> None:
-    """Write results.json, results.csv and report.html, and print what matters."""
+    """Write results.json, results.csv and report.html, and print a summary."""
     folder = prepared.run.path
     write_records(folder / "results.json", records)
     write_csv(folder / "results.csv", records)
@@ -69,14 +68,14 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
     console.print(terminal_table(records, title=prepared.run.config["display_name"]))
     for status, count in failures(prepared.run.rows()).items():
         console.print(
-            f"{count} samples {status}: they have no image and are left out of the scores"
+            f"{count} samples {status}: they have no image and are excluded from the scores"
         )
     print_skipped(records)
     console.print(f"Report: {page}", soft_wrap=True)
 
 
 def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> Path:
-    """Generate or resume, and say where the images are."""
+    """Generate or resume, and print where the images are."""
     prepared = prepare_run(options, progress)
     prepared.generate(progress)
     check_complete(prepared.run)

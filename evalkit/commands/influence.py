@@ -1,4 +1,4 @@
-"""The images that push a Fréchet distance up most, as a gallery of the report."""
+"""The images that raise a Fréchet distance most, as a gallery of the report."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def influence_galleries(
     rows: Sequence[ManifestRow],
     sample: Callable[[ManifestRow], ReportSample],
 ) -> list[Gallery]:
-    """A gallery for each distance whose record lists its most influential images.
+    """Build a gallery for each distance whose record lists its most influential images.
 
     Args:
-        records: Of the run.
+        records: The run's records.
         rows: Its manifest, sorted by index.
-        sample: What a gallery shows of a row.
+        sample: Builds a gallery's sample from a row.
     """
     shown = [row for row in rows if row.file is not None]
     return [
@@ -44,13 +44,13 @@ def _gallery(
     name = label(record)
     samples = [_with_influence(sample(shown[entry["index"]]), entry) for entry in listed[:SHOWN]]
     return Gallery(
-        title=f"What pushes {name} up most",
+        title=f"Images that raise {name} most",
         explanation=(
-            "Influence is about how much the distance would fall if the model had not made this "
-            "image; over all images it sums to 0. Images that no reference resembles come first."
+            "The influence of an image approximates how much the distance would fall without it; "
+            "over all images it sums to 0. Images unlike any reference image come first."
         ),
         samples=samples,
-        header=("Category", "Images", f"Among the {len(listed)} listed", "Mean influence")
+        header=("Category", "Images", f"Among the {len(listed)} shown", "Mean influence")
         if by_category
         else (),
         lines=[_line(category, found, listed) for category, found in by_category.items()],

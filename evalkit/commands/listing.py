@@ -1,4 +1,4 @@
-"""`evalkit list`: what there is; nothing heavy is imported for it."""
+"""`evalkit list`: the catalogs, without heavy imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evalkit.protocols.catalog import PROTOCOLS, open_protocol, protocol_for
 
 Row = TypeVar("Row")
 UNKNOWN = "unknown"
-"""What another package does not say of its model."""
+"""Shown where another package's row has no value."""
 
 
 def show(kind: str) -> None:
@@ -46,7 +46,7 @@ def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
         )
 
     rows = _cells(CATALOG, cells, num_columns=5)
-    return "Models", ("name", "asked with", "size", "weights", "what it is"), rows
+    return "Models", ("name", "conditioning", "size", "weights", "description"), rows
 
 
 def _datasets() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
@@ -55,7 +55,7 @@ def _datasets() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
         size = f"{row.size_px} px" if row.size_px else UNKNOWN
         return name, row.protocol, count, size, row.summary, row.source
 
-    header = ("name", "protocol", "default n", "size", "what it is", "where it comes from")
+    header = ("name", "protocol", "default n", "size", "description", "source")
     return "Data sets", header, _cells(DATASETS, cells, num_columns=6)
 
 
@@ -65,16 +65,20 @@ def _protocols() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
         (p.name, p.dataset, f"{p.captions.count:,}", str(len(p.our_choices)), p.summary)
         for p in opened
     ]
-    return "Protocols", ("name", "data set", "captions", "values of our choice", "what it is"), rows
+    return (
+        "Protocols",
+        ("name", "data set", "captions", "unpublished choices", "description"),
+        rows,
+    )
 
 
 def _metrics() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    header = ("name", "direction", "least n", "what it is", "reference")
+    header = ("name", "direction", "minimum n", "description", "reference")
     return "Metrics", header, (_metric(name) for name in METRICS)
 
 
 def _metric(name: str) -> tuple[str, ...]:
-    """A line of the table; of a package that is broken, what is wrong with it."""
+    """Format a row of the table; for a broken package, say what is wrong with it."""
     try:
         row = METRICS[name]
     except EvalkitError as error:
@@ -84,10 +88,9 @@ def _metric(name: str) -> tuple[str, ...]:
 
 
 def metrics_markdown() -> str:
-    """Our metrics as the table of the README.
+    """Format our metrics as the table of the README.
 
-    Records that take more images than their metric come in lines of their own, those that are
-    alike in one.
+    Records that need more images than their metric get lines of their own; similar ones share one.
     """
     lines: list[tuple[str, ...]] = []
     apart: dict[tuple[str, str, str], list[str]] = {}
@@ -99,8 +102,8 @@ def metrics_markdown() -> str:
                 apart.setdefault((line.direction, line.min_n, summary), []).append(line.name)
     for (direction, min_n, summary), names in apart.items():
         named = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
-        lines.append((named, direction, min_n, summary, "as their metrics"))
-    head = "| name | better | least n | what it is | reference |\n|---|---|---|---|---|\n"
+        lines.append((named, direction, min_n, summary, "as for their metrics"))
+    head = "| name | better | minimum n | description | reference |\n|---|---|---|---|---|\n"
     return head + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
@@ -111,13 +114,13 @@ def _recipes() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
         return name, row.network, row.summary, PurePosixPath(row.file).name
 
     rows = sorted(_cells(CATALOG, cells, num_columns=4))
-    return "Recipes for `evalkit train`", ("name", "network", "what it trains", "file"), rows
+    return "Recipes for `evalkit train`", ("name", "network", "trains", "file"), rows
 
 
 def _cells(
     catalog: Catalog[Row], cells: Callable[[str, Row], tuple[str, ...]], *, num_columns: int
 ) -> list[tuple[str, ...]]:
-    """The rows of a catalog; a row of another package that is broken says so in its own line."""
+    """Format the rows of a catalog; a broken row of another package says so in its own line."""
     rows = []
     for name in catalog:
         try:

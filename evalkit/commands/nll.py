@@ -1,4 +1,4 @@
-"""`evalkit nll`: how many bits per dimension an unconditional model needs for real images."""
+"""`evalkit nll`: bits per dimension of real images under an unconditional model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import numpy as np
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.pixels import center_crop, read_rgb, resize
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import Interval, ResultRecord, write_records
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.open import open_dataset
-from evalkit.features.base import ProgressFactory
 from evalkit.generation import library_versions, training_relation
 from evalkit.metrics.means import mean_interval
 from evalkit.reports.tables import terminal_table
@@ -33,13 +32,13 @@ SHRINKING = "centre crop, area means"
 
 @dataclass(frozen=True, kw_only=True)
 class NllOptions:
-    """What a user can choose."""
+    """The options of the command."""
 
     model: str
     data: str
     n: int
     steps: int | None = None
-    """Timesteps of the bound; None: all of the model's."""
+    """Timesteps of the bound; None: all timesteps of the model."""
     seed: int = 0
     batch_size: int = 32
     device: str = "cpu"
@@ -48,21 +47,21 @@ class NllOptions:
 
 @runtime_checkable
 class Likelihood(Generator, Protocol):
-    """A generator that bounds how likely an image is."""
+    """A generator that bounds the likelihood of images."""
 
     num_steps: int
-    """Timesteps of the whole bound."""
+    """Timesteps of the full bound."""
 
     def bits_per_dim(
         self, images: np.ndarray, seeds: Sequence[int], *, steps: int | None = None
     ) -> Tensor:
-        """Bound on -log2 p of each image, in bits per dimension."""
+        """Bound -log2 p of each image, in bits per dimension."""
 
 
 def nll(
     options: NllOptions, *, json_file: Path | None, progress: ProgressFactory = progress_bar
 ) -> ResultRecord:
-    """Measure, print, and write the record if asked to."""
+    """Compute the bound, print it, and write the record on request."""
     record = measure(options, progress)
     if json_file is not None:
         write_records(json_file, [record])
@@ -71,7 +70,7 @@ def nll(
 
 
 def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
-    """The variational bound of n images, their mean and its interval.
+    """Compute the mean variational bound of n images, with its interval.
 
     Raises:
         ConfigError: The model has no likelihood, or fewer steps than 1.
@@ -80,12 +79,12 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
     generator = load_generator(options.model, device=options.device, weights=options.weights)
     if not isinstance(generator, Likelihood):
         raise ConfigError(
-            f"{options.model} has no bits per dimension; unconditional models of `ddpm` have: "
-            "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10, ..."
+            f"{options.model} has no likelihood. Unconditional DDPMs have one: "
+            "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10."
         )
     most = generator.num_steps
     if options.steps is not None and not 1 <= options.steps <= most:
-        raise ConfigError(f"--steps wants 1 to {most}, got {options.steps}")
+        raise ConfigError(f"--steps must be from 1 to {most}, got {options.steps}.")
     with progress(f"Opening {options.data}") as report:
         dataset = open_dataset(options.data, on_progress=report)
     chosen = select_images(dataset, options.n, options.seed)
@@ -101,14 +100,14 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
 
 
 def select_images(dataset: CaptionedImages, n: int, seed: int) -> list[str]:
-    """The n images with the smallest sha256(seed/image id).
+    """Select the n images with the smallest sha256(seed/image id).
 
     Raises:
         NotEnoughImagesError: There are fewer.
     """
     if not 1 <= n <= len(dataset.image_ids):
         raise NotEnoughImagesError(
-            f"--n {n}: {dataset.name} has {len(dataset.image_ids)} images; choose 1 to that many"
+            f"--n {n}: {dataset.name} has {len(dataset.image_ids)} images. Choose 1 to that many."
         )
     rank = lambda image_id: hashlib.sha256(f"{seed}/{image_id}".encode()).digest()  # noqa: E731
     return sorted(dataset.image_ids, key=rank)[:n]

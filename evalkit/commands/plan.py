@@ -1,4 +1,4 @@
-"""`evalkit plan fid`: how many images it takes to tell two models apart."""
+"""`evalkit plan fid`: how many images distinguish two models."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from rich.table import Table
 
 from evalkit.commands.sets import open_samples, own_reference, reference_name, say_features
 from evalkit.core.errors import DataError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.features.base import ProgressFactory
 from evalkit.metrics.planning import FrechetPlan, PilotIds, detectable_at, plan_fid, power_at
-from evalkit.metrics.score import Measurer
+from evalkit.metrics.score import Scorer
 from evalkit.metrics.task import INCEPTION, Task
 from evalkit.options import MeasureOptions
 
@@ -36,13 +35,13 @@ def plan_frechet(
     """Measure the pilot, print the plan, and write it where asked.
 
     Args:
-        pilots: Samples of one model, or of both on the same captions.
-        against: The reference; None takes the data set that the pilots are runs of.
+        pilots: Samples of one model, or of both for the same captions.
+        against: The reference; None: the data set of the pilots' runs.
         options: How to measure.
-        difference: Difference of distances to be found.
-        power: Probability wanted of finding it, in (0, 1).
+        difference: Difference of distances to detect.
+        power: Probability of detecting it, in (0, 1).
         coco_root: Folder of COCO.
-        json_file: Where to write the record as well.
+        json_file: File that also receives the record.
         progress: Such as `evalkit.core.progress.progress_bar`.
 
     Raises:
@@ -55,8 +54,8 @@ def plan_frechet(
     given, options = options, compared.options(options)
     say_features(options, given)
     metric = "fid" if options.features == INCEPTION else "fd"
-    measurer = Measurer.of(compared.reference, [metric], options, progress)
-    tasks = [measurer.measure(one.items).tasks[metric] for one in sets]
+    scorer = Scorer.of(compared.reference, [metric], options, progress)
+    tasks = [scorer.prepare(one.items).tasks[metric] for one in sets]
     plan = _plan(tasks, difference=difference, power=power)
     name = tasks[0].label(tasks[0].needs[0])
     _print(plan, name)
@@ -71,7 +70,7 @@ def _plan(tasks: list[Task], *, difference: float, power: float) -> FrechetPlan:
     real = first.real(need)
     reference = first.real_moments(need) if real is None else real
     if reference is None:
-        raise DataError(f"the reference file holds no statistics of layer {first.layer(need)}")
+        raise DataError(f"The reference file has no statistics of layer {first.layer(need)}.")
     return plan_fid(
         first.fake(need),
         reference,
@@ -89,21 +88,23 @@ def _plan(tasks: list[Task], *, difference: float, power: float) -> FrechetPlan:
 
 def _print(plan: FrechetPlan, name: str) -> None:
     pilots = (
-        "both models' pilots" if plan.paired else "one pilot; models that share captions need fewer"
+        "pilots of both models"
+        if plan.paired
+        else "one pilot; models with shared captions need fewer"
     )
     console.print(
-        f"To tell a difference of {plan.difference:g} in {name} from chance "
-        f"({plan.power:.0%} of the time, with {1 - plan.level:.2g} false alarms):\n"
-        f"  {plan.n:,} images of each model\n"
-        f"By {pilots}: {plan.pilot_n:,} images each would tell {plan.detectable_at_pilot:.3g}."
+        f"To detect a difference of {plan.difference:g} in {name} "
+        f"(power {plan.power:.0%}, significance level {1 - plan.level:.2g}):\n"
+        f"  {plan.n:,} images per model\n"
+        f"From {pilots}: {plan.pilot_n:,} images each detect {plan.detectable_at_pilot:.3g}."
     )
     if plan.n == plan.minimum_n:
         console.print(
-            f"The difference itself needs fewer; below {plan.minimum_n:,} images (5 a dimension) "
-            "the interval of the distance is less sure."
+            f"The difference itself needs fewer, but below {plan.minimum_n:,} images (5 per "
+            "dimension) the interval of the distance is less reliable."
         )
-    table = Table("images of each", f"difference told {plan.power:.0%} of the time",
-                  f"chance to tell {plan.difference:g}", box=box.SIMPLE_HEAD)  # fmt: skip
+    table = Table("images per model", f"detectable difference (power {plan.power:.0%})",
+                  f"power for {plan.difference:g}", box=box.SIMPLE_HEAD)  # fmt: skip
     for n in sorted({*_SIZES, plan.n}):
         chance = f"{power_at(plan, n):.0%}"
         table.add_row(f"{n:,}", f"{detectable_at(plan, n):.3g}", chance)

@@ -1,4 +1,4 @@
-"""`evalkit report`: the page of a measured run, from what lies in its folder."""
+"""`evalkit report`: the page of a measured run, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from evalkit.core.results import ResultRecord, read_records, write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
 from evalkit.generation import run_fingerprint
 from evalkit.measurement import failures
-from evalkit.reports.html import Gallery, Report, ReportSample, write_html
+from evalkit.reports.html import Gallery, ReportSample, RunReport, write_html
 
 GRID = 24
-"""Images of the sample grid: the first ones, not picked."""
+"""Images of the sample grid: the first ones, not selected."""
 EXTREMES = 12
-"""Images shown as best and as worst."""
+"""Number of images shown as best and as worst."""
 
 
 def report(path: Path) -> None:
     """Write `report.html` from `results.json`, `scores.json` and the images."""
     run = RunFolder.read(path)
     if not (path / "results.json").is_file():
-        raise RunFolderError(f"{path} was not measured: it has no results.json; run `evalkit fid`")
+        raise RunFolderError(f"{path} has not been measured: no results.json. Run `evalkit fid`.")
     records = read_records(path / "results.json")
     console.print(f"Report: {write_report(run, records)}", soft_wrap=True)
 
@@ -34,7 +34,7 @@ def report(path: Path) -> None:
 def keep_measurement(
     run: RunFolder, scores: Mapping[int, float], score_name: str, timings: Mapping[str, float]
 ) -> None:
-    """Store what the page needs besides the records: scores of single images, and seconds."""
+    """Store what the page needs besides the records: scores of single images, and timings."""
     document = {
         "score_name": score_name,
         "scores": {str(index): score for index, score in scores.items()},
@@ -49,7 +49,7 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
     kept = _kept(run)
     command = next((r.fingerprint["command"] for r in records if "command" in r.fingerprint), None)
     config = run.config
-    page = Report(
+    page = RunReport(
         title=f"{config['display_name']} on {config['dataset']['name']}",
         question=_question(config),
         records=records,
@@ -70,11 +70,11 @@ def _question(config: Mapping[str, Any]) -> str:
     name, data = config["display_name"], config["dataset"]
     if config["conditioning"] == "text":
         return (
-            f"How good are the images that {name} makes for {data['n']:,} captions of "
+            f"How good are the images that {name} generates for {data['n']:,} captions of "
             f"{data['name']}?"
         )
-    told = "told the classes of" if config["conditioning"] == "class" else "beside"
-    return f"How good are {data['n']:,} images that {name} makes, {told} {data['name']}?"
+    relation = "for the classes of" if config["conditioning"] == "class" else "compared with"
+    return f"How good are {data['n']:,} images by {name}, {relation} {data['name']}?"
 
 
 def _kept(run: RunFolder) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _kept(run: RunFolder) -> dict[str, Any]:
     try:
         kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise RunFolderError(f"{path} is damaged ({error}); run `evalkit fid` again") from error
+        raise RunFolderError(f"{path} is damaged ({error}). Run `evalkit fid` again.") from error
     return kept
 
 
@@ -109,7 +109,7 @@ def _galleries(
     galleries = [
         Gallery(
             title="Samples",
-            explanation=f"The first {min(GRID, len(rows))} of {len(rows):,} images, not picked.",
+            explanation=f"The first {min(GRID, len(rows))} of {len(rows):,} images, not selected.",
             samples=[sample(row) for row in rows[:GRID]],
         )
     ]
@@ -118,12 +118,12 @@ def _galleries(
         galleries += [
             Gallery(
                 title="Best by CLIP score",
-                explanation="Where image and caption agree most, in the eyes of the judge.",
+                explanation="The images with the highest CLIP score for their caption.",
                 samples=[sample(row) for row in reversed(ranked[-EXTREMES:])],
             ),
             Gallery(
                 title="Worst by CLIP score",
-                explanation="Where they agree least: read these before you trust the mean.",
+                explanation="The lowest scores: check these images before trusting the mean.",
                 samples=[sample(row) for row in ranked[:EXTREMES]],
             ),
         ]
@@ -133,10 +133,10 @@ def _galleries(
 def _warnings(rows: Sequence[ManifestRow]) -> list[str]:
     said = [
         f"{count:,} of {len(rows):,} samples were {status} and have no image; "
-        "scores of images leave them out."
+        "they are excluded from the scores."
         for status, count in failures(rows).items()
     ]
     cut = sum("caption truncated" in row.notes for row in rows)
     if cut:
-        said.append(f"{cut:,} captions were longer than the model reads and were cut.")
+        said.append(f"{cut:,} captions were longer than the model's context and were truncated.")
     return said

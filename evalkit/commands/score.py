@@ -1,4 +1,4 @@
-"""`evalkit score`: measure images that are there, whoever made them."""
+"""`evalkit score`: measure existing images, whatever made them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from evalkit.commands.sets import (
     say_features,
 )
 from evalkit.core.errors import ConfigError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.features.base import ProgressFactory
 from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
@@ -30,17 +29,17 @@ def score(
     json_file: Path | None,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Measure, print the records, and write them where asked.
+    """Score the samples, print the records, and write them on request.
 
     Raises:
         ConfigError: Neither a reference nor a protocol is named.
-        EvalkitError: As `score_sets`.
+        EvalkitError: As for `score_sets`.
     """
     against = reference_name(against, options)
     if against is None:
         raise ConfigError(
-            "no reference: give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
-            "--protocol that names its data set"
+            "No reference. Give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
+            "--protocol that names its data set."
         )
     found = open_samples(Path(samples))
     compared = open_against(against, coco_root, progress)

@@ -9,13 +9,12 @@ from typing import Literal
 
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError
-from evalkit.core.progress import console
+from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import CAPTION_FILES, open_dataset
-from evalkit.features.base import ProgressFactory
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
 from evalkit.measurement import drawn_otherwise, reference_items, run_departures, run_items
@@ -36,13 +35,13 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Images to judge, and what is known of them."""
+    """Images to score, and what is known about them."""
 
     items: Sequence[ImageItem]
     subject: str
     fingerprint: dict[str, object]
     run: RunFolder | None = None
-    """The run that the images are of, if they are of one."""
+    """The run that the images belong to, if any."""
 
     @property
     def dataset(self) -> str | None:
@@ -67,28 +66,28 @@ class Samples:
 
     @property
     def source(self) -> SourceRun | None:
-        """What only a run can tell, if the images are of one."""
+        """The run's own data, if the images belong to one."""
         return SourceRun(self.run) if self.run else None
 
     @property
     def has_scenes(self) -> bool:
-        """Whether the captions say what is to be seen."""
+        """Whether the captions come with scenes."""
         return self.source is not None and self.source.has_scenes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """A reference, and what it is known as."""
+    """A reference and its name."""
 
     reference: Sequence[ImageItem] | ReferenceStatistics
     name: str
-    """What fingerprints call it."""
+    """Its name in fingerprints."""
     dataset: str | None
-    """What the data set is known as; None for anything else, whose images are taken as they are
-    unless the options name a protocol."""
+    """The data set's name; None for anything else, whose images are used unchanged unless the
+    options name a protocol."""
 
     def options(self, options: MeasureOptions, samples: Sequence[Samples] = ()) -> MeasureOptions:
-        """The options under the protocol that they name, or that the data set stands for.
+        """Complete the options by the protocol that they name, else by the data set's protocol.
 
         Args:
             options: As they were given.
@@ -101,7 +100,7 @@ class Against:
 
 
 def open_samples(path: Path) -> Samples:
-    """A run folder, a folder with a table of captions, or any images.
+    """Open a run folder, a folder with a table of captions, or any images.
 
     Raises:
         RunFolderError: An unfinished or damaged run.
@@ -134,11 +133,11 @@ def open_samples(path: Path) -> Samples:
 
 
 def open_against(against: str, coco_root: Path | None, progress: ProgressFactory) -> Against:
-    """A data set, a statistics file, or any images.
+    """Open a data set, a statistics file, or any images as the reference.
 
     Raises:
-        MissingDataError: There is nothing of the name.
-        DataError: It can't be used.
+        MissingDataError: Nothing has this name.
+        DataError: It is unusable.
     """
     path = Path(against)
     if against in DATASETS:
@@ -155,7 +154,7 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
 
 
 def reference_name(against: str | None, options: MeasureOptions) -> str | None:
-    """The reference that is named, or the data set of the protocol that the options name."""
+    """Return the named reference, else the data set of the protocol that the options name."""
     if against is None and options.protocol:
         return open_protocol(options.protocol).dataset
     return against
@@ -167,7 +166,7 @@ def own_reference(
     coco_root: Path | None,
     progress: ProgressFactory,
 ) -> Against:
-    """The reference named, or the one data set that all the runs drew their captions from.
+    """Return the named reference, else the one data set that all runs took their captions from.
 
     Raises:
         ConfigError: None is named, and the runs don't agree on one that has a name.
@@ -189,32 +188,32 @@ def own_reference(
 
 
 def say_features(options: MeasureOptions, given: MeasureOptions) -> None:
-    """Say which features a protocol chose where these are not Inception's.
+    """Print the features that a protocol chose, unless they are Inception's.
 
     Args:
-        options: Under the protocol.
-        given: As they were typed.
+        options: The options completed by the protocol.
+        given: The options as they were typed.
     """
     if options.features != "inception" and not given.is_given("features"):
         whose = f"protocol {options.protocol}" if options.protocol else "this data set"
         console.print(
-            f"Features: {options.features}, as {whose} has them; --features chooses others.",
+            f"Features: {options.features}, the default of {whose}; --features chooses others.",
             soft_wrap=True,
         )
 
 
 def print_skipped(records: Sequence[ResultRecord]) -> None:
-    """Say how many images were left out because they can't be read, and which."""
+    """Print how many images were skipped because they are unreadable, and which."""
     skipped: dict[str, str] = {}
     for record in records:
         skipped |= record.details.get("skipped", {})
     if not skipped:
         return
-    console.print(f"{len(skipped):,} images can't be read and were left out:")
+    console.print(f"Skipped {len(skipped):,} unreadable images:")
     for reason in list(skipped.values())[:_MOST_NAMED]:
         console.print(f"  {reason}", soft_wrap=True, markup=False, highlight=False)
     if len(skipped) > _MOST_NAMED:
-        console.print(f"  and {len(skipped) - _MOST_NAMED:,} more, all in the records' details")
+        console.print(f"  and {len(skipped) - _MOST_NAMED:,} more; all are in the records' details")
 
 
 def _of_dataset(dataset: CaptionedImages, name: str) -> Against:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from evalkit.commands.sets import open_against, say_features
 from evalkit.core.errors import ConfigError, DataError
-from evalkit.core.progress import console, progress_bar
-from evalkit.features.base import ProgressFactory
+from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.metrics.score import summarise_set
 from evalkit.metrics.statistics_files import ReferenceStatistics, write_statistics
 from evalkit.options import MeasureOptions
@@ -23,15 +22,15 @@ def statistics(
     coco_root: Path | None,
     progress: ProgressFactory = progress_bar,
 ) -> None:
-    """Measure a set as a reference is measured, and write what a distance needs of it.
+    """Extract a set's features as for a reference, and write their mean and covariance.
 
     Raises:
-        ConfigError: The file's name doesn't end in `.npz`, or spatial features of no Inception.
-        DataError: The set is a statistics file already, or an image can't be used.
+        ConfigError: The file name doesn't end in `.npz`, or spatial features without Inception.
+        DataError: The set is a statistics file already, or an image is unusable.
         NotEnoughImagesError: Fewer than two images.
     """
     if out.suffix != ".npz":
-        raise ConfigError(f"--out {out}: the name must end in .npz")
+        raise ConfigError(f"--out {out}: the name must end in .npz.")
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
         raise DataError(f"{images} is a statistics file already; give the images")
@@ -45,4 +44,4 @@ def statistics(
         f"{found.moments.n:,} images, {found.moments.dim:,} dimensions: {out}", soft_wrap=True
     )
     for name, reason in found.skipped.items():
-        console.print(f"left out {name}: {reason}", soft_wrap=True, markup=False)
+        console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""`evalkit drawbench clip-scores`: an automatic score of the very images that people rated."""
+"""`evalkit drawbench clip-scores`: CLIP scores of the same images that people rated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from drawbench.study import Study
-    from evalkit.features.base import ProgressFactory
+    from evalkit.core.progress import ProgressFactory
     from evalkit.features.clip import TextImageExtractor
 
 
@@ -27,12 +27,12 @@ def clip_scores(
     study: StudyPath,
     out: Annotated[Path, typer.Option(help="CSV to write: prompt_id, model, metric, score.")],
     clip_model: Annotated[
-        str, typer.Option(help="shapes-clip for shapes, or a model of open_clip.")
+        str, typer.Option(help="CLIP: shapes-clip for shapes, or an open_clip model.")
     ] = DEFAULT_CLIP,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """CLIP score of each prompt and model, to hold against votes: results STUDY --scores FILE."""
+    """Compute CLIP scores per prompt and model, for `results STUDY --scores FILE`."""
     from drawbench.study import load_study
     from drawbench.votes import csv_text
     from evalkit.core.progress import progress_bar
@@ -52,10 +52,10 @@ def clip_scores(
 def score_study(
     study: Study, extractor: TextImageExtractor, *, batch_size: int, progress: ProgressFactory
 ) -> pd.DataFrame:
-    """Mean of 100 times the cosine of image and caption, over the images of each set that is shown.
+    """Compute the mean CLIP score (100 x cosine) of each prompt and model over the images shown.
 
     Args:
-        study: Its blind copies are scored: what people saw.
+        study: The study; its blind copies, which people saw, are scored.
         extractor: CLIP, from `evalkit.features.clip.load_clip`.
         batch_size: Images embedded at once.
         progress: Such as `evalkit.core.progress.progress_bar`.
@@ -73,7 +73,7 @@ def score_study(
 
     texts = {prompt.id: prompt.text for prompt in study.document.prompts}
     entries = [entry for entry in study.images if entry.prompt_id in texts]
-    # A study that was opened has all its images.
+    # load_study has checked that all images exist.
     items = [ImageItem(study.image_path(e.key) or Path(), sha256=e.sha256) for e in entries]
     found = extract_set(
         items, [extractor], store=FeatureStore(), how=PassOptions(batch_size), progress=progress

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drawbench.suites import load_suite
+from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import Caption
@@ -18,7 +19,7 @@ from evalkit.options.parsing import names
 
 if TYPE_CHECKING:
     from drawbench.suites import Suite
-    from evalkit.features.base import ProgressFactory
+    from evalkit.core.progress import ProgressFactory
     from evalkit.requests import Requests
 
 SELECTION = "all prompts of the suite, samples by index"
@@ -26,7 +27,7 @@ SELECTION = "all prompts of the suite, samples by index"
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteOptions:
-    """What a user can choose."""
+    """The options of the command."""
 
     suite: str
     models: tuple[str, ...]
@@ -37,20 +38,22 @@ class SuiteOptions:
 
 def register(app: typer.Typer) -> None:
     """Add the command to `evalkit drawbench`."""
-    app.command("generate")(generate)
+    app.command("generate", cls=OptionsByRecord)(generate)
 
 
 @sampling()
 def generate(
-    suite: Annotated[str, typer.Option(help="drawbench, parti, shapes-bench, FILE or NAME=FILE.")],
+    suite: Annotated[
+        str, typer.Option(help="Suite: drawbench, parti, shapes-bench, FILE or NAME=FILE.")
+    ],
     models: Annotated[
         str, typer.Option(help="MODEL[:PRESET],MODEL[:PRESET]; see `evalkit list models`.")
     ],
     sampling: SamplingOptions,
     per_prompt: Annotated[int, typer.Option(min=1, help="Images per prompt.")] = 8,
-    out: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder that receives the run folders.")] = Path("runs"),
 ) -> None:
-    """Generate samples for a suite, one run folder per model, or resume them."""
+    """Generate or resume samples for a suite, one run folder per model."""
     from evalkit.core.progress import console, progress_bar
 
     options = SuiteOptions(
@@ -65,21 +68,23 @@ def generate(
 
 
 def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, Path]:
-    """Generate what is missing.
+    """Generate the missing samples.
 
     Returns:
-        Run folder by name of the model, without characters that a name in a study can't have.
+        Run folders by model name, without characters that names in a study can't have.
 
     Raises:
-        ConfigError: A model is named twice or takes no text, or an option does not suit it.
-        MissingWeightsError: A model's weights are not to be had.
+        ConfigError: A model is named twice or takes no prompts, or does not support an option.
+        MissingWeightsError: A model's weights are unavailable.
         RunFolderError: A folder holds another run.
     """
-    from evalkit.engine.local import generate as run_all
+    from evalkit.engine import generate as run_all
     from evalkit.generation import prepare_generator, run_config
 
     if not options.models or len(set(options.models)) != len(options.models):
-        raise ConfigError(f"--models wants different models, got {', '.join(options.models)!r}")
+        raise ConfigError(
+            f"--models must name different models, got {', '.join(options.models)!r}."
+        )
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
     chosen = options.sampling
@@ -89,7 +94,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         spec = generator.spec
         if spec.conditioning != "text":
             raise ConfigError(
-                f"{model} takes no text ({spec.conditioning}); a suite needs a model that does"
+                f"{model} takes no prompts (conditioning: {spec.conditioning}). Use a text model."
             )
         name = spec.name.replace("/", "-")
         folder = options.out / f"{suite.name}-{name.replace(':', '-')}"
@@ -103,7 +108,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
 
 
 def suite_requests(suite: Suite, per_prompt: int) -> Requests:
-    """Each prompt of a suite, as many times as asked for."""
+    """Request every prompt of a suite `per_prompt` times."""
     from evalkit.requests import Requests
 
     prompts = [Caption(prompt.id, "", prompt.text) for prompt in suite.prompts]
@@ -117,9 +122,9 @@ def suite_requests(suite: Suite, per_prompt: int) -> Requests:
 
 
 def _numerics(chosen: SamplingOptions) -> dict[str, Any]:
-    """Entries of a run's configuration that only runs in reduced precision or compiled have.
+    """Return the entries that only compiled or reduced-precision runs have in their configuration.
 
-    So the hashes of runs that were made before there was a choice stay what they are.
+    The hashes of runs made before these options existed therefore stay valid.
     """
     marks: dict[str, Any] = {}
     if chosen.bf16:

@@ -1,14 +1,14 @@
-"""`evalkit train`: a recipe, its data drawn by the program, a network out."""
+"""`evalkit train`: train a network by a recipe, on data that evalkit draws."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.core.progress import console, errors, progress_bar, training_bar
+from evalkit.core.progress import ProgressCallback, console, errors, progress_bar, training_bar
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import SceneKind, sample_scene
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
-    """Train a network by a recipe, resuming what `out` holds; of several processes one speaks."""
+    """Train a network by a recipe, or resume `out`; only one of several processes prints."""
     from generators.recipes.recipe import load_recipe
 
     recipe = load_recipe(name, steps=steps)
@@ -44,21 +44,21 @@ def train(name: str, *, out: Path | None, steps: int | None, start: Path | None,
 def shapes_training_set(
     seed: int,
     num_images: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
     *,
     kinds: Mapping[SceneKind, float] | None = None,
 ) -> TrainingSet:
-    """Draw the training split of `shapes` into memory; nothing of the validation split is in it.
+    """Draw the training split of `shapes` into memory, without any validation scene.
 
     Args:
-        seed: Of the data set.
-        num_images: How many to draw.
-        report: Called with (images done, images in all).
-        kinds: Share of each kind of scene, adding up to 1; those in excess are passed over. None or
-            empty takes them as the data set has them.
+        seed: Seed of the data set.
+        num_images: Number of images to draw.
+        report: Called with (images done, images in total).
+        kinds: Share of each kind of scene, adding up to 1; scenes in excess are skipped. None or
+            empty: the shares of the data set.
 
     Returns:
-        Images, captions and labels: the index of the shape of a single object, else -1.
+        Images, captions and labels; a label is the shape's index for a single object, else -1.
     """
     import numpy as np
 
@@ -79,7 +79,7 @@ def shapes_training_set(
 
 
 def _wanted(seed: int, num_images: int, kinds: Mapping[SceneKind, float] | None) -> Iterator[int]:
-    """Numbers of the first training images that make up the shares asked for."""
+    """Yield the indices of the first training images that make up the requested shares."""
     if not kinds:
         yield from range(num_images)
         return

@@ -10,20 +10,20 @@ from generators.training.vocabulary import write_vocabulary
 
 SHAPES = "shapes"
 SEED = 0
-"""Of the data set `shapes` that the zoo was trained on."""
+"""Seed of the data set `shapes` that the zoo was trained on."""
 DEFAULT_NUM_IMAGES = 4_000
-"""With these the vocabulary of the zoo comes out, byte for byte."""
+"""Reproduces the vocabulary of the zoo, byte for byte."""
 
 
 def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int | None) -> None:
     """Write `vocabulary.json` and `vocabulary.bpe` into a folder.
 
     Args:
-        data: `shapes`, whose training captions are drawn without their images, or another data
-            set's name or folder, all of whose captions are read.
+        data: `shapes`, whose training captions are drawn without their images, or the name or
+            folder of another data set, all of whose captions are read.
         out: The folder.
-        num_images: Images of `shapes` to read the captions of; None: as many as for the zoo.
-        num_merges: Most merges to learn; None: as many as for the zoo.
+        num_images: Images of `shapes` to read captions of; None: as many as for the zoo.
+        num_merges: Maximum number of merges; None: as many as for the zoo.
 
     Raises:
         ConfigError: `out` is a file, a number of images is given for another data set, or the data
@@ -31,11 +31,11 @@ def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int 
         UnknownNameError: No data set has the name.
     """
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file; name a folder, which gets two files")
+        raise ConfigError(f"--out {out} is a file. Give a folder; two files are written to it.")
     if data == SHAPES:
         captions = _shapes_captions(DEFAULT_NUM_IMAGES if num_images is None else num_images)
     elif num_images is not None:
-        raise ConfigError(f"--n goes with --data {SHAPES} alone; of {data} all captions are read")
+        raise ConfigError(f"--n works with --data {SHAPES} only; all captions of {data} are read.")
     else:
         captions = _captions_of(data)
     choice = {} if num_merges is None else {"num_merges": num_merges}
@@ -47,11 +47,11 @@ def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int 
 
 
 def _shapes_captions(num_images: int) -> list[str]:
-    """All captions of the first training images; the validation split is never read."""
+    """Draw all captions of the first training images; the validation split is never read."""
     from evalkit.datasets.shapes.dataset import describe
 
     captions: list[str] = []
-    with progress_bar(f"Describing {num_images:,} images") as report:
+    with progress_bar(f"Writing captions of {num_images:,} images") as report:
         for index in range(num_images):
             captions += describe(SEED, "train", index)[1]
             report(index + 1, num_images)
@@ -63,5 +63,5 @@ def _captions_of(data: str) -> list[str]:
 
     captions = [caption.text for caption in open_dataset(data).captions]
     if not captions:
-        raise ConfigError(f"{data} has no captions to learn a vocabulary from")
+        raise ConfigError(f"{data} has no captions to learn a vocabulary from.")
     return captions

@@ -1,4 +1,4 @@
-"""`evalkit weights`: what others published, fetched once and compared with its hash ever after."""
+"""`evalkit weights`: published weights, downloaded once and verified by their hash."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from generators.weights import PUBLISHED, CachedFile
 
 
 def show() -> None:
-    """Print the table of addresses and what of it is cached."""
-    table = Table("name", "what", "cached", "sha256", "address", box=box.SIMPLE_HEAD)
+    """Print the table of weights, with addresses and cached files."""
+    table = Table("name", "content", "cached", "sha256", "address", box=box.SIMPLE_HEAD)
     for name, row in PUBLISHED.items():
         cached = weights.cached_file(name)
         known = f"{cached.expected[:12]} ({cached.origin})" if cached.expected else cached.origin
@@ -23,20 +23,20 @@ def show() -> None:
 
 
 def fetch(names: list[str]) -> None:
-    """Download what is not cached yet, going on with what a broken transfer left."""
+    """Download what is not cached yet, resuming partial downloads."""
     for name in names:
-        with progress_bar(f"Fetching {name}") as report:
+        with progress_bar(f"Downloading {name}") as report:
             path = weights.locate(name, report=report)
         _tell(name, weights.cached_file(name))
         console.print(f"  {path}", soft_wrap=True)
 
 
 def verify(names: list[str]) -> None:
-    """Compare cached files with their hashes; without names, all that are cached."""
+    """Compare cached files with their hashes; without names, all cached files."""
     chosen = names or [name for name in PUBLISHED if weights.cached_file(name).is_there]
     if not chosen:
         raise MissingWeightsError(
-            "no weights are cached; fetch some with `evalkit weights fetch NAME`"
+            "No weights are cached. Download some with `evalkit weights fetch NAME`."
         )
     for name in chosen:
         weights.verify(name)

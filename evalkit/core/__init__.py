@@ -1,1 +1,1 @@
-"""The ground that every package stands on: it imports nothing else of ours, and no torch."""
+"""The base of all packages: it imports no other package of ours, and no torch."""

@@ -1,6 +1,6 @@
-"""The cache folder and downloads, with a quick answer where there is no network.
+"""The cache folder and downloads, which fail fast without a network.
 
-Imports nothing else of ours but the errors, so that every package may use it.
+It imports only the core's errors and progress, so that every package may use it.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
 
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.progress import ProgressCallback
 
-# Together under 5 s, the time in which a missing network must be reported.
+# In total under 5 s, within which a missing network must be reported.
 _RESOLVE_S = 2.5
 _CONNECT_S = 2.0
 _BLOCK = 1 << 20
 
 
 def cache_root() -> Path:
-    """Where downloads are kept: `$EVALKIT_CACHE`, or `~/.cache/evalkit`."""
+    """Return the cache folder: `$EVALKIT_CACHE`, or `~/.cache/evalkit`."""
     chosen = os.environ.get("EVALKIT_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "evalkit"
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes, 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         while block := handle.read(_BLOCK):
@@ -45,7 +46,7 @@ def sha256_of(path: Path) -> str:
 
 
 def require_network(url: str) -> None:
-    """Stop within 5 s when the host of an address (or the proxy in front of it) can't be reached.
+    """Raise an error within 5 s if the host of an address (or its proxy) is unreachable.
 
     Raises:
         NetworkError: Names the host.
@@ -54,15 +55,15 @@ def require_network(url: str) -> None:
     started = time.monotonic()
     addresses = _resolve(host, port)
     if not addresses:
-        raise NetworkError(f"no network: can't find {host}")
+        raise NetworkError(f"No network: can't resolve {host}.")
     until = started + _RESOLVE_S + _CONNECT_S
     for tried, address in enumerate(addresses):
-        # A machine may have one kind of address (IPv6) and no way out by it.
+        # A machine may have an IPv6 address without a route to the internet.
         left = max(0.5, until - time.monotonic()) / (len(addresses) - tried)
         with suppress(OSError):
             socket.create_connection(address, timeout=min(_CONNECT_S, left)).close()
             return
-    raise NetworkError(f"no network: can't connect to {host}")
+    raise NetworkError(f"No network: can't connect to {host}.")
 
 
 def fetch(
@@ -70,16 +71,16 @@ def fetch(
     target: Path,
     *,
     sha256_prefix: str,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
 ) -> Path:
-    """Download a file, check its hash, and only then give it its name.
+    """Download a file, check its hash, and only then rename it to its final name.
 
-    What a broken transfer leaves is kept beside the target and gone on with by the next call, if
-    the server still has the very same file.
+    A partial download is kept beside the target, and the next call resumes it if the server still
+    has the same version of the file.
 
     Raises:
-        NetworkError: The host can't be reached or the transfer broke.
-        WeightsError: What arrived has another hash.
+        NetworkError: The host is unreachable, or the transfer broke.
+        WeightsError: The downloaded file has another hash.
     """
     require_network(url)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +93,8 @@ def fetch(
         if not found.startswith(sha256_prefix):
             partial.unlink()
             raise WeightsError(
-                f"{url}: sha256 starts with {found[:8]}, expected {sha256_prefix}; nothing was "
-                "kept; try again, or fetch the file by other means"
+                f"{url}: sha256 starts with {found[:8]}, expected {sha256_prefix}. The file was "
+                "discarded. Try again, or get the file by other means."
             )
         partial.replace(target)
         _version_file(partial).unlink(missing_ok=True)
@@ -101,13 +102,15 @@ def fetch(
 
 
 def existing_file(path: Path, *, what: str) -> Path:
-    """The path, if a file is there.
+    """Return the path if a file exists there.
 
     Raises:
         MissingWeightsError: There is none.
     """
     if not path.is_file():
-        raise MissingWeightsError(f"{what}: no file {path}; give the path of an existing file")
+        raise MissingWeightsError(
+            f"{what}: {path} does not exist. Give the path of an existing file."
+        )
     return path
 
 
@@ -120,7 +123,7 @@ def _first_hop(url: str) -> tuple[str, int]:
 
 
 def _resolve(host: str, port: int) -> list[tuple[str, int]]:
-    """The first address of each kind, IPv4 and IPv6; none where none is found in time."""
+    """Resolve a host to its first IPv4 and IPv6 address; to none if that takes too long."""
     found: dict[int, tuple[str, int]] = {}
 
     def look_up() -> None:
@@ -137,7 +140,7 @@ def _resolve(host: str, port: int) -> list[tuple[str, int]]:
 
 @contextmanager
 def _alone(partial: Path, target: Path) -> Iterator[bool]:
-    """Waits until no other process downloads the file; yields False where it is there by then."""
+    """Wait until no other process downloads the file; yield False if it exists by then."""
     lock = partial.with_name(f"{partial.name}.lock")
     there_before = target.exists()
     with lock.open("w") as handle:
@@ -145,8 +148,8 @@ def _alone(partial: Path, target: Path) -> Iterator[bool]:
         yield there_before or not target.exists()
 
 
-def _download(url: str, partial: Path, report: Callable[[int, int], None]) -> None:
-    """Fetches a file, or the rest of it behind what `partial` holds of the same version."""
+def _download(url: str, partial: Path, report: ProgressCallback) -> None:
+    """Download a file, or only the rest of it if `partial` holds a part of the same version."""
     headers, version = {}, _version_file(partial)
     if partial.exists() and version.exists():
         headers = {"Range": f"bytes={partial.stat().st_size}-", "If-Range": version.read_text()}
@@ -170,25 +173,25 @@ def _download(url: str, partial: Path, report: Callable[[int, int], None]) -> No
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             partial.unlink()
             return _download(url, partial, report)
-        raise NetworkError(f"{url}: download failed ({error})") from error
+        raise NetworkError(f"{url}: the download failed ({error}).") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise NetworkError(
-            f"{url}: download failed ({error}); the same command goes on where it stopped"
+            f"{url}: the download failed ({error}). Run the same command again to resume it."
         ) from error
     if length is not None and done < total:
         raise NetworkError(
-            f"{url}: the transfer ended after {done:,} of {total:,} bytes; the same command goes "
-            "on where it stopped"
+            f"{url}: the download stopped after {done:,} of {total:,} bytes. Run the same command "
+            "again to resume it."
         )
 
 
 def _version_file(partial: Path) -> Path:
-    """Where the server's name for the version of a partial file is kept."""
+    """Return the file that holds the version tag of a partial download."""
     return partial.with_name(f"{partial.name}.version")
 
 
 def _note_version(headers: Message, version: Path) -> None:
-    """Keeps the tag or date that tells whether the server still has the same file."""
+    """Store the tag or date that identifies the server's version of the file."""
     tag = headers.get("ETag") or headers.get("Last-Modified")
     if tag and not tag.startswith("W/"):
         version.write_text(tag)

@@ -1,16 +1,27 @@
-"""The exceptions that a user can cause, and what they are told.
+"""The exceptions that a user can cause.
 
 Every leaf is also the builtin that a Python programmer would expect. The command line prints the
 message of an `EvalkitError` on one line and exits with 2; anything else is a bug and keeps its
-traceback. A message says what is wrong, the value seen, what is allowed and what to do.
+traceback. A message is full sentences: what is wrong, the value seen, what is allowed, what to do.
 """
 
 
 class EvalkitError(Exception):
-    """A fault of the input or of the surroundings, not of the program."""
+    """A fault of the input or the environment, not of the program."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+def as_clause(error: Exception) -> str:
+    """Return an error's message without its capital and full stop, to quote in another sentence.
+
+    >>> as_clause(NetworkError("No network: can't resolve example.org."))
+    "no network: can't resolve example.org"
+    """
+    text = str(error).removesuffix(".")
+    first = text.partition(" ")[0]
+    return text[:1].lower() + text[1:] if first in ("A", "An", "No", "The", "There") else text
 
 
 class ConfigError(EvalkitError, ValueError):
@@ -38,19 +49,21 @@ class MissingWeightsError(EvalkitError, FileNotFoundError):
 
 
 class UnknownNameError(EvalkitError, KeyError):
-    """A name that no catalog holds."""
+    """A name that no catalog contains."""
 
 
 class NetworkError(EvalkitError, ConnectionError):
-    """A host that can't be reached."""
+    """A host that is unreachable."""
 
 
 class MissingExtraError(EvalkitError, ImportError):
-    """A part of evalkit that was not installed."""
+    """An optional part of evalkit that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an extra: pip install 'evalkit[{extra}]'")
+        super().__init__(
+            f"{what} needs an optional dependency. Install it: pip install 'evalkit[{extra}]'."
+        )
 
 
 class RunFolderError(EvalkitError, ValueError):
-    """A run folder that is broken, foreign or made with other settings."""
+    """A run folder that is broken, of another kind, or made with other settings."""

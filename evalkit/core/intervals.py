@@ -1,10 +1,10 @@
-"""The arithmetic of confidence intervals, once for all packages.
+"""The arithmetic of confidence intervals, shared by all packages.
 
-Everything here is two-sided: a level of 0.95 leaves 0.025 on either side. What an estimate and its
-standard error are is the caller's business (influence functions, clusters, jackknife); how far the
-interval reaches is decided here. Each function checks its level.
+All intervals are two-sided: a level of 0.95 leaves 0.025 on either side. The caller computes the
+estimate and its standard error (influence functions, clusters, jackknife); this module computes the
+ends of the interval. Each function checks its level.
 
-numpy and scipy are imported when they are used, so that reading records stays light.
+numpy and scipy are imported on use, so that reading records stays light.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ NO_FINITE_END = "no interval: at this level so few draws give it no finite upper
 
 
 def check_level(level: float) -> None:
-    """Refuse a level that is no coverage.
+    """Check that a level is a coverage probability.
 
     Args:
-        level: Coverage wanted, in (0, 1), both excluded.
+        level: Nominal coverage, in (0, 1), both excluded.
 
     Raises:
         ConfigError: Anything else; NaN, a percentage, or a level that rounds to 1.
 
     >>> check_level(95)
     Traceback (most recent call last):
-    evalkit.core.errors.ConfigError: level 95 is not between 0 and 1; write 95 % as 0.95
+    evalkit.core.errors.ConfigError: Level 95 is not between 0 and 1; write 95 % as 0.95.
     """
     if 0 < level < 1 and _upper(level) < 1:
         return
     percentage = 1 < level < 100
     advice = f"write {level:g} % as {level / 100:g}" if percentage else "0.95 is usual"
-    raise ConfigError(f"level {level} is not between 0 and 1; {advice}")
+    raise ConfigError(f"Level {level} is not between 0 and 1; {advice}.")
 
 
 def normal_quantile(level: float) -> float:
     """Return the half width of a normal interval, in standard errors.
 
     Args:
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -65,7 +65,7 @@ def t_quantile(level: float, degrees: float) -> float:
     """Return the half width of a t interval, in standard errors.
 
     Args:
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
         degrees: Degrees of freedom, above 0.
 
     Raises:
@@ -86,7 +86,7 @@ def normal_interval(value: float, error: float, *, level: float) -> Ends:
     Args:
         value: The estimate.
         error: Its standard error, at least 0 and in the same unit.
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -105,7 +105,7 @@ def t_interval(value: float, error: float, degrees: float, *, level: float) -> E
         value: The estimate.
         error: Its standard error, at least 0 and in the same unit.
         degrees: Degrees of freedom of the standard error, above 0.
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -146,7 +146,7 @@ def wilson_interval(share: float, n: float, *, level: float) -> Ends:
     Args:
         share: The observed share, in [0, 1].
         n: Independent draws behind it; a real number where a design effect makes it one.
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Returns:
         Both ends, in [0, 1].
@@ -174,7 +174,7 @@ def wilson_interval_of_hits(hits: int, n: int, *, level: float) -> Ends:
     Args:
         hits: From 0 to n.
         n: Independent draws, at least 1.
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -197,7 +197,7 @@ def paired_rates_interval(only_first: int, only_second: int, n: int, *, level: f
         only_first: Pairs in which only the first was right.
         only_second: Pairs in which only the second was right.
         n: All pairs, at least 1.
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Returns:
         Both ends of the first rate less the second, in [-1, 1].
@@ -219,7 +219,7 @@ def percentile_interval(resampled: ArrayLike, *, level: float) -> Ends:
 
     Args:
         resampled: One finite value for each resample, at least one.
-        level: Coverage wanted, in (0, 1).
+        level: Nominal coverage, in (0, 1).
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -235,5 +235,5 @@ def percentile_interval(resampled: ArrayLike, *, level: float) -> Ends:
 
 
 def _upper(level: float) -> float:
-    """Probability below the upper end."""
+    """Return the probability below the upper end."""
     return 0.5 + level / 2

@@ -1,8 +1,9 @@
-"""The only door for pixels: decode, crop, resize, write. Images are `uint8`, height x width x RGB.
+"""Decode, crop, resize and write images. Images are `uint8`, height x width x RGB.
 
-Raters see what metrics measure, or both get the same error. What decoding decides, for all callers:
+All pixels pass through here, so raters see what metrics measure, or both get the same error.
+Decoding follows these rules:
 
-- EXIF orientation is applied; an EXIF block that can't be read counts as upright.
+- EXIF orientation is applied; an unreadable EXIF block counts as upright.
 - Gray, palette, CMYK (also the inverted kind that Adobe writes), YCbCr, Lab and HSV become RGB by
   Pillow's plain conversion; embedded colour profiles are ignored, as FID tools ignore them.
 - 16 bits a channel are scaled to 8 (value / 257, rounded; Pillow itself keeps the upper byte of
@@ -30,10 +31,10 @@ Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
 
 @runtime_checkable
 class ByteSource(Protocol):
-    """Something that holds one encoded image; `str` of it names it in errors. A path is one."""
+    """An object that holds one encoded image, such as a path; errors show its `str`."""
 
     def read_bytes(self) -> bytes:
-        """The encoded image."""
+        """Return the encoded image."""
 
 
 MAX_PIXELS = 100_000_000
@@ -42,7 +43,7 @@ MAX_PIXELS = 100_000_000
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 _PNG_COMPRESSION = 6
-"""zlib's level; part of the format, since run folders are compared byte by byte."""
+"""zlib's compression level; part of the format, since run folders are compared byte by byte."""
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -70,17 +71,17 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
 
     Args:
         source: A file or its bytes.
-        name: How errors call it; the path, unless given.
+        name: Its name in errors; the path by default.
 
     Raises:
-        DataError: No such file, empty, truncated, corrupt, no image, too large, or of a pixel type
-            without an agreed range. The message names the file.
+        DataError: The file is missing, empty, truncated, corrupt, not an image, too large, or of a
+            pixel type without an agreed range. The message names the file.
     """
     if name is None:
         name = "image" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else image_bytes(Path(source))
     if not data:
-        raise DataError(f"{name}: empty file (0 bytes), expected an image. Fetch or make it again.")
+        raise DataError(f"{name}: empty file (0 bytes), expected an image. Replace the file.")
     try:
         with Image.open(io.BytesIO(data)) as image:
             _check_size(image, name)
@@ -94,28 +95,28 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
         if isinstance(error, UnidentifiedImageError):
             why = "no known image format"
         raise DataError(
-            f"{name}: can't be decoded ({why}), expected a whole image. Fetch or make it again."
+            f"{name}: can't be decoded ({why}), expected a complete image. Replace the file."
         ) from error
 
 
 def image_bytes(source: ByteSource) -> bytes:
-    """The bytes of an image file, for callers that also hash what they decode.
+    """Read the bytes of an image file, for callers that also hash what they decode.
 
     Raises:
-        DataError: It can't be read; the message names the file.
+        DataError: It is unreadable; the message names the file.
     """
     try:
         return source.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{source}: can't read the image ({error.strerror}). Check the path and its rights."
+            f"{source}: can't read the image ({error.strerror}). Check path and permissions."
         ) from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
-            f"{name}: {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are decoded. "
+            f"{name}: {image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}. "
             "Scale it down first."
         )
 
@@ -134,7 +135,7 @@ def _to_rgb(image: Image.Image, name: str, *, is_png: bool) -> RGBImage:
         return np.repeat(((gray + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise DataError(
-            f"{name}: pixels of mode {image.mode!r} (32 bits a channel) have no agreed range, "
+            f"{name}: pixels of mode {image.mode!r} (32 bits a channel) have no agreed range; "
             "expected 8 or 16 bits. Convert it first."
         )
     if image.has_transparency_data:
@@ -145,7 +146,7 @@ def _to_rgb(image: Image.Image, name: str, *, is_png: bool) -> RGBImage:
 
 
 def encode_png(image: RGBImage) -> bytes:
-    """The image as a PNG file: lossless, so `read_rgb` gives the same pixels back.
+    """Encode an image as PNG: lossless, so `read_rgb` returns the same pixels.
 
     Run folders and studies record the hash of these bytes: equal pixels give equal bytes on one
     version of Pillow, and nothing of the image but its pixels gets into them.
@@ -156,7 +157,7 @@ def encode_png(image: RGBImage) -> bytes:
 
 
 def center_crop(image: RGBImage) -> RGBImage:
-    """The largest centred square; an odd remainder leaves one row or column more at the far side.
+    """Crop the largest centred square; an odd remainder drops one more row or column at the end.
 
     >>> center_crop(np.zeros((3, 6, 3), np.uint8)).shape
     (3, 3, 3)
@@ -178,7 +179,7 @@ def resize(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImag
 
 
 def squash(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImage:  # noqa: A002
-    """Scale to a square of `size_px`, whatever that does to the aspect ratio."""
+    """Scale to a square of `size_px`, ignoring the aspect ratio."""
     return _resize_to(image, size_px, size_px, filter)
 
 
@@ -205,10 +206,10 @@ def to_square(
     Args:
         image: What `read_rgb` returned.
         size_px: Side of the result.
-        crop: "center" cuts the largest centred square (GLIDE and most since), "squash" distorts
-            (older work), "none" demands a square image.
+        crop: "center" crops the largest centred square (GLIDE and most later work), "squash"
+            distorts (older work), "none" requires a square image.
         filter: Antialiased resampling filter.
-        name: How errors call the image.
+        name: The image's name in errors.
 
     Raises:
         DataError: The image isn't square with `crop="none"`.
@@ -234,7 +235,7 @@ def prepare(
     size_px: int = 256,
     filter: Filter = "bicubic",  # noqa: A002
 ) -> RGBImage:
-    """Decode and bring to a square, as published COCO numbers do before the features.
+    """Decode an image and bring it to a square, as published COCO evaluations do.
 
     Raises:
         DataError: The image can't be decoded, or isn't square with `crop="none"`.

@@ -1,9 +1,9 @@
-"""Progress on the terminal: what is being done, how fast, how long it will take."""
+"""Progress on the terminal: the task, its rate, and the time left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,18 @@ from rich.text import Text
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
+ProgressCallback = Callable[[int, int], None]
+"""Called with (done, total)."""
+ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
+"""Called with a description of the work; `progress_bar` and `silent` are two."""
+
+
+@contextmanager
+def silent(description: str) -> Iterator[ProgressCallback]:
+    """Show no progress."""
+    del description
+    yield lambda done, total: None
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -28,8 +40,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; call what it yields with (done, total)."""
+def progress_bar(description: str) -> Iterator[ProgressCallback]:
+    """Show a progress bar on stderr; call the yielded function with (done, total)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,7 +60,7 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def training_bar(description: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar on stderr that also shows the loss; call what it yields with (step, steps, loss)."""
+    """Show a progress bar with the loss; call the yielded function with (step, steps, loss)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

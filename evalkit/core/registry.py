@@ -1,4 +1,4 @@
-"""The one registry: names to rows of a catalog, and `"module:attribute"` targets loaded when used.
+"""The registry: names to rows of a catalog, and `"module:attribute"` targets loaded on use.
 
 A catalog is a literal table of rows. Other packages add rows by entry points (`evalkit.generators`,
 `evalkit.metrics`, `evalkit.datasets`, `evalkit.suites`, `evalkit.recipes`, `evalkit.samplers`),
@@ -20,16 +20,16 @@ Row = TypeVar("Row")
 
 
 class Catalog(Mapping[str, Row]):
-    """One kind of thing by name: our own rows first, then those of other packages.
+    """The rows of one kind by name: our own first, then those of other packages.
 
-    Names are known without loading anything; another package's row is imported when it is read.
+    Names are known without loading anything; another package's row is imported on access.
 
     Args:
         kind: Plural of the kind, such as `metrics`; the entry points' group is `evalkit.KIND`.
         own: Our rows.
         row_type: Class of a row.
-        adopt: Makes a row of (name, object) where an entry point names something else than a row,
-            such as a bare loader; None: a row is required.
+        adopt: Builds a row from (name, object) if an entry point names an object that is not a
+            row, such as a loader; None: a row is required.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Catalog(Mapping[str, Row]):
         self._adopt = adopt
 
     def __getitem__(self, name: str) -> Row:
-        """The row of a name.
+        """Return the row of a name.
 
         Raises:
-            UnknownNameError: Nothing has the name; the message has the nearest match and the list.
-            ConfigError: Another package's row can't be loaded, or is no row.
+            UnknownNameError: The name is unknown; the message has the nearest match and the list.
+            ConfigError: Another package's row can't be loaded, or is not a row.
         """
         if name in self.own:
             return self.own[name]
@@ -75,17 +75,17 @@ class Catalog(Mapping[str, Row]):
             found = load(target)
         except EvalkitError:
             raise
-        except Exception as error:  # whatever somebody's module raises while it is imported
+        except Exception as error:  # a foreign module may raise anything on import
             raise ConfigError(
                 f"{where} can't be loaded ({_one_line(error)}). Repair or remove the package that "
-                "names it."
+                "registers it."
             ) from error
         if isinstance(found, self._row_type):
             return found
         if self._adopt is None or not callable(found):
             raise ConfigError(
                 f"{where} is a {type(found).__name__}, expected a {self._row_type.__name__}. "
-                "Repair or remove the package that names it."
+                "Repair or remove the package that registers it."
             )
         return self._adopt(name, found)
 
@@ -101,23 +101,25 @@ def load(target: str) -> Any:
 
 
 def third_party(kind: str) -> dict[str, str]:
-    """The targets that other packages add to the catalog of this kind, by name."""
+    """Return the targets that other packages register for this kind, by name."""
     return {point.name: point.value for point in entry_points(group=f"evalkit.{kind}")}
 
 
 def unknown(name: str, known: Iterable[str], *, kind: str) -> UnknownNameError:
-    """An error that names the nearest match and lists what there is."""
+    """Build the error for an unknown name: the nearest match and the list of known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     guess = f"; did you mean {near[0]!r}?" if near else "."
-    return UnknownNameError(f"no {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}")
+    return UnknownNameError(
+        f"Unknown {kind.rstrip('s')} {name!r}{guess} Known: {', '.join(names)}."
+    )
 
 
 def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
-    """The object behind a name of a table of targets, or of an entry point.
+    """Load the object that a table of targets or an entry point names.
 
     Raises:
-        UnknownNameError: Neither the table nor an entry point has the name.
+        UnknownNameError: Neither the table nor an entry point has this name.
     """
     target = table.get(name) or third_party(kind).get(name)
     if target is None:
@@ -126,7 +128,7 @@ def resolve(name: str, table: Mapping[str, str], *, kind: str) -> Any:
 
 
 def require(module: str, *, extra: str, what: str) -> Any:
-    """Import an optional dependency, or say which extra brings it."""
+    """Import an optional dependency, or raise an error that names the extra to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

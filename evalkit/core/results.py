@@ -1,4 +1,4 @@
-"""Result records: the only form in which a number leaves a stage.
+"""Result records: the format of every number that a stage hands on.
 
 A record carries its interval, its direction and a fingerprint of everything that could change the
 number. A score that could not be computed is a record too, with a state and a reason.
@@ -26,25 +26,25 @@ State = Literal["ok", "not_applicable", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A confidence interval and how it was made."""
+    """A confidence interval and its method."""
 
     low: float
     """Lower end, in the unit of the value."""
     high: float
     """Upper end, in the unit of the value."""
     level: float = 0.95
-    """Share of repetitions in which the interval is meant to cover the truth, in (0, 1)."""
+    """Nominal coverage: the share of repetitions whose interval contains the truth, in (0, 1)."""
     method: str
-    """How it was made, in words that a methods section could quote."""
+    """How it was computed, in words that a methods section could quote."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ValueError(
-                f"interval from {self.low!r} to {self.high!r}: both ends must be finite; "
-                "record no interval, and the reason"
+                f"Interval from {self.low!r} to {self.high!r}: both ends must be finite. "
+                "Record the reason instead of an interval."
             )
         if self.low > self.high:
-            raise ValueError(f"interval from {self.low!r} to {self.high!r}: its ends are swapped")
+            raise ValueError(f"Interval from {self.low!r} to {self.high!r}: the ends are swapped.")
         check_level(self.level)
 
 
@@ -57,21 +57,21 @@ class ResultRecord:
     value: float | None
     """The number; None exactly when the state is not `ok`."""
     n: int
-    """How many units the number rests on (images for image metrics, votes for win rates)."""
+    """Number of units behind the value (images for image metrics, votes for win rates)."""
     direction: Direction
-    """Which way is better."""
+    """Which direction is better."""
     unit: str = ""
-    """Unit of the value, empty for a pure number."""
+    """Unit of the value, empty for a dimensionless number."""
     interval: Interval | None = None
-    """The interval; without one, `reason` says why."""
+    """The interval; if there is none, `reason` says why."""
     standard_error: float | None = None
     """Standard error of `value`, in its unit."""
     state: State = "ok"
-    """`ok`, `not_applicable` (the question makes no sense here) or `failed` (no answer was had)."""
+    """`ok`, `not_applicable` (the metric is undefined here) or `failed` (it was not computed)."""
     reason: str = ""
     """Why there is no value, or no interval."""
     subject: str = ""
-    """What was measured: a model or a pair of models."""
+    """The model or pair of models that was measured."""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     """Everything that could change the number: data, preparation, extractor, sampler, versions."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -79,21 +79,23 @@ class ResultRecord:
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.state != "ok"):
-            raise ValueError(f"{self.metric}: state {self.state!r} does not go with {self.value!r}")
+            raise ValueError(
+                f"{self.metric}: state {self.state!r} contradicts the value {self.value!r}."
+            )
         if self.state != "ok" and not self.reason:
-            raise ValueError(f"{self.metric}: a record in state {self.state!r} needs a reason")
+            raise ValueError(f"{self.metric}: a record in state {self.state!r} needs a reason.")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(
-                f"{self.metric}: {self.value!r} is no result; record a state and reason"
+                f"{self.metric}: {self.value!r} is not finite. Record a state and a reason."
             )
 
     def with_context(self, *, subject: str, fingerprint: Mapping[str, Any]) -> ResultRecord:
-        """The same record, with its subject and more of its fingerprint filled in."""
+        """Return a copy of the record with its subject and further fingerprint entries."""
         merged = {**self.fingerprint, **fingerprint}
         return dataclasses.replace(self, subject=subject, fingerprint=merged)
 
     def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+        """Return a JSON-ready dictionary."""
         return dataclasses.asdict(self)
 
 
@@ -109,11 +111,11 @@ def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
             fields["interval"] = Interval(**fields["interval"])
         return ResultRecord(**fields)
     except (TypeError, ValueError) as error:
-        raise DataError(f"not a result record: {error}") from error
+        raise DataError(f"Not a result record ({error}).") from error
 
 
 def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Write records as `results.json`, whole or not at all."""
+    """Write records as `results.json`, atomically."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "records": [record.as_dict() for record in records],
@@ -126,29 +128,29 @@ def read_records(path: Path) -> list[ResultRecord]:
     """Read the records of one file.
 
     Raises:
-        DataError: The file is not JSON, of another schema, or holds something else.
+        DataError: The file is not JSON, has another schema, or other content.
     """
     try:
         document = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: can't read the results: {error.strerror}") from error
+        raise DataError(f"{path}: can't read the results ({error.strerror}).") from error
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
+        raise DataError(f"{path}: not valid JSON ({error}).") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: schema_version is {version!r}, this evalkit reads {SCHEMA_VERSION}"
+            f"{path}: schema_version is {version!r}, but this evalkit reads {SCHEMA_VERSION}."
         )
     try:
         return [record_from_dict(raw) for raw in document["records"]]
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected a list under 'records'") from error
+        raise DataError(f"{path}: expected a list under 'records'.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, flush it to the disk, rename it."""
+    """Write to a temporary file beside `path`, flush it to disk, and rename it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""The run folder: images, their manifest, and what made them.
+"""The run folder: images, their manifest, and their configuration.
 
     run.json         the resolved configuration and its hash
     manifest.jsonl   one row per image, appended batch by batch
@@ -6,9 +6,9 @@
     images/000/      PNG files, a thousand to a folder
 
 A run is a fixed grid of batches over the index space. A batch's images are written first, each to a
-temporary name that is flushed and renamed; then all its rows are appended at once. Whatever a kill
-leaves behind of an unfinished batch is dropped when the folder is opened again and the batch is
-redone whole, so that the folder ends as if nothing had happened.
+temporary name that is flushed and renamed; then all its rows are appended at once. When a folder is
+opened again, the remains of an unfinished batch are dropped and the whole batch is redone, so that
+a killed run ends with the same bytes as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:
-    """One image that a run wants."""
+    """One image that a run has to make."""
 
     index: int
-    """Place in the run, from 0 without gaps."""
+    """Index in the run, from 0 without gaps."""
     caption_id: str
     sample_index: int
     """0 for the first sample of a caption."""
@@ -46,12 +46,12 @@ class WorkItem:
     prompt: str | None = None
     label: int | None = None
     image_id: str | None = None
-    """The reference image that the caption describes, where there is one."""
+    """The reference image that the caption describes, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestRow:
-    """What became of a work item."""
+    """The outcome of a work item."""
 
     index: int
     caption_id: str
@@ -61,7 +61,7 @@ class ManifestRow:
     label: int | None
     image_id: str | None
     file: str | None
-    """Path of the image relative to the run folder; None where there is no image."""
+    """Path of the image relative to the run folder; None if there is no image."""
     sha256: str | None
     """Hash of the image file."""
     status: str
@@ -72,7 +72,7 @@ class ManifestRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a generator returned for one item: uint8 pixels, or none and why."""
+    """A generator's result for one item: uint8 pixels, or None and the reason."""
 
     pixels: np.ndarray | None
     status: str = "ok"
@@ -81,13 +81,13 @@ class Outcome:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """SHA-256 of a configuration, whatever the order of its keys."""
+    """Compute the SHA-256 of a configuration, independent of the order of its keys."""
     text = json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class RunFolder:
-    """A folder of generated images. Make one with `create_or_resume`, read one with `read`."""
+    """A folder of generated images. Create one with `create_or_resume`, open one with `read`."""
 
     def __init__(
         self, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
@@ -99,22 +99,22 @@ class RunFolder:
 
     @property
     def manifest_path(self) -> Path:
-        """The append-only list of what was made."""
+        """The append-only list of finished images."""
         return self.path / "manifest.jsonl"
 
     @classmethod
     def create_or_resume(
         cls, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
     ) -> RunFolder:
-        """Open `path` for generation; an existing folder must hold this very configuration.
+        """Open `path` for generation; an existing folder must have the same configuration.
 
         Args:
-            path: The folder, which need not exist.
-            config: All that decides the images; its hash identifies the run.
-            made_with: Library versions, kept for the record and no part of the identity.
+            path: The folder; created if missing.
+            config: Everything that determines the images; its hash identifies the run.
+            made_with: Library versions, recorded but not part of the identity.
 
         Raises:
-            RunFolderError: The folder holds another run, or something that is no run.
+            RunFolderError: The folder holds another run, or something else.
         """
         path = Path(path)
         config = json.loads(json.dumps(config))
@@ -122,15 +122,15 @@ class RunFolder:
             run = cls.read(path)
             if run.fingerprint != config_hash(config):
                 raise RunFolderError(
-                    f"{path} holds another run ({_difference(run.config, config)}); "
-                    "choose another --out, or repeat its options to resume it"
+                    f"{path} holds another run ({_difference(run.config, config)}). "
+                    "Choose another --out, or repeat the run's options to resume it."
                 )
             return run
         if path.exists() and not path.is_dir():
-            raise RunFolderError(f"{path} is a file; --out wants a folder")
+            raise RunFolderError(f"{path} is a file. Give a folder with --out.")
         if path.exists() and any(not _is_leftover(file) for file in path.iterdir()):
             raise RunFolderError(
-                f"{path} is neither empty nor a run folder; choose another --out or empty it"
+                f"{path} is neither empty nor a run folder. Choose another --out, or empty it."
             )
         run = cls(path, config, made_with)
         document = {
@@ -148,55 +148,55 @@ class RunFolder:
         """Open an existing run.
 
         Raises:
-            RunFolderError: There is no run, or its `run.json` is damaged.
+            RunFolderError: It is not a run folder, or its `run.json` is damaged.
         """
         file = Path(path) / "run.json"
         if not file.is_file():
-            raise RunFolderError(f"{path} is no run folder: it has no run.json")
+            raise RunFolderError(f"{path} is not a run folder: it has no run.json.")
         try:
             document = json.loads(file.read_text("utf-8"))
             run = cls(Path(path), document["config"], document["made_with"])
             intact = document["hash"] == run.fingerprint
             version = document["schema_version"]
         except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{file} is damaged ({error}); make the run anew") from error
+            raise RunFolderError(f"{file} is damaged ({error}). Generate the run again.") from error
         if version != SCHEMA_VERSION:
-            raise RunFolderError(f"{file}: schema_version {version}, this evalkit reads 1")
+            raise RunFolderError(f"{file}: schema_version is {version}, but this evalkit reads 1.")
         if not intact:
-            raise RunFolderError(f"{file} was edited: its hash does not match its configuration")
+            raise RunFolderError(f"{file} was edited: its hash does not match its configuration.")
         return run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing into the folder.
+        """Lock the folder against writes by other processes.
 
         Raises:
-            RunFolderError: Another process has it.
+            RunFolderError: Another process holds the lock.
         """
         with (self.path / ".lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise RunFolderError(f"{self.path} is being written by another process") from None
+                raise RunFolderError(
+                    f"{self.path} is locked: another process is writing to it."
+                ) from None
             yield
 
     def rows(self) -> list[ManifestRow]:
-        """The rows of the manifest, sorted by index. An unfinished last line is passed over.
+        """Read the rows of the manifest, sorted by index; an unfinished last line is skipped.
 
         Raises:
-            RunFolderError: A complete line is damaged, or an index stands there twice.
+            RunFolderError: A complete line is damaged, or an index occurs twice.
         """
         rows = [self._row(number, line) for number, line in enumerate(self._lines(), start=1)]
         rows.sort(key=lambda row: row.index)
         for before, after in itertools.pairwise(rows):
             if before.index == after.index:
-                raise RunFolderError(
-                    f"{self.manifest_path}: index {after.index} stands there twice"
-                )
+                raise RunFolderError(f"{self.manifest_path}: index {after.index} occurs twice.")
         return rows
 
     def pending(self, items: Sequence[WorkItem], batch_size: int) -> list[Sequence[WorkItem]]:
-        """The batches of the grid that still have to be made.
+        """Return the batches of the grid that are not finished.
 
         Rows of unfinished batches, and of images that are missing or altered, are dropped from the
         manifest first. Call it inside `locked`.
@@ -211,41 +211,41 @@ class RunFolder:
         return unfinished
 
     def add_batch(self, items: Sequence[WorkItem], outcomes: Sequence[Outcome]) -> None:
-        """Store a whole batch: images first, then all rows in one append."""
+        """Store a batch: images first, then all rows in one append."""
         rows = [self._store(item, out) for item, out in zip(items, outcomes, strict=True)]
         with self.manifest_path.open("ab") as handle:
             _append(handle, "".join(_dump(asdict(row)) for row in rows).encode())
 
     def add_timing(self, **figures: float) -> None:
-        """Append a row of seconds and counts to `timings.jsonl`."""
+        """Append a row of counts and seconds to `timings.jsonl`."""
         with (self.path / "timings.jsonl").open("ab") as handle:
             _append(handle, _dump(figures).encode())
 
     def timings(self) -> list[dict[str, float]]:
-        """The rows of `timings.jsonl`, as far as they can be read; none of a run without."""
+        """Read the readable rows of `timings.jsonl`; none for a run without the file."""
         path = self.path / "timings.jsonl"
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []
         found = []
         for line in lines:
-            with suppress(ValueError):  # The last one may be cut off by a kill.
+            with suppress(ValueError):  # a kill may have truncated the last one
                 found.append(json.loads(line))
         return found
 
     def image_path(self, row: ManifestRow) -> Path:
-        """Where the image of a row lies; it can't point out of the folder.
+        """Return the path of a row's image, which must lie inside the run folder.
 
         Raises:
             RunFolderError: The row's path leaves the run folder.
         """
         target = (self.path / str(row.file)).resolve()
         if not target.is_relative_to(self.path.resolve()):
-            raise RunFolderError(f"{self.manifest_path}: {row.file!r} points out of the run folder")
+            raise RunFolderError(f"{self.manifest_path}: {row.file!r} is outside the run folder.")
         return target
 
     def _store(self, item: WorkItem, outcome: Outcome) -> ManifestRow:
         file = digest = None
         if outcome.pixels is not None:
-            from evalkit.core.pixels import encode_png  # Pillow, which listing a run doesn't need
+            from evalkit.core.pixels import encode_png  # Pillow is not needed to read a run
 
             content = encode_png(outcome.pixels)
             file = f"images/{item.index // 1000:03d}/{item.index:06d}.png"
@@ -285,8 +285,8 @@ class RunFolder:
             return ManifestRow(**{**raw, "notes": tuple(raw["notes"])})
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
-                f"{self.manifest_path}, line {number}: not a manifest row ({error}); "
-                "delete the line, and its batch is made again"
+                f"{self.manifest_path}, line {number}: not a manifest row ({error}). "
+                "Delete the line to generate its batch again."
             ) from error
 
     def _rewrite(self, rows: Sequence[ManifestRow]) -> None:
@@ -301,7 +301,7 @@ class RunFolder:
 
 
 def _is_leftover(file: Path) -> bool:
-    """What a kill between writing `run.json` and renaming it leaves."""
+    """Return whether a file is the temporary `run.json` of a killed process."""
     return file.name.startswith(".run.json.") and file.suffix == ".tmp"
 
 
@@ -316,7 +316,7 @@ def _dump(row: Mapping[str, Any]) -> str:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    """The first keys in which two configurations differ, in words."""
+    """Describe the first keys in which two configurations differ."""
     found = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
@@ -325,5 +325,5 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found.append(_difference(before, after, f"{prefix}{key}."))
         else:
-            found.append(f"{prefix}{key}: there {before!r}, now {after!r}")
+            found.append(f"{prefix}{key}: {before!r} there, {after!r} now")
     return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")

@@ -1,7 +1,7 @@
 """One seed per image: `seed = f(run seed, caption id, sample index)`, and nothing else.
 
-Batch size, worker, order, device and resuming therefore can't change what is drawn, and two models
-or guidance scales that are given the same captions share their noise.
+Batch size, worker, order, device and resuming therefore don't change the noise, and two models or
+guidance scales with the same captions share their noise.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ SEED_RULE = "sha256(run_seed/caption_id/sample_index)[:63 bits]"
 
 
 def image_seed(run_seed: int, caption_id: str, sample_index: int) -> int:
-    """Seed of one image.
+    """Derive the seed of one image.
 
     Returns:
         A non-negative integer below 2**63.
@@ -28,9 +28,9 @@ def image_seed(run_seed: int, caption_id: str, sample_index: int) -> int:
 
 
 def candidate_seed(seed: int, candidate: int) -> int:
-    """Seed of one of several candidates for an image; the first has the image's own seed.
+    """Derive the seed of one of an image's candidates; the first has the image's own seed.
 
-    So one candidate is the run without re-ranking, and four are among the first of sixteen.
+    One candidate thus gives the run without re-ranking, and four are the first of sixteen.
 
     >>> candidate_seed(7, 0), candidate_seed(7, 1) == candidate_seed(7, 2)
     (7, False)

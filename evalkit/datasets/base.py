@@ -1,4 +1,4 @@
-"""What every captioned data set offers, and how captions are drawn from it."""
+"""The interface of captioned data sets, and how captions are drawn from one."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from evalkit.core.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Caption:
-    """One text that a model is asked to draw."""
+    """One caption of a data set; as a prompt, it is what a model is given."""
 
     id: str
     """Unique within the data set; seeds are derived from it."""
@@ -21,15 +21,15 @@ class Caption:
     """The reference image that it describes."""
     text: str
     label: int | None = None
-    """Class for class-conditional models, where there is one."""
+    """Class for class-conditional models, if there is one."""
     scene: Mapping[str, Any] | None = None
-    """Ground truth for `composition`, where there is one (`shapes.scene.Scene.to_json`)."""
+    """Ground truth for `composition`, if there is one (`shapes.scene.Scene.to_json`)."""
     kind: str | None = None
-    """Category of a table of captions, where it has one."""
+    """Category from a table of captions, if it has one."""
 
     @property
     def category(self) -> str | None:
-        """Kind of the caption, where the data set tells kinds apart: its own, or its scene's."""
+        """Category of the caption: its own, else the kind of its scene, else None."""
         return self.kind or (self.scene or {}).get("kind")
 
 
@@ -54,21 +54,21 @@ class CaptionedImages(Protocol):
         """Hash of all captions: their ids, images and texts."""
 
     def image_path(self, image_id: str) -> Path:
-        """The file of an image."""
+        """Return the file of an image."""
 
 
 @dataclass(frozen=True)
 class CaptionedFiles:
-    """Captions and image files: the one implementation of `CaptionedImages` here."""
+    """Captions and image files: evalkit's implementation of `CaptionedImages`."""
 
     name: str
     root: Path
-    """Folder that the images lie in."""
+    """Folder that contains the images."""
     captions: Sequence[Caption]
     image_files: Mapping[str, str]
     """Path below `root` for each image id."""
     copy_of: str = ""
-    """The data set of the catalog that a folder with a name of its own holds images of."""
+    """The catalog's data set that a folder with another name holds a copy of."""
 
     @cached_property
     def image_ids(self) -> Sequence[str]:
@@ -81,7 +81,7 @@ class CaptionedFiles:
         return hash_captions(self.captions)
 
     def image_path(self, image_id: str) -> Path:
-        """The file of an image.
+        """Return the file of an image.
 
         Raises:
             DataError: No image has this id.
@@ -93,17 +93,17 @@ class CaptionedFiles:
 
 
 def known_as(dataset: CaptionedImages) -> str:
-    """What decides protocol and training relation: the name in the catalog, else its own."""
+    """Return the name that decides protocol and training relation: the catalog's, else its own."""
     return copy_of(dataset) or dataset.name
 
 
 def copy_of(dataset: CaptionedImages) -> str:
-    """The data set of the catalog that a folder with a name of its own is a copy of, or nothing."""
+    """Return the catalog's data set that a renamed folder is a copy of, else an empty string."""
     return str(getattr(dataset, "copy_of", ""))
 
 
 def id_order(identifier: str) -> tuple[int, int, str]:
-    """Sorting key of ids: numbers by value and first, then other texts.
+    """Return the sorting key of an id: numbers first and by value, then other strings.
 
     >>> sorted(["10", "9", "b", "a10"], key=id_order)
     ['9', '10', 'a10', 'b']
@@ -114,7 +114,7 @@ def id_order(identifier: str) -> tuple[int, int, str]:
 
 
 def hash_captions(captions: Iterable[Caption]) -> str:
-    """SHA-256 over id, image id and text of each caption, in order of their ids."""
+    """Compute the SHA-256 of ids, image ids and texts of the captions, in order of their ids."""
     digest = hashlib.sha256()
     for caption in sorted(captions, key=lambda c: id_order(c.id)):
         line = json.dumps([caption.id, caption.image_id, caption.text], ensure_ascii=False)
@@ -126,12 +126,12 @@ SELECTION_RULE = "n smallest sha256(seed/caption id)"
 
 
 def select_captions(dataset: CaptionedImages, n: int, seed: int) -> list[Caption]:
-    """Draw `n` captions without replacement, each caption of the data set being equally likely.
+    """Draw `n` captions without replacement, each equally likely.
 
     Captions are ranked by the hash of (seed, caption id) and the first `n` taken, in that order.
-    So the draw is the same on every machine and library version, does not depend on the order in
-    the file, and a smaller `n` gives the beginning of a larger one. Several captions of one image
-    may be drawn, as in the zero-shot COCO protocol: 30,000 of all captions of val2014.
+    The draw is therefore the same on every machine and library version, does not depend on the
+    order in the file, and a smaller `n` gives a prefix of a larger draw. Several captions of one
+    image may be drawn, as in the zero-shot COCO protocol: 30,000 of all captions of val2014.
 
     Raises:
         ConfigError: `n` is less than 1 or more than there are captions.
@@ -150,10 +150,10 @@ def select_captions(dataset: CaptionedImages, n: int, seed: int) -> list[Caption
 
 
 def check_inside(file_name: str, *, where: str) -> str:
-    """The relative path, if following it from a folder can't leave that folder.
+    """Return a relative path after checking that it stays inside its folder.
 
     Raises:
-        DataError: It is empty, absolute, has a drive or a `..`.
+        DataError: It is empty or absolute, or has a drive or `..`.
     """
     windows, posix = PureWindowsPath(file_name), PurePosixPath(file_name)
     inside = not (windows.anchor or posix.anchor) and ".." not in windows.parts

@@ -1,7 +1,7 @@
-"""What models without captions are asked for: classes as often as the reference, or just images.
+"""Requests for models without captions: classes as frequent as in the reference, or just images.
 
-The requests are as `Caption`s without a text. Their ids name no image of the data set, so that they
-are independent draws, and any number of them can be had.
+The requests are `Caption`s without a text. Their ids name no image of the data set, so they are
+independent draws, and their number is unlimited.
 """
 
 from collections import Counter
@@ -16,10 +16,10 @@ PLAIN_RULE = "n samples, numbered"
 
 
 def image_labels(dataset: CaptionedImages) -> dict[str, int]:
-    """The class of each image that has one.
+    """Return the class of each image that has one.
 
-    It is what the captions' table says; a folder without captions is read as ImageNet is laid out,
-    its subfolders in alphabetical order being the classes 0, 1, ...
+    The class comes from the table of captions. A folder without captions is read in ImageNet's
+    layout: its subfolders in alphabetical order are the classes 0, 1, ...
     """
     labels = {c.image_id: c.label for c in dataset.captions if c.label is not None}
     if labels or dataset.captions:
@@ -34,28 +34,28 @@ def image_labels(dataset: CaptionedImages) -> dict[str, int]:
 def labelled_part(
     dataset: CaptionedImages, num_classes: int
 ) -> tuple[CaptionedFiles, dict[str, int]]:
-    """The images that have a class, as a data set of the same name, and their classes.
+    """Return the images that have a class, as a data set of the same name, with their classes.
 
     Raises:
         DataError: No image has a class.
-        ConfigError: There are classes that the model doesn't know, or a folder for only some.
+        ConfigError: The model lacks some classes, or the folder has another number of them.
     """
     labels = image_labels(dataset)
     if not labels:
         raise DataError(
-            f"{dataset.name}: no image has a class, and the model wants one; give a folder with a "
-            "subfolder for each class, or captions with a 'label'"
+            f"{dataset.name}: no image has a class, but the model needs one. Give a folder with a "
+            "subfolder for each class, or captions with a 'label'."
         )
     known = set(labels.values())
     if max(known) >= num_classes or min(known) < 0:
         raise ConfigError(
-            f"{dataset.name} has the classes {min(known)} to {max(known)}, the model knows 0 to "
-            f"{num_classes - 1}"
+            f"{dataset.name} has the classes {min(known)} to {max(known)}, but the model has 0 to "
+            f"{num_classes - 1}."
         )
     if not dataset.captions and len(known) != num_classes:
         raise ConfigError(
-            f"{dataset.name} has {len(known)} subfolders and the model knows {num_classes} "
-            "classes: which folder is which class can't be told; it takes one for each"
+            f"{dataset.name} has {len(known)} subfolders, but the model has {num_classes} classes. "
+            "Give one subfolder for each class."
         )
     files = {image_id: str(dataset.image_path(image_id)) for image_id in labels}
     root = dataset.image_path(next(iter(labels))).anchor
@@ -64,7 +64,7 @@ def labelled_part(
 
 
 def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
-    """How many of n samples each class gets: its share, rounded by the largest remainders.
+    """Return how many of n samples each class gets: its share, rounded by the largest remainders.
 
     >>> label_quotas({"a": 0, "b": 0, "c": 1}, 4)
     {0: 3, 1: 1}
@@ -79,7 +79,7 @@ def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
 
 
 def class_requests(labels: Mapping[str, int], n: int) -> list[Caption]:
-    """N requests for classes, in turns, as often as the quotas say."""
+    """Request n classes in rotation, as often as the quotas say."""
     quotas = label_quotas(labels, n)
     wanted = [
         Caption(f"class-{label}-{number}", "", "", label)
@@ -90,10 +90,10 @@ def class_requests(labels: Mapping[str, int], n: int) -> list[Caption]:
 
 
 def plain_requests(n: int) -> list[Caption]:
-    """N requests for an image and nothing else."""
+    """Request n images without caption or class."""
     return [Caption(f"sample-{number}", "", "") for number in range(n)]
 
 
 def _turn(request: Caption) -> tuple[int, int]:
-    """First one of each class, then a second one, and so on."""
+    """Return the sorting key that puts one of each class first, then a second of each."""
     return int(request.id.rpartition("-")[2]), request.label or 0

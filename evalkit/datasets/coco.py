@@ -1,20 +1,21 @@
-"""COCO captions from a folder: MS-COCO itself, and everything in its format.
+"""COCO captions from a folder: MS-COCO itself, and other data in its format.
 
     ROOT/annotations/captions_SPLIT.json
     ROOT/SPLIT/*.jpg   or   ROOT/images/SPLIT/*.png
 
-The file is checked as a whole before anything is generated from it: each id once, each caption's
-image listed, each listed image there, each path inside its folder.
+The whole file is checked before anything is generated from it: ids are unique, each caption's image
+is listed, each listed image exists, and each path stays inside its folder.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.progress import ProgressCallback
 from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
 from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
 
@@ -25,22 +26,21 @@ def find_coco(
     coco_root: Path | str | None = None,
     *,
     split: str = COCO_SPLIT,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> CaptionedFiles:
-    """MS-COCO captions, wherever they are: `coco_root`, `$EVALKIT_COCO`, the cache, or the hub.
+    """Find MS-COCO captions in `coco_root`, `$EVALKIT_COCO`, the cache, or on the hub.
 
-    The first of these that is set or there is used; a folder that was named but does not hold the
-    data is an error, never passed over. From the hub, val2014 is written to the cache once
-    (6.6 GB), in the layout of the original, but with caption ids of its own: the hub's copy does
-    not carry COCO's.
+    The first of these that is set or exists is used; a named folder without the data is an error
+    and never skipped. val2014 is downloaded from the hub to the cache once (6.6 GB), in the layout
+    of the original but with other caption ids, because the hub's copy lacks COCO's.
 
     Args:
-        coco_root: Folder that holds `val2014/` and `annotations/captions_val2014.json`.
+        coco_root: Folder with `val2014/` and `annotations/captions_val2014.json`.
         split: The split; the hub has val2014 only.
-        on_progress: Called with (images done, images in all) while fetching.
+        on_progress: Called with (images done, images in total) during a download.
 
     Raises:
-        MissingDataError: Found nowhere; the message says the three ways to get it.
+        MissingDataError: Not found; the message lists three ways to get it.
         DataError: The annotations are broken.
     """
     root = locate_coco(coco_root, split=split)
@@ -50,10 +50,10 @@ def find_coco(
 
 
 def locate_coco(coco_root: Path | str | None = None, *, split: str = COCO_SPLIT) -> Path:
-    """Folder that `find_coco` reads, or will write what it fetches from the hub to; a cheap look.
+    """Return the folder that `find_coco` reads or downloads to, without opening it.
 
     Raises:
-        MissingDataError: As `find_coco` does.
+        MissingDataError: Not found.
     """
     named = coco_root or os.environ.get("EVALKIT_COCO")
     if named:
@@ -65,23 +65,23 @@ def locate_coco(coco_root: Path | str | None = None, *, split: str = COCO_SPLIT)
     reason = why_no_hub() if split == COCO_SPLIT else f"it has only {COCO_SPLIT}"
     if reason:
         raise MissingDataError(
-            f"COCO {split} is not in {cached}, and not taken from the hub ({reason}). Three ways: "
-            f"--coco-root DIR with DIR/{split}/ and DIR/annotations/captions_{split}.json; "
-            "EVALKIT_COCO=DIR; or `evalkit data coco` on a machine with a network."
+            f"COCO {split} is not in {cached}, and the hub is unavailable ({reason}). Use "
+            f"--coco-root DIR with DIR/{split}/ and DIR/annotations/captions_{split}.json, "
+            "EVALKIT_COCO=DIR, or `evalkit data coco` on a machine with a network."
         )
     return cached
 
 
 def annotation_file(root: Path, split: str) -> Path:
-    """Where the captions of a split are."""
+    """Return the path of a split's captions."""
     return root / "annotations" / f"captions_{split}.json"
 
 
 def require_annotations(root: Path, split: str) -> Path:
-    """The file of captions of a split.
+    """Return a split's caption file after checking that it exists.
 
     Raises:
-        MissingDataError: It isn't there.
+        MissingDataError: It does not exist.
     """
     path = annotation_file(root, split)
     if not path.is_file():
@@ -93,12 +93,12 @@ def require_annotations(root: Path, split: str) -> Path:
 
 
 def load_coco(root: Path | str, split: str = COCO_SPLIT, *, name: str = "coco") -> CaptionedFiles:
-    """A split of a folder in COCO's caption format.
+    """Load a split of a folder in COCO's caption format.
 
     Args:
         root: The folder.
-        split: Such as `val2014`, or `val` for `shapes`.
-        name: What reports call the data set.
+        split: Name of the split, such as `val2014`, or `val` for `shapes`.
+        name: Name of the data set in reports.
 
     Raises:
         MissingDataError: There is no such folder, annotation file or image folder.
@@ -132,7 +132,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror}).") from error
     if not isinstance(data, dict):
-        raise DataError(f"{path}: expected an object at the top, got {_kind(data)}.")
+        raise DataError(f"{path}: expected an object at the top level, got {_kind(data)}.")
     return data
 
 
@@ -173,7 +173,7 @@ def _read_captions(
             raise DataError(f"{where}: caption id {caption_id} occurs twice.")
         if image_id not in images:
             raise DataError(
-                f"{where}: caption {caption_id} names image {image_id}, not in 'images'."
+                f"{where}: caption {caption_id} names image {image_id}, which is not in 'images'."
             )
         label, scene = _ground_truth(images[image_id], where)
         captions[caption_id] = Caption(caption_id, image_id, text, label, scene)
@@ -183,7 +183,7 @@ def _read_captions(
 def _ground_truth(
     image: Mapping[str, Any], where: str
 ) -> tuple[int | None, Mapping[str, Any] | None]:
-    """What `shapes` adds to an image's entry: a class and the scene."""
+    """Read what `shapes` adds to an image's entry: its class and scene."""
     label, scene = image.get("label"), image.get("scene")
     if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
         raise DataError(f"{where}: the image's 'label' must be an integer, got {label!r}.")
@@ -204,22 +204,22 @@ def _check_files(files: Mapping[str, str], folder: Path, path: Path) -> None:
         raise DataError(
             f"{folder / files[first]}: image {first} of {path.name} is missing"
             f"{f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''}. "
-            "Unpack the images again."
+            "Extract the images again."
         )
 
 
 def _identifier(entry: Any, key: str, where: str) -> str:
-    """An id as text; COCO's are integers, other makers' often texts."""
+    """Return an id as a string; COCO's are integers, others' often strings."""
     value = _field(entry, key, where)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DataError(f"{where}: {key!r} must be an integer or a text, got {value!r}.")
+        raise DataError(f"{where}: {key!r} must be an integer or a string, got {value!r}.")
     return str(value)
 
 
 def _text(entry: Any, key: str, where: str) -> str:
     value = _field(entry, key, where)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {key!r} must be a non-empty text, got {value!r}.")
+        raise DataError(f"{where}: {key!r} must be a non-empty string, got {value!r}.")
     return value
 
 
@@ -232,7 +232,7 @@ def _field(entry: Any, key: str, where: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return names.get(type(value), "null" if value is None else "a number")
 
 

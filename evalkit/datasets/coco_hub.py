@@ -1,8 +1,8 @@
-"""COCO val2014 from the hub, written to the cache in the layout of the original.
+"""Download COCO val2014 from the hub to the cache, in the layout of the original.
 
-The hub's copy is parquet (script repositories no longer load) and holds the images' files as they
-are. It lacks COCO's caption ids, so captions get ids of their own (image id, then a digit); draws
-by seed therefore differ from those of the original annotations, and so does the captions' hash.
+The hub's copy is parquet (script repositories no longer load) and holds the original image files.
+It lacks COCO's caption ids, so captions get new ids (image id, then a digit); draws by seed and the
+captions' hash therefore differ from those of the original annotations.
 """
 
 import json
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.downloads import require_network
-from evalkit.core.errors import DataError, NetworkError
+from evalkit.core.errors import DataError, NetworkError, as_clause
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.datasets.base import check_inside
 
@@ -27,38 +28,38 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 def why_no_hub() -> str:
-    """Why the hub can't be asked now, in a few words; empty if it can. Takes at most 5 s."""
+    """Say why the hub is not reachable, within 5 s; return an empty string if it is."""
     for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
             return f"{variable} is set"
     try:
         require_network(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     except NetworkError as error:
-        return str(error)
+        return as_clause(error)
     return ""
 
 
 def fetch_from_hub(
     root: Path,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
     open_shards: Callable[[], list[Rows]] | None = None,
     num_images: int = NUM_IMAGES,
 ) -> None:
     """Write `val2014/` and `annotations/captions_val2014.json` below `root`.
 
-    One shard at a time: a shard that was finished before an interruption is not read again. The
+    Shards are written one at a time; after an interruption, finished ones are not read again. The
     annotation file is written last, so a folder that has one is complete.
 
     Args:
         root: Folder to fill.
-        on_progress: Called with (images done, images in all).
-        open_shards: Opens the shards; the hub's, unless given.
-        num_images: How many images there must be in the end.
+        on_progress: Called with (images done, images in total).
+        open_shards: Opens the shards; by default the hub's.
+        num_images: Expected number of images.
 
     Raises:
-        DataError: The hub's data isn't what it was when this was written.
-        NetworkError: The transfer broke; calling again goes on where it stopped.
+        DataError: The hub's data has changed.
+        NetworkError: The transfer broke; another call resumes it.
     """
     shards = (open_shards or _open_hub_shards)()
     parts = []
@@ -86,7 +87,7 @@ def fetch_from_hub(
 
 
 def _open_hub_shards() -> list[Rows]:
-    import datasets  # 2 s, and only this function needs it
+    import datasets  # takes 2 s, and only this function needs it
 
     try:
         stream = datasets.load_dataset(HUB_REPOSITORY, split=HUB_SPLIT, streaming=True)
@@ -96,7 +97,7 @@ def _open_hub_shards() -> list[Rows]:
 
 
 def split_stream(stream: Any) -> list[Rows]:
-    """The shards of a streamed `datasets` data set, with images as the bytes of their files."""
+    """Split a streamed data set into its shards, with images as encoded bytes."""
     import datasets
 
     stream = stream.cast_column("image", datasets.Image(decode=False))
@@ -120,7 +121,7 @@ def _save_rows(rows: Rows, folder: Path) -> Iterator[dict[str, Any]]:
         except Exception as error:  # the HTTP and file libraries below share no base class
             raise NetworkError(
                 f"{HUB_REPOSITORY}: the transfer broke ({_first_line(error)}). "
-                "Run the command again to go on."
+                "Run the command again to resume."
             ) from error
         yield _save_row(row, folder)
 

@@ -16,16 +16,16 @@ from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_orde
 def load_image_folder(
     root: Path | str, *, captions: Path | str | None = None, name: str | None = None
 ) -> CaptionedFiles:
-    """All images below a folder; an image's id is its path from there, with forward slashes.
+    """Load all images below a folder; an image's id is its relative path with forward slashes.
 
-    Hidden files and folders are passed over. Captions come from a table with the columns
-    `file_name`, `text` and, if it has one, `id` (else the id is the file name, and of its second
-    caption `NAME#2`) and `category`.
+    Hidden files and folders are skipped. Captions come from a table with the columns `file_name`,
+    `text` and optionally `id` (by default the file name, and `NAME#2` for its second caption) and
+    `category`.
 
     Args:
         root: The folder.
-        captions: `.jsonl` or `.csv`; several rows may caption one image, some images none.
-        name: What reports call the data set; the folder's name, unless given.
+        captions: `.jsonl` or `.csv`; an image may have any number of captions.
+        name: Name of the data set in reports; by default the folder's name.
 
     Raises:
         MissingDataError: There is no such folder or captions file.
@@ -36,7 +36,7 @@ def load_image_folder(
         raise MissingDataError(f"{root}: no such folder. Give a folder of images.")
     files = {file_name: file_name for file_name in sorted(_walk(root))}
     if not files:
-        raise DataError(f"{root}: no images in it; expected files ending in {_endings()}.")
+        raise DataError(f"{root}: contains no images; expected files ending in {_endings()}.")
     read = _read_captions(Path(captions), files) if captions else ()
     return CaptionedFiles(name or root.resolve().name, root, read, files)
 
@@ -72,12 +72,12 @@ def _read_captions(path: Path, files: Mapping[str, str]) -> tuple[Caption, ...]:
         kind = _column(row, "category", where) if row.get("category") else None
         captions[caption_id] = Caption(caption_id, file_name, text, kind=kind)
     if not captions:
-        raise DataError(f"{path}: no captions in it; expected the columns file_name and text.")
+        raise DataError(f"{path}: contains no captions; expected the columns file_name and text.")
     return tuple(sorted(captions.values(), key=lambda caption: id_order(caption.id)))
 
 
 def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row with the place it stands at."""
+    """Yield each row with its position in the file, for errors."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -109,5 +109,5 @@ def _column(row: Mapping[str, Any], name: str, where: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and name == "id":
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {name!r} must be a non-empty text, got {value!r}.")
+        raise DataError(f"{where}: {name!r} must be a non-empty string, got {value!r}.")
     return value.strip()

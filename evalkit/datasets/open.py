@@ -1,18 +1,17 @@
 """Open a data set by name or path, as `--data` takes it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError, DataError, MissingDataError
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, load_coco
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.shapes.dataset import is_shapes
 
-Report = Callable[[int, int], None]
 CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 
 
@@ -21,24 +20,24 @@ def open_dataset(
     *,
     split: str | None = None,
     coco_root: Path | None = None,
-    on_progress: Report | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> CaptionedImages:
-    """The data set behind a name of the catalog, of an entry point, or a folder.
+    """Open a data set by its name in the catalog or an entry point, or as a folder.
 
     A folder with `annotations/captions_*.json` is read as COCO captions; any other as plain images,
     with the captions of a `captions.jsonl`, `captions.csv`, `metadata.jsonl` or `metadata.csv`.
 
     Args:
         name: `coco`, `shapes`, `package/name`, or a folder.
-        split: Split of a folder in COCO's format; needed only if it has several.
-        coco_root: Where COCO is, for `coco`.
-        on_progress: Called with (images done, images in all) while data is drawn or fetched.
+        split: Split of a folder in COCO's format; required only if it has several.
+        coco_root: Folder of COCO, for `coco`.
+        on_progress: Called with (images done, images in total) while drawing or downloading.
 
     Raises:
-        UnknownNameError: No data set has this name, and it is no folder.
-        MissingDataError: Found nowhere.
-        ConfigError: `coco_root` for another data set, or a choice that isn't clear.
-        DataError: Found, but broken.
+        UnknownNameError: No data set has this name, and it is not a folder.
+        MissingDataError: Not found.
+        ConfigError: `coco_root` for another data set, or an ambiguous choice.
+        DataError: Found, but damaged.
     """
     require_dataset(name, coco_root=coco_root)
     if name not in DATASETS:
@@ -59,16 +58,16 @@ def open_dataset(
 
 
 def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
-    """Tell at once, and before anything heavy is imported, that a data set can't be opened.
+    """Raise an error if a data set can't be opened, before any heavy import.
 
     Raises:
-        UnknownNameError: No data set has this name, and it is no folder.
-        MissingDataError: Found nowhere.
+        UnknownNameError: No data set has this name, and it is not a folder.
+        MissingDataError: Not found.
         ConfigError: `coco_root` for another data set.
     """
     row = DATASETS.get(name)
     if coco_root is not None and (row is None or not row.takes_root):
-        raise ConfigError(f"--coco-root goes with --coco, not with --data {name}")
+        raise ConfigError(f"--coco-root works with --coco, not with --data {name}.")
     if row is not None:
         if row.locate:
             load(row.locate)(coco_root)
@@ -77,12 +76,12 @@ def require_dataset(name: str, *, coco_root: Path | None = None) -> None:
     if folder.is_dir():
         return
     if len(folder.parts) > 1:
-        raise MissingDataError(f"{name}: no such folder")
+        raise MissingDataError(f"{name}: no such folder.")
     raise unknown(name, DATASETS, kind="datasets")
 
 
 def dataset_known_as(name: str) -> str:
-    """What a data set that `open_dataset` opens is known as, without opening it."""
+    """Return the name that decides the protocol of a data set, without opening it."""
     if name not in DATASETS and Path(name).is_dir() and is_shapes(Path(name)):
         return "shapes"
     return name
@@ -95,7 +94,7 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
         tables = [folder / name for name in CAPTION_FILES if (folder / name).is_file()]
         if len(tables) > 1:
             names = " and ".join(path.name for path in tables[:2])
-            raise ConfigError(f"{folder}: has {names}; keep one file of captions.")
+            raise ConfigError(f"{folder} has {names}. Keep only one file of captions.")
         images = load_image_folder(folder, captions=tables[0] if tables else None)
         return replace(images, name=_own_name(images.name))
     chosen = split or (splits[0] if len(splits) == 1 else _preferred(splits, folder))
@@ -107,7 +106,7 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
 
 
 def _own_name(named: str) -> str:
-    """A folder's name, told apart from a data set of the catalog that it isn't."""
+    """Return a folder's name, marked where it would read as a data set of the catalog."""
     return f"folder {named}" if named in DATASETS else named
 
 
@@ -115,4 +114,4 @@ def _preferred(splits: list[str], folder: Path) -> str:
     for name in (COCO_SPLIT, "val"):
         if name in splits:
             return name
-    raise ConfigError(f"{folder}: has the splits {', '.join(splits)}; choose one.")
+    raise ConfigError(f"{folder} has the splits {', '.join(splits)}. Choose one.")

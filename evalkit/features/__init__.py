@@ -1,1 +1,1 @@
-"""Features of images: extractors, their resizing, and the store that remembers them."""
+"""Image features: extractors, their preprocessing, and the feature store."""

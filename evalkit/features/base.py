@@ -1,4 +1,4 @@
-"""What an extractor offers.
+"""The interface of feature extractors.
 
 Work is split so that the two halves run in different places: `prepare` turns one decoded image into
 the network's input (in a worker thread, no torch), `encode` runs the network on a batch of those.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,18 +17,6 @@ from jaxtyping import Float32, UInt8
 from evalkit.core.errors import ConfigError, DataError
 
 PRECISIONS = ("float32", "bf16")
-
-Report = Callable[[int, int], None]
-"""Called with (done, total)."""
-ProgressFactory = Callable[[str], AbstractContextManager[Report]]
-"""Called with what is being done; `evalkit.core.progress.progress_bar` is one."""
-
-
-@contextmanager
-def silent(description: str) -> Iterator[Report]:
-    """The progress of callers that want none."""
-    del description
-    yield lambda done, total: None
 
 
 @runtime_checkable
@@ -42,7 +29,7 @@ class Extractor(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that could change a feature: network, hash of the weights, resizing, precision."""
+        """Everything that could change a feature: network, weights hash, resizing, precision."""
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -54,29 +41,29 @@ class Extractor(Protocol):
 
     @property
     def metric_label(self) -> str:
-        """What a Fréchet distance on these features may be called."""
+        """Name of a Fréchet distance on these features."""
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The network's input for one image; all have one shape."""
+        """Return the network's input for one image; all inputs have the same shape."""
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Features of a batch of prepared images, by layer."""
+        """Compute the features of a batch of prepared images, by layer."""
 
     def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
-        """Features of the main layer for a batch of uint8 NHWC images."""
+        """Compute the main layer's features for a batch of uint8 NHWC images."""
 
 
 class PreparedExtractor:
-    """Shares `extract`, `dim` and the label among extractors that have `prepare` and `encode`."""
+    """Base of extractors: `extract`, `dim` and the label on top of `prepare` and `encode`."""
 
     name: str
     layers: Mapping[str, int]
     preparer: Callable[[np.ndarray], np.ndarray] | None = None
-    """Does what `prepare` does and can be pickled, so that worker processes can do it."""
+    """A picklable function equal to `prepare`, for worker processes."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that could change a feature."""
+        """Everything that could change a feature."""
         raise NotImplementedError
 
     @property
@@ -86,67 +73,65 @@ class PreparedExtractor:
 
     @property
     def metric_label(self) -> str:
-        """Only the Inception network makes an FID."""
+        """`FD (NAME)`: only the Inception network makes an FID."""
         return f"FD ({self.name})"
 
     def prepare(self, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-        """The network's input for one image."""
+        """Return the network's input for one image."""
         if self.preparer is None:
             raise NotImplementedError
         return self.preparer(image)
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Features of a batch of prepared images, by layer."""
+        """Compute the features of a batch of prepared images, by layer."""
         raise NotImplementedError
 
     def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
-        """Features of the main layer for a batch of images.
+        """Compute the main layer's features for a batch of images.
 
         Args:
             images: uint8, images x height x width x 3, RGB, 0-255; an array, a CPU tensor, or a
                 list of images of different sizes.
 
         Raises:
-            DataError: Another type or shape; floats are refused, since whether they mean 0 to 1 or
-                0 to 255 can't be told.
+            DataError: Another type or shape; floats are refused, since their range (0 to 1, or
+                0 to 255) is ambiguous.
         """
         prepared = np.stack([self.prepare(image) for image in as_images(images)])
         return self.encode(prepared)[next(iter(self.layers))]
 
 
 def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
-    """A batch as uint8 arrays of height x width x 3.
+    """Check a batch and return its images as uint8 arrays of height x width x 3.
 
     Raises:
         DataError: Not uint8, not three channels last, or no image at all.
     """
     batch = [np.asarray(image) for image in images]
     if not batch:
-        raise DataError("an empty batch has no features; pass at least one image")
+        raise DataError("An empty batch has no features. Pass at least one image.")
     for image in batch:
         if image.dtype != np.uint8:
             raise DataError(
-                f"images are {image.dtype}, expected uint8 (0 to 255): a float image could mean 0 "
-                "to 1 or 0 to 255, and the wrong guess gives near-black features"
+                f"Images are {image.dtype}, expected uint8 (0 to 255). The range of floats is "
+                "ambiguous (0 to 1, or 0 to 255). Convert them first."
             )
         if image.ndim != 3 or image.shape[2] != 3:
-            raise DataError(
-                f"an image has shape {image.shape}, expected (height, width, 3); move channels last"
-            )
+            raise DataError(f"An image has shape {image.shape}, expected (height, width, 3).")
     return batch
 
 
 def identity_hash(identity: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that stand for an identity."""
+    """Hash an identity to 16 hexadecimal digits."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_precision(precision: str) -> None:
-    """Stop at an unknown precision.
+    """Check that a precision is known.
 
     Raises:
         ConfigError: Neither float32 nor bf16.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r} is unknown; choose {' or '.join(PRECISIONS)}")
+        raise ConfigError(f"Unknown precision {precision!r}; choose {' or '.join(PRECISIONS)}.")

@@ -26,21 +26,27 @@ from evalkit.core.errors import (
 )
 from evalkit.core.registry import unknown
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
-from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.clip_preprocessing import ClipPreprocessing
-from evalkit.features.hub_weights import CLIP_FILES, cached_file, missing_clip, require_hub
+from evalkit.features.hub_weights import (
+    CLIP_FILES,
+    OPENAI_NAMES,
+    SHAPES_CLIP,
+    cached_file,
+    missing_clip,
+    require_hub,
+)
 
 
 @runtime_checkable
 class TextImageExtractor(Extractor, Protocol):
-    """An extractor that puts captions into the space of the images."""
+    """An extractor that also embeds captions, in the same space as images."""
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of captions."""
+        """Embed captions."""
 
 
 def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> TextImageExtractor:
-    """The extractor behind a name: `shapes-clip`, one of OpenAI's names, or `MODEL:TAG_OR_PATH`.
+    """Load a CLIP by name: `shapes-clip`, one of OpenAI's names, or `MODEL:TAG_OR_PATH`.
 
     Raises:
         UnknownNameError: open_clip knows no such model or tag.
@@ -55,7 +61,7 @@ def load_clip(name: str, *, device: str = "cpu", precision: str = "float32") -> 
 
 
 def is_known(name: str) -> bool:
-    """Whether open_clip has the model of a name; nothing is loaded."""
+    """Return whether open_clip has the named model, without loading it."""
     import open_clip
 
     return name in OPENAI_NAMES or name.partition(":")[0] in open_clip.list_models()
@@ -65,12 +71,12 @@ class OpenClipExtractor(PreparedExtractor):
     """An open_clip model as an extractor of images and captions.
 
     Args:
-        name: What the metric is named after.
+        name: Name of the extractor, for metrics and fingerprints.
         model: The network, with `encode_image` and `encode_text`.
-        preprocessing: What becomes of an image before the network.
-        tokenize: Captions to a tensor of token ids.
+        preprocessing: Prepares an image for the network.
+        tokenize: Maps captions to a tensor of token ids.
         weights_sha256: Hash of the weights file.
-        device: Where the network runs.
+        device: Device of the network.
         precision: `float32` or `bf16`.
     """
 
@@ -136,11 +142,11 @@ class OpenClipExtractor(PreparedExtractor):
         }
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Image embeddings, not normalised."""
+        """Compute image embeddings, not normalised."""
         return {"image": self._images(prepared)}
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Caption embeddings, not normalised; captions beyond the context length are cut."""
+        """Embed captions, not normalised; captions beyond the context length are truncated."""
         tokens = self._tokenize(list(captions)).to(self.device)
         with self._inference():
             return _to_numpy(self._model.encode_text(tokens))
@@ -155,7 +161,7 @@ class OpenClipExtractor(PreparedExtractor):
 
 
 class inference:  # noqa: N801 (used like a function)
-    """No gradients, no TF32, and bfloat16 where asked."""
+    """Context without gradients and TF32, and with bfloat16 on request."""
 
     def __init__(self, device: torch.device, precision: str) -> None:
         self._contexts: list[AbstractContextManager[Any]] = [
@@ -196,7 +202,7 @@ def _weights_path(name: str, tag: str, config: Mapping[str, Any]) -> Path:
             return Path(tag)
         if tag and Path(tag).suffix:
             raise MissingWeightsError(
-                f"CLIP weights: no file {tag}; give an existing path or a tag"
+                f"CLIP weights: {tag} does not exist. Give an existing path or a tag."
             )
         tags = open_clip.list_pretrained_tags_by_model(model_name)
         raise unknown(tag, tags, kind=f"weights of {model_name}s")
@@ -225,7 +231,7 @@ def _build(model_name: str, path: Path, *, quick_gelu: bool, name: str) -> torch
         )
     except (RuntimeError, KeyError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["empty"])[0][:160]
-        raise WeightsError(f"{path}: not weights of {name} ({reason})") from error
+        raise WeightsError(f"{path}: not weights of {name} ({reason}).") from error
     return model
 
 

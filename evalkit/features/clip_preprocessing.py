@@ -1,4 +1,4 @@
-"""What CLIP, DINOv2 and the embedded judge make of an image, without torch: workers import this."""
+"""Preprocessing of CLIP, DINOv2 and the judge, without torch: worker processes import this."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from evalkit.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class ClipPreprocessing:
-    """How an image comes to the network's size, and how its values are scaled."""
+    """Resize an image to the network's size and normalise its values."""
 
     size_px: int
     mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     interpolation: str = "bicubic"
     resize_mode: str = "shortest"
-    """`shortest` resizes the shorter side and crops the centre, `squash` changes the ratio."""
+    """`shortest` resizes the shorter side and crops the centre, `squash` ignores the ratio."""
 
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, "size size 3"]:
-        """One image, resized with antialiasing, cropped, scaled by mean and deviation."""
+        """Resize one image with antialiasing, crop it, and normalise it by mean and deviation."""
         resampling = Image.Resampling[self.interpolation.upper()]
         resized = Image.fromarray(image).resize(self._resized(*image.shape[:2]), resampling)
         pixels = np.asarray(resized)
@@ -40,11 +40,13 @@ class ClipPreprocessing:
         return scaled
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Width and height after resizing."""
+        """Return width and height after resizing."""
         if self.resize_mode == "squash":
             return self.size_px, self.size_px
         if self.resize_mode != "shortest":
-            raise ConfigError(f"CLIP resize mode {self.resize_mode!r} is not supported")
+            raise ConfigError(
+                f"CLIP resize mode {self.resize_mode!r} is not supported; use shortest or squash."
+            )
         if width <= height:
             return self.size_px, int(self.size_px * height / width)
         return int(self.size_px * width / height), self.size_px
@@ -52,7 +54,7 @@ class ClipPreprocessing:
 
 @dataclass(frozen=True)
 class SquashAndScale:
-    """Resize to a square with antialiasing, to 8 bits, then scale by mean and deviation."""
+    """Resize to a square with antialiasing, to 8 bits, then normalise by mean and deviation."""
 
     size_px: int
     mean: tuple[float, ...]
@@ -61,7 +63,7 @@ class SquashAndScale:
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> Float32[np.ndarray, "size size 3"]:
-        """One image, bicubic."""
+        """Prepare one image with the bicubic filter."""
         rgb = pixels.squash(image, self.size_px).astype(np.float32) / np.float32(255)
         scaled: np.ndarray = (rgb - np.array(self.mean, np.float32)) / np.array(
             self.std, np.float32
@@ -71,12 +73,12 @@ class SquashAndScale:
 
 @dataclass(frozen=True)
 class SquashTo:
-    """Resize to a square, bicubic, and leave it at 8 bits; at that size the image stays as is."""
+    """Resize to a square, bicubic, at 8 bits; an image of that size stays unchanged."""
 
     size_px: int
 
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"]
     ) -> UInt8[np.ndarray, "size size 3"]:
-        """One image."""
+        """Resize one image."""
         return pixels.squash(image, self.size_px)

@@ -1,9 +1,9 @@
-"""Images decoded and prepared ahead of the networks, in threads or in worker processes.
+"""Decode and prepare images ahead of the networks, in threads or in worker processes.
 
-Threads cost nothing to start, and Pillow and numpy let go of the interpreter for most of the work:
-enough for a network on the CPU. A GPU is faster than one interpreter can hand out images; worker
-processes then decode, each into its place of a file that all of them map, so that no pixels pass
-through a pipe. The results are the same and come in the order of the jobs.
+Threads start fast, and Pillow and numpy release the interpreter lock for most of the work: enough
+for a network on the CPU. A GPU is faster than one interpreter; worker processes then decode, each
+into its slot of a shared memory-mapped file, so that no pixels pass through a pipe. The results are
+the same and come in the order of the jobs.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from evalkit.core.errors import DataError
 from evalkit.features.sources import ImageItem, Preparation, load_image
 
 Preparer = Callable[[np.ndarray], np.ndarray]
-"""One decoded image to one network's input; all inputs have one shape."""
+"""Maps one decoded image to one network's input; all inputs have the same shape."""
 Decoded = Mapping[str, np.ndarray] | DataError
-"""Each network's input by name, or what is wrong with the image."""
+"""Each network's input by name, or the error of the image."""
 Place = TypeVar("Place")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, at most 16."""
+    """Return the number of cores that this process may use, at most 16."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image, and which networks lack it."""
+    """One image, and the networks that need it."""
 
     item: ImageItem
     names: tuple[str, ...]
@@ -54,10 +54,10 @@ def decode_in_threads(
     threads: int,
     ahead: int,
 ) -> Generator[Decoded, None, None]:
-    """Prepared images in order, at most `ahead` of them before they are asked for.
+    """Yield prepared images in order, at most `ahead` of them in advance.
 
-    Close it where it isn't used to its end: left to the garbage collector, it might wait for its
-    threads while another thread is being started, which needs the same lock.
+    Close the generator if it is not exhausted: the garbage collector could wait for its threads
+    while another thread is being started, which needs the same lock.
     """
 
     def start(pool: Executor, job: Job) -> Future[Decoded]:
@@ -75,7 +75,7 @@ def decode_in_processes(
     processes: int,
     ahead: int,
 ) -> Generator[Decoded, None, None]:
-    """The same by worker processes; items and preparers must be picklable."""
+    """Yield prepared images from worker processes; items and preparers must be picklable."""
     layout = _Layout.of(preparers)
     with tempfile.NamedTemporaryFile(prefix="evalkit-") as file:
         os.posix_fallocate(file.fileno(), 0, ahead * layout.size)
@@ -100,13 +100,11 @@ def decode_in_processes(
 
 
 def prepare(job: Job, preparation: Preparation, preparers: Mapping[str, Preparer]) -> Decoded:
-    """Decode one image for the networks that lack it."""
+    """Decode one image for the networks that need it."""
     try:
         image = load_image(job.item, preparation)
     except DataError as error:
-        text = str(error)
-        named = text if job.item.name in text else f"{job.item.name}: {text}"
-        return DataError(named)
+        return error if job.item.name in str(error) else DataError(f"{job.item.name}: {error}")
     return {name: preparers[name](image) for name in job.names}
 
 
@@ -126,7 +124,7 @@ def _ahead(
     start: Callable[[Executor, Job], Place],
     ahead: int,
 ) -> Iterator[Place]:
-    """Started jobs in order; the next one is started when the one given out is done with."""
+    """Yield started jobs in order; start the next one when the consumer asks for more."""
     started: deque[Place] = deque()
     waiting = iter(jobs)
     try:
@@ -142,16 +140,16 @@ def _ahead(
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where each network's input lies in a slot of the shared file."""
+    """The layout of a slot in the shared file: the position of each network's input."""
 
     places: tuple[tuple[str, tuple[int, ...], str, int], ...]
     """Name, shape, type and offset in bytes."""
     size: int
-    """Of one slot, in bytes."""
+    """Size of one slot in bytes."""
 
     @classmethod
     def of(cls, preparers: Mapping[str, Preparer]) -> _Layout:
-        """By what each preparer makes of a black image."""
+        """Build the layout from the shape that each preparer returns for a black image."""
         places, offset = [], 0
         for name, preparer in preparers.items():
             probe = preparer(np.zeros((64, 64, 3), np.uint8))
@@ -160,7 +158,7 @@ class _Layout:
         return cls(tuple(places), offset)
 
     def map(self, path: str, slots: int) -> dict[str, np.ndarray]:
-        """Arrays of (slots, *shape) over the file's bytes."""
+        """Map the file as arrays of (slots, *shape)."""
         with open(path, "r+b") as file:  # noqa: PTH123 (a name, not a path of the user's)
             mapped = mmap.mmap(file.fileno(), slots * self.size)
         return {
@@ -176,7 +174,7 @@ class _Layout:
 
 
 _worker: dict[str, Any] = {}
-"""What a worker process keeps between images."""
+"""State of a worker process between images."""
 
 
 def _begin_worker(
@@ -187,7 +185,7 @@ def _begin_worker(
     preparers: Mapping[str, Preparer],
 ) -> None:
     with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     _worker.update(arrays=layout.map(path, slots), preparation=preparation, preparers=preparers)
 
 

@@ -1,8 +1,8 @@
 """DINOv2 ViT-L/14 features (Oquab et al. 2023), the network of FD-DINOv2 (Stein et al. 2023).
 
-Images are squashed to 224 px with Pillow's bicubic filter and scaled by ImageNet's mean and
-deviation, as the authors of the metric do it; the class token after the last layer norm is the
-feature.
+As in the metric's original code, images are squashed to 224 px with Pillow's bicubic filter and
+normalised by ImageNet's mean and deviation; the feature is the class token after the last layer
+norm.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Dinov2Extractor(PreparedExtractor):
     Args:
         model: A transformers `Dinov2Model`.
         weights_sha256: Hash of its weights file.
-        device: Where the network runs.
+        device: Device of the network.
         precision: `float32` or `bf16`.
     """
 
@@ -72,7 +72,7 @@ class Dinov2Extractor(PreparedExtractor):
         return self._identity
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Class tokens of a batch of prepared images."""
+        """Compute the class tokens of a batch of prepared images."""
         batch = torch.from_numpy(prepared).permute(0, 3, 1, 2).contiguous().to(self._device)
         with inference(self._device, self._identity["precision"]):
             tokens = self._model(pixel_values=batch).last_hidden_state[:, 0]
@@ -80,7 +80,7 @@ class Dinov2Extractor(PreparedExtractor):
 
 
 def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Extractor:
-    """DINOv2 ViT-L/14 with its released weights.
+    """Load DINOv2 ViT-L/14 with its released weights.
 
     Raises:
         MissingWeightsError: They are neither in the hub's cache nor reachable.
@@ -103,7 +103,7 @@ def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Ext
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:160]
-        raise WeightsError(f"{path}: not weights of {DINOV2_REPOSITORY} ({reason})") from error
+        raise WeightsError(f"{path}: not weights of {DINOV2_REPOSITORY} ({reason}).") from error
     return Dinov2Extractor(
         model, weights_sha256=sha256_of(path), device=device, precision=precision
     )

@@ -1,6 +1,6 @@
-"""Weights that come from the hub: where they are cached, and a quick word where they can't be had.
+"""Weights from the hub: where they are cached, and a quick error where they are unavailable.
 
-Importing this imports no torch, so that what is missing is told before seconds of imports.
+This module imports no torch, so that missing weights are reported before seconds of imports.
 """
 
 from __future__ import annotations
@@ -10,9 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.core.downloads import require_network
-from evalkit.core.errors import MissingWeightsError, NetworkError
-from evalkit.features.clip_names import OPENAI_NAMES, SHAPES_CLIP
+from evalkit.core.errors import MissingWeightsError, NetworkError, as_clause
 
+SHAPES_CLIP = "shapes-clip"
+"""The embedded CLIP for drawn shapes: the judge."""
+OPENAI_NAMES = {
+    "ViT-B/32": "ViT-B-32-quickgelu:openai",
+    "ViT-B/16": "ViT-B-16-quickgelu:openai",
+    "ViT-L/14": "ViT-L-14-quickgelu:openai",
+    "ViT-L/14@336px": "ViT-L-14-336-quickgelu:openai",
+}
+"""The papers' names of CLIP models, and open_clip's."""
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPENAI_REPOSITORIES = {
     "ViT-B/32": "timm/vit_base_patch32_clip_224.openai",
@@ -20,18 +28,18 @@ OPENAI_REPOSITORIES = {
     "ViT-L/14": "timm/vit_large_patch14_clip_224.openai",
     "ViT-L/14@336px": "timm/vit_large_patch14_clip_336.openai",
 }
-"""Where open_clip has the weights of the papers' names; it knows the others itself."""
+"""Repositories of the papers' models; open_clip knows those of its own names."""
 DINOV2_REPOSITORY, DINOV2_FILE = "facebook/dinov2-large", "model.safetensors"
 
 
 def check_hub_weights(extractor: str) -> None:
-    """Stop where an extractor's weights are neither cached nor reachable, as far as its name tells.
+    """Raise an error if an extractor's weights are neither cached nor reachable, by its name.
 
     Args:
-        extractor: `dinov2`, or `clip:NAME`; others are passed over.
+        extractor: `dinov2`, or `clip:NAME`; others are ignored.
 
     Raises:
-        MissingWeightsError: They can't be had.
+        MissingWeightsError: They are unavailable.
     """
     name = extractor.removeprefix("clip:")
     try:
@@ -46,12 +54,12 @@ def check_hub_weights(extractor: str) -> None:
 
 
 def cached_clip(name: str) -> Path | None:
-    """The weights of one of `OPENAI_REPOSITORIES`, if the hub's cache holds them."""
+    """Return the cached weights of one of `OPENAI_REPOSITORIES`, or None."""
     return cached_file(OPENAI_REPOSITORIES[name], CLIP_FILES)
 
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
-    """The first of some files that the hub's cache holds of a repository."""
+    """Return the first of the named files that the hub's cache holds, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
@@ -62,28 +70,29 @@ def cached_file(repository: str, names: Sequence[str]) -> Path | None:
 
 
 def require_hub() -> None:
-    """Stop within 5 s where the hub can't be reached; its own client needs 23 to 46 s to give up.
+    """Raise an error within 5 s if the hub is unreachable; its own client takes 23 to 46 s.
 
     Raises:
-        NetworkError: It can't, or mustn't.
+        NetworkError: It is unreachable, or offline mode is on.
     """
     if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        raise NetworkError("HF_HUB_OFFLINE is set")
+        raise NetworkError("HF_HUB_OFFLINE is set.")
     require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
 
 
 def missing_clip(name: str, source: str, error: Exception) -> MissingWeightsError:
-    """What to say of a CLIP's weights that can't be had."""
+    """Build the error for CLIP weights that are neither cached nor downloadable."""
     return MissingWeightsError(
-        f"CLIP weights {name} ({source}) are not cached and can't be fetched ({error}); go online "
-        f"once, pass MODEL:PATH of a file, or use a CLIP that ships ({SHAPES_CLIP} to score, "
-        "clip:tiny to re-rank)"
+        f"CLIP weights {name} ({source}) are not cached, and the download failed "
+        f"({as_clause(error)}). Go online once, pass MODEL:PATH of a file, or use an embedded CLIP "
+        f"({SHAPES_CLIP} to score, clip:tiny to re-rank)."
     )
 
 
 def missing_dinov2(error: Exception) -> MissingWeightsError:
-    """What to say of DINOv2's weights that can't be had."""
+    """Build the error for DINOv2 weights that are neither cached nor downloadable."""
     return MissingWeightsError(
-        f"DINOv2 weights {DINOV2_REPOSITORY}/{DINOV2_FILE} are not cached and can't be fetched "
-        f"({error}); go online once, or copy the hub's cache folder from a machine that has it"
+        f"DINOv2 weights {DINOV2_REPOSITORY}/{DINOV2_FILE} are not cached, and the download failed "
+        f"({as_clause(error)}). Go online once, or copy the hub's cache folder from a machine that "
+        "has it."
     )

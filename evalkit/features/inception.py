@@ -1,8 +1,8 @@
 """The Inception-2015 network, the only one whose Fréchet distance is an "FID" (Heusel et al. 2017).
 
 The blocks are in `evalkit.features.inception_blocks`. Each batch-norm is folded into its
-convolution and the memory layout is channels last, which is 1.5 times faster on a CPU and moves the
-features by about 1e-6. A shallow layer returns early.
+convolution and the memory layout is channels last: 1.5 times faster on a CPU, with a change of
+about 1e-6 in the features. A shallow layer returns early.
 
 `spatial` is what sFID uses (Nash et al. 2021; ADM's evaluator): the first 7 channels of the 1x1
 branch of `mixed_6`, 17 x 17, flattened to 2,023 dimensions.
@@ -25,12 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import ConfigError, WeightsError
-from evalkit.features.base import (
-    PreparedExtractor,
-    ProgressFactory,
-    check_precision,
-    silent,
-)
+from evalkit.core.progress import ProgressFactory, silent
+from evalkit.features.base import PreparedExtractor, check_precision
 from evalkit.features.inception_blocks import (
     BasicConv2d,
     InceptionA,
@@ -84,7 +80,7 @@ class InceptionNetwork(nn.Module):
         self.fc = nn.Linear(2048, 1008)
 
     def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of the layers asked for, and no deeper."""
+        """Compute the features of the requested layers, and stop at the deepest of them."""
         found: dict[str, Tensor] = {}
         last = max(layers, key=list(LAYER_DIMS).index)
 
@@ -141,16 +137,16 @@ class InceptionExtractor(PreparedExtractor):
 
     Args:
         layers: Which layers to return, the main one first.
-        weights: A weights file; without one the cache is searched, then the file is downloaded.
-        resize: How an image comes to 299 x 299, see `evalkit.features.resize`.
-        device: Where the network runs.
-        precision: `float32`, or `bf16`, which is faster and moves features by a percent or two.
-        compiled: Compile the network, which takes half a minute and then saves some 5 % on a CPU.
+        weights: A weights file; by default from the cache, else downloaded.
+        resize: How an image is resized to 299 x 299, see `evalkit.features.resize`.
+        device: Device of the network.
+        precision: `float32`, or `bf16`, which is faster and changes features by 1 to 2 %.
+        compiled: Compile the network: half a minute once, then about 5 % faster on a CPU.
 
     Raises:
         ConfigError: An unknown layer, mode or precision, or no compiler.
-        MissingWeightsError: No weights file, and no network to fetch one.
-        WeightsError: The file holds something else.
+        MissingWeightsError: There is no weights file, and no network to download it.
+        WeightsError: The file has other content.
     """
 
     name = "inception"
@@ -186,7 +182,7 @@ class InceptionExtractor(PreparedExtractor):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Network, weights, resizing and precision; the note where the weights are others."""
+        """Network, weights, resizing and precision; a note if the weights are not the 2015 ones."""
         identity: dict[str, Any] = {
             "extractor": "inception-2015",
             "weights_sha256": self.weights_sha256,
@@ -201,11 +197,11 @@ class InceptionExtractor(PreparedExtractor):
 
     @property
     def metric_label(self) -> str:
-        """FID, since this is the Inception-2015 network; other weights are marked beside it."""
+        """FID, since this is the Inception-2015 network; other weights get a badge."""
         return "FID"
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Features of a batch of prepared images, by layer."""
+        """Compute the features of a batch of prepared images, by layer."""
         count = len(prepared)
         if self._compiled:
             prepared = self._padded(prepared)
@@ -216,7 +212,7 @@ class InceptionExtractor(PreparedExtractor):
         return {layer: found[layer][:count].cpu().numpy() for layer in self.layers}
 
     def _padded(self, prepared: np.ndarray) -> np.ndarray:
-        """The batch, filled up to the size of the first, since another size is compiled anew."""
+        """Pad the batch to the size of the first, since another size would be compiled again."""
         self._batch_size = max(self._batch_size, len(prepared))
         missing = self._batch_size - len(prepared)
         filling = np.zeros((missing, *prepared.shape[1:]), prepared.dtype)
@@ -227,8 +223,8 @@ def _compile(network: nn.Module, device: torch.device) -> Callable[..., dict[str
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise ConfigError(
-            f"--compile needs a C++ compiler, and there is no {compiler}; install one or leave the "
-            "option out"
+            f"--compile needs a C++ compiler, but {compiler} is not installed. Install one, or "
+            "drop the option."
         )
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(
         network, options={"freezing": True}, dynamic=False
@@ -237,7 +233,7 @@ def _compile(network: nn.Module, device: torch.device) -> Callable[..., dict[str
 
 
 def check_layers(layers: Sequence[str]) -> None:
-    """Stop at an unknown layer.
+    """Check that all layers are known.
 
     Raises:
         ConfigError: Lists the layers.
@@ -246,19 +242,19 @@ def check_layers(layers: Sequence[str]) -> None:
     if wrong or not layers:
         raise ConfigError(
             f"Inception has no layer {wrong[0] if wrong else '(none given)'!r}; choose from "
-            + ", ".join(LAYER_DIMS)
+            + f"{', '.join(LAYER_DIMS)}."
         )
 
 
 def load_network(path: Path) -> InceptionNetwork:
-    """The network with a file's weights, in eval mode, without gradients.
+    """Load the network from a file, in eval mode and without gradients.
 
-    Nothing but tensors is read: safetensors, or a pickle restricted to tensors.
+    Only tensors are read: safetensors, or a pickle restricted to tensors.
 
     Raises:
         WeightsError: Not such a file, or keys or shapes of another network.
     """
-    # Without memory at first: initial values that are overwritten at once would take seconds.
+    # Built on the meta device: initialising values that are overwritten at once takes seconds.
     with torch.device("meta"):
         network = InceptionNetwork().eval().requires_grad_(False)
     try:
@@ -268,7 +264,7 @@ def load_network(path: Path) -> InceptionNetwork:
         reason = (lines[1:2] or lines)[0][:160]
         raise WeightsError(
             f"{path}: not Inception-2015 weights ({reason}); "
-            f"expected a state dict like that of {WEIGHTS_FILE}"
+            f"expected a state dict like that of {WEIGHTS_FILE}."
         ) from error
     return network
 
@@ -281,7 +277,7 @@ def _read_state(path: Path) -> Any:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise WeightsError(f"{path}: not a safetensors file ({error})") from error
+            raise WeightsError(f"{path}: not a safetensors file ({error}).") from error
     import pickle
 
     try:
@@ -290,5 +286,5 @@ def _read_state(path: Path) -> Any:
         reason = str(error).strip().splitlines()
         raise WeightsError(
             f"{path}: can't be read as tensors ({(reason or ['empty'])[0][:120]}); expected a "
-            "state dict saved by torch or safetensors"
+            "state dict saved by torch or safetensors."
         ) from error

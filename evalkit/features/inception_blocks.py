@@ -1,9 +1,9 @@
 """The blocks of Inception v3 as TensorFlow released it in 2015 (Szegedy et al. 2015).
 
-They differ from torchvision's in what FID depends on: average pooling leaves the padding out, and
-the very last block pools by maximum. Names of parameters are those in the weight files of
-torch-fidelity and pytorch-fid, against which the tests hold the features. Importing one of these
-would bring torchvision and with it torch's compiler, half of the start-up of every command.
+They differ from torchvision's in what FID depends on: average pooling excludes the padding, and
+the last block pools by maximum. Parameter names are those in the weight files of torch-fidelity and
+pytorch-fid, with which the tests compare the features. Importing one of these would import
+torchvision and with it torch's compiler: half of the start-up time of every command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BasicConv2d(nn.Module):
         self.bn: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) to (B, out, H', W')."""
+        """Map (B, in, H, W) to (B, out, H', W')."""
         return functional.relu(self.bn(self.conv(x)), inplace=True)
 
 
@@ -44,7 +44,7 @@ class InceptionA(nn.Module):
         self.branch_pool = BasicConv2d(in_channels, pool_features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, 35, 35) to (B, 224 + pool_features, 35, 35)."""
+        """Map (B, in, 35, 35) to (B, 224 + pool_features, 35, 35)."""
         five = self.branch5x5_2(self.branch5x5_1(x))
         three = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         pooled = self.branch_pool(_average(x))
@@ -62,13 +62,13 @@ class InceptionB(nn.Module):
         self.branch3x3dbl_3 = BasicConv2d(96, 96, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, 35, 35) to (B, 480 + in, 17, 17)."""
+        """Map (B, in, 35, 35) to (B, 480 + in, 17, 17)."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch3x3(x), double, _halved(x)], dim=1)
 
 
 class InceptionC(nn.Module):
-    """17 x 17, with 7x7 convolutions taken apart into rows and columns."""
+    """17 x 17, with 7x7 convolutions factorised into rows and columns."""
 
     def __init__(self, in_channels: int, channels_7x7: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class InceptionC(nn.Module):
         self.branch_pool = BasicConv2d(in_channels, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, 17, 17) to (B, 768, 17, 17)."""
+        """Map (B, in, 17, 17) to (B, 768, 17, 17)."""
         seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
@@ -108,7 +108,7 @@ class InceptionD(nn.Module):
         self.branch7x7x3_4 = BasicConv2d(192, 192, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, 17, 17) to (B, 512 + in, 8, 8)."""
+        """Map (B, in, 17, 17) to (B, 512 + in, 8, 8)."""
         three = self.branch3x3_2(self.branch3x3_1(x))
         seven = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         return torch.cat([three, self.branch7x7x3_4(seven), _halved(x)], dim=1)
@@ -131,7 +131,7 @@ class InceptionE(nn.Module):
         self.branch_pool = BasicConv2d(in_channels, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, 8, 8) to (B, 2048, 8, 8)."""
+        """Map (B, in, 8, 8) to (B, 2048, 8, 8)."""
         three = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = _average(x) if self.pooling == "average" else _maximum(x)

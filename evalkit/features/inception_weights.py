@@ -1,4 +1,4 @@
-"""Where the weights of Inception-2015 are; looking for them imports no torch."""
+"""Find the weights of Inception-2015, without importing torch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from evalkit.core.downloads import cache_root, existing_file, fetch, sha256_of
-from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
-from evalkit.features.base import ProgressFactory, silent
+from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError, as_clause
+from evalkit.core.progress import ProgressFactory, silent
 
 WEIGHTS_SHA256_PREFIX = "6726825d"
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -18,10 +18,10 @@ WEIGHTS_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0
 def find_inception_weights(
     path: Path | str | None = None, *, progress: ProgressFactory = silent
 ) -> Path:
-    """The weights file: the one given, else from the cache or torch's hub folder, else downloaded.
+    """Find the weights: the given file, else the cache or torch's hub folder, else a download.
 
     Raises:
-        MissingWeightsError: There is none and it can't be fetched; says where to put it.
+        MissingWeightsError: There is none and it can't be downloaded; says where to put it.
         WeightsError: A cached or downloaded file has another hash.
     """
     if path is not None:
@@ -35,14 +35,14 @@ def find_inception_weights(
             return fetch(WEIGHTS_URL, cached, sha256_prefix=WEIGHTS_SHA256_PREFIX, report=report)
     except NetworkError as error:
         raise MissingWeightsError(
-            f"the Inception weights {WEIGHTS_FILE} (sha256 {WEIGHTS_SHA256_PREFIX}...) are not "
-            f"cached and can't be fetched ({error}); put the file at {cached}, or pass "
-            "--inception-weights PATH, or measure with --features shapes-clip"
+            f"Inception weights {WEIGHTS_FILE} (sha256 {WEIGHTS_SHA256_PREFIX}...) are not "
+            f"cached, and the download failed ({as_clause(error)}). Put the file at {cached}, pass "
+            "--inception-weights PATH, or use --features shapes-clip."
         ) from error
 
 
 def cached_inception_weights() -> Path | None:
-    """The file in the cache or in torch's hub folder, if there is one."""
+    """Return the weights file in the cache or in torch's hub folder, or None."""
     hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
     folders = (_cache_file().parent, hub / "hub" / "checkpoints")
     candidates = (folder / name for folder in folders for name in _SAME_WEIGHTS)
@@ -57,7 +57,7 @@ def _checked(path: Path) -> Path:
     found = sha256_of(path)
     if not found.startswith(WEIGHTS_SHA256_PREFIX):
         raise WeightsError(
-            f"{path}: sha256 starts with {found[:8]}, expected {WEIGHTS_SHA256_PREFIX}; delete it "
-            "to fetch it again, or pass it as --inception-weights PATH to use it all the same"
+            f"{path}: sha256 starts with {found[:8]}, expected {WEIGHTS_SHA256_PREFIX}. Delete it "
+            "to download it again, or pass it as --inception-weights PATH to use it anyway."
         )
     return path

@@ -1,8 +1,8 @@
-"""One pass over a set of images for any number of extractors, through the feature store.
+"""One pass over a set of images for any number of extractors, with the feature store.
 
 Threads or worker processes decode and resize (`evalkit.features.decoding`), the calling thread runs
 the networks. What is already stored is neither decoded nor encoded; finished
-batches are written as they come, so a pass that was killed goes on where it stopped.
+batches are written at once, so a killed pass resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalkit.core.errors import DataError, NotEnoughImagesError
-from evalkit.features.base import Extractor, ProgressFactory, silent
+from evalkit.core.progress import ProgressFactory, silent
+from evalkit.features.base import Extractor
 from evalkit.features.decoding import (
     Decoded,
     Job,
@@ -33,7 +34,7 @@ _SHARD_IMAGES = 512
 _PREFETCHED_BATCHES = 3
 
 Key = tuple[str, str]
-"""Name of an extractor and of one of its layers."""
+"""Names of an extractor and of one of its layers."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,27 @@ class FeatureSet:
     features: Mapping[Key, StoredSet]
     """By extractor name and layer."""
     kept: tuple[int, ...]
-    """Indices of the images that have features; all of them unless bad ones were skipped."""
+    """Indices of the images with features; all of them unless bad ones were skipped."""
     sha256s: tuple[str, ...]
     """Hashes of the kept images."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Names of the images that were left out, and why."""
+    """Names of the skipped images, with the reasons."""
 
     def of(self, extractor: Extractor, layer: str | None = None) -> StoredSet:
-        """Features of one layer, the main one unless told."""
+        """Return the features of one layer; None means the main one."""
         return self.features[extractor.name, layer or next(iter(extractor.layers))]
 
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How a pass runs; of a feature it changes the rounding at most."""
+    """How a pass runs; it changes at most the rounding of a feature."""
 
     batch_size: int = 32
-    """Images that a network takes at once."""
+    """Images per batch of a network."""
     workers: int | None = None
-    """Processes that decode; without them, threads of this one do, one a core."""
+    """Number of decoding processes; 0 for threads of this process, one per core."""
     skip_bad: bool = False
-    """Leave out images that can't be decoded instead of stopping."""
+    """Skip images that can't be decoded instead of raising an error."""
 
 
 def extract_set(
@@ -76,19 +77,19 @@ def extract_set(
     what: str = "images",
     progress: ProgressFactory = silent,
 ) -> FeatureSet:
-    """Features of every image of a set, by every extractor, each computed at most once.
+    """Compute the features of every image by every extractor, each at most once.
 
     Args:
         items: The images.
-        extractors: All that need the images; their names must differ.
-        preparation: What happens to an image before the extractors' own resizing.
-        store: Where features are kept.
+        extractors: The extractors; their names must differ.
+        preparation: Preprocessing before the extractors' own resizing.
+        store: The feature store.
         how: How the pass runs.
-        what: What to call the set in progress and errors.
+        what: Name of the set in progress and errors.
         progress: Such as `evalkit.core.progress.progress_bar`.
 
     Raises:
-        DataError: An image can't be read or decoded; what was finished before stays stored.
+        DataError: An image can't be read or decoded; finished features stay stored.
         NotEnoughImagesError: No image is left.
     """
     assert len({e.name for e in extractors}) == len(extractors), "two extractors of one name"
@@ -103,7 +104,7 @@ def extract_set(
     found.encode_missing(progress, what)
     kept = tuple(i for i in range(len(items)) if i not in found.bad)
     if not kept:
-        raise NotEnoughImagesError(f"{what}: none of the {len(items)} images can be used")
+        raise NotEnoughImagesError(f"{what}: none of the {len(items)} images is readable.")
     sha256s = tuple(found.sha256s[i] for i in kept)
     return FeatureSet(
         {key: StoredSet(table, sha256s) for key, table in tables.items()},
@@ -114,7 +115,7 @@ def extract_set(
 
 
 def table_identity(extractor: Extractor, layer: str, preparation: Preparation) -> dict[str, Any]:
-    """All that decides a stored feature besides the image."""
+    """Return everything that determines a stored feature besides the image."""
     return {
         **extractor.identity,
         "layer": layer,
@@ -131,7 +132,7 @@ def encode_texts(
     batch_size: int = 64,
     progress: ProgressFactory = silent,
 ) -> StoredSet:
-    """Embeddings of captions by a text-image extractor, each computed at most once."""
+    """Embed captions by a text-image extractor, each at most once."""
     import hashlib
 
     identity = {**extractor.identity, "layer": "text", "features_version": _FEATURES_VERSION}
@@ -154,7 +155,7 @@ def encode_texts(
 
 @dataclass
 class _Pass:
-    """The state of one pass: what is known about each image, and what is still to do."""
+    """The state of one pass: what is known about each image, and what is left to do."""
 
     items: Sequence[ImageItem]
     extractors: Sequence[Extractor]
@@ -177,7 +178,7 @@ class _Pass:
                 report(index + 1, len(self.items))
 
     def encode_missing(self, progress: ProgressFactory, what: str) -> None:
-        """Decode what some table lacks, and run each network on what it lacks."""
+        """Decode the images that a table lacks, and run each network on those it lacks."""
         todo = self._missing()
         if not todo:
             return
@@ -216,7 +217,7 @@ class _Pass:
     def _decoded(
         self, todo: Sequence[tuple[int, list[Extractor]]]
     ) -> Generator[Decoded, None, None]:
-        """Prepared images in order, a few batches ahead."""
+        """Yield prepared images in order, a few batches in advance."""
         jobs = [Job(self.items[index], tuple(e.name for e in wanting)) for index, wanting in todo]
         ahead = min(len(jobs), _PREFETCHED_BATCHES * self.how.batch_size)
         possible = {e.name: getattr(e, "preparer", None) for e in self.extractors}
@@ -234,7 +235,7 @@ class _Pass:
         if not self.how.skip_bad:
             raise error
         self.bad[index] = str(error)
-        # A file with the same bytes is as bad.
+        # Files with the same bytes are equally bad.
         if self.sha256s[index : index + 1]:
             for other, sha256 in enumerate(self.sha256s):
                 if sha256 == self.sha256s[index]:
@@ -243,7 +244,7 @@ class _Pass:
 
 @dataclass
 class _Batches:
-    """Collects inputs of one extractor, encodes full batches, writes shards."""
+    """Collect the inputs of one extractor, encode full batches, write shards."""
 
     extractor: Extractor
     tables: Mapping[Key, FeatureTable]

@@ -1,4 +1,4 @@
-"""What happens to images before an extractor's own resizing, as the options say."""
+"""Preprocessing of images before an extractor's own resizing, by the options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalkit.options import MeasureOptions
 
 
 def reference_preparation(options: MeasureOptions) -> Preparation:
-    """Crop and size of the reference.
+    """Return the crop and size of the reference.
 
     Raises:
         ConfigError: An unknown crop or filter, or no size to squash to.
@@ -21,7 +21,7 @@ def reference_preparation(options: MeasureOptions) -> Preparation:
 
 
 def sample_preparation(options: MeasureOptions) -> Preparation:
-    """Crop and size of the samples, which are taken as they are unless asked for.
+    """Return the crop and size of the samples, which by default stay as they are.
 
     Raises:
         ConfigError: An unknown crop or filter, or no size to squash to.
@@ -30,7 +30,7 @@ def sample_preparation(options: MeasureOptions) -> Preparation:
 
 
 def decoding_workers(options: MeasureOptions) -> int:
-    """Processes that decode: none where the network is slower than the threads of this one."""
+    """Return the number of decoding processes; 0 where threads keep up with the network."""
     if options.workers is not None:
         return options.workers
     return 0 if options.device == "cpu" else usable_cores()
@@ -38,9 +38,9 @@ def decoding_workers(options: MeasureOptions) -> int:
 
 def _preparation(prefix: str, crop: str, size_px: int | None, resampling: str) -> Preparation:
     if crop not in get_args(Crop):
-        raise ConfigError(f"--{prefix}crop {crop!r} is unknown; use none, center or squash")
+        raise ConfigError(f"Unknown --{prefix}crop {crop!r}; use none, center or squash.")
     if crop == "squash" and size_px is None:
-        raise ConfigError(f"--{prefix}crop squash needs --{prefix}size, the size to squash to")
+        raise ConfigError(f"--{prefix}crop squash needs --{prefix}size, the target size.")
     if resampling not in get_args(Filter):
-        raise ConfigError(f"--filter {resampling!r} is unknown; use {', '.join(get_args(Filter))}")
+        raise ConfigError(f"Unknown --filter {resampling!r}; use {', '.join(get_args(Filter))}.")
     return Preparation(crop=cast(Crop, crop), size_px=size_px, filter=cast(Filter, resampling))

@@ -1,4 +1,4 @@
-"""The five ways in which FID tools bring an image to 299 x 299, by name.
+"""The five ways in which FID tools resize an image to 299 x 299, by name.
 
 | mode | grid | filter | used by |
 |---|---|---|---|
@@ -8,7 +8,7 @@
 | `legacy_pytorch` | half pixel | bilinear | clean-fid's mode of this name |
 | `torchmetrics` | half pixel, antialiased | bilinear | torchmetrics 1.9 (its default) |
 
-All return float32 in the network's range, and none needs torch, so they run in worker threads.
+All return float32 in the network's range and need no torch, so they run in worker threads.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Grid = tuple[np.ndarray, np.ndarray, Float32[np.ndarray, " out"]]
 def resize_for_inception(
     image: UInt8[np.ndarray, "height width 3"], mode: str
 ) -> Float32[np.ndarray, "299 299 3"]:
-    """One image as the Inception network takes it, about -1 to 1.
+    """Resize one image for the Inception network, to values of about -1 to 1.
 
     Raises:
         ConfigError: An unknown mode.
@@ -42,7 +42,7 @@ def resize_for_inception(
 
 
 def check_mode(mode: str) -> None:
-    """Stop at an unknown mode.
+    """Check that a resize mode is known.
 
     Raises:
         ConfigError: Lists the modes.
@@ -59,7 +59,7 @@ def _function(mode: str) -> Callable[[np.ndarray], np.ndarray]:
         "torchmetrics": _antialiased,
     }
     if mode not in functions:
-        raise ConfigError(f"resize mode {mode!r} is unknown; choose one of {', '.join(functions)}")
+        raise ConfigError(f"Unknown resize mode {mode!r}; choose one of {', '.join(functions)}.")
     return functions[mode]
 
 
@@ -114,7 +114,7 @@ def _bilinear(image: np.ndarray, rows: Grid, columns: Grid) -> np.ndarray:
 
 
 def _pil(image: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-    # One float channel at a time, so that nothing is rounded to whole numbers in between.
+    # One float channel at a time, so that nothing is rounded to integers in between.
     channels = [
         Image.fromarray(image[:, :, channel].astype(np.float32)).resize(
             (INPUT_SIZE_PX, INPUT_SIZE_PX), resampling

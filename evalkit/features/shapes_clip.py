@@ -1,7 +1,7 @@
 """The tiny CLIPs as extractors.
 
-`clip:tiny-judge` scores `shapes` under the name `shapes-clip`, and does nothing else; `clip:tiny`
-is for the models' own use, such as picking the best of several candidates.
+`clip:tiny-judge` only scores `shapes`, under the name `shapes-clip`; `clip:tiny` is for the models,
+for example to select the best of several candidates.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ JUDGE = "clip:tiny-judge"
 
 
 class ShapesClipExtractor(PreparedExtractor):
-    """Embeddings of a tiny CLIP: the judge, which neither trained nor re-ranks any model.
+    """Embeddings of a tiny CLIP: by default the judge, which neither trains nor re-ranks a model.
 
     Args:
-        device: Where the network runs.
+        device: Device of the network.
         precision: Only float32.
-        clip: The judge, or another one of the catalog's, which then goes by its own name.
+        clip: The judge, or another CLIP of the catalog under its own name.
 
     Raises:
         ConfigError: Another precision.
-        MissingWeightsError: The shipped weights are not there.
+        MissingWeightsError: The embedded weights are missing.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ShapesClipExtractor(PreparedExtractor):
     ) -> None:
         self.name = "shapes-clip" if clip == JUDGE else clip
         if precision != "float32":
-            raise ConfigError(f"{self.name} runs in float32 only, not in {precision}")
+            raise ConfigError(f"{self.name} supports float32 only, got {precision}.")
         target = CLIP_MODELS[clip]
         self._clip = load(target)(clip, device)
         self.layers: Mapping[str, int] = {"embedding": self._clip.dim}
@@ -56,10 +56,10 @@ class ShapesClipExtractor(PreparedExtractor):
         }
 
     def encode(self, prepared: np.ndarray) -> dict[str, Float32[np.ndarray, "n d"]]:
-        """Embeddings of a batch of prepared images, each of length 1."""
+        """Embed a batch of prepared images, normalised to length 1."""
         return {"embedding": self._clip.embed_images(prepared)}
 
     def encode_text(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Embeddings of captions, each of length 1."""
+        """Embed captions, normalised to length 1."""
         embedded: Float32[np.ndarray, "n d"] = self._clip.embed_texts(captions)
         return embedded

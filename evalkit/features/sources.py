@@ -1,6 +1,6 @@
-"""Where the images of a set come from: files, members of archives, arrays.
+"""The images of a set: files, members of archives, arrays.
 
-A set is a sequence of `ImageItem`. `image_items` makes one from a folder, a zip, a tar or a sample
+A set is a sequence of `ImageItem`. `image_items` builds it from a folder, a zip, a tar or a sample
 `.npz`; other callers (a run folder, a captioned data set) build the items themselves.
 """
 
@@ -34,47 +34,47 @@ class ArrayImage:
 
 @dataclass(frozen=True)
 class ImageItem:
-    """One image of a set, and what is known about it."""
+    """One image of a set with its metadata."""
 
     path: Path | pixels.ByteSource | ArrayImage
-    """Where it is."""
+    """Its source."""
     sha256: str | None = None
-    """Hash of the file; trusted for the feature store, checked when the file is decoded."""
+    """Hash of the file; trusted by the feature store, checked when the file is decoded."""
     caption: str | None = None
-    """The text it was made from, or that describes it."""
+    """The prompt it was generated from, or a caption that describes it."""
     caption_id: str | None = None
     """Id of that caption."""
     image_id: str | None = None
-    """Id of the reference image that the caption belongs to; pairs samples with the reference."""
+    """Id of the caption's reference image; it pairs samples with the reference."""
     category: str | None = None
-    """Kind of the caption, where the data set tells kinds apart."""
+    """Category of the caption, if the data set has categories."""
 
     @property
     def name(self) -> str:
-        """How errors call it."""
+        """Its name in errors."""
         return str(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What a protocol does to an image before the extractor's own resizing."""
+    """A protocol's preprocessing of an image, before the extractor's own resizing."""
 
     crop: pixels.Crop = "none"
-    """`center` cuts the largest centred square, `squash` distorts to a square, `none` keeps it."""
+    """`center` crops the largest centred square, `squash` distorts to a square, `none` neither."""
     size_px: int | None = None
-    """Edge of the square that the image is resized to; None keeps the size."""
+    """Side of the square that the image is resized to; None keeps the size."""
     filter: pixels.Filter = "bicubic"
     """The antialiased filter of that resizing."""
 
     def identity(self) -> dict[str, object]:
-        """What of it can change a pixel."""
+        """Return the settings that can change a pixel."""
         if self.size_px is None:
             return {"crop": "center" if self.crop == "center" else "none", "size_px": None}
         return {"crop": self.crop, "size_px": self.size_px, "filter": self.filter}
 
 
 def hash_of(item: ImageItem) -> str:
-    """SHA-256 of the image's bytes, or of its pixels where it is an array.
+    """Compute the SHA-256 of the image's bytes, or of its pixels if it is an array.
 
     Raises:
         DataError: The file can't be read.
@@ -89,30 +89,32 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
     """Decode one image and prepare it.
 
     Raises:
-        DataError: Corrupt, or not the file whose hash was recorded.
+        DataError: The file is corrupt, or its hash is not the recorded one.
     """
     if isinstance(item.path, ArrayImage):
         return _prepare(item.path.pixels, preparation, item.name)
     data = _bytes_of(item)
     if item.sha256 is not None and hashlib.sha256(data).hexdigest() != item.sha256:
         raise DataError(
-            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it was "
-            "changed after it was listed; make it again or drop the recorded hash"
+            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it has "
+            "changed since. Generate it again, or drop the recorded hash."
         )
     rgb = pixels.read_rgb(data, name=item.name)
     return _prepare(rgb, preparation, item.name)
 
 
 def image_items(path: Path | str) -> list[ImageItem]:
-    """The images of a folder (all levels), zip, tar or sample `.npz`, sorted by name.
+    """List the images of a folder (all levels), zip, tar or sample `.npz`, sorted by name.
 
     Raises:
-        MissingDataError: There is nothing at this path.
-        DataError: No image in it, or not such a file.
+        MissingDataError: The path does not exist.
+        DataError: It contains no image, or is another kind of file.
     """
     path = Path(path)
     if not path.exists():
-        raise MissingDataError(f"{path}: no such file or folder; give a folder or file of images")
+        raise MissingDataError(
+            f"{path}: no such file or folder. Give a folder or an archive of images."
+        )
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in pixels.IMAGE_SUFFIXES)
         items = [ImageItem(p) for p in found if p.is_file()]
@@ -121,10 +123,10 @@ def image_items(path: Path | str) -> list[ImageItem]:
     elif tarfile.is_tarfile(path):
         items = _archive_items(path)
     else:
-        raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images")
+        raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images.")
     if not items:
         endings = ", ".join(pixels.IMAGE_SUFFIXES)
-        raise DataError(f"{path}: no images in it; expected files ending in {endings}")
+        raise DataError(f"{path}: contains no images; expected files ending in {endings}.")
     return items
 
 
@@ -139,7 +141,7 @@ class ArchiveMember:
         return f"{self._archive.path}:{self._member}"
 
     def read_bytes(self) -> bytes:
-        """The member's bytes."""
+        """Read the member's bytes."""
         return self._archive.read(self._member)
 
 
@@ -170,10 +172,10 @@ class _Archive:
                 assert handle is not None
                 return handle.read()
         except (OSError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-            raise DataError(f"{self.path}:{member}: can't read it ({error})") from error
+            raise DataError(f"{self.path}:{member}: can't be read ({error}).") from error
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Another process opens the archive itself, once."""
+        """Pickle as the path: another process opens the archive itself, once."""
         return _opened, (self.path,)
 
     def __del__(self) -> None:
@@ -196,14 +198,14 @@ def _npz_items(path: Path) -> list[ImageItem]:
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
             if "arr_0" not in stored.files:
-                raise DataError(f"{path}: no array arr_0 of images; it holds {stored.files}")
+                raise DataError(f"{path}: expected an array arr_0 of images, found {stored.files}.")
             array = stored["arr_0"]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a file of images ({error})") from error
+        raise DataError(f"{path}: not a file of images ({error}).") from error
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise DataError(
             f"{path}: arr_0 is {array.dtype} of shape {array.shape}, expected uint8 (images, "
-            "height, width, 3)"
+            "height, width, 3)."
         )
     return [ImageItem(ArrayImage(f"{path}[{i}]", image)) for i, image in enumerate(array)]
 

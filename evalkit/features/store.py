@@ -1,10 +1,10 @@
-"""Features that were computed once, on disk, by hash of the image and of the extractor.
+"""Computed features on disk, by the hashes of image and extractor.
 
-One folder for each (extractor, layer, preparation); in it `identity.json` and append-only shards
+Each (extractor, layer, preparation) has a folder with `identity.json` and append-only shards
 `*.npy` of (key, feature) records. A shard is written to a temporary name, flushed and renamed, and
-its name is never used twice, so two processes can add to one folder at once and a process that is
-killed leaves everything it had finished. Shards are mapped, not read, so memory does not grow with
-the number of images.
+its name is never reused, so several processes can add to one folder and a killed process keeps
+everything it had finished. Shards are memory-mapped, so memory does not grow with the number of
+images.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from evalkit.features.base import identity_hash
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """What a store holds of one extractor, for `evalkit cache`."""
+    """What the store has of one extractor, for `evalkit cache`."""
 
     folder: Path
     identity: Mapping[str, Any]
     num_shards: int
     num_rows: int
-    """Images or captions, some perhaps twice where two processes added them at once."""
+    """Number of images or captions; two processes may have added the same one twice."""
     size_bytes: int
 
 
@@ -42,18 +42,18 @@ class FeatureStore:
     """Features by identity and key, shared by all runs on this machine.
 
     Args:
-        root: The folder; without one, `features` in the cache.
+        root: The folder; by default `features` in the cache.
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root is not None else cache_root() / "features"
 
     def open(self, identity: Mapping[str, Any], dim: int) -> FeatureTable:
-        """The features of one extractor, layer and preparation."""
+        """Open the features of one extractor, layer and preparation."""
         return FeatureTable(self.root / identity_hash(identity), identity, dim)
 
     def contents(self) -> list[StoredFeatures]:
-        """What is stored, by folder name."""
+        """List what is stored, by folder name."""
         found = []
         for path in sorted(self.root.glob("*/identity.json")):
             shards = list(path.parent.glob("*.npy"))
@@ -109,7 +109,7 @@ class FeatureTable:
             self._read.add(path.name)
 
     def get(self, sha256s: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Features of images by the hash of their bytes, in order.
+        """Return the features of images by the hash of their bytes, in order.
 
         Raises:
             KeyError: One of them is not stored.
@@ -119,12 +119,12 @@ class FeatureTable:
         shards, rows = np.array(places, np.int64).reshape(-1, 2).T
         for index in np.unique(shards):
             wanted = shards == index
-            # Mapped anew each time, so that the pages are given back.
+            # Mapped again each time, so that the pages are released.
             found[wanted] = self._map(self._shards[index])["feature"][rows[wanted]]
         return found
 
     def add(self, sha256s: Sequence[str], features: Float32[np.ndarray, "n d"]) -> None:
-        """Write one shard of features; keys that are already stored are left as they are."""
+        """Write one shard of features; keys that are already stored stay unchanged."""
         new = {bytes.fromhex(key): row for key, row in zip(sha256s, features, strict=True)}
         new = {key: row for key, row in new.items() if key not in self._places}
         if not new:
@@ -151,16 +151,16 @@ class FeatureTable:
                 np.lib.format.read_magic(handle)
             shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: damaged feature shard ({error}); delete it") from error
+            raise DataError(f"{path}: damaged feature shard ({error}). Delete it.") from error
         if shard.dtype != self._record_type() or shard.ndim != 1:
             raise DataError(
-                f"{path}: records of type {shard.dtype}, expected {self.dim} dimensions; delete it"
+                f"{path}: records of type {shard.dtype}, expected {self.dim} dimensions. Delete it."
             )
         return shard
 
 
 class StoredSet:
-    """Features of a set in order, read from the table only where they are asked for.
+    """Features of a set in order, read from the table on access.
 
     Behaves like a float32 array of (images, dimensions) that can be sliced and indexed by rows.
     """
@@ -179,15 +179,15 @@ class StoredSet:
 
     @property
     def ndim(self) -> int:
-        """2, as of an array."""
+        """2, as for an array."""
         return 2
 
     def load(self) -> Float32[np.ndarray, "n d"]:
-        """All features in memory."""
+        """Load all features into memory."""
         return self._table.get(list(self._keys))
 
     def subset(self, rows: np.ndarray) -> StoredSet:
-        """The features of some images, not read yet."""
+        """Select the features of some images, without reading them."""
         return StoredSet(self._table, list(self._keys[rows]))
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
@@ -199,7 +199,7 @@ class StoredSet:
 
 
 def _num_rows(path: Path) -> int:
-    """Rows of a shard; 0 for one that can't be read."""
+    """Count the rows of a shard; 0 if it is unreadable."""
     try:
         return len(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError):
@@ -207,7 +207,7 @@ def _num_rows(path: Path) -> int:
 
 
 def _write_shard(path: Path, records: np.ndarray) -> None:
-    # The suffix keeps an unfinished shard out of the reach of `*.npy`.
+    # The suffix excludes an unfinished shard from the pattern `*.npy`.
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as handle:
@@ -223,7 +223,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); delete its folder") from error
+        raise DataError(f"{path}: not valid JSON ({error}). Delete its folder.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object; delete its folder")
+        raise DataError(f"{path}: expected a JSON object. Delete its folder.")
     return content

@@ -1,7 +1,7 @@
 """Metrics: functions of features, float64 throughout.
 
-Names are loaded when they are first used, so that importing this package costs nothing and needs
-no torch. A function whose module has its name is imported from there: `evalkit.metrics.kid.kid`.
+Names are loaded on first use, so importing this package is cheap and needs no torch. A function
+whose module has its name is imported from the module: `evalkit.metrics.kid.kid`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every metric asks of its feature arrays, checked in one place."""
+"""The checks of feature arrays that all metrics share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from evalkit.core.errors import DataError, NotEnoughImagesError
 
 
 def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarray, "n d"]:
-    """The values as float64 features, one row per image.
+    """Check the values and return them as float64 features, one row per image.
 
     Args:
         values: Anything that numpy can turn into an array; a tensor must be on the CPU.
-        name: What to call the set in an error.
-        minimum: The fewest images that the metric is defined for.
+        name: Name of the set in errors.
+        minimum: The minimum number of images for the metric.
 
     Raises:
         DataError: Not two-dimensional, no columns, or a value that is not finite.
@@ -26,24 +26,24 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
     if array.ndim != 2 or array.shape[1] == 0:
         raise DataError(
             f"{name}: features have shape {array.shape}, expected (images, dimensions); "
-            "flatten each image's features to one row"
+            "flatten each image's features to one row."
         )
     if len(array) < minimum:
         raise NotEnoughImagesError(
-            f"{name}: {len(array)} {'image' if len(array) == 1 else 'images'}, the metric needs "
-            f"at least {minimum}; add images"
+            f"{name}: {len(array)} {'image' if len(array) == 1 else 'images'}; the metric needs "
+            f"at least {minimum}. Add images."
         )
     refuse_non_finite(array, name=name)
     return array
 
 
 def as_rows(features: Any) -> Any:
-    """Features as they are where they are stored on disk and read in slices, else as an array."""
+    """Return stored features unchanged, to be read in slices; anything else as an array."""
     return features if hasattr(features, "subset") else np.asarray(features)
 
 
 def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
-    """Stop at the first row that holds NaN or infinity.
+    """Raise an error at the first row that contains NaN or infinity.
 
     Raises:
         DataError: Names the row.
@@ -52,20 +52,20 @@ def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
     if not finite.all():
         bad = int(np.argmin(finite))
         raise DataError(
-            f"{name}: the features of image {bad} (counted from 0) hold NaN or infinity, as do "
-            f"{int((~finite).sum()) - 1} others; expected finite numbers; check that image and "
-            "the extractor's precision"
+            f"{name}: the features of image {bad} (from 0) contain NaN or infinity, as do those of "
+            f"{int((~finite).sum()) - 1} others. Check that image and "
+            "the extractor's precision."
         )
 
 
 def refuse_mismatch(first: int, second: int) -> None:
-    """Stop unless both sets have as many dimensions.
+    """Check that both sets have the same number of dimensions.
 
     Raises:
         DataError: They come from different extractors or layers.
     """
     if first != second:
         raise DataError(
-            f"the sets have {first} and {second} dimensions; both must come from the same "
-            "extractor and layer"
+            f"The sets have {first} and {second} dimensions; both must come from the same "
+            "extractor and layer."
         )

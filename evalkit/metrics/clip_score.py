@@ -1,6 +1,6 @@
 """CLIP score: how well an image fits its caption, as the cosine of their CLIP embeddings.
 
-Three definitions are in use, and published numbers seldom say which:
+Three definitions are in use, and publications rarely say which:
 
 | variant | one pair | over pairs | prefix |
 |---|---|---|---|
@@ -34,16 +34,16 @@ HESSEL_PREFIX = "A photo depicts "
 
 @dataclass(frozen=True, kw_only=True)
 class ClipScore:
-    """A CLIP score with its interval, and the score of each pair."""
+    """A CLIP score with its interval, and the scores of the pairs."""
 
     value: float
     interval: MeanInterval
     pairs: Float64[np.ndarray, " n"]
-    """In the unit of the variant, before any clipping of the mean."""
+    """Scores in the unit of the variant, before the mean is clipped."""
 
 
 def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
-    """Cosine of each image's and its caption's embedding, in [-1, 1].
+    """Compute the cosine of each image's and its caption's embedding, in [-1, 1].
 
     Raises:
         DataError: Different numbers or dimensions, or an embedding of length 0.
@@ -55,7 +55,7 @@ def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
     y = unit_length(as_features(captions, name="captions"), name="captions")
     refuse_mismatch(x.shape[1], y.shape[1])
     if len(x) != len(y):
-        raise DataError(f"{len(x)} images and {len(y)} captions; give each image its caption")
+        raise DataError(f"{len(x)} images and {len(y)} captions; each image needs one caption.")
     cosines: np.ndarray = (x * y).sum(axis=1)
     return cosines
 
@@ -68,18 +68,18 @@ def clip_score(
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> ClipScore:
-    """CLIP score of image-caption pairs from their embeddings; higher is better.
+    """Compute the CLIP score of image-caption pairs from embeddings; higher is better.
 
     Args:
         images: Image embeddings, pairs x dimensions, of any length.
-        captions: Caption embeddings, of captions that carry the variant's prefix already.
+        captions: Caption embeddings; the captions already have the variant's prefix.
         variant: One of `VARIANTS`.
-        ids: One id for each pair; pairs of one id (samples of one caption) are one draw.
-        level: Coverage wanted of the interval.
+        ids: One id per pair; pairs with the same id (samples of one caption) are one draw.
+        level: Nominal coverage of the interval.
 
     Raises:
         ConfigError: An unknown variant, or a level outside (0, 1).
-        DataError: Embeddings that don't fit.
+        DataError: Embeddings of different numbers or dimensions.
 
     >>> round(clip_score([[1.0, 0.0]] * 2, [[1.0, 1.0]] * 2, variant="hessel").value, 4)
     1.7678
@@ -94,41 +94,41 @@ def clip_score(
 
 
 def _clipped(found: MeanInterval) -> MeanInterval:
-    """The mean and its interval, at least 0, as torchmetrics defines the score."""
+    """Clip the mean and its interval at 0, as torchmetrics defines the score."""
     ends = [None if end is None else max(end, 0.0) for end in (found.low, found.high)]
     return replace(found, value=max(found.value, 0.0), low=ends[0], high=ends[1])
 
 
 def check_variant(variant: str) -> None:
-    """Stop at an unknown variant.
+    """Check that a variant is known.
 
     Raises:
         ConfigError: Lists the variants.
     """
     if variant not in VARIANTS:
-        raise ConfigError(f"CLIP score {variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
+        raise ConfigError(f"Unknown CLIP score {variant!r}; choose one of {', '.join(VARIANTS)}.")
 
 
 def default_prefix(variant: str) -> str:
-    """What a variant puts before each caption."""
+    """Return the prefix that a variant puts before each caption."""
     return HESSEL_PREFIX if variant == "hessel" else ""
 
 
 def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndarray:
-    """Each row divided by its length.
+    """Divide each row by its length.
 
     Raises:
         DataError: A row of length 0 has no direction.
     """
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not norms.all():
-        raise DataError(f"{name}: the embedding of row {int(np.argmin(norms))} has length 0")
+        raise DataError(f"{name}: the embedding of row {int(np.argmin(norms))} has length 0.")
     scaled: np.ndarray = embeddings / norms
     return scaled
 
 
 def no_captions_reason(task: Task) -> str:
-    """Why a metric of captions can't be had here."""
+    """Say why a metric of captions does not apply."""
     missing = sum(not item.caption for item in task.items)
     if missing == len(task.items):
         return "not applicable: unconditional (the images have no captions)"
@@ -170,7 +170,7 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
-    """The score of each image and its caption, of a set all of whose images have captions."""
+    """Compute the score of each image and its caption; all images of the set need captions."""
     need = task.needs[0]
     return clip_score(task.fake(need), task.captions[need], variant=task.options.clip_variant).pairs
 

@@ -1,7 +1,7 @@
-"""Images that belong together: samples of one caption, and the reference image of that caption.
+"""Clusters: the samples of a caption, together with the caption's reference image.
 
-A cluster is named by an id. Clusters are the unit of everything that asks "what if other images had
-been drawn": standard errors sum within clusters, and halvings keep clusters whole.
+A cluster is identified by an id. Clusters are the sampling unit of all inference: standard errors
+sum within clusters, and halvings keep clusters whole.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from evalkit.core.errors import DataError
 
 @dataclass(frozen=True)
 class Clusters:
-    """Which images of two sets belong together.
+    """The clusters of two sets of images.
 
     Attributes:
         fake: Cluster number of each sample.
-        real: Cluster number of each reference image; empty where only its statistics are known.
+        real: Cluster number of each reference image; empty if only its statistics are known.
     """
 
     fake: Int64[np.ndarray, " n"]
@@ -35,15 +35,15 @@ class Clusters:
         fake_ids: Sequence[str] | None = None,
         real_ids: Sequence[str] | None = None,
     ) -> Clusters:
-        """Clusters by id; without ids every image stands alone.
+        """Form clusters by id; without ids every image is its own cluster.
 
         Raises:
-            DataError: Not as many ids as images.
+            DataError: The number of ids is not the number of images.
         """
         fake = _checked(fake_ids, num_fake, "samples")
         real = _checked(real_ids, num_real, "reference images")
         numbers: dict[str, int] = {}
-        # Images without an id get negative temporary numbers, so that they never meet.
+        # Images without an id get negative temporary numbers, so that they never share a cluster.
         codes = [numbers.setdefault(name, len(numbers)) for name in [*(fake or []), *(real or [])]]
         fake_codes = codes[: len(fake)] if fake else range(-num_fake, 0)
         start = -num_fake - num_real
@@ -65,10 +65,10 @@ class Clusters:
     def halve(
         self, rng: np.random.Generator
     ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
-        """A random half of the clusters: which samples and which reference images are in it.
+        """Draw a random half of the clusters; return masks of its samples and reference images.
 
         Matched clusters, clusters of samples only and clusters of reference images only are halved
-        each by themselves, so that both sets are halved together.
+        separately, so that both sets are halved.
         """
         has_fake = np.bincount(self.fake, minlength=self.num) > 0
         has_real = np.bincount(self.real, minlength=self.num) > 0
@@ -80,14 +80,14 @@ class Clusters:
         return first[self.fake], first[self.real]
 
     def part(self, fake: Bool[np.ndarray, " n"], real: Bool[np.ndarray, " m"]) -> Clusters:
-        """The clusters of some of the images, numbered anew."""
+        """Return the clusters of a subset of the images, renumbered."""
         codes = np.concatenate([self.fake[fake], self.real[real]])
         _, dense = np.unique(codes, return_inverse=True)
         dense = dense.astype(np.int64)
         return Clusters(dense[: int(fake.sum())], dense[int(fake.sum()) :])
 
     def groups(self, num_groups: int, rng: np.random.Generator) -> Int64[np.ndarray, " clusters"]:
-        """A random group for each cluster, the groups of equal size."""
+        """Assign each cluster to a random group, the groups of equal size."""
         return rng.permutation(np.arange(self.num) % num_groups)
 
 
@@ -96,12 +96,12 @@ def clustered_variance(
     fake: Float64[np.ndarray, " n"] | None,
     real: Float64[np.ndarray, " m"] | None,
 ) -> float:
-    """Variance of the sum of all contributions, when clusters are drawn independently.
+    """Compute the variance of the sum of all contributions for independent clusters.
 
     Args:
-        clusters: Which images belong together.
-        fake: Each sample's contribution, centred, already divided by the number of samples.
-        real: The same of the reference images.
+        clusters: The clusters of both sets.
+        fake: Centred contributions of the samples, divided by their number.
+        real: The same for the reference images.
 
     >>> alone = Clusters.of(2, 0)
     >>> clustered_variance(alone, np.array([-0.5, 0.5]), None)  # variance 2 of {-1, 1}, over n = 2
@@ -120,5 +120,5 @@ def clustered_variance(
 
 def _checked(ids: Sequence[str] | None, num: int, what: str) -> list[str] | None:
     if ids is not None and len(ids) != num:
-        raise DataError(f"{len(ids)} ids for {num} {what}; give one id an image")
+        raise DataError(f"{len(ids)} ids for {num} {what}; give one id per image.")
     return list(ids) if ids is not None else None

@@ -1,7 +1,7 @@
 """CMMD (Jayasumana et al. 2024): squared MMD of CLIP embeddings of length 1, times 1,000.
 
 The kernel is exp(-|x - y|^2 / (2 * 10^2)), the network CLIP ViT-L/14 at 336 px. The original code
-takes the biased V-statistic; the unbiased U-statistic stands beside it, with the interval.
+uses the biased V-statistic; the unbiased U-statistic is reported as well, with an interval.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ClipMmd:
     unbiased: float
     """The U-statistic; it may be negative."""
     standard_error: float
-    """Of the unbiased value."""
+    """Standard error of the unbiased value."""
 
 
 def cmmd(
@@ -48,7 +48,7 @@ def cmmd(
     fake_ids: Sequence[str] | None = None,
     real_ids: Sequence[str] | None = None,
 ) -> ClipMmd:
-    """CMMD of two sets of CLIP image embeddings, of any length but 0.
+    """Compute the CMMD of two sets of CLIP image embeddings of non-zero length.
 
     Raises:
         DataError: The wrong shape, different dimensions, or values that are not finite.
@@ -71,7 +71,7 @@ def cmmd(
 
 
 def cmmd_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
-    """Mean kernel values of embeddings of any length but 0, before the factor of 1,000."""
+    """Compute the mean kernel values of embeddings of non-zero length, without the factor 1,000."""
     x, y = unit_length(fake, name="samples"), unit_length(real, name="reference")
     return kernel_means(x, y, gaussian_kernel)
 
@@ -79,7 +79,7 @@ def cmmd_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"
 def gaussian_kernel(
     x: Float64[np.ndarray, "a d"], y: Float64[np.ndarray, "b d"]
 ) -> Float64[np.ndarray, "a b"]:
-    """exp(-|x - y|^2 / (2 sigma^2)) of all pairs."""
+    """Compute exp(-|x - y|^2 / (2 sigma^2)) of all pairs."""
     squared = np.square(x).sum(1)[:, None] + np.square(y).sum(1)[None] - 2 * (x @ y.T)
     values: np.ndarray = np.exp(squared.clip(min=0) / (-2 * _SIGMA**2))
     return values

@@ -1,7 +1,7 @@
-"""Two models on the same captions: paired differences, each with an interval and a p-value.
+"""Paired differences of two models on the same captions, with intervals and p-values.
 
-What a difference is, each metric says itself (`Metric.difference`); here sets are measured and
-their tasks brought together.
+Each metric defines its own difference (`Metric.difference`); this module prepares the sets and
+pairs their tasks.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
-from evalkit.features.base import ProgressFactory, silent
 from evalkit.features.sources import ImageItem
-from evalkit.metrics.score import Measured, Measurer, ReferenceStatistics
+from evalkit.metrics.score import PreparedSet, ReferenceStatistics, Scorer
 from evalkit.metrics.task import Metric, Task, declared_line
 from evalkit.options import MeasureOptions
 
@@ -27,41 +27,41 @@ def compare_sets(
     options: MeasureOptions | None = None,
     progress: ProgressFactory = silent,
 ) -> list[ResultRecord]:
-    """How much two models differ, the first less the second.
+    """Compute the paired differences of two models, the first minus the second.
 
     Args:
         first: Samples of one model, with the ids of their captions.
         second: Samples of the other.
         reference: Real images, or their statistics.
-        metrics: Names of `evalkit.catalog.METRICS` whose row says that they pair.
-        options: As of `score_sets`.
-        progress: As of `score_sets`.
+        metrics: Names of `evalkit.catalog.METRICS` whose row has `pairs`.
+        options: As for `score_sets`.
+        progress: As for `score_sets`.
 
     Returns:
         The records `NAME-difference` of each metric; their details hold the p-value.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: A metric of which no difference is defined.
-        DataError: An image or a statistics file that can't be used.
+        ConfigError: A metric without a paired difference.
+        DataError: An image or a statistics file is unusable.
         NotEnoughImagesError: Fewer images than a metric is defined for.
         MissingWeightsError: A metric's weights are neither cached nor reachable.
     """
     wrong = [name for name in metrics if not METRICS[name].pairs]
     if wrong:
         raise ConfigError(
-            f"no paired difference of {wrong[0]!r}; there is one of {', '.join(_pairing())}"
+            f"{wrong[0]!r} has no paired difference; choose from {', '.join(_pairing())}."
         )
-    measurer = Measurer.of(reference, metrics, options, progress)
+    scorer = Scorer.of(reference, metrics, options, progress)
     for name in metrics:
-        missing = measurer.why_missing(name)
+        missing = scorer.why_missing(name)
         if missing is not None:
             raise missing
-    return paired_differences(measurer.measure(first), measurer.measure(second))
+    return paired_differences(scorer.prepare(first), scorer.prepare(second))
 
 
-def paired_differences(first: Measured, second: Measured) -> list[ResultRecord]:
-    """The records of each metric that both sets were measured by and a difference is defined of.
+def paired_differences(first: PreparedSet, second: PreparedSet) -> list[ResultRecord]:
+    """Compute the differences of all metrics that both sets have and that define one.
 
     Raises:
         ConfigError: A metric yields a record that its row doesn't declare.
@@ -82,7 +82,7 @@ def _difference(metric: Metric, first: Task, second: Task) -> list[ResultRecord]
 
 
 def _pairing() -> list[str]:
-    """Metrics that pair, without those of packages that are broken."""
+    """Return the metrics that define a paired difference, without those of broken packages."""
     found = []
     for name in METRICS:
         with suppress(ConfigError):

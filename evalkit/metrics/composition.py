@@ -1,9 +1,11 @@
-"""Composition: does the image show what its caption asks for? Ground truth, for `shapes` only.
+"""Composition: does the image show what its prompt says? With ground truth, for `shapes` only.
 
-A detector without a network (`shape_detector`) reads the objects off the image; `compare` holds
-them against the scene behind the caption. Per image that gives plain counts, which `Composition`
-turns into shares with intervals, each beside its chance level: the same images held against other
-images' captions.
+A detector without a network (`shapes.detector`) finds the objects of the image; `compare` matches
+them with the scene of the caption. The result is counts per image, which `Composition` turns into
+shares with intervals and a chance level: the same images against other images' captions.
+
+Reports call `composition-pairs` "Prompts found" (every prompted shape and colour is in the image)
+and `composition-exact` "Scenes right" (and no other objects, right counts and relations).
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ from evalkit.options import MeasureOptions
 DETECTOR_VERSION = 1
 NAME = "composition"
 PAIRS = "composition-pairs"
-"""The rate by which models are told apart: every prompted shape and colour is there."""
+"""The rate that comparisons use: every prompted shape and colour is in the image."""
 MIN_DISTANCE_PX = 4.0
-"""Centres closer than this along both axes stand in no relation."""
+"""Centres closer than this along both axes have no relation."""
 _NUM_SHUFFLES = 3
 _CHUNK = 200
 
@@ -51,33 +53,33 @@ SceneLike = Scene | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class SceneCheck:
-    """What one caption asked for and how much of it the image shows; all are counts."""
+    """Counts for one image: what its caption requests and what the image shows of it."""
 
     objects: int
-    """Objects asked for."""
+    """Objects requested."""
     objects_found: int
-    """Of these, found with the right shape and colour; each object in the image counts once."""
+    """Of these, found with the right shape and colour; each detected object counts once."""
     attributes: int
-    """Shapes, colours and (where the caption names them) sizes asked for."""
+    """Shapes, colours and (if the caption mentions them) sizes requested."""
     attributes_found: int
-    """Of these, found on the objects that match best."""
+    """Of these, found on the best matching objects."""
     relations: int
-    """Relations asked for."""
+    """Relations requested."""
     relations_found: int
     """Of these, true of objects with the right shape and colour."""
     pairs_found: int
-    """1 if every (shape, colour) asked for is there at least once, else 0."""
+    """1 if every requested (shape, colour) is present at least once, else 0."""
     exact: int
-    """1 if the image shows the objects asked for, no other ones, and every relation, else 0."""
+    """1 if the image shows the requested objects, no others, and every relation, else 0."""
 
 
 def check(image: RGBImage, scene: Scene, *, caption: str | None = None) -> SceneCheck:
-    """Hold one image against the scene its caption describes.
+    """Compare one image with the scene that its caption describes.
 
     Args:
         image: RGB 0-255 of any size.
-        scene: The scene behind the caption.
-        caption: The caption used; sizes are asked for only if it names them. None asks for none.
+        scene: The scene of the caption.
+        caption: The caption; sizes count only if it mentions them. None: sizes don't count.
     """
     return compare(detect(image), scene, caption=caption)
 
@@ -85,7 +87,7 @@ def check(image: RGBImage, scene: Scene, *, caption: str | None = None) -> Scene
 def compare(
     detections: Sequence[Detection], scene: Scene, *, caption: str | None = None
 ) -> SceneCheck:
-    """The same for objects that were detected already."""
+    """Compare detected objects with the scene that the caption describes."""
     with_sizes = caption is not None and "size" in mentions(caption)
     wanted = Counter((item.shape, item.colour) for item in scene.objects)
     found = Counter((item.shape, item.colour) for item in detections)
@@ -103,7 +105,7 @@ def compare(
 
 
 def read_relation(one: tuple[float, float], other: tuple[float, float]) -> str | None:
-    """How a centre (x, y) lies to another one: by the axis along which they are further apart.
+    """Return the relation of one centre (x, y) to another, along the axis of larger distance.
 
     >>> read_relation((10.0, 30.0), (40.0, 35.0))
     'left of'
@@ -134,7 +136,7 @@ def _count_true_relations(detections: Sequence[Detection], scene: Scene) -> int:
 
 
 def _count_attributes(detections: Sequence[Detection], scene: Scene, *, with_sizes: bool) -> int:
-    """Attributes that agree under the best one-to-one matching of wanted and found objects."""
+    """Count matching attributes under the best matching of requested and found objects."""
     if not detections:
         return 0
     agree = np.array(
@@ -154,13 +156,13 @@ def _count_attributes(detections: Sequence[Detection], scene: Scene, *, with_siz
 
 @dataclass(frozen=True)
 class Composition:
-    """A set of images, the objects in them read once, beside what their captions ask for."""
+    """A set of images with their detected objects, and the scenes of their captions."""
 
     detections: Sequence[Sequence[Detection]]
     scenes: Sequence[Scene]
     captions: Sequence[str] | None
     missing: int
-    """Images that were never made; they show nothing."""
+    """Number of images that were never generated; they show nothing."""
 
     @classmethod
     def of(
@@ -169,16 +171,16 @@ class Composition:
         scenes: Sequence[SceneLike],
         captions: Sequence[str] | None = None,
     ) -> Composition:
-        """Read the objects off all images.
+        """Detect the objects of all images.
 
         Args:
             images: Pixels, files or file contents; None (nothing was generated) shows nothing.
-            scenes: The scene behind each image's caption, as an object or as kept in an annotation.
-            captions: The captions used; sizes are asked for only where they name them.
+            scenes: The scene of each image's caption, as an object or as in an annotation.
+            captions: The captions; sizes count only where they mention them.
 
         Raises:
             NotEnoughImagesError: There is no image.
-            DataError: The numbers of images, scenes and captions differ, or a file is no image.
+            DataError: The numbers of images, scenes and captions differ, or a file is not an image.
         """
         _check_lengths(images, scenes, captions)
         missing = sum(image is None for image in images)
@@ -193,11 +195,11 @@ class Composition:
     def records(
         self, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
     ) -> list[ResultRecord]:
-        """Shares and rates with intervals and chance levels.
+        """Return shares and rates with intervals and chance levels.
 
-        Shares (`composition-objects`, `-attributes`, `-relations`) are what was found over what was
-        asked for, summed over images, with a percentile bootstrap over images. Rates
-        (`composition-pairs`, `composition-exact`) are of images, with a Wilson interval.
+        Shares (`composition-objects`, `-attributes`, `-relations`) are found over requested, summed
+        over images, with a percentile bootstrap over images. Rates (`composition-pairs`,
+        `composition-exact`) are shares of images, with a Wilson interval.
         `composition-pairs-shuffled` is the rate of the same images against other images' captions:
         the chance level of `composition-pairs`.
 
@@ -229,7 +231,7 @@ class Composition:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the counts, for fingerprints."""
+        """What determines the counts, for fingerprints."""
         return {
             "checker": f"evalkit shape detector {DETECTOR_VERSION}",
             "min_confidence": MIN_CONFIDENCE,
@@ -246,7 +248,7 @@ def _check_lengths(
 ) -> None:
     if len(images) == 0:
         raise NotEnoughImagesError(
-            "Composition needs at least 1 image, got 0. Generate some first."
+            "Composition needs at least 1 image, got 0. Generate images first."
         )
     for name, others in (("scenes", scenes), ("captions", captions)):
         if others is not None and len(others) != len(images):
@@ -281,14 +283,14 @@ def _shuffled_counts(
     captions: Sequence[str] | None,
     seed: int,
 ) -> dict[str, Int[np.ndarray, " images"]] | None:
-    """Counts of each image against other images' scenes; None if there is no other image."""
+    """Count each image against other images' scenes; None if there is no other image."""
     count = len(scenes)
     if count < 2:
         return None
     order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
     rounds = []
     for shift in range(1, min(_NUM_SHUFFLES, count - 1) + 1):
-        # Image order[k] gets the scene of order[k + shift]: never its own.
+        # Image order[k] gets the scene of order[k + shift], never its own.
         other = np.empty(count, dtype=np.int64)
         other[order] = np.roll(order, -shift)
         texts = None if captions is None else [captions[k] for k in other.tolist()]
@@ -298,7 +300,7 @@ def _shuffled_counts(
 
 @dataclass(frozen=True)
 class _Summary:
-    """Turns per-image counts into records."""
+    """Turn per-image counts into records."""
 
     counts: Mapping[str, Int[np.ndarray, " images"]]
     shuffled: Mapping[str, Int[np.ndarray, " checks"]] | None
@@ -308,7 +310,7 @@ class _Summary:
     seed: int
 
     def rate(self, name: str, metric: str) -> ResultRecord:
-        """Share of images of which something is true."""
+        """Return the share of images that satisfy a condition."""
         hits = self.counts[name]
         details: dict[str, Any] = {"by_group": self._by_group(hits)}
         if self.shuffled is not None:
@@ -321,18 +323,18 @@ class _Summary:
         )
 
     def shuffled_rate(self, name: str, metric: str) -> ResultRecord:
-        """The same of the same images with other images' captions."""
+        """Return the same share with other images' captions: the chance level."""
         n, record = len(self.scenes), _record(metric)
         if self.shuffled is None:
             reason = "shuffled captions need at least 2 images"
             return record(value=None, n=n, state="not_applicable", reason=reason)
         value = float(self.shuffled[name].mean())
-        # The rounds share their images, so they count as n observations, not as rounds times n.
+        # The rounds share their images, so they are n observations, not rounds times n.
         interval = wilson_interval(round(value * n), n, level=self.level)
         return record(value=value, n=n, interval=interval)
 
     def share(self, name: str, metric: str) -> ResultRecord:
-        """Found over asked for, summed over images."""
+        """Return found over requested, summed over images."""
         found, asked = self.counts[f"{name}_found"], self.counts[name]
         record = partial(_record(metric), n=len(asked))
         if asked.sum() == 0:
@@ -349,7 +351,7 @@ class _Summary:
         return record(value=value, interval=interval, details=details)
 
     def _by_group(self, hits: Int[np.ndarray, " images"]) -> dict[str, dict[str, float]]:
-        """The rate by kind of scene, and for combinations seen in training or held out."""
+        """Return the rate by kind of scene, and for combinations seen in training or held out."""
         groups: dict[str, list[int]] = {}
         for hit, scene in zip(hits.tolist(), self.scenes, strict=True):
             groups.setdefault(scene.kind, []).append(hit)
@@ -361,7 +363,7 @@ class _Summary:
 
 
 def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval for a share of independent images (Wilson 1927).
+    """Compute Wilson's score interval for a share of independent images (Wilson 1927).
 
     >>> interval = wilson_interval(8, 10)
     >>> round(interval.low, 3), round(interval.high, 3)
@@ -379,10 +381,10 @@ def share_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap over images of `sum(found) / sum(asked)`.
+    """Compute a percentile bootstrap over images of `sum(found) / sum(asked)`.
 
-    Where all or nothing was found, resampling sees no spread and would claim certainty; then the
-    interval is Wilson's, with an image as the unit.
+    If everything or nothing was found, resampling has no spread and would claim certainty; then the
+    interval is Wilson's, with the image as the unit.
     """
     if found.sum() in (0, asked.sum()):
         asking = int((asked > 0).sum())
@@ -396,7 +398,7 @@ def share_interval(
 def _resample_shares(
     found: Int[np.ndarray, " images"], asked: Int[np.ndarray, " images"], resamples: int, seed: int
 ) -> Float[np.ndarray, " resamples"]:
-    """Shares of resampled sets of images; a set that asks for nothing has none and is left out."""
+    """Compute the shares of resampled image sets, without sets that request nothing."""
     generator = np.random.Generator(np.random.PCG64(seed))
     shares = []
     for start in range(0, resamples, _CHUNK):
@@ -422,9 +424,9 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
-    """How much oftener one run shows what was prompted, over the captions that both had.
+    """Compute the difference of `composition-pairs` over the captions that both runs share.
 
-    None where one of the sets is no run with scenes.
+    Return no record if one of the sets is not a run with scenes.
     """
     runs = (first.run, second.run)
     if not all(run is not None and run.has_scenes for run in runs):
@@ -463,7 +465,7 @@ def _record(name: str) -> partial[ResultRecord]:
 
 
 def _of_task(task: Task) -> Composition:
-    """The run's images beside the scenes of their captions."""
+    """Read a run's images and pair them with the scenes of their captions."""
     run = _run(task)
     images = [run.folder.image_path(row) if row.file else None for row in run.rows]
     captions = run.captions

@@ -1,7 +1,7 @@
-"""FID and its kin as records: the Fréchet distance of any features.
+"""FID and other Fréchet distances as records.
 
-Every distance comes as two records: the plug-in value, which the literature reports, with its
-standard error; and `...-infinity`, freed of the bias of finitely many images, with an interval.
+Every distance yields two records: the plug-in value, as in the literature, with its standard error;
+and `...-infinity` (FD∞), corrected for the bias of finitely many images, with an interval.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.store import StoredSet
 from evalkit.metrics.frechet.interval import (
@@ -37,18 +37,18 @@ _NO_INTERVAL = "no interval: the plug-in value is biased upward at this n; see {
 
 
 def fid_needs(options: MeasureOptions) -> Sequence[Need]:
-    """Inception's features, whatever else is measured."""
+    """Return the need for Inception's features, whatever `--features` says."""
     require_inception(options, "fid")
     return [features_need(options)]
 
 
 def fd_needs(options: MeasureOptions) -> Sequence[Need]:
-    """The features that the options name."""
+    """Return the need for the features that the options name."""
     return [features_need(options)]
 
 
 def frechet_records(task: Task) -> list[ResultRecord]:
-    """The plug-in distance and fd_infinity, each with what can be said of it.
+    """Return the records of the plug-in distance and of FD∞.
 
     Raises:
         NotEnoughImagesError: Fewer than two images in a set.
@@ -70,7 +70,7 @@ def frechet_records(task: Task) -> list[ResultRecord]:
 
 
 def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
-    """The corrected distances' difference, by the influence of each image."""
+    """Return the difference of FD∞, with an interval from the influence of each image."""
     need, metric = first.needs[0], f"{_distance_name(first)}-difference"
     reference = _features_or_moments(first)
     if reference is None:
@@ -89,7 +89,7 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
             halvings=Halvings(options.halvings, options.seed),
         )
     except NotEnoughImagesError as error:
-        return [first.not_applicable(need, str(error), metric=metric)]
+        return [first.not_applicable(need, as_clause(error), metric=metric)]
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
     details = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
     return [
@@ -101,13 +101,13 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
 
 
 def _distance_name(task: Task) -> str:
-    """Of Inception's features an fd is an FID, and called so."""
+    """Return the record's name: an fd on Inception features is an FID."""
     of_inception = task.needs[0].extractor == INCEPTION
     return "fid" if of_inception and task.name == "fd" else task.name
 
 
 def _features_or_moments(task: Task) -> StoredSet | np.ndarray | Moments | None:
-    """The reference's features, else mean and covariance from a file, where it has this layer."""
+    """Return the reference's features, else this layer's moments from a file, else None."""
     need = task.needs[0]
     features = task.real(need)
     return task.real_moments(need) if features is None else features
@@ -165,7 +165,7 @@ def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> Resu
 
 
 def most_influential(task: Task, influences: np.ndarray) -> list[dict[str, Any]]:
-    """The samples that push the distance up most, by their place among the samples."""
+    """List the samples that raise the distance most, by their index."""
     order = np.argsort(-influences, kind="stable")[: task.options.num_influential]
     return [
         {
@@ -181,7 +181,7 @@ def most_influential(task: Task, influences: np.ndarray) -> list[dict[str, Any]]
 
 
 def influence_by_category(task: Task, influences: np.ndarray) -> dict[str, dict[str, float]]:
-    """For each category, its images and their mean influence; most harmful first.
+    """Return the image count and mean influence of each category, most harmful first.
 
     The mean over all images is 0. Empty where no image has a category.
     """

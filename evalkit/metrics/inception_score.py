@@ -1,9 +1,8 @@
-"""Inception Score (Salimans et al. 2016): how sure and how varied the network's classes are.
+"""Inception Score (Salimans et al. 2016): how confident and diverse the predicted classes are.
 
 It is exp of the mean divergence of p(class | image) from p(class). Splits are shuffled and cut as
-torch-fidelity does it, on logits without their bias, as the original TensorFlow graph gave them. It
-knows nothing of any reference, and few classes of photographs fit captions; it is here because old
-tables have it.
+in torch-fidelity, on logits without their bias, as in the original TensorFlow graph. It uses no
+reference, and ImageNet's classes match few captions; it is here because older papers report it.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ class InceptionScore:
     value: float
     """Mean over the splits."""
     deviation: float
-    """Standard deviation over the splits, which the literature prints behind the sign ±."""
+    """Standard deviation over the splits, which the literature prints after ±."""
     full: float
     """All images as one split."""
     standard_error: float | None
     low: float | None
-    """None for a single draw, and where the upper end is not finite."""
+    """The interval; None for a single draw, or if the upper end is not finite."""
     high: float | None
 
 
@@ -51,7 +50,7 @@ def inception_score(
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> InceptionScore:
-    """Inception Score from logits, with an interval for the value over splits.
+    """Compute the Inception Score from logits, with an interval for the mean over splits.
 
     The interval multiplies the value by exp(± t standard errors of the mean divergence), whose
     influence is each image's own divergence from the mean distribution.
@@ -59,9 +58,9 @@ def inception_score(
     Args:
         logits: Images x classes.
         splits: Parts whose scores are averaged.
-        seed: Of the shuffle before splitting; 2020 is torch-fidelity's.
-        ids: One id for each image; images of one id are one draw.
-        level: Coverage wanted.
+        seed: Seed of the shuffle before splitting; torch-fidelity's is 2020.
+        ids: One id per image; images with the same id are one draw.
+        level: Nominal coverage.
 
     Raises:
         DataError: The wrong shape, or values that are not finite.
@@ -75,11 +74,11 @@ def inception_score(
     check_level(level)
     values = as_features(logits, name="logits")
     if splits < 1:
-        raise ConfigError(f"Inception Score over {splits} splits; give at least 1")
+        raise ConfigError(f"The Inception Score needs at least 1 split, got {splits}.")
     if len(values) < splits:
         raise NotEnoughImagesError(
-            f"Inception Score over {splits} splits needs at least {splits} images, got "
-            f"{len(values)}; add images or take fewer splits"
+            f"The Inception Score over {splits} splits needs at least {splits} images, got "
+            f"{len(values)}. Add images, or use fewer splits."
         )
     log_p = log_softmax(values, axis=1)
     # torch-fidelity's generator, so that the same seed gives the same splits.
@@ -104,10 +103,10 @@ def inception_score(
 
 
 def _divergences(log_p: np.ndarray) -> np.ndarray:
-    """Kullback-Leibler divergence of each row from the mean of the rows, in nats."""
+    """Compute the Kullback-Leibler divergence of each row from the mean row, in nats."""
     p = np.exp(log_p)
     mean = p.mean(axis=0)
-    # A class that no image has at all adds 0, the limit of p log p.
+    # A class with probability 0 adds 0, the limit of p log p.
     log_mean = np.log(np.where(mean > 0, mean, 1.0))
     divergences: np.ndarray = np.where(p > 0, p * (log_p - log_mean), 0.0).sum(axis=1)
     return divergences

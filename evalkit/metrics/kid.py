@@ -1,7 +1,7 @@
 """Kernel Inception distance: unbiased squared MMD with k(x, y) = (x'y / d + 1)^3.
 
-Binkowski et al. 2018 average over random subsets, and so do all tools; with as many subsets as
-are usual that is the full-set value plus noise. Both are given, each with an interval.
+Binkowski et al. 2018 and all tools average over random subsets; with the usual number of subsets
+that is the full-set value plus noise. Both values are reported, each with an interval.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ MIN_IMAGES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDistance:
-    """KID over subsets, and over both sets whole; both unbiased, lower is better."""
+    """KID over subsets and over the full sets; both unbiased, lower is better."""
 
     value: float
     """Mean over the subsets."""
     deviation: float
-    """Standard deviation over the subsets, which the literature prints behind the sign ±."""
+    """Standard deviation over the subsets, which the literature prints after ±."""
     full: float
     """All pairs of both sets, without subsets."""
     standard_error: float
-    """Of `full`."""
+    """Standard error of `full`."""
     num_subsets: int
     subset_size: int
 
     @property
     def value_error(self) -> float:
-        """Standard error of `value`: that of the sets, and that of the drawing of subsets."""
+        """Standard error of `value`: of the sets, and of the draw of subsets."""
         drawing = self.deviation / np.sqrt(self.num_subsets)
         return float(np.hypot(self.standard_error, drawing))
 
@@ -58,16 +58,16 @@ def kid(
     fake_ids: Sequence[str] | None = None,
     real_ids: Sequence[str] | None = None,
 ) -> KernelDistance:
-    """Kernel Inception distance of two sets of features.
+    """Compute the Kernel Inception Distance of two sets of features.
 
     Args:
         fake: Samples, images x dimensions.
         real: Reference images.
         subsets: Number of random subsets.
-        subset_size: Images in each, at most as many as the smaller set has.
-        seed: With torch-fidelity's seed (2020) its very subsets are drawn.
-        fake_ids: One id for each sample; images of one id are one draw.
-        real_ids: One id for each reference image.
+        subset_size: Images per subset; at most the size of the smaller set is used.
+        seed: Seed of the subsets; torch-fidelity's (2020) draws the same subsets.
+        fake_ids: One id per sample; images with the same id are one draw.
+        real_ids: One id per reference image.
 
     Raises:
         DataError: The wrong shape, different dimensions, or values that are not finite.
@@ -82,7 +82,9 @@ def kid(
     refuse_mismatch(x.shape[1], y.shape[1])
     size = min(subset_size, len(x), len(y))
     if subsets < 1 or size < MIN_IMAGES:
-        raise ConfigError(f"KID over {subsets} subsets of {size}: both must be at least 1 and 2")
+        raise ConfigError(
+            f"KID needs at least 1 subset of at least 2 images, got {subsets} of {size}."
+        )
     values = _subset_values(x, y, subsets, size, seed)
     means = kid_means(x, y)
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
@@ -97,14 +99,14 @@ def kid(
 
 
 def kid_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
-    """Mean kernel values behind the full-set value."""
+    """Compute the mean kernel values behind the full-set value."""
     return kernel_means(fake, real, polynomial_kernel)
 
 
 def polynomial_kernel(
     x: Float64[np.ndarray, "a d"], y: Float64[np.ndarray, "b d"]
 ) -> Float64[np.ndarray, "a b"]:
-    """(x'y / d + 1)^3 of all pairs."""
+    """Compute (x'y / d + 1)^3 of all pairs."""
     base: np.ndarray = x @ y.T / x.shape[1] + 1
     cube: np.ndarray = base * base * base
     return cube

@@ -1,4 +1,4 @@
-"""From the name of a metric to what measures it."""
+"""Load metrics by name, and check them against their rows."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from evalkit.options import MeasureOptions
 
 
 def load_metric(name: str) -> Metric:
-    """The metric behind a name.
+    """Load a metric by name.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Its row leads to no metric, or says otherwise than the metric does.
+        ConfigError: Its row's target is not a metric, or contradicts the row.
     """
     row = METRICS[name]
     try:
         found = load(row.target)
     except EvalkitError:
         raise
-    except Exception as error:  # whatever somebody's module raises while it is imported
+    except Exception as error:  # a foreign module may raise anything on import
         if name in METRICS.own:
             raise
         raise _broken(name, f"{row.target!r} can't be loaded ({error})") from error
@@ -36,11 +36,11 @@ def load_metric(name: str) -> Metric:
 
 
 def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
-    """The features that a metric measures with.
+    """Return the features that a metric needs.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Options that the metric can't do with, or a row that says otherwise.
+        ConfigError: Options that the metric does not support, or a row that contradicts it.
     """
     row, needs = METRICS[name], load_metric(name).needs(options)
     _check_row(name, row, needs)
@@ -48,7 +48,7 @@ def metric_needs(name: str, options: MeasureOptions) -> Sequence[Need]:
 
 
 def _check_row(name: str, row: MetricRow, needs: Sequence[Need]) -> None:
-    """What is measured must be what the row told callers of it."""
+    """Check that a metric needs no more than its row declares."""
     for what, wanted, said in (
         ("the reference", any(need.reference for need in needs), row.needs_reference),
         ("captions", any(need.prefix is not None for need in needs), row.needs_captions),
@@ -58,4 +58,4 @@ def _check_row(name: str, row: MetricRow, needs: Sequence[Need]) -> None:
 
 
 def _broken(name: str, why: str) -> ConfigError:
-    return ConfigError(f"the metric {name}: {why}. Repair or remove the package that names it.")
+    return ConfigError(f"Metric {name}: {why}. Repair or remove the package that registers it.")

@@ -1,4 +1,4 @@
-"""Intervals for means of per-image numbers, where images of one id are one draw."""
+"""Intervals for means of per-image numbers; images with the same id are one draw."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MeanInterval:
 
     @property
     def interval(self) -> Interval | None:
-        """The interval as a record has it; None where a single draw has no spread."""
+        """The interval for a record; None for a single draw, which has no spread."""
         if self.low is None or self.high is None:
             return None
         return Interval(low=self.low, high=self.high, level=self.level, method=self.method)
@@ -41,7 +41,7 @@ def mean_interval(
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> MeanInterval:
-    """Mean of the values with a t interval; values of one id are one draw.
+    """Compute the mean of the values with a t interval; values of one id are one draw.
 
     Raises:
         ConfigError: A level outside (0, 1).

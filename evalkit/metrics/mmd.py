@@ -1,8 +1,8 @@
 """Squared maximum mean discrepancy of two sets under a kernel (Gretton et al. 2012), in blocks.
 
-Every image's mean kernel value with both sets is kept, since those means are also its influence:
-the standard error sums them within ids. Where both sets have one distribution the U-statistic is
-degenerate, and this standard error is too large by up to a factor of 1.4, never too small.
+Every image's mean kernel value with both sets is kept, because these means are also its influence:
+the standard error sums them within ids. If both sets have the same distribution, the U-statistic is
+degenerate, and this standard error is up to 1.4 times too large, never too small.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from jaxtyping import Float64
 from evalkit.metrics.clusters import Clusters, clustered_variance
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Rows of one set and of another to the matrix of kernel values."""
+"""Maps the rows of two sets to the matrix of kernel values."""
 
-# Kernel values that are held at once: 128 MB.
+# Kernel values in memory at once: 128 MB.
 _BLOCK_VALUES = 1 << 24
 
 
@@ -35,22 +35,22 @@ class KernelMeans:
     real_self: Float64[np.ndarray, " m"]
 
     def unbiased(self) -> float:
-        """The U-statistic; its mean is the truth, and it may be negative."""
+        """Return the U-statistic, which is unbiased and may be negative."""
         return float(self.fake_own.mean() + self.real_own.mean() - 2 * self.fake_other.mean())
 
     def biased(self) -> float:
-        """The V-statistic, with each image paired with itself too; never negative."""
+        """Return the V-statistic, which pairs each image with itself too; never negative."""
         n, m = len(self.fake_own), len(self.real_own)
         fake = (self.fake_own.sum() * (n - 1) + self.fake_self.sum()) / n**2
         real = (self.real_own.sum() * (m - 1) + self.real_self.sum()) / m**2
         return float(fake + real - 2 * self.fake_other.mean())
 
     def standard_error(self, clusters: Clusters) -> float:
-        """Of the unbiased value, from the influence of each image, summed within ids."""
+        """Compute the unbiased value's standard error from influences, summed within ids."""
         return float(np.sqrt(clustered_variance(clusters, *self.influences())))
 
     def influences(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]]:
-        """Each image's contribution to the unbiased value, divided by the size of its set."""
+        """Compute each image's contribution to the unbiased value, over the size of its set."""
         fake = 2 * (self.fake_own - self.fake_other)
         real = 2 * (self.real_own - self.real_other)
         return (fake - fake.mean()) / len(fake), (real - real.mean()) / len(real)
@@ -59,7 +59,7 @@ class KernelMeans:
 def kernel_means(
     fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"], kernel: Kernel
 ) -> KernelMeans:
-    """Mean kernel values of two sets of at least two images, never the whole matrix at once."""
+    """Compute mean kernel values of two sets of at least two images, block by block."""
     fake_own, fake_self = _own(fake, kernel)
     real_own, real_self = _own(real, kernel)
     fake_other = np.empty(len(fake))
@@ -73,7 +73,7 @@ def kernel_means(
 
 
 def _own(rows: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
-    """Mean kernel value of each row with the others, and with itself."""
+    """Compute the mean kernel value of each row with the others, and with itself."""
     means, selves = np.empty(len(rows)), np.empty(len(rows))
     step = max(1, _BLOCK_VALUES // len(rows))
     for start in range(0, len(rows), step):

@@ -1,4 +1,4 @@
-"""Difference of two rates that were observed on the same captions."""
+"""The difference of two rates observed on the same captions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalkit.core.intervals import paired_rates_interval
 
 @dataclass(frozen=True, kw_only=True)
 class PairedRates:
-    """The first rate less the second."""
+    """The first rate minus the second."""
 
     value: float
     """Difference of the observed rates, in -1 to 1."""
@@ -22,9 +22,9 @@ class PairedRates:
     high: float
     level: float
     p_value: float
-    """Two-sided, of no difference."""
+    """Two-sided p-value of no difference."""
     only_first: int
-    """Pairs in which only the first was right; with `only_second`, all that the test looks at."""
+    """Pairs in which only the first was right; the test uses only this and `only_second`."""
     only_second: int
     method: str = "Bonett & Price interval of paired rates; p by McNemar's mid-p test"
 
@@ -32,15 +32,15 @@ class PairedRates:
 def paired_rate_difference(
     first: Bool[np.ndarray, " pairs"], second: Bool[np.ndarray, " as_many"], *, level: float = 0.95
 ) -> PairedRates:
-    """Difference of two rates over the same pairs, with interval and p-value.
+    """Compute the difference of two rates over the same pairs, with interval and p-value.
 
-    The interval is that of Bonett & Price (2012), Wald's with one pair added to each kind that
-    disagrees, so that it keeps a width where the two never disagree; the test is McNemar's with
-    mid-p values. Both are what Fagerland, Lydersen & Laake (2014) recommend.
+    The interval is Bonett & Price's (2012): Wald's with one pair added to each kind of
+    disagreement, so that it always has a width; the test is McNemar's with mid-p values.
+    Fagerland, Lydersen & Laake (2014) recommend both.
 
     Args:
         first: Whether the first was right, pair by pair.
-        second: The same of the second.
+        second: The same for the second.
         level: Level of the interval.
 
     Raises:
@@ -55,7 +55,7 @@ def paired_rate_difference(
     """
     n = len(first)
     if n == 0 or n != len(second):
-        raise DataError(f"paired rates want as many of one as of the other, got {n}, {len(second)}")
+        raise DataError(f"Paired rates need two equally long sequences, got {n} and {len(second)}.")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     low, high = paired_rates_interval(only_first, only_second, n, level=level)
     return PairedRates(
@@ -70,7 +70,7 @@ def paired_rate_difference(
 
 
 def _mid_p(only_first: int, only_second: int) -> float:
-    """Half of what was seen counts as more extreme; 1 where the two never disagree."""
+    """Compute McNemar's mid-p value; 1 where the two never disagree."""
     disagreeing, fewer = only_first + only_second, min(only_first, only_second)
     if only_first == only_second:
         return 1.0

@@ -1,8 +1,8 @@
-"""Paired differences: two sets of samples of the same captions, the first less the second.
+"""Paired differences: two sets of samples of the same captions, the first minus the second.
 
-What the metrics' `difference` functions share. A score of single images is differenced caption by
-caption (`mean_difference`), a kernel distance by the influence of each image
-(`kernel_difference`), and anything else makes its record with `paired_record`.
+The shared part of the metrics' `difference` functions. A score of single images is compared caption
+by caption (`mean_difference`), a kernel distance by the influence of each image
+(`kernel_difference`); any other metric builds its record with `paired_record`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from scipy.special import ndtr, stdtr
 
 from evalkit.catalog import DIFFERENCE_SUFFIX
-from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
@@ -32,12 +32,12 @@ Means = Callable[[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"]], Kerne
 
 
 def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
-    """Mean difference of a score over the captions that both sets have images of.
+    """Compute the mean difference of a score over the captions that both sets share.
 
     Args:
         first: A task of one set; the record is named after its metric.
         second: The same metric's task of the other set.
-        scores: Scores of single images, of a set whose images have the captions that the metric
+        scores: Computes the scores of a set's images, which have the captions that the metric
             needs; images of one caption are averaged.
 
     Returns:
@@ -47,7 +47,7 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
     try:
         by_caption = [_by_caption(task, scores) for task in (first, second)]
     except NotEnoughImagesError as error:
-        return first.not_applicable(need, str(error), metric=metric)
+        return first.not_applicable(need, as_clause(error), metric=metric)
     shared = sorted(by_caption[0].keys() & by_caption[1].keys())
     if not shared:
         reason = "the two sets share no caption ids"
@@ -76,14 +76,14 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
 def kernel_difference(
     first: Task, second: Task, metric: str, means: Means, scale: float
 ) -> ResultRecord:
-    """Difference of two U-statistics; the influences of images are summed within captions.
+    """Compute the difference of two U-statistics; influences are summed within captions.
 
     Args:
         first: A task of one set.
         second: The same metric's task of the other set.
         metric: Name of the record.
         means: Mean kernel values of samples and reference.
-        scale: What the metric multiplies its squared distance by.
+        scale: The metric's factor of the squared distance.
     """
     need = first.needs[0]
     real = first.real(need)
@@ -128,16 +128,16 @@ def paired_record(
     standard_error: float | None = None,
     reason: str = "",
 ) -> ResultRecord:
-    """A record of the first set's task that names both sets and counts what they share.
+    """Build a record of the first set's task that names both sets and counts what they share.
 
     Args:
         first: A task of one set.
         second: The same metric's task of the other set.
         metric: Name of the record, which ends in `-difference`.
-        value: The first less the second, in the metric's unit.
-        interval: Of the value; without one, `reason` says why.
+        value: The first minus the second, in the metric's unit.
+        interval: Interval of the value; without one, `reason` says why.
         details: Further figures, `p_value` among them.
-        standard_error: Of the value.
+        standard_error: Standard error of the value.
         reason: Why there is no interval.
     """
     ids = sample_ids(first, second)
@@ -155,7 +155,7 @@ def paired_record(
 
 
 def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
-    """What each sample shares a draw with; samples of which nothing is known share with none."""
+    """Return the ids that group samples into draws; a sample without an id is its own draw."""
     return (
         first.fake_ids or [f"first {i}" for i in range(len(first.items))],
         second.fake_ids or [f"second {i}" for i in range(len(second.items))],
@@ -163,7 +163,7 @@ def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
 
 
 def _by_caption(task: Task, scores: Scores) -> Mapping[str, float]:
-    """Mean score of each caption's images; empty where a caption or its id is not known."""
+    """Compute the mean score of each caption's images; empty without captions or their ids."""
     lacking = any(need.prefix is not None and need not in task.captions for need in task.needs)
     if lacking or any(item.caption_id is None for item in task.items):
         return {}

@@ -1,4 +1,4 @@
-"""How many images it takes to tell a difference of Fréchet distances from chance."""
+"""Plan how many images detect a difference of Fréchet distances."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from evalkit.core.intervals import check_level, normal_quantile
 from evalkit.metrics.frechet.interval import Halvings, frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0
-"""Below this the interval of fd_infinity covers less surely; see docs/precision.md."""
+"""Below this, the interval of FD∞ may have too little coverage; see docs/precision.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PilotIds:
-    """One id for each image of a plan's sets; images of one id are one draw."""
+    """Ids of the images of a plan's sets; images with the same id are one draw."""
 
     first: Sequence[str] | None = None
-    """Of the pilot's samples."""
+    """Ids of the pilot's samples."""
     second: Sequence[str] | None = None
-    """Of a second model's samples."""
+    """Ids of a second model's samples."""
     real: Sequence[str] | None = None
-    """Of the reference images."""
+    """Ids of the reference images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def plan_fid(
     power: float = 0.8,
     level: float = 0.95,
 ) -> FrechetPlan:
-    """Images needed to tell two models apart, from a pilot of one or of both.
+    """Estimate the images needed to tell two models apart, from a pilot of one or both.
 
     With one pilot, the second model is taken to vary as much as the first and independently, which
     asks for more images than models that share captions will need. Standard errors shrink with the
@@ -86,7 +86,7 @@ def plan_fid(
     if second is None:
         found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real, splits=1)
         if found.standard_error is None:
-            raise NotEnoughImagesError(f"no plan: {found.reason}")
+            raise NotEnoughImagesError(f"No plan: {found.reason}.")
         error = math.sqrt(2) * found.standard_error
         dim = found.dim
     else:
@@ -118,24 +118,26 @@ def plan_fid(
 
 
 def power_at(plan: FrechetPlan, n: int) -> float:
-    """Probability of finding the plan's difference with n images of each model."""
+    """Compute the power to detect the plan's difference with n images of each model."""
     error = plan.deviation / math.sqrt(n)
     return float(ndtr(plan.difference / error - normal_quantile(plan.level)))
 
 
 def detectable_at(plan: FrechetPlan, n: int) -> float:
-    """Difference that n images of each model find with the plan's power."""
+    """Compute the difference that n images of each model detect with the plan's power."""
     return _reach(plan.level, plan.power) * plan.deviation / math.sqrt(n)
 
 
 def _reach(level: float, power: float) -> float:
-    """Standard errors between 0 and a difference that is found with this power."""
+    """Return the number of standard errors at which a difference is detected with this power."""
     return normal_quantile(level) + float(ndtri(power))
 
 
 def _check(difference: float, power: float, level: float) -> None:
     if not difference > 0:
-        raise ConfigError(f"difference {difference} is not positive; give the least that matters")
+        raise ConfigError(
+            f"Difference {difference} is not positive; give the smallest one that matters."
+        )
     if not 0 < power < 1:
-        raise ConfigError(f"power {power} is not between 0 and 1")
+        raise ConfigError(f"Power {power} is not between 0 and 1; 0.8 is usual.")
     check_level(level)

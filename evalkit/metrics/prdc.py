@@ -1,12 +1,12 @@
 """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-Each set's manifold is the union of balls around its images, as wide as the distance to the k-th
-nearest neighbour. Precision and recall count an image on a ball's rim as inside, density and
-coverage do not, each as its paper's code has it; without duplicate images it makes no difference.
+Each set's manifold is the union of balls around its images, with the distance to the k-th nearest
+neighbour as the radius. As in the papers' code, an image on the boundary of a ball is inside for
+precision and recall, and outside for density and coverage; without duplicates this has no effect.
 
-The intervals are a delete-a-group jackknife: whole groups of ids are taken out of both sets, the
-balls are grown anew, and everything is counted again, all in one pass over the distances. Since
-neighbours overlap, they came out 1.2 to 1.9 times as wide as the spread of repeated draws.
+The intervals are a delete-a-group jackknife: whole groups of ids are removed from both sets, and
+radii and counts are computed again, all in one pass over the distances. Because neighbourhoods
+overlap, they are 1.2 to 1.9 times as wide as the spread of repeated draws.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError, as_clause
 from evalkit.core.intervals import check_level, t_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
@@ -33,7 +33,7 @@ _BLOCK_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True)
 class ManifoldScore:
-    """One of the four, with its jackknife interval."""
+    """One of the four scores, with its jackknife interval."""
 
     value: float
     """Share of images, in [0, 1]; density may exceed 1. Higher is better."""
@@ -52,16 +52,16 @@ def prdc(
     level: float = 0.95,
     seed: int = 0,
 ) -> Mapping[str, ManifoldScore]:
-    """Precision, recall, density and coverage of two sets of features.
+    """Compute precision, recall, density and coverage of two sets of features.
 
     Args:
         fake: Samples, images x dimensions.
         real: Reference images.
-        k: Neighbours that set the radius of a ball: 3 in the first paper, 5 in the second.
-        fake_ids: One id for each sample; images of one id leave together.
-        real_ids: One id for each reference image.
-        level: Coverage wanted of the intervals.
-        seed: Of the jackknife's groups.
+        k: The neighbour that sets the radius of a ball: 3 in the first paper, 5 in the second.
+        fake_ids: One id per sample; images with the same id are deleted together.
+        real_ids: One id per reference image.
+        level: Nominal coverage of the intervals.
+        seed: Seed of the jackknife's groups.
 
     Returns:
         The scores by `NAMES`.
@@ -77,7 +77,7 @@ def prdc(
     """
     check_level(level)
     if k < 1:
-        raise ConfigError(f"k is {k}; at least 1 neighbour sets a radius")
+        raise ConfigError(f"k must be at least 1 neighbour, got {k}.")
     x = as_features(fake, name="samples", minimum=k + 1)
     y = as_features(real, name="reference", minimum=k + 1)
     refuse_mismatch(x.shape[1], y.shape[1])
@@ -92,7 +92,7 @@ def prdc(
 
 @dataclass(frozen=True)
 class _Groups:
-    """The group of each image; deletion 0 takes out nobody, deletion g + 1 takes out group g."""
+    """The group of each image; deletion 0 removes none, deletion g + 1 removes group g."""
 
     fake: Int64[np.ndarray, " n"]
     real: Int64[np.ndarray, " m"]
@@ -116,7 +116,7 @@ def _fewest_left(codes: np.ndarray, num: int) -> int:
 
 
 def _count(x: np.ndarray, y: np.ndarray, k: int, groups: _Groups) -> dict[str, np.ndarray]:
-    """Each score for every deletion, in one pass over the distances."""
+    """Compute each score for every deletion, in one pass over the distances."""
     radii_x = _radii(x, k, groups.fake, groups.num)  # (deletions, n)
     radii_y = _radii(y, k, groups.real, groups.num)
     n, m, num = len(x), len(y), groups.num + 1
@@ -163,8 +163,8 @@ def _shares(
 
 
 def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.ndarray:
-    """Squared distance to the k-th neighbour for every deletion; -1 for an image taken out."""
-    # Enough neighbours that k are left whichever group goes, but for freak draws.
+    """Compute squared k-th neighbour distances for every deletion; -1 for a deleted image."""
+    # Enough neighbours that k remain whichever group is deleted, except in extreme draws.
     num_near = min(len(rows) - 1, 4 * k + 16 if num_groups else k)
     radii = np.empty((num_groups + 1, len(rows)))
     for start in range(0, len(rows), _BLOCK_ROWS):
@@ -183,7 +183,7 @@ def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.n
 
 
 def _kth_left(distances: np.ndarray, left: np.ndarray, k: int) -> np.ndarray:
-    """The k-th of the distances that are left in each row, or the last where fewer are."""
+    """Return the k-th remaining distance of each row, or the last if fewer remain."""
     position = (np.cumsum(left, axis=1) < k).sum(axis=1)
     last = distances.shape[1] - 1
     kth: np.ndarray = distances[np.arange(len(distances)), np.minimum(position, last)]
@@ -199,7 +199,7 @@ def _squared_distances(
 
 
 def _with_interval(values: np.ndarray, num_groups: int, level: float, most: float) -> ManifoldScore:
-    """The interval ends where the score must: at 0, and at `most`."""
+    """Add the jackknife interval, bounded by 0 and `most`."""
     value = float(values[0])
     if num_groups < 2:
         return ManifoldScore(value=value, standard_error=None, low=None, high=None)
@@ -235,7 +235,9 @@ def _records(task: Task) -> list[ResultRecord]:
         except NotEnoughImagesError as error:
             if k == min(task.options.neighbours):
                 raise
-            records += [task.not_applicable(need, str(error), f"{name}-k{k}") for name in NAMES]
+            records += [
+                task.not_applicable(need, as_clause(error), f"{name}-k{k}") for name in NAMES
+            ]
             continue
         records += [_record(task, need, name, k, found[name]) for name in NAMES]
     return records

@@ -1,7 +1,7 @@
-"""R-precision: how often an image's own caption comes first among others (Xu et al. 2018).
+"""R-precision: how often an image's own caption ranks first among others (Xu et al. 2018).
 
-The right caption and 99 others of other images are ranked by CLIP. The others are drawn by caption,
-so that neither the order of the images nor their batches change the draw.
+CLIP ranks the right caption and 99 distractors, captions of other images. Distractors are drawn by
+caption, so that order and batches of the images don't change the draw.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError, as_clause
 from evalkit.core.intervals import Ends, check_level, wilson_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
@@ -29,7 +29,7 @@ _TRIES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class RPrecision:
-    """Share of images whose caption came first, with a Wilson interval."""
+    """Share of images whose caption ranks first, with a Wilson interval."""
 
     value: float
     """In [0, 1]; chance is 1 / (distractors + 1). Higher is better."""
@@ -49,21 +49,21 @@ def r_precision(
     seed: int = 0,
     level: float = 0.95,
 ) -> RPrecision:
-    """Share of images whose own caption is the nearest of `distractors` + 1.
+    """Compute the share of images whose own caption is the nearest of `distractors` + 1.
 
     Args:
         images: Image embeddings, pairs x dimensions.
         captions: Embedding of each image's caption.
-        keys: A number for each caption, equal where captions are equal; see `caption_key`.
-        groups: One id for each pair; captions of one id (of one picture) are never wrong answers
-            for each other, and pairs of one id are one draw.
-        distractors: Wrong captions to rank beside the right one.
-        seed: Of the draws.
-        level: Coverage wanted.
+        keys: A number per caption, equal for equal captions; see `caption_key`.
+        groups: One id per pair; captions with the same id (of one image) are never distractors for
+            each other, and pairs with the same id are one draw.
+        distractors: Number of wrong captions.
+        seed: Seed of the draws.
+        level: Nominal coverage.
 
     Raises:
-        DataError: Embeddings that don't fit.
-        NotEnoughImagesError: Fewer different captions than are to be ranked.
+        DataError: Embeddings of different numbers or dimensions.
+        NotEnoughImagesError: Too few different captions to rank.
         ConfigError: No distractor, or a level outside (0, 1).
 
     >>> eye = np.eye(3)
@@ -75,9 +75,11 @@ def r_precision(
     y = unit_length(as_features(captions, name="captions"), name="captions")
     refuse_mismatch(x.shape[1], y.shape[1])
     if not len(x) == len(y) == len(keys):
-        raise DataError(f"{len(x)} images, {len(y)} captions and {len(keys)} keys; give one each")
+        raise DataError(
+            f"{len(x)} images, {len(y)} captions and {len(keys)} keys; give one of each per pair."
+        )
     if distractors < 1:
-        raise ConfigError(f"r-precision with {distractors} wrong captions; give at least 1")
+        raise ConfigError(f"R-precision needs at least 1 distractor, got {distractors}.")
     names = list(groups) if groups is not None else [f"key {key}" for key in keys]
     pool = _Pool.of(np.array(keys, np.int64), names)
     hits = np.array(
@@ -91,18 +93,18 @@ def r_precision(
 
 
 def caption_key(caption: str) -> int:
-    """A number for a caption, the same on every machine."""
+    """Hash a caption to a number, the same on every machine."""
     return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """Different captions in an order that depends on nothing but themselves."""
+    """Distinct captions in an order that depends only on themselves."""
 
     keys: Int64[np.ndarray, " n"]
     names: np.ndarray
     first: Int64[np.ndarray, " captions"]
-    """For each different caption, sorted by key, a pair that has it."""
+    """A pair for each distinct caption, sorted by key."""
 
     @classmethod
     def of(cls, keys: np.ndarray, names: Sequence[str]) -> _Pool:
@@ -110,17 +112,17 @@ class _Pool:
         return cls(keys, np.array(names, dtype=object), first.astype(np.int64))
 
     def draw(self, index: int, count: int, seed: int) -> Int64[np.ndarray, " count"]:
-        """Pairs whose captions are wrong answers for one image, all different."""
+        """Draw pairs whose captions are wrong answers for one image, all different."""
         rng = np.random.default_rng([seed, int(self.keys[index])])
-        # A few more than needed are drawn first: the whole pool is looked at only where they fail.
+        # A few more than needed are drawn first; the whole pool is searched only if they fail.
         size = min(len(self.first), count + _TRIES)
         drawn = self._wrong(index, rng.choice(self.first, size, replace=False))
         if len(drawn) < count:
             drawn = self._wrong(index, rng.permutation(self.first))
         if len(drawn) < count:
             raise NotEnoughImagesError(
-                f"r-precision ranks {count + 1} captions, but only {len(drawn) + 1} different ones "
-                "of different pictures are there; add captions or take fewer --distractors"
+                f"R-precision ranks {count + 1} captions, but only {len(drawn) + 1} different ones "
+                "of different images exist. Add captions, or use fewer --distractors."
             )
         return drawn[:count]
 
@@ -135,7 +137,7 @@ def _is_first(image: np.ndarray, captions: np.ndarray, index: int, others: np.nd
 
 
 def _wilson(found: MeanInterval) -> Ends:
-    """Wilson's interval, at the number of independent draws that the standard error speaks of."""
+    """Compute Wilson's interval at the number of independent draws behind the standard error."""
     p, n = found.value, float(found.num_draws)
     if found.standard_error:
         n = min(p * (1 - p) / found.standard_error**2, n)
@@ -147,10 +149,10 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 
 def r_precision_of(task: Task) -> RPrecision:
-    """R-precision of a set, all of whose images have captions.
+    """Compute the R-precision of a set whose images all have captions.
 
     Raises:
-        NotEnoughImagesError: Fewer different captions than are to be ranked.
+        NotEnoughImagesError: Too few different captions to rank.
     """
     need, options = task.needs[0], task.options
     return r_precision(
@@ -172,7 +174,7 @@ def _records(task: Task) -> list[ResultRecord]:
     try:
         found = task.once(r_precision_of)
     except NotEnoughImagesError as error:
-        return [task.not_applicable(need, str(error))]
+        return [task.not_applicable(need, as_clause(error))]
     method = "Wilson interval at the number of independent draws"
     return [
         task.record(

@@ -1,4 +1,4 @@
-"""Measuring a set of samples: one pass over the images, then every metric on its features."""
+"""Score a set of samples: one pass over the images, then every metric on its features."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit.catalog import METRICS
-from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError, as_clause
+from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
-from evalkit.features.base import Extractor, ProgressFactory, silent
+from evalkit.features.base import Extractor
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.pipeline import FeatureSet, PassOptions, encode_texts, extract_set
 from evalkit.features.preparing import (
@@ -37,10 +38,10 @@ from evalkit.options import MeasureOptions
 __all__ = [
     "ImageItem",
     "MeasureOptions",
-    "Measured",
-    "Measurer",
     "Preparation",
+    "PreparedSet",
     "ReferenceStatistics",
+    "Scorer",
     "load_extractor",
     "metric_needs",
     "score_sets",
@@ -57,45 +58,45 @@ def score_sets(
     *,
     run: SourceRun | None = None,
 ) -> list[ResultRecord]:
-    """Measure samples, each image decoded once for all metrics.
+    """Score samples by several metrics, decoding each image once.
 
     Args:
-        samples: The images to judge, with captions where they have them.
-        reference: Real images, or their statistics; None where no metric compares with any.
+        samples: The images to score, with captions if they have them.
+        reference: Real images, or their statistics; None if no metric needs them.
         metrics: Names of `evalkit.catalog.METRICS`.
         options: How to measure.
         progress: Such as `evalkit.core.progress.progress_bar`.
-        run: The run that the samples are, if they are one.
+        run: The run that the samples belong to, if any.
 
     Returns:
-        The records of each metric, in the order of `metrics`. A metric whose weights can't be
-        had is a record in state `failed`, unless no other was asked for.
+        The records of each metric, in the order of `metrics`. A metric with missing weights yields
+        a record in state `failed`, unless no metric has its weights.
 
     Raises:
         UnknownNameError: No such metric.
-        ConfigError: Options that contradict each other, or no reference where one is needed.
-        NotEnoughImagesError: Fewer images than a metric is defined for.
-        DataError: An image or a statistics file that can't be used.
+        ConfigError: Contradictory options, or a missing reference.
+        NotEnoughImagesError: Fewer images than a metric needs.
+        DataError: An image or a statistics file is unusable.
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
-    measurer = Measurer.of(reference, metrics, options, progress, samples=samples)
-    return measurer.records(measurer.measure(samples, run=run))
+    scorer = Scorer.of(reference, metrics, options, progress, samples=samples)
+    return scorer.records(scorer.prepare(samples, run=run))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One set's features, as each metric's task."""
+class PreparedSet:
+    """A set whose features are extracted: a task for each metric."""
 
     tasks: Mapping[str, Task]
     metrics: Mapping[str, Metric]
-    """By the same names."""
+    """The metrics, by the same names."""
     n: int
-    """Samples that could be used."""
+    """Number of usable samples."""
 
 
 @dataclass(frozen=True)
 class _Networks:
-    """The extractors that were loaded, and how a set passes through them."""
+    """The loaded extractors, and how they process a set."""
 
     extractors: Mapping[str, Extractor]
     options: MeasureOptions
@@ -105,7 +106,7 @@ class _Networks:
     def features(
         self, items: Sequence[ImageItem], needs: Iterable[Need], preparation: Preparation, what: str
     ) -> FeatureSet:
-        """What the needs' extractors make of a set."""
+        """Compute the features of a set by the extractors of the needs."""
         options = self.options
         return extract_set(
             items,
@@ -122,7 +123,7 @@ class _Networks:
         reference: Sequence[ImageItem] | ReferenceStatistics | None,
         needs: Sequence[Need],
     ) -> Reference:
-        """The reference as tasks see it, as far as a need asks for one."""
+        """Compute the reference's features, as far as any need asks for them."""
         if isinstance(reference, ReferenceStatistics):
             return Reference(statistics=reference)
         wanted = [need for need in needs if need.reference]
@@ -133,7 +134,7 @@ class _Networks:
         return Reference([reference[i] for i in found.kept], found)
 
     def captions(self, items: Sequence[ImageItem], needs: Sequence[Need]) -> dict[Need, StoredSet]:
-        """Caption embeddings by need; none unless every image has a caption."""
+        """Embed the captions by need; return none unless every image has a caption."""
         if not all(item.caption for item in items):
             return {}
         return {
@@ -150,14 +151,14 @@ class _Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurer:
-    """Networks and reference, loaded once for any number of sets."""
+class Scorer:
+    """Networks and reference, loaded once to score any number of sets."""
 
     metrics: Mapping[str, Metric]
     needs: Mapping[str, Sequence[Need]]
     networks: _Networks
     lacking: Mapping[str, MissingWeightsError]
-    """Why an extractor is missing."""
+    """The errors of extractors without weights."""
     reference: Reference
 
     @classmethod
@@ -169,15 +170,15 @@ class Measurer:
         progress: ProgressFactory = silent,
         *,
         samples: Sequence[ImageItem] | None = None,
-    ) -> Measurer:
-        """Load what the metrics need; arguments and errors as of `score_sets`.
+    ) -> Scorer:
+        """Load what the metrics need; raises what `score_sets` raises.
 
         Args:
             reference: Real images, or their statistics.
             metrics: Names of `evalkit.catalog.METRICS`.
             options: How to measure.
             progress: Such as `evalkit.core.progress.progress_bar`.
-            samples: Where they are known already, they are checked before anything is loaded.
+            samples: If known already, they are checked before anything is loaded.
         """
         options = options or MeasureOptions()
         found = {name: load_metric(name) for name in dict.fromkeys(metrics)}
@@ -192,23 +193,23 @@ class Measurer:
             metrics=found, needs=needs, networks=networks, lacking=lacking, reference=against
         )
 
-    def measure(
+    def prepare(
         self,
         samples: Sequence[ImageItem],
         name: str = "the samples",
         *,
         run: SourceRun | None = None,
-    ) -> Measured:
-        """One pass over a set of samples.
+    ) -> PreparedSet:
+        """Extract the features of a set of samples, in one pass over the images.
 
         Args:
             samples: The images.
-            name: What to call the set in progress and errors.
-            run: The run that they are, if they are one.
+            name: Name of the set in progress and errors.
+            run: The run that they belong to, if any.
 
         Raises:
-            NotEnoughImagesError: There are none.
-            DataError: An image that can't be used.
+            NotEnoughImagesError: There are no images.
+            DataError: An image is unusable.
         """
         _check_samples(samples)
         networks = self.networks
@@ -232,10 +233,10 @@ class Measurer:
             for metric, wanted in self.needs.items()
             if self.why_missing(metric) is None
         }
-        return Measured(tasks, self.metrics, len(kept))
+        return PreparedSet(tasks, self.metrics, len(kept))
 
-    def records(self, measured: Measured) -> list[ResultRecord]:
-        """The records of each metric, in the order asked for.
+    def records(self, prepared: PreparedSet) -> list[ResultRecord]:
+        """Compute the records of each metric, in the requested order.
 
         Raises:
             ConfigError: A metric yields a record that its row doesn't declare.
@@ -244,19 +245,19 @@ class Measurer:
         for name, metric in self.metrics.items():
             missing = self.why_missing(name)
             if missing is not None:
-                found.append(_failed(name, measured.n, str(missing)))
+                found.append(_failed(name, prepared.n, as_clause(missing)))
             else:
-                found += _measure(metric, measured.tasks[name], self.networks.progress)
+                found += _measure(metric, prepared.tasks[name], self.networks.progress)
         return found
 
     def why_missing(self, metric: str) -> MissingWeightsError | None:
-        """Why a metric can't be computed here; None where it can."""
+        """Return the missing weights that prevent a metric; None if it can be computed."""
         missing = (self.lacking.get(need.extractor) for need in self.needs[metric])
         return next(filter(None, missing), None)
 
 
 def _known(needs: Mapping[str, Sequence[Need]], extractors: Mapping[str, Extractor]) -> list[Need]:
-    """The needs whose extractors could be loaded."""
+    """Return the needs whose extractors were loaded."""
     return [need for need in _flat(needs) if need.extractor in extractors]
 
 
@@ -266,15 +267,15 @@ def _flat(needs: Mapping[str, Sequence[Need]]) -> list[Need]:
 
 @dataclass(frozen=True, kw_only=True)
 class SetSummary:
-    """What a statistics file says of a set; `write_statistics` writes it."""
+    """The content of a statistics file; `write_statistics` writes it."""
 
     moments: Moments
     identity: Mapping[str, Any]
     """The extractor, its layer and the preparation."""
     spatial: Moments | None
-    """Of the features of sFID, where they were asked for."""
+    """Moments of sFID's features, if requested."""
     skipped: Mapping[str, str]
-    """Images that were left out, and why."""
+    """Skipped images, with the reasons."""
 
 
 def summarise_set(
@@ -284,27 +285,27 @@ def summarise_set(
     *,
     spatial: bool = False,
 ) -> SetSummary:
-    """Mean and covariance of a set, prepared as a reference.
+    """Compute mean and covariance of a set, prepared as a reference.
 
     Args:
         items: The images.
         options: How to measure.
         progress: Such as `evalkit.core.progress.progress_bar`.
-        spatial: The features of sFID as well.
+        spatial: Whether to add the moments of sFID's features.
 
     Raises:
         ConfigError: Spatial features of another network than Inception.
-        DataError: An image that can't be used.
+        DataError: An image is unusable.
         NotEnoughImagesError: Fewer than two images.
     """
     options = options or MeasureOptions()
     need = features_need(options, reference=False)
     if spatial and need.extractor != INCEPTION:
-        raise ConfigError(f"features {options.features!r} have no spatial layer; leave it out")
+        raise ConfigError(f"Features {options.features!r} have no spatial layer. Drop --spatial.")
     layers = [name for name in (need.layer, "spatial" if spatial else "") if name]
     extractor = load_extractor(need.extractor, options, layers, progress)
     if len(items) < 2:
-        raise NotEnoughImagesError(f"a covariance needs at least 2 images, got {len(items)}")
+        raise NotEnoughImagesError(f"A covariance needs at least 2 images, got {len(items)}.")
     store = FeatureStore(options.store)
     networks = _Networks({need.extractor: extractor}, options, store, progress)
     found = networks.features(items, [need], reference_preparation(options), "the set")
@@ -328,14 +329,14 @@ def load_extractor(
     layers: Sequence[str] = (),
     progress: ProgressFactory = silent,
 ) -> Extractor:
-    """The extractor behind a need's name.
+    """Load an extractor by the name that a need gives it.
 
     Raises:
         UnknownNameError: No such extractor.
         MissingWeightsError: Its weights are neither cached nor reachable.
     """
     if key == INCEPTION:
-        from evalkit.features.inception import InceptionExtractor  # it brings torch
+        from evalkit.features.inception import InceptionExtractor  # imports torch
 
         return InceptionExtractor(
             tuple(layers) or (options.inception_layer,),
@@ -368,7 +369,7 @@ def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[Resu
 
 def _check_samples(samples: Sequence[ImageItem]) -> None:
     if not samples:
-        raise NotEnoughImagesError("there are no samples; give at least one image")
+        raise NotEnoughImagesError("There are no samples; give at least one image.")
 
 
 def _check_reference(
@@ -377,15 +378,15 @@ def _check_reference(
 ) -> None:
     wanting = [name for name in metrics if METRICS[name].needs_reference]
     if wanting and reference is None:
-        raise ConfigError(f"{wanting[0]} compares with a reference; give one with --against")
+        raise ConfigError(f"{wanting[0]} needs a reference; give one with --against.")
     if wanting and not isinstance(reference, ReferenceStatistics) and not reference:
-        raise NotEnoughImagesError("the reference has no images; give at least one")
+        raise NotEnoughImagesError("The reference has no images; give at least one.")
 
 
 def _load_extractors(
     needs: Mapping[str, Sequence[Need]], options: MeasureOptions, progress: ProgressFactory
 ) -> tuple[dict[str, Extractor], dict[str, MissingWeightsError]]:
-    """Extractors by name, and the errors of those whose weights are missing."""
+    """Load the extractors by name; collect the errors of those whose weights are missing."""
     layers: dict[str, list[str]] = {}
     for need in _flat(needs):
         wanted_layers = layers.setdefault(need.extractor, [])

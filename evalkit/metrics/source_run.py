@@ -1,4 +1,4 @@
-"""The run that a set of samples is: what its folder tells and the images alone don't."""
+"""The run behind a set of samples: data that its folder has beyond the images."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SourceRun:
 
     folder: RunFolder
     given: Sequence[Caption] | None = None
-    """The captions that it drew; None opens its data set again when they are asked for."""
+    """The captions of the run; None: its data set is opened again on access."""
 
     @property
     def has_scenes(self) -> bool:
-        """Whether its captions, given or of a data set found by name, say what is to be seen."""
+        """Whether its captions, given or of a data set found by name, have scenes."""
         if self.given is not None and all(caption.scene for caption in self.given):
             return True
         config = self.folder.config
@@ -40,29 +40,29 @@ class SourceRun:
         """The caption behind each row of the manifest.
 
         Raises:
-            RunFolderError: The run's data set is no longer what it was.
+            RunFolderError: The run's data set has changed.
         """
         captions = self.given or _drawn_again(self.folder, self.rows)
         by_id = {caption.id: caption for caption in captions}
         return [by_id[row.caption_id] for row in self.rows]
 
     def timings(self) -> Sequence[Mapping[str, float]]:
-        """Images and seconds of each batch; none of a run that kept no time."""
+        """Return images and seconds of each batch; none for a run without timings."""
         return self.folder.timings()
 
 
 def _drawn_again(run: RunFolder, rows: Sequence[ManifestRow]) -> Sequence[Caption]:
-    """The captions that a run drew, from the data set that it names.
+    """Draw a run's captions again from the data set that it names.
 
     Raises:
-        RunFolderError: The data set doesn't have them, or no longer as they were.
+        RunFolderError: The data set lacks them, or they have changed.
     """
     wanted = {row.caption_id for row in rows}
     dataset = open_dataset(run.config["dataset"]["name"])
     captions = [caption for caption in dataset.captions if caption.id in wanted]
     if hash_captions(captions) != run.config["dataset"]["captions_sha256"]:
         raise RunFolderError(
-            f"{run.path}: {dataset.name} no longer has the captions that this run drew; "
-            "measure it with the evalkit that made it, or generate it again"
+            f"{run.path}: {dataset.name} no longer has the captions that this run used. "
+            "Measure it with the evalkit version that made it, or generate it again."
         )
     return captions

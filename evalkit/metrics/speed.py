@@ -1,4 +1,4 @@
-"""Images per second: how fast a run was sampled, on the machine that made it."""
+"""Images per second: the sampling speed of a run, on the machine that made it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def _records(task: Task) -> list[ResultRecord]:
 def _speed(
     record: partial[ResultRecord], timings: Sequence[Mapping[str, float]], level: float
 ) -> ResultRecord:
-    """Images over seconds, with a t interval of the log rate over the batches.
+    """Compute images per second, with a t interval of the log rate over the batches.
 
-    The rate is a ratio of sums, so a batch's residual is what it took less what its images should
-    have taken.
+    The rate is a ratio of sums, so a batch's residual is its time minus the time that its number of
+    images predicts.
     """
     seconds = np.array([row["elapsed_s"] for row in timings])
     images = np.array([row["num_images"] for row in timings])

@@ -7,7 +7,7 @@
 | clean-fid (KID) | `feats` |
 | ADM's evaluator | `mu`, `sigma`, `mu_s`, `sigma_s`, and the images `arr_0` |
 
-Only evalkit's say which extractor made them; of the others just the dimensions can be checked.
+Only evalkit's name their extractor; for the others only the dimensions can be checked.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _FOREIGN_LAYERS = {"mu": "2048", "mu_s": "spatial"}
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceStatistics:
-    """What is known of a reference whose images are not at hand."""
+    """A reference of which only statistics are known, not the images."""
 
     moments: Mapping[str, Moments]
-    """By layer."""
+    """Moments by layer."""
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """By layer, where the file holds them."""
+    """Features by layer, if the file has them."""
     identity: Mapping[str, Any] | None = None
-    """The extractor; None where the file doesn't say."""
+    """The extractor; None if the file does not say."""
     source: str = ""
     """Name of the file."""
     sha256: str = ""
@@ -50,29 +50,29 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
     """Read a statistics file of evalkit, pytorch-fid, clean-fid or ADM.
 
     Raises:
-        MissingDataError: No such file.
-        DataError: Not a statistics file, or with damaged values.
+        MissingDataError: The file does not exist.
+        DataError: The file is not a statistics file, or has damaged values.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingDataError(f"{path}: no such file; give a statistics .npz")
+        raise MissingDataError(f"{path}: no such file. Give a statistics .npz.")
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
             wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
             arrays = {name: stored[name] for name in stored.files if name in wanted}
             names = stored.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a statistics file ({error}); expected .npz") from error
+        raise DataError(f"{path}: not a statistics file ({error}); expected .npz.") from error
     try:
         return _from_arrays(arrays, path)
     except KeyError as error:
-        raise DataError(f"{path}: it holds {names}, expected mu and sigma, or feats") from error
+        raise DataError(f"{path}: found {names}, expected mu and sigma, or feats.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
 def is_statistics_file(path: Path | str) -> bool:
-    """Whether a file is an `.npz` with `mu` or `feats`, rather than a batch of images."""
+    """Return whether a file is an `.npz` with `mu` or `feats`, and not a batch of images."""
     path = Path(path)
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return False
@@ -89,12 +89,12 @@ def write_statistics(
 ) -> None:
     """Write mean and covariance with the extractor that made them.
 
-    pytorch-fid and clean-fid read the file too, ADM's evaluator as well where it holds the spatial
-    statistics; all ignore what they don't know.
+    pytorch-fid and clean-fid read the file too, and so does ADM's evaluator if it has the spatial
+    statistics; all of them ignore unknown arrays.
 
     Args:
-        path: Where to; it should end in `.npz`.
-        moments: What to write.
+        path: The file, which should end in `.npz`.
+        moments: The moments of the main layer.
         identity: The extractor's identity, with the layer under `layer`.
         spatial: Moments of the layer `spatial`, under ADM's names.
     """
@@ -112,7 +112,7 @@ def write_statistics(
 def refuse_other_extractor(
     reference: ReferenceStatistics, identity: Mapping[str, Any], layer: str
 ) -> None:
-    """Stop where the statistics were made with another extractor than the samples' features.
+    """Check that the statistics were computed with the extractor of the samples' features.
 
     Raises:
         DataError: Names the first difference.
@@ -126,8 +126,8 @@ def refuse_other_extractor(
         theirs, ours = reference.identity.get(key), wanted.get(key)
         if key != "preparation" and theirs != ours:
             raise DataError(
-                f"{reference.source}: made with {key} {theirs!r}, the samples with {ours!r}; "
-                "statistics of another extractor can't be compared; make them again"
+                f"{reference.source}: made with {key} {theirs!r}, the samples with {ours!r}. "
+                "Statistics of another extractor are not comparable. Compute them again."
             )
 
 

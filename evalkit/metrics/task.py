@@ -1,9 +1,9 @@
-"""What a metric is told, and how it answers.
+"""The interface of metrics: what a metric needs, gets and returns.
 
-A metric is two functions and, where it pairs, a third: `needs` says which features it wants,
-`measure` turns them into records, `difference` sets two models side by side. Between the first and
-the others, one pass over the images makes all features of all metrics. What a record is called,
-which way is better and in which unit stands in the metric's row of `evalkit.catalog`.
+A metric is two functions and, if it pairs, a third: `needs` returns the features that it needs,
+`measure` turns them into records, `difference` compares two models. Between the first and the
+others, one pass over the images computes the features of all metrics. The metric's row in
+`evalkit.catalog` has each record's name, direction and unit.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ _VERSIONS = ("evalkit", "numpy", "pillow", "scipy", "torch")
 
 @dataclass(frozen=True)
 class Need:
-    """Features that a metric wants."""
+    """Features that a metric needs."""
 
     extractor: str
     """`inception`, `dinov2`, `shapes-clip` or `clip:NAME`."""
     layer: str
     """One of the extractor's layers; empty for its main one."""
     reference: bool = True
-    """Whether the reference's features are wanted too."""
+    """Whether it needs the reference's features too."""
     prefix: str | None = None
-    """Where caption embeddings are wanted: what goes before each caption."""
+    """Prefix of each caption, if it needs caption embeddings; else None."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a row of the metrics' catalog leads to."""
+    """A metric: the target of a row in the catalog of metrics."""
 
     needs: Callable[[MeasureOptions], Sequence[Need]]
     measure: Callable[[Task], list[ResultRecord]]
     difference: Callable[[Task, Task], list[ResultRecord]] | None = None
-    """The first set less the second, as records `NAME-difference` whose details hold the
-    `p_value`; none where the two can't be paired. See `evalkit.metrics.pairing`."""
+    """The first set minus the second, as records `NAME-difference` with the `p_value` in their
+    details; none if the sets can't be paired. See `evalkit.metrics.pairing`."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference's images, or what a file says of them."""
+    """The reference's images, or their statistics from a file."""
 
     items: Sequence[ImageItem] = ()
     features: FeatureSet | None = None
@@ -72,7 +72,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Everything that one metric may look at."""
+    """Everything that a metric may use."""
 
     name: str
     row: MetricRow
@@ -80,44 +80,44 @@ class Task:
     needs: Sequence[Need]
     extractors: Mapping[str, Extractor]
     items: Sequence[ImageItem]
-    """The samples that could be used."""
+    """The usable samples."""
     samples: FeatureSet
     reference: Reference
     captions: Mapping[Need, StoredSet]
     """Caption embeddings by need; empty unless all samples have captions."""
     run: SourceRun | None = None
-    """The run that the samples are; None for images that are no run."""
+    """The run that the samples belong to, if any."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, find: Callable[[Task], Found]) -> Found:
-        """What a function finds of this task, computed when it is first asked for."""
+        """Return a function's result for this task, computed at the first call only."""
         if find not in self._kept:
             self._kept[find] = find(self)
         return cast(Found, self._kept[find])
 
     def fake(self, need: Need) -> StoredSet:
-        """Features of the samples."""
+        """Return the features of the samples."""
         return self.samples.of(self.extractors[need.extractor], need.layer or None)
 
     def real(self, need: Need) -> StoredSet | np.ndarray | None:
-        """Features of the reference images; None where only statistics are known."""
+        """Return the features of the reference images; None if only statistics are known."""
         if self.reference.features is not None:
             return self.reference.features.of(self.extractors[need.extractor], need.layer or None)
         statistics = self._statistics(need)
         return None if statistics is None else statistics.features.get(self.layer(need))
 
     def real_moments(self, need: Need) -> Moments | None:
-        """Mean and covariance of the reference from a file, where it holds this layer's."""
+        """Return the reference's moments from a file, or None if it lacks this layer."""
         statistics = self._statistics(need)
         return None if statistics is None else statistics.moments.get(self.layer(need))
 
     def layer(self, need: Need) -> str:
-        """Name of the layer, the main one where the need doesn't say."""
+        """Return the name of the layer; the main one if the need names none."""
         return need.layer or next(iter(self.extractors[need.extractor].layers))
 
     @cached_property
     def fake_ids(self) -> list[str] | None:
-        """What each sample shares a draw with; None where nothing is known."""
+        """Ids that group the samples into draws; None if unknown."""
         ids = [item.image_id or item.caption_id for item in self.items]
         if all(name is None for name in ids):
             return None
@@ -133,7 +133,7 @@ class Task:
 
     @property
     def n_reference(self) -> int | None:
-        """Number of reference images, where it is known."""
+        """Number of reference images, or None if unknown."""
         return len(self.reference.items) or None
 
     def record(
@@ -148,18 +148,18 @@ class Task:
         details: Mapping[str, Any] | None = None,
         marks: Mapping[str, Any] | None = None,
     ) -> ResultRecord:
-        """A record with this task's fingerprint; direction and unit are those of its line.
+        """Build a record with this task's fingerprint, and direction and unit of its row.
 
         Args:
-            need: The features that the number rests on; None where it rests on none.
-            value: The number; None where the question makes no sense here.
-            metric: Name of the record, one that the metric's row declares; the metric's own unless
-                given.
-            interval: Of the value.
-            standard_error: Of the value, in its unit.
+            need: The features behind the number; None if there are none.
+            value: The number; None if the metric does not apply.
+            metric: Name of the record, one that the metric's row declares; by default the metric's
+                own.
+            interval: Interval of the value.
+            standard_error: Standard error of the value, in its unit.
             reason: Why there is no value, or no interval.
             details: Further figures.
-            marks: What else could change the number, for the fingerprint.
+            marks: Further fingerprint entries.
 
         Raises:
             ConfigError: The metric's row declares no such record.
@@ -178,22 +178,22 @@ class Task:
     def not_applicable(
         self, need: Need | None, reason: str, metric: str | None = None
     ) -> ResultRecord:
-        """A record that says why there is no number."""
+        """Build a record without a value that says why."""
         return self.record(need, value=None, metric=metric, reason=reason)
 
     def left_out(self) -> dict[str, Any]:
-        """Details on the images that were skipped; nothing where none was."""
+        """Return details on skipped images; empty if none was skipped."""
         skipped = {**self.samples.skipped}
         if self.reference.features is not None:
             skipped |= self.reference.features.skipped
         return {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
 
     def label(self, need: Need | None) -> str:
-        """What a number on these features may be called; the metric's name where it has none."""
+        """Return the label of a number on these features; the metric's name without a need."""
         return self.name if need is None else self.extractors[need.extractor].metric_label
 
     def fingerprint(self, need: Need | None) -> dict[str, Any]:
-        """All that could change the number, as far as this stage knows it."""
+        """Return everything that could change the number, as far as this stage knows it."""
         marks: dict[str, Any] = {} if need is None else self._extractor_marks(need)
         marks |= {
             "samples_sha256": _hash_of_set(self.samples.sha256s),
@@ -242,7 +242,7 @@ class Task:
 
 
 def declared_record(metric: str, row: MetricRow, record: str) -> partial[ResultRecord]:
-    """A `ResultRecord` of a declared name, with direction and unit filled in from its line.
+    """Return a `ResultRecord` factory for a declared name, with its row's direction and unit.
 
     Raises:
         ConfigError: The metric's row declares no such record.
@@ -252,7 +252,7 @@ def declared_record(metric: str, row: MetricRow, record: str) -> partial[ResultR
 
 
 def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
-    """The line of a record.
+    """Return the row that declares a record.
 
     Raises:
         ConfigError: The metric's row declares no such record.
@@ -261,39 +261,39 @@ def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
     if line is None:
         declared = ", ".join(line.name for line in row.records)
         raise ConfigError(
-            f"the metric {metric} yields a record {record!r}, which its row does not declare; "
+            f"The metric {metric} yields a record {record!r} that its row does not declare; "
             f"declared are {declared}. Add a RecordRow of that name to the MetricRow."
         )
     return line
 
 
 def features_need(options: MeasureOptions, *, layer: str = "", reference: bool = True) -> Need:
-    """The need for the features that the options name."""
+    """Return the need for the features that the options name."""
     if options.features == INCEPTION:
         return Need(INCEPTION, layer or options.inception_layer, reference)
     return Need(extractor_key(options.features), "", reference)
 
 
 def extractor_key(name: str) -> str:
-    """How extractors are told apart: open_clip's names get `clip:` before them."""
+    """Return the key of an extractor: open_clip's names get the prefix `clip:`."""
     if name in (INCEPTION, "dinov2", "shapes-clip") or name.startswith("clip:"):
         return name
     return f"clip:{name}"
 
 
 def require_inception(options: MeasureOptions, metric: str) -> None:
-    """Stop where a metric of the Inception network is asked of other features.
+    """Check that the options name Inception features.
 
     Raises:
-        ConfigError: Says which metric to ask for instead.
+        ConfigError: The options name other features.
     """
     if options.features != INCEPTION:
         raise ConfigError(
-            f"{metric} is defined by the Inception network, not by features {options.features!r}; "
-            "leave --features out, or ask for fd"
+            f"{metric} needs Inception features, not {options.features!r}. "
+            "Drop --features, or use fd."
         )
 
 
 def _hash_of_set(names: Sequence[str]) -> str:
-    """One hash for a set, whatever its order."""
+    """Hash a set of names, independent of their order."""
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Every metric as a `torchmetrics.Metric`, for training loops and for several processes.
+"""Every metric as a `torchmetrics.Metric`, for training loops and distributed evaluation.
 
 `update` takes batches of uint8 images (N x height x width x 3, 0-255) or lists of images of
-different sizes, `compute` returns what the metric's function returns, as float64 tensors. States
-are gathered by torchmetrics itself. The Fréchet distance keeps only mean and scatter, so its memory
+different sizes, `compute` returns the result of the metric's function as float64 tensors.
+torchmetrics gathers the states. The Fréchet distance keeps only mean and scatter, so its memory
 does not grow; the others keep features.
 """
 
@@ -37,7 +37,7 @@ class FrechetDistance(Metric):
 
     Args:
         extractor: Anything with `extract` and `dim`.
-        options: Of `torchmetrics.Metric`.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -61,7 +61,7 @@ class FrechetDistance(Metric):
         setattr(self, name, merge_packed(torch.stack([state, pack(added).to(state.device)])))
 
     def compute(self) -> Tensor:
-        """The distance; lower is better.
+        """Compute the distance; lower is better.
 
         Raises:
             NotEnoughImagesError: Fewer than two images in a set.
@@ -70,7 +70,7 @@ class FrechetDistance(Metric):
 
 
 def pack(moments: Moments) -> Float64[Tensor, "d1 d1"]:
-    """Count, mean and scatter in one matrix, which torchmetrics can gather as it is."""
+    """Pack count, mean and scatter into one matrix, which torchmetrics can gather."""
     packed = torch.zeros(moments.dim + 1, moments.dim + 1, dtype=torch.float64)
     assert moments.n is not None
     packed[0, 0] = moments.n
@@ -80,7 +80,7 @@ def pack(moments: Moments) -> Float64[Tensor, "d1 d1"]:
 
 
 def unpack(packed: Float64[Tensor, "d1 d1"]) -> Moments:
-    """What `pack` packed."""
+    """Unpack what `pack` returned."""
     values = packed.detach().cpu().numpy()
     moments = Moments(len(values) - 1)
     moments.n = round(float(values[0, 0]))
@@ -89,7 +89,7 @@ def unpack(packed: Float64[Tensor, "d1 d1"]) -> Moments:
 
 
 def merge_packed(stacked: Float64[Tensor, "parts d1 d1"]) -> Float64[Tensor, "d1 d1"]:
-    """Moments of all parts together."""
+    """Merge the moments of all parts."""
     merged = unpack(stacked[0])
     for part in stacked[1:]:
         merged = merged + unpack(part)
@@ -97,7 +97,7 @@ def merge_packed(stacked: Float64[Tensor, "parts d1 d1"]) -> Float64[Tensor, "d1
 
 
 class _TwoSets(Metric):
-    """Keeps the features of samples and of reference images."""
+    """Base of metrics that keep the features of samples and of reference images."""
 
     is_differentiable = False
     full_state_update = False
@@ -125,9 +125,9 @@ class KernelInceptionDistance(_TwoSets):
     Args:
         extractor: Anything with `extract` and `dim`.
         subsets: Number of subsets.
-        subset_size: Images in each, at most.
-        seed: Of the drawing.
-        options: Of `torchmetrics.Metric`.
+        subset_size: Maximum images per subset.
+        seed: Seed of the draw.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -149,7 +149,7 @@ class KernelInceptionDistance(_TwoSets):
         }
 
     def compute(self) -> Tensor:
-        """Mean over the subsets; lower is better."""
+        """Compute the mean over the subsets; lower is better."""
         return _scalar(kid(*self._sets(), **self._drawing).value)
 
 
@@ -159,7 +159,7 @@ class ClipMaximumMeanDiscrepancy(_TwoSets):
     higher_is_better = False
 
     def compute(self) -> Tensor:
-        """The V-statistic times 1,000; lower is better."""
+        """Compute the V-statistic times 1,000; lower is better."""
         return _scalar(cmmd(*self._sets()).value)
 
 
@@ -168,8 +168,8 @@ class PrecisionRecallDensityCoverage(_TwoSets):
 
     Args:
         extractor: Anything with `extract` and `dim`.
-        k: Neighbours that set the radius of a ball.
-        options: Of `torchmetrics.Metric`.
+        k: The neighbour that sets the radius of a ball.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -179,7 +179,7 @@ class PrecisionRecallDensityCoverage(_TwoSets):
         self._k = k
 
     def compute(self) -> dict[str, Tensor]:
-        """The four values by name; higher is better."""
+        """Compute the four values by name; higher is better."""
         found = prdc(*self._sets(), k=self._k)
         return {name: _scalar(found[name].value) for name in NAMES}
 
@@ -188,9 +188,9 @@ class InceptionScore(Metric):
     """Inception Score.
 
     Args:
-        extractor: One whose main layer gives logits, `InceptionExtractor(("logits_unbiased",))`.
-        splits: Parts whose scores are averaged.
-        options: Of `torchmetrics.Metric`.
+        extractor: An extractor of logits, `InceptionExtractor(("logits_unbiased",))`.
+        splits: Number of splits whose scores are averaged.
+        options: Options of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -209,13 +209,13 @@ class InceptionScore(Metric):
         self.logits.append(torch.from_numpy(features).to(self.device))
 
     def compute(self) -> Tensor:
-        """Mean over the splits; higher is better."""
+        """Compute the mean over the splits; higher is better."""
         logits = _numpy(self.logits, self._extractor.dim)
         return _scalar(inception_score(logits, splits=self._splits).value)
 
 
 class _Captioned(Metric):
-    """Keeps embeddings of images and of their captions."""
+    """Base of metrics that keep the embeddings of images and of their captions."""
 
     higher_is_better = True
     is_differentiable = False
@@ -230,7 +230,7 @@ class _Captioned(Metric):
         self.add_state("captions", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Any, captions: Sequence[str]) -> None:
-        """Add a batch of samples and the captions they were made from."""
+        """Add a batch of samples and their prompts."""
         embedded = self._extractor.encode_text([f"{self._prefix}{text}" for text in captions])
         features = self._extractor.extract(_on_cpu(images))
         self.images.append(torch.from_numpy(features).to(self.device))
@@ -247,7 +247,7 @@ class ClipScore(_Captioned):
     Args:
         extractor: A CLIP.
         variant: `torchmetrics`, `hessel` or `raw`.
-        options: Of `torchmetrics.Metric`.
+        options: Options of `torchmetrics.Metric`.
     """
 
     def __init__(
@@ -258,18 +258,18 @@ class ClipScore(_Captioned):
         self._variant = variant
 
     def compute(self) -> Tensor:
-        """The mean score; higher is better."""
+        """Compute the mean score; higher is better."""
         return _scalar(clip_score(*self._pairs(), variant=self._variant).value)
 
 
 class RPrecision(_Captioned):
-    """How often an image's own caption comes first among others.
+    """How often an image's own caption ranks first among others.
 
     Args:
         extractor: A CLIP.
-        distractors: Wrong captions beside the right one.
-        seed: Of the draws.
-        options: Of `torchmetrics.Metric`.
+        distractors: Number of wrong captions.
+        seed: Seed of the draws.
+        options: Options of `torchmetrics.Metric`.
     """
 
     keys: list[Tensor]
@@ -287,13 +287,13 @@ class RPrecision(_Captioned):
         self.add_state("keys", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Any, captions: Sequence[str]) -> None:
-        """Add a batch of samples and the captions they were made from."""
+        """Add a batch of samples and their prompts."""
         super().update(images, captions)
         keys = [caption_key(caption) for caption in captions]
         self.keys.append(torch.tensor(keys, dtype=torch.int64, device=self.device))
 
     def compute(self) -> Tensor:
-        """Share of images whose caption came first; higher is better."""
+        """Compute the share of images whose caption ranks first; higher is better."""
         keys = dim_zero_cat(self.keys).cpu().tolist() if len(self.keys) else []
         return _scalar(r_precision(*self._pairs(), keys, **self._drawing).value)
 
@@ -307,7 +307,7 @@ def _on_cpu(images: Any) -> Any:
 
 
 def _numpy(parts: Any, dim: int) -> np.ndarray:
-    """All parts as one array; after a gather torchmetrics holds one tensor in place of the list."""
+    """Concatenate all parts; after a gather torchmetrics holds one tensor instead of a list."""
     if not isinstance(parts, Tensor) and not parts:
         return np.empty((0, dim), np.float32)
     found: np.ndarray = dim_zero_cat(parts).detach().cpu().numpy()

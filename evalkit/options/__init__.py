@@ -1,4 +1,4 @@
-"""What a user can choose: a record each for asking, sampling and measuring, and its decorator."""
+"""A user's options: one record each for requests, sampling and measuring, with its decorator."""
 
 from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting

@@ -1,4 +1,4 @@
-"""The device that a command computes on."""
+"""The device of a command."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")
 
 
 def torch_device(name: str, *, bf16: bool = False) -> str:
-    """A device that this machine has; `auto` takes a GPU where there is one.
+    """Return a device that this machine has; `auto` prefers a GPU.
 
-    Where there can be none, torch is not imported: it takes seconds.
+    torch, whose import takes seconds, is imported only if the machine may have a GPU.
 
     Args:
         name: auto, cpu, cuda or cuda:N.
-        bf16: Whether bfloat16 is asked for; on a CPU that has to emulate it, a note says so.
+        bf16: Whether bfloat16 is requested; on a CPU that emulates it, a note is printed.
 
     Raises:
-        ConfigError: No such device.
+        ConfigError: The device does not exist.
     """
     if name == "auto" and not _may_have_gpu():
         name = "cpu"
@@ -46,7 +46,7 @@ def torch_device(name: str, *, bf16: bool = False) -> str:
 
 
 def emulates_bf16() -> bool:
-    """Whether this machine's CPU has no bfloat16 arithmetic."""
+    """Return whether this machine's CPU has no bfloat16 arithmetic."""
     import torch
 
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -55,5 +55,5 @@ def emulates_bf16() -> bool:
 
 
 def _may_have_gpu() -> bool:
-    """False on a Linux without device files of NVIDIA's, Jetson's, AMD's or WSL's drivers."""
+    """Return False on Linux without device files of NVIDIA's, Jetson's, AMD's or WSL's drivers."""
     return sys.platform != "linux" or any(Path("/dev", file).exists() for file in _GPU_FILES)

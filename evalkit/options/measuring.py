@@ -1,7 +1,7 @@
-"""What a user can choose about a measurement, wherever something is measured.
+"""The options of measuring, for every command that measures.
 
-Fields that a protocol decides (`evalkit.protocols`) have no default on the command line: what is
-not typed is what the protocol says, and what is typed overrides it.
+Fields that a protocol decides (`evalkit.protocols`) have no default on the command line: the
+protocol decides them unless they are typed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import names, whole_numbers
 
 DEFAULT_CLIP = "ViT-L/14"
-"""The default of torchmetrics, whose definition of the score is used."""
+"""The default of torchmetrics, whose definition of the score is the default here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
-    """How to measure; whatever of it can change a number ends up in the fingerprints."""
+    """How to measure; every field that can change a number is in the fingerprints."""
 
     metrics: tuple[str, ...] | None = option(
         None,
@@ -96,7 +96,7 @@ class MeasureOptions:
         optional=True,
     )
     size_px: int | None = option(None, "--size", "Of the reference, in px.", minimum=1)
-    """Side of the reference's images; None: as the crop leaves them."""
+    """Side of the reference images; None: the size after cropping."""
     filter: str = option(
         "bicubic",
         "--filter",
@@ -134,7 +134,7 @@ class MeasureOptions:
     typed: frozenset[str] = field(default=frozenset(), compare=False)
     """Fields that a protocol may decide and that were typed, also where they repeat a default."""
     default_metrics: tuple[str, ...] = ("fid", "clip-score", "composition")
-    """The protocol's metrics, of which those are measured that the images allow."""
+    """The protocol's metrics; those that apply to the images are measured."""
     protocol: str = option(
         "",
         "--protocol",
@@ -151,7 +151,7 @@ class MeasureOptions:
         check_level(self.level)
 
     def protocol_marks(self) -> dict[str, Any]:
-        """What fingerprints say of the protocol; nothing where no named one decided."""
+        """Return the fingerprint entries on the protocol; empty without a named one."""
         if not self.protocol:
             return {}
         return {
@@ -161,9 +161,9 @@ class MeasureOptions:
         }
 
     def is_given(self, name: str) -> bool:
-        """Whether a field was typed, or set to something else than its default.
+        """Return whether a field was typed, or differs from its default.
 
-        A protocol leaves such a field as it is.
+        A protocol does not change such a field.
         """
         return name in self.typed or getattr(self, name) != _DEFAULTS[name]
 
@@ -183,4 +183,4 @@ def _build(fields: dict[str, Any], typed: frozenset[str]) -> MeasureOptions:
 
 
 measuring = Offer(record=MeasureOptions, parameter="measure", build=_build)
-"""Give a command the options of a measurement in place of its parameter `measure`."""
+"""Replace a command's parameter `measure` by the options of measuring."""

@@ -1,7 +1,7 @@
 """Fields of a record that are also options of a command.
 
-Each field carries its flag and its help, so that every command offers the same options in the same
-words: a decorator made by `offer` turns one parameter of a command into the record's options.
+Each field has its flag and its help, so that every command has the same options in the same words:
+an `Offer` is a decorator that turns one parameter of a command into the record's options.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def option(
     shown: Any = None,
     optional: bool = False,
 ) -> Value:
-    """A field that is also an option.
+    """Declare a field that is also an option.
 
     Args:
-        default: Of the field.
-        flag: On the command line.
-        text: One line of help.
-        typed: What the command line reads, where that isn't the field's own type.
-        parse: Makes the field's value of what the command line read.
-        minimum: Smallest number allowed.
-        shown: The command line's default, where that isn't the field's own.
-        optional: Whether the command line has no default of its own, because something else, such
-            as a protocol, decides where nothing is typed.
+        default: The field's default.
+        flag: Its flag on the command line.
+        text: Its help, one line.
+        typed: Type on the command line, if it isn't the field's own.
+        parse: Converts the command line's value to the field's.
+        minimum: Smallest allowed number.
+        shown: Default on the command line, if it isn't the field's own.
+        optional: Whether the command line has no default, because something else, such as a
+            protocol, decides if nothing is typed.
     """
     more: Any = {} if minimum is None else {"min": minimum}
     metadata = {
@@ -65,19 +65,19 @@ class Offer(Generic[Record]):
 
     record: type[Record]
     parameter: str
-    """The command's parameter that receives the record; its name also keeps the record's options
-    apart from a command's own of the same name."""
+    """The command's parameter that receives the record; its name also prefixes the record's
+    options, so that they don't clash with a command's own."""
     build: Callable[[dict[str, Any], frozenset[str]], Record]
     """Makes the record of its fields and the names of the optional ones that were typed."""
 
     def __call__(
         self, *, flags: Mapping[str, str] | None = None, without: tuple[str, ...] = ()
     ) -> Callable[[Command], Command]:
-        """Give a command all options of the record in place of its parameter.
+        """Replace the command's parameter by all options of the record.
 
         Args:
-            flags: Other flags than the fields' own, by field.
-            without: Fields that the command fills in by itself.
+            flags: Flags that replace the fields' own, by field.
+            without: Fields that the command sets itself.
         """
         chosen = {
             field.name: field
@@ -120,7 +120,7 @@ class Offer(Generic[Record]):
         return f"{self.parameter}_{name}"
 
     def _parameter(self, field: dataclasses.Field[Any], flag: str | None) -> inspect.Parameter:
-        """The field as a parameter that typer reads."""
+        """Build the field's parameter for Typer."""
         own = get_type_hints(self.record)[field.name]
         read = field.metadata["typed"] or own
         option_info = field.metadata["option"]

@@ -1,4 +1,4 @@
-"""Values of options that are more than one word or number."""
+"""Parse option values that are more than one word or number."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from evalkit.core.errors import ConfigError
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:
-    """`NAME=PATH` arguments of --weights.
+    """Parse the `NAME=PATH` arguments of --weights.
 
     >>> named_paths(["clip=a.pt"])["clip"].name
     'a.pt'
 
     Raises:
-        ConfigError: Not of this form.
+        ConfigError: An argument has another form.
     """
     pairs: dict[str, Path] = {}
     for text in texts:
@@ -27,7 +27,7 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The comma-separated names of a text.
+    """Split a text into its comma-separated names.
 
     >>> names("fid, kid,")
     ('fid', 'kid')
@@ -36,10 +36,10 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
-    """The comma-separated whole numbers of a text.
+    """Parse comma-separated whole numbers.
 
     Raises:
-        ConfigError: Something else.
+        ConfigError: An entry is not a whole number.
 
     >>> whole_numbers("3,5", "--neighbours")
     (3, 5)

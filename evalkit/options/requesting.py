@@ -1,4 +1,4 @@
-"""What a user can choose about what a model is asked for."""
+"""The options of requests to a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalkit.options.parsing import whole_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class RequestOptions:
-    """A data set and how many of its captions, or prompts, or class labels."""
+    """A data set and the number of its captions, or prompts, or class labels."""
 
     coco: bool = option(False, "--coco", "The zero-shot COCO protocol: --protocol imagen-30k.")
     protocol: str = option(
@@ -51,4 +51,4 @@ def _build(fields: dict[str, Any], typed: frozenset[str]) -> RequestOptions:
 
 
 requesting = Offer(record=RequestOptions, parameter="asked", build=_build)
-"""Give a command the options of what a model is asked for in place of its parameter `asked`."""
+"""Replace a command's parameter `asked` by the options of requests."""

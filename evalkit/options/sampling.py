@@ -1,4 +1,4 @@
-"""What a user can choose about sampling, wherever a model samples."""
+"""The options of sampling, for every command that samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalkit.options.parsing import named_paths
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How a model samples; whatever of it changes an image is in the run's configuration."""
+    """How a model samples; every field that can change an image is in the run's configuration."""
 
     guidance: str | None = option(None, "--guidance", "Scale, such as 3 or base=1.35,sr1=8.")
     steps: str | None = option(
@@ -64,4 +64,4 @@ def _build(fields: dict[str, Any], typed: frozenset[str]) -> SamplingOptions:
 
 
 sampling = Offer(record=SamplingOptions, parameter="sampling", build=_build)
-"""Give a command the options of sampling in place of its parameter `sampling`."""
+"""Replace a command's parameter `sampling` by the options of sampling."""

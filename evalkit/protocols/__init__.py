@@ -1,1 +1,1 @@
-"""Measurement protocols: what a number stands for, as files with a name."""
+"""Measurement protocols: named files that define how a number is measured."""

@@ -1,4 +1,4 @@
-"""Options under a protocol: what was typed stays, the protocol decides the rest."""
+"""Complete options by a protocol: typed values stay, the protocol decides the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalkit.protocols.catalog import UNNAMED, open_protocol, protocol_for
 from evalkit.protocols.model import MeasurementProtocol
 
 CROPPED_SIZE_PX = 256
-"""Size of cropped references where neither the user nor the protocol names one."""
+"""Size of cropped references if neither the user nor the protocol gives one."""
 ONLY_INCEPTION = ("fid", "is")
 """Metrics that are defined by Inception's features: naming one names the features."""
 INCEPTION_OPTIONS = ("inception_weights", "inception_layer", "resize")
@@ -18,16 +18,15 @@ INCEPTION_OPTIONS = ("inception_weights", "inception_layer", "resize")
 
 
 def chosen_protocol(options: MeasureOptions, dataset: str | None) -> MeasurementProtocol | None:
-    """The protocol that the options name, or else the one that a data set stands for.
+    """Return the protocol that the options name, else the data set's own.
 
     Args:
-        options: As they were given.
-        dataset: What the reference is known as; None for images that are no data set, which are
-            taken as they are.
+        options: The options as given.
+        dataset: Name of the reference's data set; None for other images, which are used unchanged.
 
     Raises:
-        UnknownNameError: No protocol has the name.
-        ConfigError: The file is no protocol.
+        UnknownNameError: No protocol has this name.
+        ConfigError: The file is not a protocol.
     """
     if options.protocol:
         return open_protocol(options.protocol)
@@ -35,7 +34,7 @@ def chosen_protocol(options: MeasureOptions, dataset: str | None) -> Measurement
 
 
 def decisions(protocol: MeasurementProtocol) -> dict[str, Any]:
-    """What a protocol decides, by the fields of `MeasureOptions`."""
+    """Return what a protocol decides, by the fields of `MeasureOptions`."""
     return {
         "features": protocol.extractor.name,
         "resize": protocol.extractor.resize,
@@ -51,11 +50,11 @@ def decisions(protocol: MeasurementProtocol) -> dict[str, Any]:
 
 
 def under(protocol: MeasurementProtocol | None, options: MeasureOptions) -> MeasureOptions:
-    """The options as a protocol completes them; fields that were given override it.
+    """Complete the options by a protocol; fields that were given override it.
 
     Args:
-        protocol: None where nothing is known of the reference: its images are taken as they are.
-        options: As they were given.
+        protocol: None if nothing is known about the reference: its images are used unchanged.
+        options: The options as given.
 
     Returns:
         Options that name the protocol and the fields in which they differ from it.
@@ -109,5 +108,5 @@ _DECIDED = {
 
 
 def options_for(dataset: str | None, options: MeasureOptions) -> MeasureOptions:
-    """The options under the protocol that they name, or else the one a data set stands for."""
+    """Complete the options by the protocol that they name, else by the data set's own."""
     return under(chosen_protocol(options, dataset), options)

@@ -1,4 +1,4 @@
-"""The protocols that ship, by name, and how one is opened."""
+"""The embedded protocols by name, and how to open one."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PROTOCOLS: dict[str, str] = {
     "imagen-30k": "imagen-30k.toml",
     "shapes-1k": "shapes-1k.toml",
 }
-"""Files beside this one by the names of the command line."""
+"""Files in this folder, by their names on the command line."""
 
 UNNAMED = "unnamed"
-"""Name of what any other data set is measured by; no record bears it."""
+"""Name of the protocol of any other data set; it appears in no record."""
 UNNAMED_COUNT = 1_000
-"""Captions that are drawn from a data set that no protocol names."""
+"""Captions drawn from a data set without a protocol of its own."""
 
 
 def open_protocol(name: str) -> MeasurementProtocol:
-    """The protocol of a name, or of a TOML file.
+    """Open a protocol by name, or from a TOML file.
 
     Raises:
-        UnknownNameError: No protocol has the name.
-        MissingDataError: There is no such file.
-        ConfigError: The file is no protocol; the message names the first thing that is wrong.
+        UnknownNameError: No protocol has this name.
+        MissingDataError: The file does not exist.
+        ConfigError: The file is not a protocol; the message names the first error.
     """
     if name in PROTOCOLS:
         return _shipped(name)
@@ -47,7 +47,7 @@ def open_protocol(name: str) -> MeasurementProtocol:
 
 
 def protocol_for(dataset: str) -> MeasurementProtocol:
-    """The protocol that the name of a data set alone stands for.
+    """Return the protocol that a data set implies.
 
     Any other data set is prepared as `imagen-30k` prepares COCO, and at most `UNNAMED_COUNT` of its
     captions are drawn.

@@ -1,8 +1,8 @@
-"""A measurement protocol: everything that has to be agreed upon before two numbers compare.
+"""A measurement protocol: everything that must be fixed before two numbers are comparable.
 
-A protocol is a TOML file. Each of its values has an entry in `[sources]` that says where it is
-stated; where nobody states it, the entry says so (`OUR_CHOICE`), and how many such values there are
-is part of what a reader has to know.
+A protocol is a TOML file. Each of its values has an entry in `[sources]` that names the publication
+that states it; a value that no publication states is marked as `OUR_CHOICE`, and readers can see
+how many of these there are.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 OUR_CHOICE = "not stated; our choice"
-"""How a source begins where no publication states the value."""
+"""Beginning of a source if no publication states the value."""
 
 CLIP_SCALES = {"torchmetrics": 100.0, "hessel": 2.5, "raw": 1.0}
-"""What each definition of the CLIP score multiplies a cosine with."""
+"""Factor of the cosine in each definition of the CLIP score."""
 
 Crop = Literal["center", "squash", "none"]
 Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
@@ -31,41 +31,41 @@ class _Part(BaseModel):
 
 
 class Captions(_Part):
-    """Which captions the model is asked for."""
+    """The captions that the model gets as prompts."""
 
     pool: Literal["all captions"]
-    """What they are drawn from: every caption of the data set, several of one image among them."""
+    """The pool: all captions of the data set, possibly several of one image."""
     count: Annotated[int, Field(ge=1)]
-    """How many are drawn; all there are where these are fewer."""
+    """Number of drawn captions; all if there are fewer."""
     draw: Literal["hash-rank"]
     """Rule of the draw; `hash-rank`: the `count` smallest sha256(seed/caption id)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ReferenceImages(_Part):
-    """Which real images the samples are compared with, and what happens to them first."""
+    """The reference images and their preprocessing."""
 
     images: Literal["all images"]
-    """All of the data set, whichever captions were drawn."""
+    """All images of the data set, whichever captions were drawn."""
     crop: Crop
     size_px: Pixels | None = None
-    """Side after cropping, in pixels; none: as the crop leaves them."""
+    """Side after cropping, in pixels; none: the cropped size."""
     filter: Filter
-    """Antialiased filter of that resizing, and of the samples' where they are resized."""
+    """Antialiased filter of that resizing, and of the samples' resizing."""
     reencode: Literal["none"]
-    """Lossy format that images pass through before they are measured."""
+    """Lossy format in which images are re-encoded before they are measured."""
 
 
 class SampleImages(_Part):
-    """What happens to the model's images before they are measured."""
+    """Preprocessing of the model's images."""
 
     crop: Crop
     size_px: Pixels | None = None
-    """Side after cropping, in pixels; none: as the model made them."""
+    """Side after cropping, in pixels; none: the model's size."""
 
 
 class Extractor(_Part):
-    """The network whose features the distance is taken of."""
+    """The network whose features the distance compares."""
 
     name: Text
     """`inception`, `dinov2`, `shapes-clip` or a model of open_clip."""
@@ -80,17 +80,17 @@ class ClipScore(_Part):
     variant: Literal["torchmetrics", "hessel", "raw"]
     """Definition of the score, see `evalkit.metrics.clip_score`."""
     prefix: str
-    """Put before each caption."""
+    """Prefix of each caption."""
     scale: float
-    """What the cosine is multiplied with: the variant's."""
+    """Factor of the cosine, by the variant."""
 
 
 class MeasurementProtocol(_Part):
-    """How a number of one name is made, from the draw of the captions to the metrics."""
+    """How a number is measured, from the draw of captions to the metrics."""
 
     name: Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9.-]*\z", max_length=60)]
     summary: Text
-    """One line that says what it is for."""
+    """One line on its purpose."""
     dataset: Text
     """Name of `evalkit list datasets`."""
     captions: Captions
@@ -99,9 +99,9 @@ class MeasurementProtocol(_Part):
     extractor: Extractor
     clip: ClipScore
     metrics: Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
-    """Metrics that are measured unless others are asked for."""
+    """Metrics that are measured by default."""
     sources: dict[str, Text]
-    """Where each value is stated, by its dotted name, such as `captions.count`."""
+    """The source of each value by its dotted name, such as `captions.count`."""
 
     @model_validator(mode="after")
     def _check(self) -> MeasurementProtocol:
@@ -125,7 +125,7 @@ class MeasurementProtocol(_Part):
         return self
 
     def values(self) -> dict[str, object]:
-        """Everything that it decides, by dotted name; values that are left out stand as None."""
+        """Return every value by its dotted name; values that are left out are None."""
         found: dict[str, object] = {"dataset": self.dataset}
         for part in ("captions", "reference", "samples", "extractor", "clip"):
             fields = getattr(self, part).model_dump()

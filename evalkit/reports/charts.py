@@ -1,7 +1,7 @@
-"""Geometry of the charts: where everything stands, in percent of the width.
+"""Geometry of the charts: positions in percent of the width.
 
 The templates draw it as inline SVG whose horizontal coordinates are percentages, so that a chart
-fits any width while its text keeps its size. No script, no library, a few hundred bytes a chart.
+fits any width while its text keeps its size. No script, no library, a few hundred bytes per chart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUM_BARS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A labelled place on the axis."""
+    """A labelled position on the axis."""
 
     at: float
     text: str
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class IntervalRow:
-    """One record on an axis: a dot, and a line where it has an interval."""
+    """One record on an axis: a dot, and a line if it has an interval."""
 
     at: float
     low: float | None
@@ -44,7 +44,7 @@ class IntervalChart:
     rows: tuple[IntervalRow, ...]
     ticks: tuple[Tick, ...]
     zero: float | None
-    """Place of zero where it lies on the axis."""
+    """Position of zero, if it is on the axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How many values fall between two edges."""
+    """Counts of values between edges."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
@@ -69,9 +69,9 @@ class Histogram:
 
 
 def interval_chart(records: Sequence[ResultRecord]) -> IntervalChart | None:
-    """Place the values and intervals of records on one axis; None where there is no value.
+    """Place the values and intervals of records on one axis; None if there is no value.
 
-    The axis spans the data and need not begin at zero: dots are compared by place, not by length.
+    The axis spans the data and need not start at zero: dots are compared by position, not length.
     """
     shown = [record for record in records if record.value is not None]
     ends = [end for record in shown for end in _ends(record) if math.isfinite(end)]
@@ -94,7 +94,7 @@ def interval_chart(records: Sequence[ResultRecord]) -> IntervalChart | None:
 
 
 def histogram(raw: Any) -> Histogram | None:
-    """The histogram of a record's details, `{"edges": [...], "counts": [...]}`; else None."""
+    """Read a histogram from a record's details, `{"edges": [...], "counts": [...]}`; else None."""
     if not isinstance(raw, Mapping):
         return None
     edges, counts = _numbers(raw.get("edges")), _numbers(raw.get("counts"))
@@ -116,7 +116,7 @@ def histogram(raw: Any) -> Histogram | None:
 
 
 def histogram_of(values: Sequence[float]) -> Histogram | None:
-    """The histogram of single values, in bars of a round width; None without two distinct ones."""
+    """Bin single values into bars of a round width; None without two distinct values."""
     finite = sorted(value for value in values if math.isfinite(value))
     if not finite or finite[0] == finite[-1]:
         return None
@@ -130,7 +130,7 @@ def histogram_of(values: Sequence[float]) -> Histogram | None:
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """About five round numbers in [low, high].
+    """Return about five round numbers in [low, high].
 
     >>> nice_ticks(0.0, 10.0), nice_ticks(11.2, 13.1)
     ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [11.5, 12.0, 12.5, 13.0])
@@ -153,20 +153,20 @@ class _Scale:
 
     @classmethod
     def around(cls, low: float, high: float) -> _Scale:
-        """A scale with some air at both ends, also where all values are one."""
+        """Build a scale with a margin at both ends, also for a single distinct value."""
         if low == high:
             air = abs(low) / 2 or 1.0
             low, high = low - air, high + air
         return cls(low=low, high=high, margin=_MARGIN_PERCENT)
 
     def place(self, value: float) -> float:
-        """Percent of the width; values beyond an end stop there."""
+        """Return a value's position in percent of the width, clipped to the ends."""
         inner = 100 - 2 * self.margin
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.margin + inner * share, 3)
 
     def ticks(self) -> tuple[Tick, ...]:
-        """Round numbers along the axis."""
+        """Return round numbers along the axis."""
         values = nice_ticks(self.low, self.high)
         step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
         places = _step_decimals(step)
@@ -180,13 +180,13 @@ class _Scale:
 
 
 def _nice_step(rough: float) -> float:
-    """The next round number from `rough` on."""
+    """Return the smallest round number that is at least `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * nice for nice in _TICK_STEPS if power * nice >= rough * (1 - 1e-9))
 
 
 def _step_decimals(step: float) -> int:
-    """Decimals that print a multiple of the step in full, at most the ones that numbers get."""
+    """Return the decimals that print a multiple of the step, at most as many as numbers get."""
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     rest = step * 10**places
     return places if abs(rest - round(rest)) < 1e-6 else places + 1
@@ -198,7 +198,7 @@ def _ends(record: ResultRecord) -> list[float]:
 
 
 def _numbers(values: Any) -> list[float]:
-    """The values as numbers; nothing where one of them is none."""
+    """Return the values as numbers; empty if any of them is not one."""
     if not isinstance(values, list | tuple):
         return []
     numbers = [float(value) for value in values if isinstance(value, int | float)]

@@ -14,12 +14,12 @@ from evalkit.reports.views import difference_view, record_views
 
 
 def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ()) -> Table:
-    """One line a pair and metric: `-1.2 [-1.9, -0.5]`, p, and whom that favours."""
+    """Build a table with a row per pair and metric: `-1.2 [-1.9, -0.5]`, p, and who is better."""
     views, _ = record_views(records)
     found = [difference_view(view) for view in views]
     levels = {one.view.level for one in found if one.view.interval}
     pairs = list(dict.fromkeys(record.subject for record in records))
-    of_what = pairs[0] if len(pairs) == 1 else "first less second"
+    of_what = pairs[0] if len(pairs) == 1 else "first minus second"
     table = Table(
         title=Text(f"Paired differences, {of_what}", style="bold"),
         title_justify="left",
@@ -43,6 +43,6 @@ def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ())
             Text(one.view.label.removesuffix(", difference")),
             Text(state, style="yellow") if state else value,
             Text(one.p_value.removeprefix("p ").removeprefix("= ")),
-            Text(one.favours or ("neither: 0 is inside" if one.verdict else record.reason)),
+            Text(one.favours or one.verdict or record.reason),
         )
     return table

@@ -1,9 +1,9 @@
-"""Fingerprints side by side: what two records share, and whether they may be compared.
+"""Compare fingerprints: what records share, and whether they are comparable.
 
-A fingerprint holds two kinds of entries. Some describe the subject (its weights, its sampler, its
-guidance): models differ there, that is what a comparison is about. All others describe the
-measurement: where these differ, the numbers are not comparable, and a letter beside each says so.
-An entry that nobody has classified counts as one of the measurement.
+A fingerprint has two kinds of entries. Some describe the subject (its weights, sampler, guidance):
+there, models are expected to differ. All others describe the measurement: if these differ, the
+numbers are not comparable, and get letters that say so. An unclassified entry counts as one of the
+measurement.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUBJECT_KEYS = frozenset(
         "skipped_samples",
     }
 )  # fmt: skip
-"""First parts of the keys that describe the subject and not the measurement."""
+"""Prefixes of the keys that describe the subject and not the measurement."""
 
 MINOR_KEYS = frozenset(
     {
@@ -34,7 +34,7 @@ MINOR_KEYS = frozenset(
         "halving_seed",
     }
 )  # fmt: skip
-"""Keys that move a number a little, or by chance alone; they are marked all the same."""
+"""Keys that change a number little, or only by chance; they are marked as well."""
 
 _NEVER_SHARED = frozenset({"model", "display_name", "command", "run", "samples_sha256"})
 NOT_RECORDED = "not recorded"
@@ -46,29 +46,29 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, kw_only=True)
 class Comparability:
-    """Which records of one column were measured alike."""
+    """Which records of a column were measured in the same way."""
 
     marks: Mapping[int, str]
-    """Letter by place of the record in the sequence; a record without one stands unmarked."""
+    """Letters by index of the record; a record without one is unmarked."""
     notes: tuple[str, ...]
     """One sentence per column with marks: what differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One value of a fingerprint, and whose it is."""
+    """One value of a fingerprint, and its holders."""
 
     key: str
     value: str
     holders: tuple[str, ...]
-    """Names of those that it holds for; empty where it holds for all."""
+    """Names of its holders; empty if all have it."""
 
 
 def flatten(fingerprint: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Nested entries under dotted keys; lists and empty objects as JSON text.
+    """Flatten nested entries to dotted keys; lists and empty objects become JSON text.
 
-    A dot or backslash inside a key gets a backslash before it, so that no two entries can meet
-    under one name.
+    A dot or backslash inside a key is escaped by a backslash, so that no two entries get the same
+    name.
 
     >>> flatten({"crop": "center", "guidance": {"base": 1.5}, "layers": [64, 192]})
     {'crop': 'center', 'guidance.base': 1.5, 'layers': '[64, 192]'}
@@ -86,7 +86,7 @@ def flatten(fingerprint: Mapping[str, Any], prefix: str = "") -> dict[str, Scala
 
 
 def value_text(value: Scalar) -> str:
-    """A value of a fingerprint in words."""
+    """Format a value of a fingerprint."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -95,15 +95,15 @@ def value_text(value: Scalar) -> str:
 
 
 def column(record: ResultRecord) -> tuple[str, str]:
-    """What the records of one column share: the metric, and what it may be called."""
+    """Return the key of a record's column: its metric and its label."""
     return record.metric, label(record)
 
 
 def comparability(records: Sequence[ResultRecord]) -> Comparability:
-    """Letters for the records of each column that were not measured alike.
+    """Mark the records of each column that were not measured in the same way.
 
-    Records without a value are left out. Where one subject has several records in a column, the
-    settings in which these differ count as well, or nothing would tell the two apart.
+    Records without a value are ignored. If a subject has several records in a column, the settings
+    in which these differ count as well, since nothing else tells them apart.
     """
     marks: dict[int, str] = {}
     holders: dict[str, list[str]] = {}
@@ -123,7 +123,7 @@ def comparability(records: Sequence[ResultRecord]) -> Comparability:
 
 
 def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
-    """All entries of several named flat fingerprints, each once, with the names of its holders."""
+    """Merge several named flat fingerprints: each entry once, with the names of its holders."""
     holders: dict[str, dict[str, list[str]]] = {}
     for name, flat in flats.items():
         for key, value in flat.items():
@@ -136,9 +136,9 @@ def entries(flats: Mapping[str, Mapping[str, Scalar]]) -> list[Entry]:
 
 
 def subject_differences(fingerprints: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Entries about the subject that are not the same in all fingerprints, each value in order.
+    """Return the subject's entries that differ between fingerprints, with the values in order.
 
-    Names, hashes and command lines of the runs themselves are left out: they differ always.
+    Names, hashes and command lines of the runs are ignored: they always differ.
     """
     flats = [flatten(fingerprint) for fingerprint in fingerprints]
     return {
@@ -166,7 +166,7 @@ def _differing(flats: Sequence[Mapping[str, Scalar]]) -> list[str]:
 
 
 def _counting_keys(records: Sequence[ResultRecord]) -> list[str]:
-    """Keys that set records of one column apart."""
+    """Return the keys that tell the records of one column apart."""
     by_subject: dict[str, list[Mapping[str, Scalar]]] = {}
     for record in records:
         by_subject.setdefault(record.subject, []).append(_flat(record))
@@ -188,10 +188,10 @@ def _letter(rank: int) -> str:
 
 
 def _note(keys: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
-    """Such as `a and b are not comparable: crop is center (a), squash (b)`."""
+    """Format a note, such as `a and b are not comparable: crop is center (a), squash (b)`."""
     letters = [_letter(rank) for rank in range(len(groups))]
     minor = all(_is_in(key, MINOR_KEYS | SUBJECT_KEYS) for key in keys)
-    verdict = "were not made alike" if minor else "are not comparable"
+    verdict = "were measured differently" if minor else "are not comparable"
     parts = []
     for place, key in enumerate(keys):
         values = [

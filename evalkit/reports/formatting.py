@@ -1,4 +1,4 @@
-"""Numbers as readers want them: as many digits as the uncertainty supports, no more.
+"""Format numbers with as many digits as their uncertainty supports.
 
 A value is rounded so that its standard error keeps two significant digits, the interval with it.
 The files (`results.json`, `results.csv`) keep every digit.
@@ -18,18 +18,17 @@ _HALF_WIDTHS_IN_INTERVAL = 2 * 1.96
 _DIRECTION_WORDS: dict[Direction, str] = {
     "higher": "higher is better",
     "lower": "lower is better",
-    "none": "neither way is better",
+    "none": "no direction is better",
 }
 _ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "none": "·"}
 
 
 def decimals(value: float, uncertainty: float | None) -> int:
-    """Decimal places to print; more than six mean that the number wants an exponent.
+    """Return the decimal places to print; more than six call for an exponent.
 
     Args:
         value: The number.
-        uncertainty: Its standard error; None or 0 where there is none, which gives four
-            significant digits of the value.
+        uncertainty: Its standard error; with None or 0 the value gets four significant digits.
 
     >>> decimals(12.2431, 0.232), decimals(0.002134, 0.00011), decimals(41.5, None)
     (2, 5, 2)
@@ -41,7 +40,7 @@ def decimals(value: float, uncertainty: float | None) -> int:
 
 
 def number(value: float, places: int | None = None) -> str:
-    """A number in plain characters, thousands separated.
+    """Format a number in plain characters, with thousands separators.
 
     >>> number(12.2431, 2), number(30000), number(-0.0004, 2), number(0.00000123)
     ('12.24', '30,000', '0.00', '1.23e-06')
@@ -56,12 +55,12 @@ def number(value: float, places: int | None = None) -> str:
 
 
 def value_text(record: ResultRecord) -> str:
-    """The value without its unit; empty where there is none."""
+    """Format the value without its unit; empty if there is none."""
     return "" if record.value is None else number(record.value, _places(record))
 
 
 def interval_text(record: ResultRecord) -> str:
-    """The interval as `[11.80, 12.71]`, with the digits of the value; empty where there is none."""
+    """Format the interval as `[11.80, 12.71]`, with the digits of the value; empty without one."""
     if record.interval is None:
         return ""
     places = _places(record)
@@ -69,35 +68,35 @@ def interval_text(record: ResultRecord) -> str:
 
 
 def standard_error_text(record: ResultRecord) -> str:
-    """The standard error, with two significant digits; empty where there is none."""
+    """Format the standard error with two significant digits; empty if there is none."""
     error = record.standard_error
     return "" if error is None else number(error, decimals(error, error) if error else None)
 
 
 def level_text(record: ResultRecord) -> str:
-    """The level of the interval, such as `95 %`; empty where there is no interval."""
+    """Format the level of the interval, such as `95 %`; empty without an interval."""
     if record.interval is None:
         return ""
     return f"{number(round(100 * record.interval.level, 6))} %"
 
 
 def typographic(text: str) -> str:
-    """The same number with true minus signs, for a page."""
+    """Replace hyphens by true minus signs, for a page."""
     return text.replace("-", MINUS)
 
 
 def direction_words(direction: Direction) -> str:
-    """Which way is better, in words."""
+    """Say which direction is better, in words."""
     return _DIRECTION_WORDS[direction]
 
 
 def direction_arrow(direction: Direction) -> str:
-    """Which way is better, in one character."""
+    """Say which direction is better, in one character."""
     return _ARROWS[direction]
 
 
 def seconds_text(elapsed_s: float) -> str:
-    """A duration for people.
+    """Format a duration for people.
 
     >>> seconds_text(0.42), seconds_text(83.2), seconds_text(7384)
     ('0.4 s', '1 min 23 s', '2 h 3 min')
@@ -112,7 +111,7 @@ def seconds_text(elapsed_s: float) -> str:
 
 
 def _places(record: ResultRecord) -> int | None:
-    """Decimal places of a record's numbers; None where nothing says how sure they are."""
+    """Return the decimal places of a record's numbers; None without any uncertainty."""
     uncertainty = record.standard_error
     if record.interval is not None:
         width = record.interval.high - record.interval.low

@@ -1,8 +1,8 @@
 """Reports as one HTML file: no script, no request, readable in ten years.
 
-The page embeds its style and its images, so that it opens offline and can be mailed or archived as
-it is. A content security policy in the page forbids scripts and every request, whatever text a
-prompt or a model name brings along.
+The page embeds its style and its images, so that it opens offline and can be mailed or archived. A
+content security policy in the page forbids scripts and all requests, whatever a prompt or a model
+name contains.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class ReportSample:
     score: float | None = None
     score_name: str = ""
     status: str = "ok"
-    """`ok`, or `refused`, `filtered`, `failed`: then the notes stand in the image's place."""
+    """`ok`, or `refused`, `filtered`, `failed`: then the notes replace the image."""
     notes: tuple[str, ...] = ()
     reference: Path | None = None
-    """The real image that the caption describes, shown beside the generated one."""
+    """The reference image of the caption, shown beside the generated one."""
     category: str = ""
     subject: str = ""
-    """Which model made it, where a gallery shows several."""
+    """The model that generated it, if a gallery shows several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,25 +52,25 @@ class Gallery:
     explanation: str
     samples: Sequence[ReportSample]
     layout: Literal["grid", "by_caption"] = "grid"
-    """`by_caption` puts the images of one caption in a row, to compare models."""
+    """`by_caption` shows the images of a caption in a row, to compare models."""
     header: Sequence[str] = ()
-    """Heads of the columns of a small table above the images; empty for none."""
+    """Column headings of a small table above the images; empty for no table."""
     lines: Sequence[Sequence[str]] = ()
-    """Lines of that table, the first column naming them."""
+    """Rows of that table; the first column has their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Page:
-    """What both kinds of page show."""
+    """The content that both kinds of page share."""
 
     title: str
     question: str
-    """What the page answers, in one plain sentence."""
+    """The question that the page answers, in one sentence."""
     records: Sequence[ResultRecord]
     galleries: Sequence[Gallery] = ()
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    """Of the run, or of the comparison itself, such as its command; what the records have beyond
-    it is shown with them."""
+    """Fingerprint of the run, or of the comparison itself, such as its command; further entries of
+    the records are shown with them."""
     warnings: Sequence[str] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage."""
@@ -79,18 +79,18 @@ class _Page:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(_Page):
-    """What a page about one run shows."""
+class RunReport(_Page):
+    """The content of a page about one run."""
 
     headline: Sequence[str] = ()
     """Metrics shown as cards; empty for the first six records."""
     single_values: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """By metric, what its value is the mean of, such as all CLIP scores; drawn as a histogram."""
+    """Single values by metric, whose mean the value is, such as CLIP scores; for a histogram."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonReport(_Page):
-    """What a page about several runs shows.
+    """The content of a page about several runs.
 
     Records whose metric ends in `-difference` are paired differences; their subject names the two
     models as `A - B`.
@@ -112,22 +112,22 @@ class _SampleView:
 class _GalleryView:
     gallery: Gallery
     groups: tuple[tuple[_SampleView, ...], ...]
-    """One group, or one for each caption."""
+    """One group, or one per caption."""
     tile_px: int
 
 
-def write_html(path: Path, report: Report) -> None:
-    """Write the page of one run, whole or not at all."""
+def write_html(path: Path, report: RunReport) -> None:
+    """Write the page of one run, atomically."""
     _write(path, render(report))
 
 
 def write_comparison_html(path: Path, report: ComparisonReport) -> None:
-    """Write the page that sets several runs side by side, whole or not at all."""
+    """Write the page that compares several runs, atomically."""
     _write(path, render_comparison(report))
 
 
-def render(report: Report) -> str:
-    """The page of one run."""
+def render(report: RunReport) -> str:
+    """Render the page of one run."""
     rows, notes = views.record_views(report.records, report.single_values)
     fingerprint = {
         **views.agreed_entries([record.fingerprint for record in report.records]),
@@ -148,7 +148,7 @@ def render(report: Report) -> str:
 
 
 def render_comparison(report: ComparisonReport) -> str:
-    """The page that sets several runs side by side."""
+    """Render the page that compares several runs."""
     rows, notes = views.record_views(report.records)
     difference_rows = [row for row in rows if wording.is_difference(row.record)]
     measured = [record for record in report.records if not wording.is_difference(record)]
@@ -177,8 +177,8 @@ def render_comparison(report: ComparisonReport) -> str:
     )
 
 
-def _page(template: str, report: Report | ComparisonReport, **context: Any) -> str:
-    """What both kinds of page have: galleries, provenance, the full fingerprint."""
+def _page(template: str, report: RunReport | ComparisonReport, **context: Any) -> str:
+    """Render what both kinds of page have: galleries, provenance, the full fingerprint."""
     environment = _environment()
     load = lru_cache(maxsize=None)(thumbnail)
     sources = [report.fingerprint, *(record.fingerprint for record in report.records)]
@@ -197,8 +197,8 @@ def _page(template: str, report: Report | ComparisonReport, **context: Any) -> s
     )
 
 
-def _entries(report: Report | ComparisonReport) -> list[fingerprints.Entry]:
-    """The fingerprint of the run, then whatever its records have beyond it or otherwise."""
+def _entries(report: RunReport | ComparisonReport) -> list[fingerprints.Entry]:
+    """Return the run's fingerprint, then the entries in which its records differ from it."""
     run = fingerprints.flatten(report.fingerprint)
     several = len({record.subject for record in report.records}) > 1
     named: dict[str, dict[str, fingerprints.Scalar]] = {}
@@ -216,7 +216,7 @@ def _entries(report: Report | ComparisonReport) -> list[fingerprints.Entry]:
 
 
 def _unused(name: str, taken: Mapping[str, Any]) -> str:
-    """The name, numbered where another record has it."""
+    """Return the name, with a number if another record has it."""
     number, found = 1, name
     while found in taken:
         number += 1
@@ -252,7 +252,7 @@ def _sample_view(
 
 
 def _tile_px(samples: Sequence[_SampleView]) -> int:
-    """Width of a tile: a whole multiple of small images, so that all their pixels stay square."""
+    """Return the width of a tile: an integer multiple of small images keeps pixels square."""
     abreast = 2 if any(view.reference for view in samples) else 1
     edge = max((view.image.width for view in samples if view.image and view.image.uri), default=0)
     if not edge or edge > _TILE_PX:

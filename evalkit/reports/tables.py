@@ -1,4 +1,4 @@
-"""Records as tidy rows, as CSV and as tables on the terminal."""
+"""Records as tidy rows, CSV, and tables on the terminal."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COLUMNS = (
 """Columns of every CSV, before those of the fingerprint."""
 
 MOST_COLUMNS = 3
-"""Columns of numbers that 80 characters have room for, beside the first."""
+"""Number columns that fit into 80 characters, besides the first column."""
 
 _LABEL_WIDTH, _CELL_WIDTH = 26, 24
-"""Columns of text that a metric's name and a number with its interval and mark want."""
+"""Widths in characters of a metric's name, and of a number with its interval and mark."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _CONTROL_STARTS = ("\t", "\r", "\n")
@@ -36,7 +36,7 @@ _STATE_WORDS = {"not_applicable": "not applicable", "failed": "failed"}
 
 
 def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
-    """One record as one row; entries of the fingerprint under `fingerprint.` and a dotted name."""
+    """Flatten a record to one row; fingerprint entries get the prefix `fingerprint.`."""
     interval = record.interval
     row: dict[str, Scalar] = {
         "subject": record.subject,
@@ -57,9 +57,9 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
 
 
 def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Write `results.csv`: one row a record, every digit of every number.
+    """Write `results.csv`: one row per record, with all digits.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe before it.
+    A cell that a spreadsheet would run as a formula gets an apostrophe as prefix.
     """
     rows = [tidy_row(record) for record in records]
     columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
@@ -69,14 +69,14 @@ def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
     lines: list[list[Scalar]] = [[*columns], *([row.get(name) for name in columns] for row in rows)]
     for line in lines:
         safe = [safe_cell(cell) for cell in line]
-        # With "\n" between lines, the csv module leaves a carriage return in a cell unquoted.
+        # With "\n" between rows, the csv module does not quote a carriage return in a cell.
         writer = quoting if any("\r" in cell for cell in safe) else plain
         writer.writerow(safe)
     write_atomically(path, buffer.getvalue().encode("utf-8", "replace"))
 
 
 def safe_cell(value: Scalar) -> str:
-    """A cell as text that no spreadsheet runs.
+    """Return a cell as text that no spreadsheet runs as a formula.
 
     >>> safe_cell("=1+1"), safe_cell("-0.5"), safe_cell(-0.5), safe_cell(None), safe_cell(True)
     ("'=1+1", '-0.5', '-0.5', '', 'true')
@@ -91,10 +91,10 @@ def safe_cell(value: Scalar) -> str:
 
 
 def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
-    """One row a record, for `rich`: `12.24 [11.80, 12.71]` and n; else the state.
+    """Build a table with one row per record: `12.24 [11.80, 12.71]` and n, else the state.
 
-    Letters mark records of one metric that were not measured alike; the lines below the table say
-    what differs, and why a number or an interval is missing. The table fits 80 columns.
+    Letters mark records of a metric that were measured differently; notes below the table say what
+    differs, and why a number or an interval is missing. The table fits 80 columns.
     """
     alike = comparability(records)
     common = wording.common_badges(records)
@@ -119,7 +119,7 @@ def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table
 
 
 def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
-    """Models by metrics, for `rich`: `12.24 [11.80, 12.71]`, marked where not comparable."""
+    """Build a table of models by metrics: `12.24 [11.80, 12.71]`, marked if not comparable."""
     alike = comparability(records)
     common = wording.common_badges(records)
     cells = matrix(records)
@@ -142,10 +142,9 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
 
 
 def metrics_tables(records: Sequence[ResultRecord], *, title: str = "", width: int = 80) -> Group:
-    """Metrics by models, for `rich`: many metrics of any number of models fit a terminal so.
+    """Build tables of metrics by models, which fit many metrics of any number of models.
 
-    The models are spread over as many tables as the width wants; what is to be said of all of them
-    is said after the last.
+    The models are split over as many tables as the width requires; common notes follow the last.
     """
     alike = comparability(records)
     common = wording.common_badges(records)
@@ -178,7 +177,7 @@ def metrics_tables(records: Sequence[ResultRecord], *, title: str = "", width: i
 
 
 def _parts(subjects: Sequence[str], room: int) -> list[Sequence[str]]:
-    """The subjects in as few parts as there is room for, as even as they can be; one if none."""
+    """Split the subjects into as few parts as fit, of nearly equal size; at least one."""
     parts = max(1, -(-len(subjects) // room))
     ends = [-(-len(subjects) * part // parts) for part in range(parts + 1)]
     return [subjects[start:end] for start, end in itertools.pairwise(ends)]
@@ -187,7 +186,7 @@ def _parts(subjects: Sequence[str], room: int) -> list[Sequence[str]]:
 def models_table(
     records: Sequence[ResultRecord], *, title: str = "", width: int = 80
 ) -> RenderableType:
-    """Several models' records in the table that has room for them."""
+    """Build the table that has room for several models' records."""
     if len({column(record) for record in records}) <= MOST_COLUMNS:
         return comparison_table(records, title=title)
     return metrics_tables(records, title=title, width=width)
@@ -196,7 +195,7 @@ def models_table(
 def matrix(
     records: Sequence[ResultRecord],
 ) -> Mapping[tuple[str, tuple[str, str]], list[int]]:
-    """Places of the records by subject and column; more than one where settings differ."""
+    """Index the records by subject and column; more than one where settings differ."""
     cells: dict[tuple[str, tuple[str, str]], list[int]] = {}
     for place, record in enumerate(records):
         cells.setdefault((record.subject, column(record)), []).append(place)
@@ -204,13 +203,13 @@ def matrix(
 
 
 def common_unit(records: Iterable[ResultRecord]) -> str:
-    """The unit that the records share; empty where they have none or several."""
+    """Return the unit that the records share; empty if they have none or several."""
     units = {record.unit for record in records}
     return units.pop() if len(units) == 1 else ""
 
 
 def state_words(record: ResultRecord) -> str:
-    """What stands where there is no number, such as `not applicable`; empty where there is one."""
+    """Return the text shown in place of a missing value, such as `not applicable`; else empty."""
     return _STATE_WORDS.get(record.state, "")
 
 
@@ -225,7 +224,7 @@ def _table(title: str, notes: Sequence[str]) -> Table:
 
 
 def _metric_cell(record: ResultRecord) -> Text:
-    """Such as `Images per second ↑ (images/s)`."""
+    """Format a metric's name, such as `Images per second ↑ (images/s)`."""
     cell = Text(f"{wording.label(record)} {formatting.direction_arrow(record.direction)}")
     return cell.append(f" ({record.unit})", style="dim") if record.unit else cell
 
@@ -267,7 +266,7 @@ def _for_all(badge: wording.Badge) -> str:
 def _notes(
     records: Sequence[ResultRecord], common: Sequence[wording.Badge], *, with_subject: bool
 ) -> list[str]:
-    """A line for each thing to be said, with the names of the records that it holds for."""
+    """Write one line per note, with the names of the records that it applies to."""
     holders: dict[str, list[str]] = {}
     for record in records:
         name = f"{record.subject}, " if with_subject else ""

@@ -1,4 +1,4 @@
-"""Images for a page: small, embedded, and never a reason for a report to fail."""
+"""Thumbnails for a page: small and embedded; an unreadable image never fails a report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evalkit.core.errors import EvalkitError
 from evalkit.core.pixels import read_rgb
 
 MOST_EDGE_PX = 256
-"""Longest edge of an embedded image."""
+"""Longer side of an embedded image."""
 _PIXEL_ART_PX = 128
 _MOST_PNG_BYTES = 48 * 1024
 _JPEG_QUALITY = 90
@@ -30,15 +30,15 @@ class Thumbnail:
 
     @property
     def is_pixel_art(self) -> bool:
-        """So small that it must be magnified without blur."""
+        """Whether it is so small that it must be magnified without blur."""
         return max(self.width, self.height) <= _PIXEL_ART_PX
 
 
 def thumbnail(path: Path) -> Thumbnail:
-    """Embed an image at no more than 256 px; one that can't be read becomes its fault.
+    """Embed an image at no more than 256 px; an unreadable one becomes its error message.
 
-    Images are PNG, except for photographs whose PNG takes more than 48 KB: these are JPEG of high
-    quality, so that a page with a hundred of them stays small. The originals are in the run folder.
+    Images are PNG, except for photographs whose PNG exceeds 48 KB: these are JPEG of high quality,
+    so that a page with a hundred of them stays small. The originals are in the run folder.
     """
     try:
         image = Image.fromarray(read_rgb(path))

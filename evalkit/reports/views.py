@@ -1,6 +1,6 @@
-"""What the templates show: records and samples with their words ready, nothing left to decide.
+"""The data of the templates: records and samples as text, with all decisions made.
 
-Everything here is plain text; the templates escape all of it.
+Everything here is plain text; the templates escape it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
 
 @dataclass(frozen=True, kw_only=True)
 class RecordView:
-    """One record in words."""
+    """One record as text."""
 
     record: ResultRecord
     label: str
@@ -44,12 +44,12 @@ class RecordView:
     level: str
     standard_error: str
     state: str
-    """Words for a record without a value; empty otherwise."""
+    """Text in place of a missing value; else empty."""
     direction: str
     arrow: str
     badges: tuple[wording.Badge, ...]
     own_badges: tuple[wording.Badge, ...]
-    """The badges that do not hold for all records of the page."""
+    """The badges that not all records of the page share."""
     mark: str
     details: tuple[tuple[str, str], ...]
     histogram: charts.Histogram | None
@@ -79,7 +79,7 @@ class ColumnView:
 
     label: str
     unit: str
-    """The unit of all records of the column; empty where they have none or several."""
+    """The unit of all records of the column; empty if they have none or several."""
     direction: str
     arrow: str
 
@@ -90,13 +90,13 @@ class MatrixView:
 
     columns: tuple[ColumnView, ...]
     rows: tuple[tuple[str, tuple[wording.Badge, ...], tuple[tuple[CellView, ...], ...]], ...]
-    """Subject, what must be known of it, and its cells in the order of the columns."""
+    """Subject, its badges, and its cells in the order of the columns."""
     notes: tuple[str, ...]
     has_best: bool
 
     @property
     def metrics_as_rows(self) -> bool:
-        """Whether there are too many metrics to stand side by side, and fewer models."""
+        """Whether metrics are rows: too many for columns, and fewer models."""
         return _MOST_SIDE_BY_SIDE < len(self.columns) > len(self.rows)
 
 
@@ -108,7 +108,7 @@ class DifferenceView:
     p_value: str
     verdict: str
     favours: str
-    """The subject that the interval speaks for; empty where it includes 0 or there is none."""
+    """The subject that the interval favours; empty if it contains 0 or there is none."""
 
 
 def record_view(
@@ -118,13 +118,13 @@ def record_view(
     common: Sequence[wording.Badge] = (),
     single_values: Sequence[float] = (),
 ) -> RecordView:
-    """One record in words.
+    """Prepare one record for display.
 
     Args:
         record: The record.
-        mark: Letter where others of its column were measured otherwise.
+        mark: Letter if others of its column were measured differently.
         common: Badges that the page shows elsewhere, for all records.
-        single_values: What the value is the mean of; drawn as a histogram.
+        single_values: Single values whose mean the value is; drawn as a histogram.
     """
     badges = wording.badges(record)
     return RecordView(
@@ -152,7 +152,7 @@ def record_view(
 def record_views(
     records: Sequence[ResultRecord], single_values: Mapping[str, Sequence[float]] | None = None
 ) -> tuple[list[RecordView], tuple[str, ...]]:
-    """All records in words, and the notes on those that were not measured alike."""
+    """Prepare all records for display, with notes on those that are not comparable."""
     alike = comparability(records)
     common = wording.common_badges(records)
     views = [
@@ -168,14 +168,14 @@ def record_views(
 
 
 def headline_views(views: Sequence[RecordView], headline: Sequence[str]) -> list[RecordView]:
-    """The records for the cards: those named, in that order, or the first six."""
+    """Choose the records for the cards: the named ones in that order, or the first six."""
     if not headline:
         return list(views[:_MOST_CARDS])
     return [view for metric in headline for view in views if view.record.metric == metric]
 
 
 def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
-    """A chart for each metric that several records share."""
+    """Build a chart for each metric that several records share."""
     columns: dict[tuple[str, str], list[RecordView]] = {}
     for view in views:
         if view.record.state == "ok":
@@ -196,7 +196,7 @@ def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
 
 
 def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> MatrixView:
-    """The table of models by metrics, with the best value of each comparable column set apart."""
+    """Build the table of models by metrics; mark the best value of each comparable column."""
     alike = comparability(records)
     cells = matrix(records)
     common = wording.common_badges(records)
@@ -218,7 +218,7 @@ def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> Mat
 
 
 def difference_view(view: RecordView) -> DifferenceView:
-    """A paired difference with what its interval says."""
+    """Prepare a paired difference for display, with what its interval says."""
     p_value = view.record.details.get("p_value")
     return DifferenceView(
         view=view,
@@ -229,7 +229,7 @@ def difference_view(view: RecordView) -> DifferenceView:
 
 
 def command_text(fingerprint: Mapping[str, Any]) -> str:
-    """The command line to type again; empty where nobody recorded it."""
+    """Return the recorded command line; empty if there is none."""
     command = fingerprint.get("command")
     if isinstance(command, list | tuple):
         return shlex.join(str(part) for part in command)
@@ -239,11 +239,11 @@ def command_text(fingerprint: Mapping[str, Any]) -> str:
 def agreed_entries(
     fingerprints: Sequence[Mapping[str, Any]], *, disputed: str | None = None
 ) -> dict[str, Any]:
-    """The top-level entries on which all fingerprints that have them agree.
+    """Return the top-level entries on which all fingerprints that have them agree.
 
     Args:
         fingerprints: Any number of them.
-        disputed: What stands for an entry on which they don't; None leaves it out.
+        disputed: Replacement of an entry on which they disagree; None omits it.
     """
     values: dict[str, list[Any]] = {}
     for fingerprint in fingerprints:
@@ -258,7 +258,7 @@ def agreed_entries(
 
 
 def _details(record: ResultRecord) -> list[tuple[str, str]]:
-    """The further figures of a record, as far as a page has room for them."""
+    """Return a record's further figures, as many as a page has room for."""
     shown = {key: value for key, value in record.details.items() if key not in _SHOWN_ELSEWHERE}
     pairs = [(key, _cut(value_text(value))) for key, value in flatten(shown).items()]
     more = len(pairs) - _MOST_DETAILS
@@ -277,7 +277,7 @@ def _cell(
 def _best(
     records: Sequence[ResultRecord], name: tuple[str, str], alike: Comparability
 ) -> frozenset[int]:
-    """Places of the best values of a column; none where its records may not be compared."""
+    """Return the positions of a column's best values; none if its records are not comparable."""
     shown = {
         place: record.value
         for place, record in enumerate(records)
@@ -304,7 +304,7 @@ def _verdict(record: ResultRecord) -> str:
     if record.value is None or record.interval is None:
         return ""
     if record.interval.low <= 0 <= record.interval.high:
-        return "the interval includes 0: no difference shown"
+        return "no difference detected: the interval contains 0"
     favoured = _favoured(record)
     return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
 
@@ -326,4 +326,4 @@ def _p_text(p_value: float) -> str:
 def _cut(text: str) -> str:
     if len(text) <= _MOST_DETAIL_CHARACTERS:
         return text
-    return f"{text[:_MOST_DETAIL_CHARACTERS]}… (whole in results.json)"
+    return f"{text[:_MOST_DETAIL_CHARACTERS]}… (full text in results.json)"

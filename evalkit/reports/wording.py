@@ -1,8 +1,8 @@
-"""What a number is called, and the words around it.
+"""Labels and explanations of numbers.
 
-All that a report says about a metric comes from the record itself and from the catalog of metrics;
-a metric that neither knows is shown under its own name. The keys of a fingerprint that are read
-here are listed in `PROTOCOL_KEYS`; whatever else it holds is still shown, in the full table.
+All text about a metric comes from the record itself and from the catalog of metrics; a metric that
+neither knows is shown under its own name. `PROTOCOL_KEYS` lists the fingerprint's keys that are
+read here; all others still appear in the full table.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PROTOCOL_KEYS = (
     "model", "conditioning", "training_relation", "reranked", "sampler", "steps", "guidance",
     "seed", "dataset", "split", "captions", "reference", "num_reference", "crop", "filter",
     "size_px", "protocol", "protocol_overrides", "simulated", "created", "command",
-    "extractor",  # its name alone, or name, resize, precision, weights_sha256, weights_note
+    "extractor",  # only its name, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
-"""Keys of a fingerprint that the report turns into words."""
+"""Keys of a fingerprint that the report puts into words."""
 
 _CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
 
@@ -38,16 +38,16 @@ _RELATION_TONES: dict[str, Tone] = {"zero-shot": "good", "trained on this data s
 
 @dataclass(frozen=True, kw_only=True)
 class Badge:
-    """A few words that must not be missed beside a number."""
+    """A short warning or note beside a number."""
 
     text: str
     tone: Tone = "plain"
     meaning: str = ""
-    """The sentence behind the words."""
+    """The sentence that explains it."""
 
 
 def canonical(metric: str) -> str:
-    """The name under which the catalog knows a metric.
+    """Return the name under which the catalog knows a metric.
 
     >>> canonical("CLIP_score"), canonical("fd (shapes-clip)"), canonical("fid-infinity")
     ('clip-score', 'fd', 'fid')
@@ -57,14 +57,14 @@ def canonical(metric: str) -> str:
 
 
 def is_difference(record: ResultRecord) -> bool:
-    """Whether the record is a paired difference of two subjects."""
+    """Return whether the record is a paired difference of two subjects."""
     return _hyphenated(record.metric).endswith(DIFFERENCE_SUFFIX)
 
 
 def label(record: ResultRecord) -> str:
-    """What the number is called; a Fréchet distance carries the name of its features.
+    """Return the label of a record; a Fréchet distance carries the name of its features.
 
-    A metric already written as a title, such as `FD (shapes-clip)`, stays as it is.
+    A metric that is a title already, such as `FD (shapes-clip)`, stays unchanged.
     """
     name = _hyphenated(record.metric)
     stem = name.removesuffix(DIFFERENCE_SUFFIX)
@@ -79,7 +79,7 @@ def label(record: ResultRecord) -> str:
 
 
 def summary(record: ResultRecord) -> str:
-    """One clause on what the metric is; empty for one that the catalog doesn't know."""
+    """Return one clause on what the metric is; empty if the catalog does not know it."""
     found = _described(record)
     row = found.row if found is not None else _row(record)
     if row is None:
@@ -90,19 +90,19 @@ def summary(record: ResultRecord) -> str:
 
 
 def source(record: ResultRecord) -> str:
-    """The paper that defines the metric, or the one it is part of; empty where none is known."""
+    """Return the paper that defines the metric; empty if none is known."""
     found = _described(record)
     row = found.row if found is not None else _row(record)
     return "" if row is None else row.paper
 
 
 def _described(record: ResultRecord) -> Described | None:
-    """What the catalog says of the record, under its name or the usual spelling of it."""
+    """Look a record up in the catalog, under its name or the canonical spelling."""
     return describe(record.metric) or describe(_hyphenated(record.metric))
 
 
 def _row(record: ResultRecord) -> MetricRow | None:
-    """The metric of a record that is no line of it, such as one that failed as a whole."""
+    """Return the metric of a record that its row does not declare, such as a failed metric."""
     name = canonical(record.metric)
     with suppress(EvalkitError):
         return METRICS[name]
@@ -110,7 +110,7 @@ def _row(record: ResultRecord) -> MetricRow | None:
 
 
 def _filled(found: Described, features: str) -> str:
-    """A line's label, with the features named."""
+    """Fill a row's label with the name of the features."""
     other = f" ({features})" if features not in ("", "inception") else ""
     return found.line.label.format(
         **found.fields, features=features or "features not named", other_features=other
@@ -118,7 +118,7 @@ def _filled(found: Described, features: str) -> str:
 
 
 def _clause(row: MetricRow, features: str) -> str:
-    """What a metric is, with the features named."""
+    """Return a metric's summary, with the name of the features."""
     if features and row.summary_with_features:
         return row.summary_with_features.format(features=features)
     unnamed = features and features.lower() not in row.summary.lower()
@@ -126,32 +126,32 @@ def _clause(row: MetricRow, features: str) -> str:
 
 
 def extractor_name(fingerprint: Mapping[str, Any]) -> str:
-    """Name of the features' network; empty where there is none."""
+    """Return the name of the features' network; empty if there is none."""
     extractor = _extractor(fingerprint)
     return str(extractor.get("name") or extractor.get("extractor") or "")
 
 
 def badges(record: ResultRecord) -> list[Badge]:
-    """What stands beside the number so that nobody takes it for another one."""
+    """Return the badges that keep a number from being mistaken for another one."""
     found = []
     if canonical(record.metric) == "fd":
         found.append(
             Badge(
                 text="not an FID",
-                meaning="Only the Inception-2015 network makes an FID; this distance is measured "
-                "on other features and compares with nothing but itself.",
+                meaning="Only the Inception-2015 network makes an FID; this distance uses other "
+                "features and is comparable only with distances on the same features.",
             )
         )
     note = _weights_note(record)
     if note:
-        found.append(Badge(text=note, tone="warn", meaning="Published values used other weights."))
+        found.append(Badge(text=note, tone="warn", meaning="Published values use other weights."))
     if record.details.get("mark"):
         found.append(Badge(text=str(record.details["mark"]), tone="warn", meaning=record.reason))
     return found + subject_badges(record.fingerprint)
 
 
 def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
-    """What a fingerprint says of the model: zero-shot or not, re-ranked, simulated raters."""
+    """Return the badges about the model: zero-shot or not, re-ranked, simulated raters."""
     found = []
     relation = fingerprint.get("training_relation")
     if relation is not None:
@@ -166,12 +166,18 @@ def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
             )
         )
     if fingerprint.get("simulated"):
-        found.append(Badge(text="simulated raters", tone="warn", meaning="Nobody was asked."))
+        found.append(
+            Badge(
+                text="simulated raters",
+                tone="warn",
+                meaning="The votes are simulated; no people took part.",
+            )
+        )
     return found
 
 
 def common_badges(records: Sequence[ResultRecord]) -> tuple[Badge, ...]:
-    """What must be known of the subjects of all records alike."""
+    """Return the subject badges that all records share."""
     if not records:
         return ()
     first, *others = [subject_badges(record.fingerprint) for record in records]
@@ -181,7 +187,7 @@ def common_badges(records: Sequence[ResultRecord]) -> tuple[Badge, ...]:
 def own_badges(
     records: Sequence[ResultRecord], subject: str, common: Sequence[Badge]
 ) -> tuple[Badge, ...]:
-    """What must be known of one subject beyond what holds for all."""
+    """Return the badges of one subject that not all subjects share."""
     found = (
         badge
         for record in records
@@ -193,22 +199,22 @@ def own_badges(
 
 
 def relation_badge(relation: str) -> Badge:
-    """Whether the model has seen the data that it is measured on."""
+    """Return the badge that says whether the model was trained on the data it is measured on."""
     meanings = {
-        "zero-shot": "The model was not trained on the data set it is measured on.",
+        "zero-shot": "The model was not trained on the data set that it is measured on.",
         "trained on this data set": "The model was trained on the training split of the data set "
-        "it is measured on; its numbers do not compare with zero-shot ones.",
+        "that it is measured on; its numbers are not comparable with zero-shot ones.",
     }
     known = relation if relation in meanings else "unknown whether zero-shot"
     return Badge(
         text=known,
         tone=_RELATION_TONES.get(relation, "plain"),
-        meaning=meanings.get(relation, "Nobody has said what the model was trained on."),
+        meaning=meanings.get(relation, "The model's training data is unknown."),
     )
 
 
 def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
-    """How the numbers were made, in sentences; only what the fingerprint says."""
+    """Describe in sentences how the numbers were made, as far as the fingerprint says."""
     sentences = [
         _sampled(fingerprint),
         _compared(fingerprint),
@@ -219,12 +225,12 @@ def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
 
 
 def _protocol(fingerprint: Mapping[str, Any]) -> str:
-    """Such as `protocol imagen-30k, but for crop and size_px`."""
+    """Describe the protocol, such as `protocol imagen-30k, except for crop and size_px`."""
     if not fingerprint.get("protocol"):
         return ""
     changed = [str(name) for name in fingerprint.get("protocol_overrides") or ()]
     listed = ", ".join(changed[:-1]) + (" and " if len(changed) > 1 else "") + "".join(changed[-1:])
-    return f"protocol {fingerprint['protocol']}" + (f", but for {listed}" if listed else "")
+    return f"protocol {fingerprint['protocol']}" + (f", except for {listed}" if listed else "")
 
 
 def _hyphenated(metric: str) -> str:
@@ -245,7 +251,7 @@ def _sampled(fingerprint: Mapping[str, Any]) -> str:
 
 
 def _setting(key: str, value: Any) -> str:
-    """Such as `25 steps`, `guidance 1.5`, `steps (base 25, sr1 10)`."""
+    """Format a setting, such as `25 steps`, `guidance 1.5`, `steps (base 25, sr1 10)`."""
     if isinstance(value, Mapping):
         return f"{key} ({_plain(value)})"
     return f"{_plain(value)} steps" if key == "steps" else f"{key} {_plain(value)}"
@@ -260,8 +266,8 @@ def _captions(fingerprint: Mapping[str, Any]) -> str:
     if captions is None:
         return f"captions of {place}" if place else ""
     asked = {
-        "class": "classes, as often as they are in",
-        "none": "requests without a caption, beside",
+        "class": "class labels, as frequent as in",
+        "none": "requests without a caption, compared with",
     }
     words = asked.get(str(fingerprint.get("conditioning")), "captions of")
     return f"{_plain(captions)} {words} {place}" if place else f"{_plain(captions)} captions"
@@ -282,7 +288,7 @@ def _compared(fingerprint: Mapping[str, Any]) -> str:
 
 
 def features_phrase(fingerprint: Mapping[str, Any]) -> str:
-    """Which network's features, and how images were brought to it; empty where there is none."""
+    """Describe the features' network and its preprocessing; empty if there is none."""
     name = extractor_name(fingerprint)
     if not name:
         return ""
@@ -313,12 +319,14 @@ def _how(reranked: Any) -> str:
     if reranked is True:
         return ""
     if isinstance(reranked, Mapping) and {"by", "candidates"} <= reranked.keys():
-        return f": {_plain(reranked['candidates'])} a caption, picked by {_plain(reranked['by'])}"
+        return (
+            f": {_plain(reranked['candidates'])} per prompt, selected by {_plain(reranked['by'])}"
+        )
     return f" ({_plain(reranked)})"
 
 
 def _plain(value: Any) -> str:
-    """A value of a fingerprint inside a sentence."""
+    """Format a value of a fingerprint for a sentence."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):

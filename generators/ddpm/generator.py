@@ -33,7 +33,7 @@ from generators.zoo import zoo_weights
 STAGE = "base"
 TINY_STEPS = 25
 TINY_SCALE = 5.0
-"""Of classifier guidance: the smallest distance that `benchmarks.classifier_guidance` found."""
+"""Of classifier guidance: the smallest distance that `classifier_guidance` (benchmarks) found."""
 
 
 class DDPMGenerator:

@@ -14,7 +14,7 @@ TIMEOUT_S = 1800
 
 
 def _run(root: Path, report: Path, *options: str) -> dict[str, object]:
-    command = [sys.executable, str(root / "benchmarks" / "drawbench_load.py")]
+    command = [sys.executable, "-m", "benchmarks.study.load"]
     done = subprocess.run(
         [*command, "--json", str(report), *options],
         cwd=root,

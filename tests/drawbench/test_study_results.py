@@ -134,7 +134,7 @@ def test_bad_options_are_refused(option: str) -> None:
 def test_a_bad_level_is_refused_before_the_votes_are_read(level: str) -> None:
     done = RUNNER.invoke(app, ["results", "--votes", "nowhere.csv", "--level", level])
     assert isinstance(done.exception, ConfigError)
-    assert f"level {float(level)} is not between 0 and 1" in str(done.exception)
+    assert f"Level {float(level)} is not between 0 and 1" in str(done.exception)
 
 
 def test_records_and_page_say_of_which_study_and_images_they_speak(

@@ -19,12 +19,12 @@ from drawbench.suites import load_suite
 from evalkit import cli, reranking
 from evalkit.commands.suite import SuiteOptions, generate_suite
 from evalkit.core.errors import ConfigError, UnknownNameError
+from evalkit.core.progress import silent
 from evalkit.core.results import read_records
 from evalkit.core.run import RunFolder
 from evalkit.core.seeding import candidate_seed
 from evalkit.datasets.shapes.dataset import write_shapes
 from evalkit.features import clip as clip_features
-from evalkit.features.base import silent
 from evalkit.features.shapes_clip import ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from evalkit.options import SamplingOptions
@@ -152,19 +152,19 @@ def test_without_a_choice_nothing_is_re_ranked() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"candidates": 4}, "--candidates 4 wants someone who picks: --rerank clip"),
+        ({"candidates": 4}, "--candidates 4 needs --rerank, such as --rerank clip"),
         ({"candidates": 0}, "at least 1, got 0"),
         ({"rerank": "clip:tiny-judge"}, "the judge only scores"),
-        ({"rerank": "shapes-clip", "candidates": 4}, "use --rerank clip:tiny"),
+        ({"rerank": "shapes-clip", "candidates": 4}, "Use --rerank clip:tiny"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         reranked(Painter(), **{"rerank": None, "candidates": 1, "device": "cpu", **options})
-    with pytest.raises(ConfigError, match="painter takes none \\(class\\)"):
+    with pytest.raises(ConfigError, match="painter takes none \\(conditioning: class\\)"):
         reranked(Painter("class"), rerank="clip", candidates=2, device="cpu")
     with pytest.raises(
-        UnknownNameError, match="--rerank clip:vit: no such CLIP; use clip, clip:tiny, ViT"
+        UnknownNameError, match=r"--rerank clip:vit: unknown CLIP\. Use clip, clip:tiny, ViT"
     ):
         reranked(Painter(), rerank="vit", candidates=2, device="cpu")
 
@@ -176,7 +176,7 @@ def test_who_picked_does_not_score(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda name: SimpleNamespace(identity={"weights_sha256": name[-1] * 64}),
     )
     picked = {"by": "clip:ViT-B/3", "candidates": 4, "weights_sha256": "3" * 64}
-    with pytest.raises(ConfigError, match="ViT-B/3 can't score these images: it picked them"):
+    with pytest.raises(ConfigError, match="ViT-B/3 can't score these images: it selected them"):
         refuse_own_judge(picked, ["inception", "clip:ViT-B/3"])
     refuse_own_judge(picked, ["inception", "shapes-clip", "clip:ViT-L/4"])
     refuse_own_judge(False, ["clip:ViT-B/3"])
@@ -219,7 +219,7 @@ def test_a_re_ranked_run_says_so_everywhere(
         assert record.fingerprint["reranked"] == config["reranked"]
     page = (best / "report.html").read_text()
     assert "re-ranked" in page
-    assert "3 a caption, picked by clip:tiny" in page
+    assert "3 per prompt, selected by clip:tiny" in page
     assert "reranked.by" in (best / "results.csv").read_text().splitlines()[0]
 
     clip = ShapesClipExtractor(clip="clip:tiny")
@@ -266,5 +266,5 @@ def test_a_picker_is_stopped_before_it_measures(
         run(*common, "--rerank", "clip", "--clip-model", "ViT-B/32", "--out", tmp_path / "r") == 2
     )
     error = capfd.readouterr().err
-    assert "ViT-B/32 can't score these images: it picked them (clip:tiny, best of 2)" in error
+    assert "ViT-B/32 can't score these images: it selected them (clip:tiny, best of 2)" in error
     assert not list(tmp_path.rglob("*.png"))

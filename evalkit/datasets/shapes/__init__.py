@@ -1,1 +1,1 @@
-"""`shapes`: scenes, how they are drawn and described, the data set, and a detector of shapes."""
+"""`shapes`: scenes, their drawing and captions, the data set, and the shape detector."""

@@ -1,8 +1,8 @@
 """Captions of `shapes`: five different sentences for each scene, from a closed vocabulary.
 
-Every caption names every object's shape and colour, and the relation or count the scene is about.
-Some also name sizes or the background; `mentions` says which, since a model can only be asked for
-what its caption says.
+Every caption names every object's shape and colour, and the scene's relation or count. Some also
+name sizes or the background; `mentions` says which, since a model can only be scored on what its
+caption says.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ _SENTENCE_SHARE = 0.3
 
 
 def write_captions(scene: Scene, dice: Dice) -> list[str]:
-    """Five distinct captions; about a third are sentences with a capital and a full stop."""
+    """Write five distinct captions; about a third are sentences with a capital and a full stop."""
     texts = dice.shuffled(_paraphrases(scene, dice))[:CAPTIONS_PER_IMAGE]
     return [_as_sentence(t) if dice.uniform(0.0, 1.0) < _SENTENCE_SHARE else t for t in texts]
 
 
 def mentions(caption: str) -> frozenset[str]:
-    """Which optional facts a caption states: "size", "background"."""
+    """Return which optional facts a caption states: "size", "background"."""
     words = set(caption.lower().rstrip(".").replace(",", "").split())
     found = {"size"} if words & set(SIZE_NAMES) else set()
     return frozenset(found | ({"background"} if "background" in words else set()))
@@ -135,7 +135,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _of_several(scene: Scene, dice: Dice) -> list[str]:
-    """Lists in different orders; no two frames are alike, so no two texts are."""
+    """List the objects in different orders; all templates differ, so all captions do."""
 
     def listed() -> str:
         return _listed([_name(item) for item in dice.shuffled(scene.objects)])

@@ -1,7 +1,7 @@
 """The drawn data set `shapes`: captioned scenes with ground truth, on disk as COCO captions.
 
-`render` makes one image from (seed, split, index) and nothing else, so that training can draw as it
-goes; `write_shapes` puts a data set on disk in the layout that `evalkit.datasets.coco` reads:
+`render` draws one image from (seed, split, index) alone, so that training can draw on the fly;
+`write_shapes` writes a data set to disk in the layout that `evalkit.datasets.coco` reads:
 
     OUT/shapes.json                          what was written: version, seed, counts
     OUT/images/{train,val}/00000000.png
@@ -9,7 +9,7 @@ goes; `write_shapes` puts a data set on disk in the layout that `evalkit.dataset
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.pixels import encode_png
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.coco import annotation_file, load_coco
@@ -33,12 +34,12 @@ _FIRST_ID = {"train": 1, "val": 10_000_001}
 def render(
     seed: int, split: Split, index: int
 ) -> tuple[UInt8[np.ndarray, "64 64 3"], Scene, list[str]]:
-    """One image, its scene and its five captions.
+    """Draw one image; return it with its scene and its five captions.
 
     Args:
         seed: Seed of the whole data set.
-        split: "train" or "val"; no scene can be in both (see `shapes_scene.split_of`).
-        index: Number of the image, from 0; there is no last one.
+        split: "train" or "val"; no scene is in both (see `scene.split_of`).
+        index: Number of the image, from 0, unbounded.
 
     Returns:
         RGB pixels 0-255, the scene, and five distinct captions.
@@ -48,7 +49,7 @@ def render(
 
 
 def describe(seed: int, split: Split, index: int) -> tuple[Scene, list[str]]:
-    """The scene and captions of `render`, without the pixels."""
+    """Return the scene and captions of `render`, without drawing the pixels."""
     scene = sample_scene(seed, split, index)
     return scene, write_captions(scene, Dice("captions", seed, split, index))
 
@@ -59,16 +60,16 @@ def load_shapes(
     *,
     num_images: int = 5_000,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> CaptionedFiles:
-    """A split of `shapes`, drawn first where it isn't there yet.
+    """Load a split of `shapes`, drawing it first if it does not exist.
 
     Args:
-        root: Folder of the data set; in the cache, unless given.
+        root: Folder of the data set; by default in the cache.
         split: "train" or "val".
-        num_images: Least number of images wanted; a folder that holds more is used as it is.
+        num_images: Minimum number of images; a folder with more is used unchanged.
         seed: Seed of the data set.
-        on_progress: Called with (images done, images in all) while drawing.
+        on_progress: Called with (images done, images in total) while drawing.
 
     Raises:
         ConfigError: The folder holds a `shapes` of another seed or version.
@@ -90,16 +91,16 @@ def write_shapes(
     n_val: int,
     seed: int = 0,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Path:
-    """Write the data set; images already there are kept, so a stopped call can be repeated.
+    """Write the data set; existing images are kept, so an interrupted call can be repeated.
 
     Args:
         out_dir: Folder to fill; created if needed.
         n_train: Number of training images.
         n_val: Number of validation images.
         seed: Seed of the data set.
-        on_progress: Called with (images done, images in all) after each image.
+        on_progress: Called with (images done, images in total) after each image.
 
     Returns:
         `out_dir`.
@@ -124,7 +125,7 @@ def write_shapes(
 
 
 def is_shapes(folder: Path) -> bool:
-    """Whether `write_shapes` made a folder.
+    """Return whether a folder was written by `write_shapes`.
 
     Raises:
         DataError: Its `shapes.json` is damaged.
@@ -133,7 +134,7 @@ def is_shapes(folder: Path) -> bool:
 
 
 def _claim_folder(out_dir: Path, seed: int, counts: dict[str, int]) -> None:
-    """Record what the folder is going to hold, or refuse if it holds something else."""
+    """Record the folder's future content, or refuse if it holds something else."""
     for split, count in counts.items():
         if count < 0:
             raise ConfigError(f"Number of {split} images must be at least 0, got {count}.")
@@ -146,13 +147,13 @@ def _claim_folder(out_dir: Path, seed: int, counts: dict[str, int]) -> None:
             raise _other_data(out_dir, old, spec)
     for split, count in counts.items():
         if old.get(split, count) != count:
-            # A folder is complete when its captions are there, so they go while it grows.
+            # Captions mark a folder as complete, so they are deleted while it grows.
             annotation_file(out_dir, split).unlink(missing_ok=True)
     _write_json(out_dir / "shapes.json", spec)
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
-    """What `shapes.json` says is in the folder; empty if there is none."""
+    """Read the contents that `shapes.json` declares; empty without the file."""
     path = folder / "shapes.json"
     if not path.is_file():
         return {}
@@ -168,7 +169,7 @@ def _read_spec(folder: Path) -> dict[str, Any]:
 def _other_data(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> ConfigError:
     return ConfigError(
         f"{folder} already holds another shapes data set ({json.dumps(held)}), "
-        f"wanted {json.dumps(wanted)}. Choose an empty folder."
+        f"requested {json.dumps(wanted)}. Choose an empty folder."
     )
 
 
@@ -180,7 +181,7 @@ def _write_images(
         path = folder / f"{index:08d}.png"
         scene, captions = describe(seed, split, index)
         if not path.exists():
-            # What has the final name is whole; flushing each to the disk would take too long.
+            # A file with the final name is complete; flushing each one would take too long.
             partial = path.with_suffix(".tmp")
             partial.write_bytes(encode_png(draw_scene(scene)))
             partial.replace(path)

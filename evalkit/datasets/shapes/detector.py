@@ -1,4 +1,4 @@
-"""Read the objects of a `shapes` image off its pixels: no network, only colour and outline.
+"""Detect the objects of a `shapes` image by colour and outline, without a network.
 
 Objects are saturated, backgrounds are not. In the plane of colour differences (gray is the origin)
 a pixel at an object's edge lies on the line from the background to the object's colour, so its
@@ -76,7 +76,7 @@ class Detection:
 
 
 def detect(image: UInt8[np.ndarray, "height width 3"]) -> list[Detection]:
-    """The objects of an image, from left to right.
+    """Detect the objects of an image, from left to right.
 
     Args:
         image: RGB 0-255 of any size; it is scaled to 64 x 64 px first.
@@ -92,7 +92,7 @@ def detect(image: UInt8[np.ndarray, "height width 3"]) -> list[Detection]:
 
 
 def _chroma(rgb: Float[np.ndarray, "*shape 3"]) -> Float[np.ndarray, "*shape 2"]:
-    """Colour differences, gray at the origin; the angle is a hue, equal steps to each side."""
+    """Compute colour differences: gray is the origin, the angle the hue."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     return np.stack([red - (green + blue) / 2, (green - blue) * np.float32(np.sqrt(0.75))], axis=-1)
 
@@ -103,7 +103,7 @@ _DIRECTIONS = _PALETTE / _STRENGTHS[:, None]
 
 
 def _background_chroma(chroma: Chroma) -> Float[np.ndarray, "2"]:
-    """Tint of the background: the median of what is nearly gray."""
+    """Estimate the background's tint as the median of nearly gray pixels."""
     neutral = chroma[np.linalg.norm(chroma, axis=-1) < _NEUTRAL_CHROMA]
     if len(neutral) < chroma[..., 0].size / 10:
         return np.zeros(2, dtype=chroma.dtype)
@@ -112,16 +112,16 @@ def _background_chroma(chroma: Chroma) -> Float[np.ndarray, "2"]:
 
 @dataclass(frozen=True)
 class _Region:
-    """Pixels of one colour that hang together."""
+    """Connected pixels of one colour."""
 
     colour: int
     inside: Mask
     along: Plane
-    """How far each pixel within reach goes from gray towards the region's own colour."""
+    """How far each nearby pixel lies from gray towards the region's own colour."""
     strengths: tuple[float, float]
-    """What counts as full cover: as strong as the region itself gets, and as the palette's colour.
+    """Strength of full coverage: the region's maximum, and the palette colour's.
 
-    The first suits pale objects; the second small, blurred ones that nowhere reach full strength.
+    The first suits pale objects, the second small, blurred ones that never reach full strength.
     """
 
 
@@ -152,7 +152,7 @@ def _label(mask: Mask) -> Labels:
 
 
 def _nearest_label(labels: Labels, reach_px: float) -> Labels:
-    """Each pixel's nearest label, 0 where that is further away than `reach_px`."""
+    """Return each pixel's nearest label, or 0 beyond `reach_px`."""
     if not labels.any():
         return labels
     distance, (rows, columns) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
@@ -162,7 +162,7 @@ def _nearest_label(labels: Labels, reach_px: float) -> Labels:
 def _split_colours(labels: Labels, projections: Float[np.ndarray, "height width 8"]) -> Labels:
     """Give touching regions of different colours labels of their own.
 
-    A second colour counts when it is no speck and no mere fringe of the first.
+    A second colour counts if it is neither a speck nor a fringe of the first.
     """
     hue = projections.argmax(axis=-1)
     for number in range(1, labels.max() + 1):
@@ -181,7 +181,7 @@ def _split_colours(labels: Labels, projections: Float[np.ndarray, "height width 
 
 
 def _fit_or_split(region: _Region) -> list[Detection]:
-    """Fit one shape; where it fits badly, see whether it falls into parts that fit better."""
+    """Fit one shape; if it fits badly, try to split the region into parts that fit better."""
     whole = _fit(region)
     if whole is None or whole.confidence >= _GOOD_FIT:
         return [whole] if whole else []
@@ -194,7 +194,7 @@ def _fit_or_split(region: _Region) -> list[Detection]:
 
 
 def _pieces(region: _Region, threshold: float) -> list[_Region]:
-    """What the region falls into when only better covered pixels count."""
+    """Split the region into the parts that remain above a higher coverage threshold."""
     labels = _label(region.inside & (region.along >= threshold * region.strengths[0]))
     areas = np.bincount(labels.ravel())
     numbers = [n for n in range(1, len(areas)) if areas[n] >= MIN_AREA_PX / 3]
@@ -208,7 +208,7 @@ def _pieces(region: _Region, threshold: float) -> list[_Region]:
 
 
 def _fit(region: _Region) -> Detection | None:
-    """The shape that overlaps the region best, or None for a speck."""
+    """Fit the shape that overlaps the region best; None for a speck."""
     own, full = region.strengths
     fit = _fit_coverage(region.colour, region.along / own)
     if fit is not None and fit.confidence < _GOOD_FIT:
@@ -231,7 +231,7 @@ def _fit_coverage(colour: int, coverage: Plane) -> Detection | None:
     left, top, right, bottom = window
     overlap = _overlap(drawn, seen[top:bottom, left:right])
     sides = np.array([((b[2] - b[0]) * (b[3] - b[1])) ** 0.5 for b in boxes])
-    # Blurred, a small star looks like an even smaller disc; but so small no object is.
+    # A blurred small star looks like a still smaller disc, but no object is that small.
     best = int((overlap - _TOO_SMALL_PENALTY * np.maximum(0, _SMALLEST_SIDE_PX - sides)).argmax())
     size = min(SIZES_PX, key=lambda name: abs(SIZES_PX[name] - sides[best]))
     return Detection(
@@ -267,7 +267,7 @@ def _profile_moments(profile: Float[np.ndarray, " length"]) -> tuple[float, floa
 
 @dataclass(frozen=True)
 class _Template:
-    """A shape drawn large with a margin of one side all round; moments in units of its side."""
+    """A shape drawn large, with a margin of one side all around; moments in units of its side."""
 
     picture: Image.Image
     fill: float
@@ -292,7 +292,7 @@ def _template(shape: str) -> _Template:
 
 
 def _matching_box(template: _Template, seen: _Moments) -> Box:
-    """Where the template has the region's area, centre and (within limits) aspect ratio."""
+    """Return the box that gives the template the region's area, centre and aspect ratio."""
     aspect = (seen.spread[1] / template.spread[1]) / (seen.spread[0] / template.spread[0])
     aspect = min(max(aspect, 1 / _ASPECT_LIMIT), _ASPECT_LIMIT)
     side = (seen.mass / template.fill) ** 0.5
@@ -303,7 +303,7 @@ def _matching_box(template: _Template, seen: _Moments) -> Box:
 
 
 def _window_around(boxes: Sequence[Box]) -> Window:
-    """Whole pixels of the image around all boxes and their blur: left, top, right, bottom."""
+    """Return the pixel window around all boxes and their blur: left, top, right, bottom."""
     corners = np.array(boxes)
     low = np.maximum(np.floor(corners[:, :2].min(axis=0)).astype(int) - _REACH_PX, 0)
     high = np.ceil(corners[:, 2:].max(axis=0)).astype(int) + _REACH_PX
@@ -312,7 +312,7 @@ def _window_around(boxes: Sequence[Box]) -> Window:
 
 
 def _draw(picture: Image.Image, box: Box, window: Window) -> Plane:
-    """The template's cover of each pixel of the window when its unit square is put on the box."""
+    """Draw the template into the box and return its coverage of each pixel in the window."""
     x_scale, y_scale = _TEMPLATE_PX / (box[2] - box[0]), _TEMPLATE_PX / (box[3] - box[1])
     left, top, right, bottom = window
     limit = 3.0 * _TEMPLATE_PX
@@ -327,7 +327,7 @@ def _draw(picture: Image.Image, box: Box, window: Window) -> Plane:
 
 
 def _overlap(drawn: Float[np.ndarray, "shapes h w"], seen: Plane) -> Float[np.ndarray, " shapes"]:
-    """Soft intersection over union of each drawn shape with what is seen, at its best blur."""
+    """Compute each drawn shape's soft intersection over union with the image, at its best blur."""
     overlaps = []
     for blur in _BLURS_PX:
         soft = ndimage.gaussian_filter(drawn, (0, blur, blur))

@@ -1,7 +1,7 @@
 """Rasterise a scene of `shapes`: a low-saturation background and flat, anti-aliased objects.
 
 Objects are drawn four times larger and averaged down; the background is computed at full size. Each
-outline fills its box exactly, so the box in the annotation is the extent that one sees.
+outline fills its box exactly, so the annotated box is the visible extent.
 """
 
 import math
@@ -32,7 +32,7 @@ Points = tuple[tuple[float, float], ...]
 
 
 def draw_scene(scene: Scene) -> UInt8[np.ndarray, "64 64 3"]:
-    """The scene's pixels, RGB 0-255."""
+    """Draw the scene as RGB pixels, 0-255."""
     image = Image.fromarray(draw_background(scene.background))
     for item in scene.objects:
         _paint(image, item)
@@ -52,7 +52,7 @@ def _paint(image: Image.Image, item: SceneObject) -> None:
 def draw_outline(
     canvas: ImageDraw.ImageDraw, shape: str, corner: tuple[float, float], side: float
 ) -> None:
-    """Fill one shape white on a mask, its box being the square of `side` at `corner`."""
+    """Fill one shape white on a mask, inside the square of `side` at `corner`."""
     left, top = corner
     if shape in ("circle", "ring"):
         canvas.ellipse((left, top, left + side - 1, top + side - 1), fill=255)
@@ -69,7 +69,7 @@ def draw_outline(
 
 @cache
 def outline(shape: str) -> Points:
-    """Corner points of a polygonal shape, stretched to fill the unit square (y points down)."""
+    """Return a polygon's corners, stretched to fill the unit square (y points down)."""
     return _fill_unit_square(_OUTLINES[shape]())
 
 
@@ -106,7 +106,7 @@ def _cross() -> Points:
 
 
 def _heart() -> Points:
-    """The usual parametric heart, 16 sin^3 t against a sum of cosines."""
+    """Return the standard parametric heart, 16 sin^3 t against a sum of cosines."""
     angles = [2 * math.pi * k / 48 for k in range(48)]
     return tuple(
         (
@@ -127,7 +127,7 @@ _OUTLINES: Mapping[str, Callable[[], Points]] = {
 
 
 def draw_background(background: Background) -> UInt8[np.ndarray, "64 64 3"]:
-    """A named tone, brightened and darkened by its texture; hue and (low) saturation stay."""
+    """Draw a named tone modulated by its texture; hue and (low) saturation stay constant."""
     tone = np.array(TONES[background.tone], dtype=np.float32)
     shade = _shade(background)
     return np.asarray(np.rint(np.clip(tone + shade[..., None], 0, 255)), dtype=np.uint8)
@@ -150,7 +150,7 @@ def _shade(background: Background) -> Float[np.ndarray, "64 64"]:
 
 
 def _two_tone(wave: Float[np.ndarray, "64 64"]) -> Float[np.ndarray, "64 64"]:
-    """Nearly flat tones with soft edges, as an anti-aliased pattern has."""
+    """Turn a wave into nearly flat tones with soft edges, as an anti-aliased pattern has."""
     return np.asarray(_TEXTURE_AMPLITUDE * np.clip(_EDGE_STEEPNESS * wave, -1, 1))
 
 
@@ -159,7 +159,7 @@ def _wave(along: Float[np.ndarray, "64 64"], seed: int) -> Float[np.ndarray, "64
 
 
 def _mottle(seed: int) -> Float[np.ndarray, "64 64"]:
-    """Smooth noise: 16 x 16 uniform values, enlarged."""
+    """Draw smooth noise: 16 x 16 uniform values, enlarged."""
     coarse = np.random.Generator(np.random.PCG64(seed)).random((16, 16)).astype(np.float32) - 0.5
     size = (IMAGE_SIZE_PX, IMAGE_SIZE_PX)
     smooth = Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)

@@ -1,11 +1,11 @@
-"""Scenes of the data set `shapes`: what is drawn, where, and which split a scene belongs to.
+"""Scenes of the data set `shapes`: their objects, positions and split.
 
 A scene is data, not pixels: one to four objects with shape, colour, size and box, a background, and
-the relation its captions name. Everything random comes from one `random.Random` through its
-`random()`, whose sequence Python promises to keep, so that a scene is the same everywhere.
+the relation that its captions name. All randomness comes from one `random.Random` through its
+`random()`, whose sequence Python guarantees, so that a scene is the same everywhere.
 
 Train and validation are disjoint by construction: `split_of` maps each scene to exactly one split
-and looks at nothing but the scene, and `sample_scene` only returns scenes of the split asked for.
+by the scene alone, and `sample_scene` returns only scenes of the requested split.
 """
 
 import hashlib
@@ -125,7 +125,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is drawn in one image; `held_out`: training never saw such a combination."""
+    """Everything drawn in one image; `held_out`: training never sees such a combination."""
 
     kind: SceneKind
     objects: tuple[SceneObject, ...]
@@ -139,7 +139,7 @@ class Scene:
         return SHAPES.index(self.objects[0].shape) if self.kind == "single" else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and dictionaries, as kept in the annotation file."""
+        """Return plain lists and dictionaries, as the annotation file holds them."""
         return {
             "kind": self.kind,
             "held_out": self.held_out,
@@ -150,7 +150,7 @@ class Scene:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Scene":
-        """The scene that `to_json` wrote."""
+        """Rebuild the scene that `to_json` wrote."""
         return cls(
             kind=data["kind"],
             objects=tuple(SceneObject(**{**o, "box": tuple(o["box"])}) for o in data["objects"]),
@@ -161,26 +161,26 @@ class Scene:
 
 
 class Dice:
-    """Choices drawn from `random.Random.random()` alone, the method whose sequence is promised."""
+    """Random choices from `random.Random.random()` alone, the method with a guaranteed sequence."""
 
     def __init__(self, *parts: object) -> None:
         digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
         self._random = random.Random(int.from_bytes(digest[:8], "big"))  # noqa: S311 drawing, no secrets
 
     def uniform(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Draw a number in [low, high)."""
         return low + (high - low) * self._random.random()
 
     def below(self, count: int) -> int:
-        """An integer in 0 .. count - 1."""
+        """Draw an integer in 0 .. count - 1."""
         return int(self._random.random() * count)
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all equally likely."""
+        """Draw one of the options, all equally likely."""
         return options[self.below(len(options))]
 
     def weighted(self, weights: Mapping[T, float]) -> T:
-        """One of the keys, as likely as its weight says."""
+        """Draw one of the keys with probability proportional to its weight."""
         point = self._random.random() * sum(weights.values())
         for option, weight in weights.items():
             point -= weight
@@ -189,13 +189,13 @@ class Dice:
         return option
 
     def shuffled(self, options: Sequence[T]) -> list[T]:
-        """The options in random order."""
+        """Return the options in random order."""
         rest = list(options)
         return [rest.pop(self.below(len(rest))) for _ in options]
 
 
 def is_held_out(objects: Sequence[SceneObject], relations: Sequence[Relation]) -> bool:
-    """Whether a scene has a (shape, colour) or (shape, colour, relation) kept from training.
+    """Return whether a scene has a (shape, colour) or (shape, colour, relation) kept from training.
 
     A relation is read from both sides: "a red ring left of a blue star" also puts the star right of
     the ring.
@@ -212,7 +212,7 @@ def is_held_out(objects: Sequence[SceneObject], relations: Sequence[Relation]) -
 
 
 def _is_reserved(item: SceneObject, relation: str) -> bool:
-    """True for at most one relation of each (shape, colour), and for one eighth of all triples."""
+    """Return True for at most one relation of each (shape, colour): one eighth of all triples."""
     code = (
         2 * SHAPES.index(item.shape)
         + COLOUR_NAMES.index(item.colour)
@@ -222,7 +222,7 @@ def _is_reserved(item: SceneObject, relation: str) -> bool:
 
 
 def split_of(scene: Scene) -> Split:
-    """The one split a scene may appear in: "val" if held out, and for an eighth of the others."""
+    """Return the only split a scene may appear in: "val" if held out, else for one in eight."""
     if scene.held_out:
         return "val"
     digest = hashlib.sha256(json.dumps(scene.to_json(), sort_keys=True).encode()).digest()
@@ -230,9 +230,9 @@ def split_of(scene: Scene) -> Split:
 
 
 def sample_scene(seed: int, split: Split, index: int) -> Scene:
-    """Scene number `index` of a split; the same three arguments give the same scene anywhere."""
+    """Sample scene number `index` of a split; the same arguments give the same scene anywhere."""
     if split not in get_args(Split):
-        raise ConfigError(f"No split {split!r} of shapes; choose 'train' or 'val'.")
+        raise ConfigError(f"Unknown split {split!r} of shapes; choose 'train' or 'val'.")
     dice = Dice("shapes", seed, split, index)
     held_out = split == "val" and dice.uniform(0.0, 1.0) < HELD_OUT_SHARE_OF_VAL
     kind = dice.weighted(KIND_WEIGHTS)
@@ -266,7 +266,7 @@ def _draw_scene(dice: Dice, kind: SceneKind) -> Scene:
 
 
 def _draw_kinds(dice: Dice, count: int) -> list[tuple[str, str]]:
-    """(shape, colour) of each object; colours differ, so that a caption tells the objects apart."""
+    """Draw (shape, colour) of each object; colours differ, so that captions are unambiguous."""
     colours = dice.shuffled(COLOUR_NAMES)[:count]
     return [(dice.pick(SHAPES), colour) for colour in colours]
 
@@ -277,7 +277,7 @@ def _draw_side(dice: Dice, size: str) -> float:
 
 
 def _to_quarter(value: float) -> float:
-    """Boxes sit on the grid of the four-fold supersampled drawing."""
+    """Round to the grid of the four-fold supersampled drawing."""
     return round(value / _QUARTER) * _QUARTER
 
 
@@ -289,7 +289,7 @@ def _square_box(left: float, top: float, side: float) -> Box:
 def _place(
     dice: Dice, kinds: Sequence[tuple[str, str]], sizes: Sequence[str]
 ) -> tuple[SceneObject, ...]:
-    """Put objects at random places, at least `GAP_PX` apart."""
+    """Place objects at random, at least `GAP_PX` apart."""
     names = [dice.pick(sizes) for _ in kinds]
     sides = [_draw_side(dice, name) for name in names]
     layout = {2: _pair_boxes, 4: _grid_boxes}.get(len(kinds), _free_boxes)
@@ -300,7 +300,7 @@ def _place(
 
 
 def _free_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
-    """Anywhere; quick while there is room, as there is for three objects up to medium size."""
+    """Place boxes anywhere by rejection; fast for up to three objects of at most medium size."""
     boxes: list[Box] = []
     while len(boxes) < len(sides):
         boxes = []
@@ -326,7 +326,7 @@ def _apart(one: Box, other: Box) -> bool:
 
 
 def _pair_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
-    """Two boxes apart along one axis, anywhere along the other."""
+    """Place two boxes apart along one axis, anywhere along the other."""
     along = _spread_along(dice, sides)
     across = [_draw_start(dice, side) for side in sides]
     xs, ys = (along, across) if dice.below(2) else (across, along)
@@ -334,7 +334,7 @@ def _pair_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
 
 
 def _spread_along(dice: Dice, sides: Sequence[float]) -> list[float]:
-    """Starts of two boxes along one axis, the first before the second by at least the gap."""
+    """Draw the starts of two boxes along one axis, at least the gap apart."""
     slack = IMAGE_SIZE_PX - 2 * MARGIN_PX - GAP_PX - sum(sides)
     lead = dice.uniform(0.0, slack)
     first = MARGIN_PX + lead
@@ -342,7 +342,7 @@ def _spread_along(dice: Dice, sides: Sequence[float]) -> list[float]:
 
 
 def _grid_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
-    """Four boxes, each somewhere in its cell of a 2 x 2 grid."""
+    """Place four boxes, each at random inside its cell of a 2 x 2 grid."""
     half = IMAGE_SIZE_PX / 2
     room = half - MARGIN_PX - GAP_PX / 2
     starts = (MARGIN_PX, half + GAP_PX / 2)
@@ -356,10 +356,10 @@ def _grid_boxes(dice: Dice, sides: Sequence[float]) -> list[Box]:
 def _place_related(
     dice: Dice, kinds: Sequence[tuple[str, str]], relation: str
 ) -> tuple[SceneObject, ...]:
-    """Two objects of which the first clearly is `relation` the second.
+    """Place two objects of which the first clearly is `relation` the second.
 
-    They are apart by the gap along that axis and nearly level along the other (their centres differ
-    by at most `RELATION_DRIFT_PX`).
+    They are separated by the gap along that axis and nearly level along the other (their centres
+    differ by at most `RELATION_DRIFT_PX`).
     """
     names = [dice.pick(SIZE_NAMES) for _ in kinds]
     sides = [_draw_side(dice, name) for name in names]
@@ -374,7 +374,7 @@ def _place_related(
 
 
 def _draw_level(dice: Dice, sides: Sequence[float]) -> list[float]:
-    """Starts across the relation's axis whose centres differ by at most the allowed drift."""
+    """Draw starts across the relation's axis whose centres differ by at most the allowed drift."""
     low, high = MARGIN_PX + max(sides) / 2, IMAGE_SIZE_PX - MARGIN_PX - max(sides) / 2
     centre = dice.uniform(low, high)
     drifted = centre + dice.uniform(-RELATION_DRIFT_PX, RELATION_DRIFT_PX)

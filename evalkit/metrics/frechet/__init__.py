@@ -1,1 +1,1 @@
-"""The Fréchet distance: moments, the distance itself, its interval, and what each image adds."""
+"""The Fréchet distance: moments, the distance, its interval, and the influence of each image."""

@@ -3,9 +3,9 @@
 d^2 = |m - m_r|^2 + tr S + tr R - 2 tr (S R)^{1/2}
 
 The last trace is the sum of the singular values of F_S F_R' for any factors with S = F_S' F_S and
-R = F_R' F_R. At full rank one Cholesky factor and a symmetric eigenvalue problem give it; where
-there are no more images than dimensions, the centred features themselves are the factors, and
-the value is exact where a square root of the singular product is off by 1e-6 to 1e-4.
+R = F_R' F_R. At full rank it follows from one Cholesky factor and a symmetric eigenvalue problem;
+with no more images than dimensions, the centred features themselves are the factors, and the value
+is exact, while a square root of the singular product has errors of 1e-6 to 1e-4.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.frechet.moments import Moments
 
 MIN_IMAGES = 2
-"""Fewest images that have a covariance."""
+"""Minimum number of images for a covariance."""
 
 
 def frechet_distance(fake: Moments, real: Moments) -> float:
-    """Fréchet distance between two sets' Gaussians; lower is better, 0 is equality.
+    """Compute the Fréchet distance of two sets' Gaussians; lower is better, 0 means equal.
 
     Returns:
         The squared distance, as the literature reports it under "FID".
@@ -48,7 +48,7 @@ def frechet_distance(fake: Moments, real: Moments) -> float:
 
 
 def frechet_distance_from_features(fake: Any, real: Any) -> float:
-    """Fréchet distance between two arrays of features, exact at any number of images.
+    """Compute the Fréchet distance of two feature arrays, exactly at any number of images.
 
     Raises:
         DataError: The wrong shape, different dimensions, or values that are not finite.
@@ -71,7 +71,7 @@ def frechet_distance_from_features(fake: Any, real: Any) -> float:
 def trace_sqrt_product(
     first: Float64[np.ndarray, "d d"], second: Float64[np.ndarray, "d d"]
 ) -> float:
-    """Trace of (S R)^{1/2} for symmetric positive semi-definite S and R."""
+    """Compute the trace of (S R)^{1/2} for symmetric positive semi-definite S and R."""
     for inner, outer in ((first, second), (second, first)):
         try:
             lower = scipy.linalg.cholesky(inner, lower=True, check_finite=False)
@@ -96,7 +96,7 @@ def _root(moments: Moments) -> Float64[np.ndarray, "r d"]:
 def _symmetric_root(
     covariance: Float64[np.ndarray, "d d"], rank: int | None = None
 ) -> Float64[np.ndarray, "r d"]:
-    """A factor F with F'F = S from the eigenvectors, without the directions that are only noise."""
+    """Return a factor F with F'F = S from the eigenvectors, without pure noise directions."""
     values, vectors = scipy.linalg.eigh(covariance, check_finite=False)
     floor = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     kept = values > floor
@@ -107,7 +107,7 @@ def _symmetric_root(
 
 
 def _factor(features: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "r d"]:
-    """A factor F with F'F = the covariance: the centred features, or a root if that is smaller."""
+    """Return F with F'F = the covariance: the centred features, or a root if that is smaller."""
     n, d = features.shape
     if n > d:
         return _root(Moments.from_features(features))

@@ -1,4 +1,4 @@
-"""How much each image moves the Fréchet distance: its influence function.
+"""The influence function of the Fréchet distance: how much each image changes it.
 
 With the optimal map T = R^{1/2} (R^{1/2} S R^{1/2})^{-1/2} R^{1/2} from the samples' Gaussian
 N(m, S) to the reference's N(m_r, R), the derivative of the distance with respect to S is I - T,
@@ -30,7 +30,7 @@ class SingularCovarianceError(NotEnoughImagesError):
 
 @dataclass(frozen=True)
 class Transport:
-    """Both optimal maps between two Gaussians, and the gap of their means."""
+    """Both optimal maps between two Gaussians, and the difference of their means."""
 
     fake_mean: Float64[np.ndarray, " d"]
     real_mean: Float64[np.ndarray, " d"]
@@ -41,10 +41,10 @@ class Transport:
 
     @classmethod
     def between(cls, fake: Moments, real: Moments) -> Transport:
-        """The maps between two sets' Gaussians.
+        """Compute the optimal maps between two sets' Gaussians.
 
         Raises:
-            SingularCovarianceError: A covariance is singular, so that there is no such map.
+            SingularCovarianceError: A covariance is singular, so the map does not exist.
         """
         refuse_mismatch(fake.dim, real.dim)
         try:
@@ -55,8 +55,8 @@ class Transport:
                 raise scipy.linalg.LinAlgError
         except scipy.linalg.LinAlgError:
             raise SingularCovarianceError(
-                f"a covariance of {fake.dim} dimensions is singular, so images have no influence "
-                "function: too many images are equal, or a dimension never varies"
+                f"A covariance of {fake.dim} dimensions is singular, so images have no influence "
+                "function: too many images are equal, or a dimension never varies."
             ) from None
         # S = L L', L' R L = V w V'; T = L^{-T} V w^{1/2} V' L^{-1}, T^{-1} = L V w^{-1/2} V' L'.
         quarter = values**0.25
@@ -65,12 +65,12 @@ class Transport:
         return cls(fake.mean, real.mean, down @ down.T, up @ up.T)
 
     def influence_of_fake(self, features: Any) -> Float64[np.ndarray, " n"]:
-        """Influence of each sample, mean 0; positive means that it pushes the distance up."""
+        """Compute the influence of each sample, mean 0; a positive one raises the distance."""
         gap = self.fake_mean - self.real_mean
         return _quadratic(features, self.fake_mean, self.forward, 2 * gap)
 
     def influence_of_real(self, features: Any) -> Float64[np.ndarray, " m"]:
-        """Influence of each reference image, mean 0."""
+        """Compute the influence of each reference image, mean 0."""
         gap = self.fake_mean - self.real_mean
         return _quadratic(features, self.real_mean, self.backward, -2 * gap)
 

@@ -1,18 +1,19 @@
 """Intervals for the Fréchet distance, and for the difference of two models.
 
-The plug-in distance is biased upward by about c / n. Halving sample and reference together doubles
-that bias, so that `2 FD_n - mean FD_{n/2}` is free of it to first order; Chong and Forsyth (2020)
-extrapolate a line in 1 / n instead, from subsets of the samples only. The first-order noise of the
-corrected value is that of the plug-in value, whose variance comes from the influence functions.
+The plug-in distance is biased upward by about c / n. Halving samples and reference together doubles
+that bias, so that FD∞ = `2 FD_n - mean FD_{n/2}` is unbiased to first order; Chong and Forsyth
+(2020), who introduced the name, extrapolate a line in 1 / n instead, from subsets of the samples
+only. The first-order noise of FD∞ is that of the plug-in value, whose variance comes from the
+influence functions. In code, `corrected` is FD∞.
 
-With few images for the dimensions the second-order noise counts too. Influences taken at the
-estimate itself hold it twice: their variance is V_1 / n + 2 V_2 / n^2 where the corrected value has
+With few images per dimension the second-order noise matters too. Influences evaluated at the
+estimate itself contain it twice: their variance is V_1 / n + 2 V_2 / n^2, while FD∞ has
 V_1 / n + (1 + 1 / splits) V_2 / n^2. The variance at half the size has V_2 four times as large and
-V_1 twice, so a combination of the two variances has any share of each. A difference of two models
-takes the share above. A single distance is a skewed sum of squares, for which a symmetric interval
-of the exact width covers too seldom, and takes 1.5.
+V_1 twice, so a combination of the two variances can have any share of each. A difference of two
+models uses the share above. A single distance is a skewed sum of squares, for which a symmetric
+interval of the exact width has too little coverage, and uses 1.5.
 
-Images that belong together (samples of one caption, the reference image it describes) are one draw.
+Images of one cluster (samples of a caption and the reference image it describes) are one draw.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtr
 
-from evalkit.core.errors import NotEnoughImagesError
+from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.intervals import check_level, normal_interval
 from evalkit.metrics.arrays import as_features, as_rows, refuse_mismatch
 from evalkit.metrics.clusters import Clusters, clustered_variance
@@ -38,70 +39,70 @@ from evalkit.metrics.frechet.influence import SingularCovarianceError, Transport
 from evalkit.metrics.frechet.moments import Moments
 
 DEFAULT_SPLITS = 8
-"""Halvings that are averaged; more cost time and change the corrected value's noise little."""
+"""Halvings that are averaged; more cost time and hardly reduce the noise of FD∞."""
 _SKEWED_SHARE = 1.5
 _Halves = tuple[Moments, Moments]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetInterval:
-    """A Fréchet distance, its standard error, and its bias-corrected value with an interval."""
+    """A Fréchet distance with its standard error, and FD∞ with an interval."""
 
     value: float
     """The plug-in distance, comparable with the literature; biased upward."""
     standard_error: float | None
-    """Standard error of the plug-in value; None where there are no more images than dimensions."""
+    """Standard error of the plug-in value; None with no more images than dimensions."""
     corrected: float | None
-    """fd_infinity, the distance of infinitely many images; it may be negative."""
+    """FD∞, the bias-corrected distance: its limit for infinitely many images. May be negative."""
     low: float | None
-    """Lower end of the corrected value's interval."""
+    """Lower end of the interval of FD∞."""
     high: float | None
-    """Upper end of the corrected value's interval."""
+    """Upper end of the interval of FD∞."""
     level: float
-    """Coverage that the interval is meant to have."""
+    """Nominal coverage of the interval."""
     n: int
     """Number of samples."""
     n_reference: int | None
-    """Number of reference images; None where only their statistics are known."""
+    """Number of reference images; None if only their statistics are known."""
     dim: int
     """Number of dimensions."""
     num_matched: int
-    """Ids that samples and reference share."""
+    """Number of ids that samples and reference share."""
     reason: str
-    """Why something is missing or limited; empty where nothing is."""
+    """Why something is missing or limited; empty if nothing is."""
     method: str
-    """How the interval was made."""
+    """Method of the interval."""
     influences: np.ndarray | None = field(default=None, repr=False, compare=False)
-    """How much each sample's presence adds to the value; None where there is no standard error."""
+    """Influence of each sample on the value; None without a standard error."""
 
 
 @dataclass(frozen=True)
 class Halvings:
-    """The random halvings behind a corrected distance."""
+    """The random halvings behind FD∞."""
 
     splits: int = DEFAULT_SPLITS
-    """How many are averaged."""
+    """Number of halvings that are averaged."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetDifference:
-    """How much further one model is from the reference than another, on the same captions."""
+    """Difference of two models' distances from the reference, on the same captions."""
 
     value: float
-    """Corrected distance of the first less that of the second; below 0 the first is better."""
+    """FD∞ of the first minus FD∞ of the second; negative if the first is better."""
     standard_error: float
     low: float
     high: float
     level: float
     p_value: float
-    """Of the two-sided test that both models are equally far."""
+    """p-value of the two-sided test that both distances are equal."""
     plug_in: float
     """Difference of the plug-in values."""
     corrected: bool
-    """False where too few images made the bias correction impossible."""
+    """Whether the values are FD∞; False if there are too few images to correct the bias."""
     method: str
-    """How it was made."""
+    """Method of the interval."""
 
 
 def frechet_interval(
@@ -114,15 +115,15 @@ def frechet_interval(
     splits: int = DEFAULT_SPLITS,
     seed: int = 0,
 ) -> FrechetInterval:
-    """Fréchet distance with a standard error, and its bias-corrected value with an interval.
+    """Compute the Fréchet distance with its standard error, and FD∞ with an interval.
 
     Args:
         fake_features: Samples, images x dimensions.
-        real_features: Reference images, images x dimensions, or their `Moments`; then the interval
-            speaks of the samples only.
-        fake_ids: One id for each sample; samples of one id are one draw.
-        real_ids: One id for each reference image; where it equals a sample's, they are one draw.
-        level: Coverage wanted, in (0, 1).
+        real_features: Reference images, images x dimensions, or their `Moments`; the interval then
+            covers the noise of the samples only.
+        fake_ids: One id per sample; samples with the same id are one draw.
+        real_ids: One id per reference image; with the same id as a sample, they are one draw.
+        level: Nominal coverage, in (0, 1).
         splits: Number of random halvings that are averaged.
         seed: Seed of the halvings.
 
@@ -145,7 +146,7 @@ def frechet_interval(
         half_variance = problem.half_variance(seed) if problem.can_halve else None
     except SingularCovarianceError as error:
         where = "" if spread is None else "in half of the images "
-        reason = f"{where}{error}; the value stands, but has no interval"
+        reason = f"{where}{as_clause(error)}; the value stands, but has no interval"
     standard_error = corrected = low = high = None
     if spread is not None:
         variance = problem.variance(*spread)
@@ -183,20 +184,19 @@ def paired_frechet_difference(
     level: float = 0.95,
     halvings: Halvings | None = None,
 ) -> FrechetDifference:
-    """Difference of two models' Fréchet distances from one reference, with interval and p-value.
+    """Compute the difference of two models' Fréchet distances, with interval and p-value.
 
-    Without ids, row i of the first and row i of the second model are taken to share a caption when
-    both have as many rows.
+    Without ids, row i of both models is assumed to share a caption if both have equally many rows.
 
     Args:
         first_features: Samples of the first model.
         second_features: Samples of the second model.
         real_features: Reference images, or their `Moments`.
-        first_ids: One id for each sample of the first model.
-        second_ids: One id for each sample of the second model.
-        real_ids: One id for each reference image.
-        level: Coverage wanted, in (0, 1).
-        halvings: The random halvings, the same for both models; the default ones unless given.
+        first_ids: One id per sample of the first model.
+        second_ids: One id per sample of the second model.
+        real_ids: One id per reference image.
+        level: Nominal coverage, in (0, 1).
+        halvings: The random halvings, the same for both models.
 
     Raises:
         ConfigError: A level outside (0, 1).
@@ -210,7 +210,7 @@ def paired_frechet_difference(
     second = _Problem.of(second_features, real_features, second_ids, real_ids)
     for problem in (first, second):
         if not problem.has_influence:
-            raise NotEnoughImagesError(f"no paired difference: {problem.limits()}")
+            raise NotEnoughImagesError(f"No paired difference: {problem.limits()}.")
     halvings = halvings or Halvings()
     joint = _Joint.of(first, second, first_ids, second_ids, real_ids)
     variance = joint.variance()
@@ -239,7 +239,7 @@ def paired_frechet_difference(
 
 
 def mixed_variance(whole: float, half: float, share: float) -> float:
-    """Variance with the second-order noise counted `share` times.
+    """Combine two variances so that the second-order noise counts `share` times.
 
     Args:
         whole: Variance from the influences, V_1 / n + 2 V_2 / n^2.
@@ -247,7 +247,7 @@ def mixed_variance(whole: float, half: float, share: float) -> float:
         share: From 1 to 2.
 
     Returns:
-        V_1 / n + share V_2 / n^2, and at least what it would be without V_1.
+        V_1 / n + share V_2 / n^2, and at least its value for V_1 = 0.
 
     >>> mixed_variance(1.0 + 2 * 3.0, 2 * 1.0 + 8 * 3.0, 1.5)  # V_1 / n = 1, V_2 / n^2 = 3
     5.5
@@ -258,7 +258,7 @@ def mixed_variance(whole: float, half: float, share: float) -> float:
 
 @dataclass
 class _Problem:
-    """Samples, reference, and what can be said about their distance."""
+    """Samples and reference, with the estimates of their distance."""
 
     fake: Any
     real: Any | None
@@ -311,7 +311,7 @@ class _Problem:
         return self.has_influence and halved // 2 > self.dim
 
     def limits(self) -> str:
-        """What can't be said, and why."""
+        """Say what can't be estimated, and why."""
         sizes = f"{self.fewest} images in {self.dim} dimensions"
         if not self.has_influence:
             return (
@@ -319,7 +319,7 @@ class _Problem:
                 "value stands, but has no interval"
             )
         if not self.can_halve:
-            return f"{sizes}: fd_infinity needs more than twice as many images as dimensions"
+            return f"{sizes}: FD∞ needs more than twice as many images as dimensions"
         if self.real is None:
             return "samples only: of the reference nothing but mean and covariance is known"
         return ""
@@ -330,7 +330,7 @@ class _Problem:
         return frechet_distance(self.fake_moments, self.real_moments)
 
     def influences(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"] | None]:
-        """Each image's contribution to the distance, divided by the size of its set."""
+        """Compute each image's contribution to the distance, divided by the size of its set."""
         transport = Transport.between(self.fake_moments, self.real_moments)
         fake = transport.influence_of_fake(self.fake) / self.n
         if self.real is None:
@@ -341,20 +341,20 @@ class _Problem:
         return clustered_variance(self.clusters, fake, real)
 
     def halves(self, splits: int, seed: int) -> list[float]:
-        """Mean distance of the two halves, for each halving."""
+        """Compute the mean distance of the two halves, for each halving."""
         return [
             self.half_distance(*self.clusters.halve(np.random.default_rng([seed, split])))
             for split in range(splits)
         ]
 
     def half_variance(self, seed: int) -> float:
-        """Mean variance from the influences in the two halves of the first halving."""
+        """Compute the mean variance from the influences in the halves of the first halving."""
         fake, real = self.clusters.halve(np.random.default_rng([seed, 0]))
         parts = [self.part(f, r) for f, r in ((fake, real), (~fake, ~real))]
         return float(np.mean([part.variance(*part.influences()) for part in parts]))
 
     def part(self, fake: np.ndarray, real: np.ndarray) -> _Problem:
-        """The same problem for some of the images."""
+        """Return the same problem for a subset of the images."""
         reference = None if self.real is None else _some(self.real, real)
         samples = _some(self.fake, fake)
         return _Problem(
@@ -368,13 +368,13 @@ class _Problem:
     def half_distance(
         self, fake_half: np.ndarray, real_half: np.ndarray, reals: _Halves | None = None
     ) -> float:
-        """Mean distance of both halves of one halving."""
+        """Compute the mean distance of both halves of one halving."""
         fakes = _halves(self.fake, self.fake_moments, fake_half)
         reals = reals or self.real_halves(real_half)
         return (frechet_distance(fakes[0], reals[0]) + frechet_distance(fakes[1], reals[1])) / 2
 
     def real_halves(self, real_half: np.ndarray) -> _Halves:
-        """Moments of both halves of the reference; of statistics, twice themselves."""
+        """Return the moments of both halves of the reference; statistics stand for both halves."""
         if self.real is None:
             return self.real_moments, self.real_moments
         return _halves(self.real, self.real_moments, real_half)
@@ -382,12 +382,12 @@ class _Problem:
 
 @dataclass
 class _Joint:
-    """Two models beside one reference, whose clusters span all three sets."""
+    """Two models and one reference, with clusters that span all three sets."""
 
     first: _Problem
     second: _Problem
     codes: Clusters
-    """`fake` holds the first model's samples, then the second's."""
+    """`fake` has the first model's samples, then the second's."""
 
     @classmethod
     def of(
@@ -417,7 +417,7 @@ class _Joint:
         return clustered_variance(self.codes, fake, real)
 
     def half_variance(self, seed: int) -> float:
-        """Mean variance of the difference in the two halves of the first halving."""
+        """Compute the mean variance of the difference in the halves of the first halving."""
         fake, real = self.codes.halve(np.random.default_rng([seed, 0]))
         variances = []
         for in_fake, in_real in ((fake, real), (~fake, ~real)):
@@ -430,7 +430,7 @@ class _Joint:
         return float(np.mean(variances))
 
     def halves(self, halvings: Halvings) -> list[float]:
-        """Difference of the two models' half distances, for each halving."""
+        """Compute the difference of the two models' half distances, for each halving."""
         found = []
         for split in range(halvings.splits):
             fake, real = self.codes.halve(np.random.default_rng([halvings.seed, split]))
@@ -444,7 +444,7 @@ class _Joint:
 
 
 def _rows(features: Any, name: str) -> Any:
-    """Features as they are where they are stored on disk, else checked as an array."""
+    """Return stored features unchanged; check anything else as an array."""
     rows = as_rows(features)
     if rows is features and not isinstance(rows, np.ndarray) and len(rows) >= MIN_IMAGES:
         return rows
@@ -452,7 +452,7 @@ def _rows(features: Any, name: str) -> Any:
 
 
 def _some(features: Any, chosen: np.ndarray) -> Any:
-    """Some of the images, left on disk where they are stored there."""
+    """Select some of the images, without reading stored features."""
     rows = np.flatnonzero(chosen)
     return features.subset(rows) if hasattr(features, "subset") else features[rows]
 

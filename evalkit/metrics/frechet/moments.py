@@ -1,7 +1,7 @@
 """Mean and covariance of features, streamed and mergeable (Chan, Golub and LeVeque 1979).
 
-Everything is float64 and centred before it is squared, so that neither the order nor the sharding
-of the images matters beyond rounding (1e-10 relative).
+All arithmetic is float64 and centred before squaring, so that order and sharding of the images
+change only the rounding (1e-10 relative).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float64
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.arrays import as_rows, refuse_mismatch, refuse_non_finite
 
-# Rows that are converted to float64 at once: 64 MB at 2,048 dimensions.
+# Rows converted to float64 at once: 64 MB at 2,048 dimensions.
 _CHUNK_ROWS = 4096
 
 
@@ -58,43 +58,43 @@ class Moments:
             return self.scatter
         if self.n < 2:
             raise NotEnoughImagesError(
-                f"a covariance needs at least 2 images, got {self.n}; add images"
+                f"A covariance needs at least 2 images, got {self.n}. Add images."
             )
         return self.scatter / (self.n - 1)
 
     @classmethod
     def from_features(cls, features: Any) -> Moments:
-        """Moments of one array of features (images x dimensions).
+        """Compute the moments of one array of features (images x dimensions).
 
         Raises:
             DataError: The wrong shape, or a value that is not finite.
         """
         array = as_rows(features)
         if array.ndim != 2 or array.shape[1] == 0:
-            raise DataError(f"features have shape {array.shape}, expected (images, dimensions)")
+            raise DataError(f"Features have shape {array.shape}, expected (images, dimensions).")
         moments = cls(array.shape[1])
         moments.update(array)
         return moments
 
     @classmethod
     def from_statistics(cls, mean: Any, covariance: Any, n: int | None = None) -> Moments:
-        """Moments from a mean and an unbiased covariance that were computed elsewhere.
+        """Build moments from a mean and an unbiased covariance that were computed elsewhere.
 
         Raises:
-            DataError: The shapes don't fit, a value is not finite, or the covariance is not
+            DataError: The shapes don't match, a value is not finite, or the covariance is not
                 symmetric.
         """
         mu = np.asarray(mean, dtype=np.float64)
         sigma = np.asarray(covariance, dtype=np.float64)
         if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
             raise DataError(
-                f"mean of shape {mu.shape} and covariance of shape {sigma.shape}, expected (d,) "
-                "and (d, d)"
+                f"Mean of shape {mu.shape} and covariance of shape {sigma.shape}, expected (d,) "
+                "and (d, d)."
             )
         refuse_non_finite(np.vstack([mu, sigma]), name="statistics")
         asymmetry = float(np.abs(sigma - sigma.T).max(initial=0.0))
         if asymmetry > 1e-4 * max(1e-300, float(np.abs(sigma).max(initial=0.0))):
-            raise DataError(f"the covariance is not symmetric (differs by {asymmetry:.3g})")
+            raise DataError(f"The covariance is not symmetric (differs by {asymmetry:.3g}).")
         moments = cls(len(mu))
         moments.n = n
         moments.mean = mu
@@ -105,8 +105,8 @@ class Moments:
         """Add images.
 
         Raises:
-            DataError: Other dimensions than before, a value that is not finite, or statistics
-                of unknown n, to which nothing can be added.
+            DataError: The number of dimensions changed, a value is not finite, or these are
+                statistics of unknown n, which can't be extended.
         """
         array = as_rows(features)
         if array.ndim == 1:
@@ -120,10 +120,10 @@ class Moments:
             self._absorb(len(rows), mean, centred.T @ centred)
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets together; neither is changed."""
+        """Return the moments of both sets together; neither is changed."""
         refuse_mismatch(self.dim, other.dim)
         if other.n is None:
-            raise DataError("statistics of unknown n can't be merged; merge the features instead")
+            raise DataError("Statistics of unknown n can't be merged; merge the features instead.")
         merged = Moments(self.dim)
         merged.n, merged.mean, merged.scatter = self.n, self.mean.copy(), self.scatter.copy()
         merged._absorb(other.n, other.mean, other.scatter)
@@ -132,14 +132,14 @@ class Moments:
     __add__ = merge
 
     def without(self, part: Moments) -> Moments:
-        """Moments of what is left when a part of the set is taken out, by subtraction.
+        """Return the moments of the set without a part of it, by subtraction.
 
         Raises:
             DataError: Either n is unknown, or the part is not smaller than the whole.
         """
         refuse_mismatch(self.dim, part.dim)
         if self.n is None or part.n is None or part.n >= self.n:
-            raise DataError(f"can't take {part.n} images out of {self.n}")
+            raise DataError(f"Can't remove {part.n} images from {self.n}.")
         rest = Moments(self.dim)
         rest.n = self.n - part.n
         rest.mean = (self.n * self.mean - part.n * part.mean) / rest.n
@@ -150,7 +150,7 @@ class Moments:
 
     def _absorb(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> None:
         if self.n is None:
-            raise DataError("statistics of unknown n can't be extended; start from the features")
+            raise DataError("Statistics of unknown n can't be extended; start from the features.")
         total = self.n + n
         if n == 0:
             return
@@ -160,7 +160,7 @@ class Moments:
         self.n = total
 
     def save(self, path: Path | str) -> None:
-        """Write a `.npz` that pytorch-fid and clean-fid read too (`mu`, `sigma`), with `n`."""
+        """Write an `.npz` with `mu`, `sigma` and `n`, which pytorch-fid and clean-fid read too."""
         arrays = {"mu": self.mean, "sigma": self.covariance}
         if self.n is not None:
             arrays["n"] = np.array(self.n)
@@ -171,20 +171,20 @@ class Moments:
         """Read what `save`, pytorch-fid or clean-fid wrote.
 
         Raises:
-            DataError: Not such a file.
+            DataError: The file is not a statistics file.
         """
         try:
             with Path(path).open("rb") as handle, np.load(handle) as stored:
                 n = int(stored["n"]) if "n" in stored.files else None
                 return cls.from_statistics(stored["mu"], stored["sigma"], n)
         except KeyError as error:
-            raise DataError(f"{path}: no array {error}; expected mu and sigma") from error
+            raise DataError(f"{path}: no array {error}; expected mu and sigma.") from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a statistics file ({error})") from error
+            raise DataError(f"{path}: not a statistics file ({error}).") from error
 
 
 def merge_all(parts: Iterable[Moments]) -> Moments:
-    """Moments of several sets together.
+    """Merge the moments of several sets.
 
     Raises:
         DataError: There is no part.
@@ -193,5 +193,5 @@ def merge_all(parts: Iterable[Moments]) -> Moments:
     for part in parts:
         merged = part if merged is None else merged + part
     if merged is None:
-        raise DataError("no moments to merge")
+        raise DataError("No moments to merge; give at least one set.")
     return merged

@@ -177,7 +177,7 @@ RATERS = 15
 
 @pytest.mark.parametrize(("rater_sd", "prompt_sd"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0)])
 def test_intervals_cover(rater_sd: float, prompt_sd: float) -> None:
-    """The fast form of benchmarks/coverage_drawbench.py, within 99.9 % binomial bands."""
+    """The fast form of benchmarks/study/coverage.py, within 99.9 % binomial bands."""
     panel = SimulatedPanel(
         strengths={"x": 0.0, "y": 0.0}, rater_sd=rater_sd, prompt_sd=prompt_sd, tie_threshold=0.3
     )

@@ -99,7 +99,7 @@ def test_a_plan_by_one_pilot_and_by_two(
     assert needed["two"].details["paired"]
     assert value(needed["one"]) != value(needed["two"])
     said = capsys.readouterr().out
-    assert f"{int(value(needed['one'])):,} images of each model" in said
+    assert f"{int(value(needed['one'])):,} images per model" in said
 
 
 def test_statistics_serve_as_a_reference_and_others_are_refused(
@@ -131,7 +131,7 @@ def test_statistics_of_another_extractor_are_refused(
     inception = ["--inception-weights", inception_weights, "--inception-layer", "64"]
     assert run("score", sets["blurred"], "--against", file, "--metrics", "fid", *inception) == 2
     error = capfd.readouterr().err.strip()
-    assert "statistics of another extractor" in error
+    assert "Statistics of another extractor" in error
     assert error.count("\n") == 0
 
 
@@ -155,8 +155,8 @@ def test_the_cache_is_shown_and_cleared(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["compare", "sharp", "--against", "real"], "two sets or more, got 1"),
-        (["compare", "a=sharp", "a=blurred", "--against", "real"], "two sets are called 'a'"),
+        (["compare", "sharp", "--against", "real"], "at least 2 sets, got 1."),
+        (["compare", "a=sharp", "a=blurred", "--against", "real"], "Two sets are called 'a'"),
         (["compare", "sharp", "blurred"], "No reference"),
         (["compare", "sharp", "nowhere", "--against", "real"], "nowhere"),
         (["plan", "fid", "sharp", "--against", "real", "--difference", "0"], "not positive"),

@@ -76,7 +76,7 @@ def test_classes_are_measured_with_the_references_frequencies(
     assert distance.fingerprint["training_relation"] == "trained on this data set"
     assert distance.fingerprint["reference"].startswith(f"the {len(labels)} images of")
     assert (distance.fingerprint["crop"], distance.fingerprint["size_px"]) == ("center", 16)
-    assert "told the classes of" in (out / "report.html").read_text("utf-8")
+    assert "for the classes of" in (out / "report.html").read_text("utf-8")
 
 
 def test_an_unconditional_model_needs_no_captions(
@@ -113,9 +113,9 @@ def test_bits_per_dimension(weights: list[str], small_shapes: Path, tmp_path: Pa
     assert record.interval.low < record.value < record.interval.high
     assert record.fingerprint["steps"] == 5
     assert "DDPM (tiny)" in output
-    with pytest.raises(ConfigError, match="--steps wants 1 to 1000, got 2000"):
+    with pytest.raises(ConfigError, match="--steps must be from 1 to 1000, got 2000"):
         run("nll", *options, "--steps", "2000")
     with pytest.raises(EvalkitError, match="has 60 images"):
         run("nll", *options, "--n", "61")
-    with pytest.raises(ConfigError, match="no bits per dimension"):
+    with pytest.raises(ConfigError, match="has no likelihood"):
         run("nll", "--model", "glide:tiny", "--data", str(small_shapes))

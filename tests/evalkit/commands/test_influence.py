@@ -46,7 +46,7 @@ def test_places_count_only_images_that_came_out() -> None:
         rows,
         sample,
     )
-    assert gallery.title == "What pushes FID up most"
+    assert gallery.title == "Images that raise FID most"
     # The second image that came out is that of row 2.
     assert [s.caption for s in gallery.samples] == ["scene 2", "scene 3"]
     assert [s.score for s in gallery.samples] == [0.2, 0.1]

@@ -19,7 +19,8 @@ from drawbench.store import open_store
 from drawbench.study import Study
 from drawbench.suites import make_suite
 from evalkit.commands.study_scores import register, score_study
-from evalkit.features.base import PreparedExtractor, silent
+from evalkit.core.progress import silent
+from evalkit.features.base import PreparedExtractor
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 PAINTED = {"right": lambda colour: COLOURS[colour], "wrong": lambda colour: (255, 255, 0)}

@@ -88,9 +88,9 @@ def test_other_options_do_not_mix_into_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ((), "wants different models"),
-        (("a", "a"), "wants different"),
-        (("labels",), "takes no text"),
+        ((), "must name different models, got ''"),
+        (("a", "a"), "must name different models, got 'a, a'"),
+        (("labels",), "takes no prompts"),
     ],
 )
 def test_models_that_do_not_fit_are_refused(

@@ -61,8 +61,8 @@ def test_captions_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         (["--data", "shaeps"], "did you mean 'shapes'"),
         (["--data", "no/folder"], "no such folder"),
-        (["--out", "a.file"], "is a file; name a folder"),
-        (["--data", ".", "--n", "5"], "--n goes with --data shapes alone"),
+        (["--out", "a.file"], "is a file. Give a folder"),
+        (["--data", ".", "--n", "5"], "--n works with --data shapes only"),
         (["--data", "empty"], "empty"),
     ],
 )

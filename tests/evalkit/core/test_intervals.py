@@ -40,13 +40,13 @@ def counts(draw: st.DrawFn) -> tuple[int, int]:
 class TestLevel:
     @pytest.mark.parametrize("level", [95, 95.0, 99.5])
     def test_a_percentage_is_answered_with_the_share(self, level: float) -> None:
-        message = rf"^level {level} is not between 0 and 1; write {level:g} % as {level / 100:g}$"
+        message = rf"^Level {level} is not between 0 and 1; write {level:g} % as {level / 100:g}\.$"
         with pytest.raises(ConfigError, match=message):
             check_level(level)
 
     @pytest.mark.parametrize("level", [0, 0.0, 1, 1.0, -1, 100, -0.05, math.inf, math.nan])
     def test_anything_else_is_answered_with_an_example(self, level: float) -> None:
-        message = rf"^level {level} is not between 0 and 1; 0\.95 is usual$"
+        message = rf"^Level {level} is not between 0 and 1; 0\.95 is usual\.$"
         with pytest.raises(ConfigError, match=message):
             check_level(level)
 

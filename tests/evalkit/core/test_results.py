@@ -61,10 +61,10 @@ def test_a_record_can_not_lie(changes: dict[str, object]) -> None:
         ({"high": math.nan}, "from 1.0 to nan: both ends must be finite"),
         ({"low": -math.inf}, "from -inf to 2.0: both ends must be finite"),
         ({"high": math.inf}, "from 1.0 to inf: both ends must be finite"),
-        ({"low": 2.5}, "from 2.5 to 2.0: its ends are swapped"),
-        ({"level": 95.0}, "level 95.0 is not between 0 and 1; write 95 % as 0.95"),
-        ({"level": 0.0}, "level 0.0 is not between 0 and 1"),
-        ({"level": 1.0}, "level 1.0 is not between 0 and 1"),
+        ({"low": 2.5}, "from 2.5 to 2.0: the ends are swapped"),
+        ({"level": 95.0}, "Level 95.0 is not between 0 and 1; write 95 % as 0.95"),
+        ({"level": 0.0}, "Level 0.0 is not between 0 and 1"),
+        ({"level": 1.0}, "Level 1.0 is not between 0 and 1"),
     ],
 )
 def test_an_interval_can_not_lie(tmp_path: Path, changes: dict[str, float], complaint: str) -> None:
@@ -74,7 +74,7 @@ def test_an_interval_can_not_lie(tmp_path: Path, changes: dict[str, float], comp
     path = tmp_path / "results.json"
     records = [{**record().as_dict(), "interval": fields}]
     path.write_text(json.dumps({"schema_version": 1, "records": records}))
-    with pytest.raises(DataError, match=f"results.json: not a result record: .*{complaint}"):
+    with pytest.raises(DataError, match=f"results.json: Not a result record .*{complaint}"):
         read_records(path)
 
 
@@ -86,11 +86,11 @@ def test_ends_may_be_whole_numbers_and_may_be_equal(low: float) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "schema_version"),
         ('{"schema_version": 2, "records": []}', "schema_version"),
         ('{"schema_version": 1}', "records"),
-        ('{"schema_version": 1, "records": [{"metric": "fid"}]}', "not a result record"),
+        ('{"schema_version": 1, "records": [{"metric": "fid"}]}', "Not a result record"),
         (
             '{"schema_version": 1, "records": [{"metric": "fid", "value": 1.0, "n": 1, '
             '"direction": "lower", "surprise": 1}]}',

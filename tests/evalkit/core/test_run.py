@@ -13,7 +13,7 @@ from fake_generators import plain_spec
 from evalkit.core.errors import RunFolderError
 from evalkit.core.run import Outcome, RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import image_seed
-from evalkit.engine.local import generate
+from evalkit.engine import generate
 from generators.base import Request, Sample
 
 CONFIG = {"model": "noise", "seed": 0}
@@ -118,7 +118,7 @@ def test_left_over_temporary_files_are_removed(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     finish(tmp_path)
-    with pytest.raises(RunFolderError, match=r"seed: there 0, now 1"):
+    with pytest.raises(RunFolderError, match=r"seed: 0 there, 1 now"):
         RunFolder.create_or_resume(tmp_path, {**CONFIG, "seed": 1})
 
 
@@ -163,7 +163,7 @@ def test_a_row_can_not_point_out_of_the_folder(tmp_path: Path) -> None:
     run = finish(tmp_path)
     text = run.manifest_path.read_text().replace("images/000/000001.png", "../../etc/passwd")
     run.manifest_path.write_text(text)
-    with pytest.raises(RunFolderError, match="out of the run folder"):
+    with pytest.raises(RunFolderError, match="outside the run folder"):
         run.image_path(run.rows()[1])
 
 

@@ -73,7 +73,7 @@ def test_subfolders_are_classes_in_alphabetical_order(tmp_path):
     part, labels = labelled_part(dataset, 2)
     assert labels == {"n01/y.png": 0, "n01/z.png": 0, "n02/x.png": 1}
     assert part.image_path("n02/x.png") == tmp_path / "n02" / "x.png"
-    with pytest.raises(ConfigError, match="2 subfolders and the model knows 1000"):
+    with pytest.raises(ConfigError, match="2 subfolders, but the model has 1000"):
         labelled_part(dataset, 1000)
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "loose.png")
     with pytest.raises(DataError, match="no image has a class"):
@@ -81,7 +81,7 @@ def test_subfolders_are_classes_in_alphabetical_order(tmp_path):
 
 
 def test_classes_that_the_model_does_not_know():
-    with pytest.raises(ConfigError, match="has the classes 0 to 9, the model knows 0 to 6"):
+    with pytest.raises(ConfigError, match="has the classes 0 to 9, but the model has 0 to 6"):
         labelled_part(captioned(0, 9), 7)
     with pytest.raises(DataError, match="no image has a class"):
         labelled_part(captioned(None), 7)

@@ -129,7 +129,7 @@ def test_compiling_needs_a_compiler(
     inception_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match="no no-such-compiler"):
+    with pytest.raises(ConfigError, match="no-such-compiler is not installed"):
         InceptionExtractor(("64",), weights=inception_weights, compiled=True)
 
 
@@ -151,7 +151,7 @@ def test_safetensors_load_too(
 
 class TestBadInput:
     def test_floats_are_refused(self, extractor: InceptionExtractor) -> None:
-        with pytest.raises(DataError, match="images are float64, expected uint8"):
+        with pytest.raises(DataError, match="Images are float64, expected uint8"):
             extractor.extract(np.zeros((1, 8, 8, 3)))
 
     def test_channels_first_are_refused(self, extractor: InceptionExtractor) -> None:
@@ -163,7 +163,7 @@ class TestBadInput:
             extractor.extract(np.zeros((0, 8, 8, 3), np.uint8))
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingWeightsError, match=r"no file .*absent\.pth"):
+        with pytest.raises(MissingWeightsError, match=r"absent\.pth does not exist"):
             InceptionExtractor(weights=tmp_path / "absent.pth")
 
     @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken zip"])
@@ -194,7 +194,7 @@ class TestBadInput:
         path = tmp_path / "weights" / "weights-inception-2015-12-05-6726825d.pth"
         path.parent.mkdir()
         path.write_bytes(b"something else")
-        with pytest.raises(WeightsError, match=r"expected 6726825d; delete it"):
+        with pytest.raises(WeightsError, match=r"expected 6726825d\. Delete it"):
             find_inception_weights()
 
     def test_without_network_the_error_comes_soon_and_says_what_to_do(
@@ -212,7 +212,7 @@ class TestBadInput:
         assert time.monotonic() - started < 5
         message = str(caught.value)
         assert "\n" not in message
-        for part in ("weights-inception-2015-12-05-6726825d.pth", "6726825d", "put the file at"):
+        for part in ("weights-inception-2015-12-05-6726825d.pth", "6726825d", "Put the file at"):
             assert part in message
 
     @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ class TestBadInput:
         [
             ({"layers": ("1024",)}, "no layer '1024'"),
             ({"layers": ()}, "no layer"),
-            ({"resize": "nearest"}, "'nearest' is unknown"),
-            ({"precision": "fp8"}, "'fp8' is unknown"),
+            ({"resize": "nearest"}, "Unknown resize mode 'nearest'"),
+            ({"precision": "fp8"}, "Unknown precision 'fp8'"),
         ],
     )
     def test_unknown_options(

@@ -224,7 +224,7 @@ class TestSources:
     def test_bad_sets(self, tmp_path: Path) -> None:
         with pytest.raises(MissingDataError, match="no such file or folder"):
             image_items(tmp_path / "absent")
-        with pytest.raises(DataError, match="no images in it"):
+        with pytest.raises(DataError, match="contains no images"):
             image_items(tmp_path)
         (tmp_path / "text.txt").write_text("no archive")
         with pytest.raises(DataError, match=r"expected a folder, \.zip, \.tar or \.npz"):

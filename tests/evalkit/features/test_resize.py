@@ -82,5 +82,7 @@ def test_modes_differ_except_the_two_that_are_one(photographs: list[np.ndarray])
 
 
 def test_unknown_mode_lists_the_modes() -> None:
-    with pytest.raises(ConfigError, match=r"'bicubic' is unknown.*tf1, pytorch-fid, clean"):
+    with pytest.raises(
+        ConfigError, match=r"Unknown resize mode 'bicubic'.*tf1, pytorch-fid, clean"
+    ):
         resize_for_inception(np.zeros((4, 4, 3), np.uint8), "bicubic")

@@ -61,7 +61,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path, content: bytes) -> None:
     table = FeatureStore(tmp_path).open(IDENTITY, DIM)
     table.add(keys(1), rows(1))
     (table.folder / "bad.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"bad\.npy.*delete it"):
+    with pytest.raises(DataError, match=r"bad\.npy.*Delete it"):
         FeatureStore(tmp_path).open(IDENTITY, DIM)
 
 

@@ -56,7 +56,7 @@ class TestClipScore:
 
     def test_bad_input(self) -> None:
         images, captions = pairs()
-        with pytest.raises(ConfigError, match="'clip' is unknown"):
+        with pytest.raises(ConfigError, match="Unknown CLIP score 'clip'"):
             clip_score(images, captions, variant="clip")
         with pytest.raises(DataError, match="2 images and 3 captions"):
             clip_score(images[:2], captions)
@@ -162,5 +162,5 @@ class TestInceptionScore:
     def test_bad_input(self) -> None:
         with pytest.raises(NotEnoughImagesError, match="at least 10 images, got 4"):
             inception_score(np.zeros((4, 3)))
-        with pytest.raises(ConfigError, match="0 splits"):
+        with pytest.raises(ConfigError, match="at least 1 split, got 0"):
             inception_score(np.zeros((4, 3)), splits=0)

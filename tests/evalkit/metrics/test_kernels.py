@@ -102,5 +102,5 @@ class TestBadInput:
             cmmd([[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
 
     def test_no_subset(self) -> None:
-        with pytest.raises(ConfigError, match="0 subsets"):
+        with pytest.raises(ConfigError, match="got 0 of 9"):
             kid(*pair(), subsets=0)

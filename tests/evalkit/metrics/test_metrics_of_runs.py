@@ -21,7 +21,7 @@ from evalkit.measurement import run_items
 from evalkit.metrics import source_run
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.paired_rates import paired_rate_difference
-from evalkit.metrics.score import Measurer, score_sets
+from evalkit.metrics.score import Scorer, score_sets
 from evalkit.metrics.source_run import SourceRun
 from evalkit.options import MeasureOptions
 
@@ -81,10 +81,10 @@ def compared(
     level: float = 0.95,
 ) -> list[ResultRecord]:
     """The difference of what two runs show."""
-    measurer = Measurer.of(None, ["composition"], MeasureOptions(level=level))
+    scorer = Scorer.of(None, ["composition"], MeasureOptions(level=level))
     return paired_differences(
         *(
-            measurer.measure(run_items(run, run.rows()), run=SourceRun(run, captions))
+            scorer.prepare(run_items(run, run.rows()), run=SourceRun(run, captions))
             for run in (first, second)
         )
     )
@@ -235,5 +235,5 @@ def test_paired_intervals_cover_and_true_nulls_are_seldom_rejected() -> None:
 
 
 def test_rates_that_are_not_paired_are_refused() -> None:
-    with pytest.raises(DataError, match="got 3, 2"):
+    with pytest.raises(DataError, match="got 3 and 2"):
         paired_rate_difference(np.ones(3, bool), np.ones(2, bool))

@@ -100,7 +100,7 @@ def test_too_few_images_for_a_jackknife_have_no_interval() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(NotEnoughImagesError, match=r"samples: 3 images, .* at least 4"):
+    with pytest.raises(NotEnoughImagesError, match=r"samples: 3 images; .* at least 4"):
         prdc(*pair(3, 50), k=3)
-    with pytest.raises(ConfigError, match="k is 0"):
+    with pytest.raises(ConfigError, match="at least 1 neighbour, got 0"):
         prdc(*pair(), k=0)

@@ -332,7 +332,7 @@ class TestStatisticsFiles:
 
     def test_a_file_without_statistics(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "other.npz", images=np.zeros(3))
-        with pytest.raises(DataError, match=r"holds \['images'\], expected mu and sigma"):
+        with pytest.raises(DataError, match=r"found \['images'\], expected mu and sigma"):
             read_statistics(tmp_path / "other.npz")
 
 
@@ -348,7 +348,7 @@ class TestBadInput:
             score_sets([], sets[1], ["fid"], options)
         with pytest.raises(NotEnoughImagesError, match="reference has no images"):
             score_sets(sets[0], [], ["fid"], options)
-        with pytest.raises(ConfigError, match="fid compares with a reference"):
+        with pytest.raises(ConfigError, match="fid needs a reference"):
             score_sets(sets[0], None, ["fid"], options)
 
     def test_one_image(self, loaded: Loaded, sets: Sets, options: MeasureOptions) -> None:
@@ -357,7 +357,7 @@ class TestBadInput:
                 score_sets(sets[0][:1], sets[1], [metric], options)
 
     def test_fid_of_other_features_is_refused(self, sets: Sets, options: MeasureOptions) -> None:
-        with pytest.raises(ConfigError, match="ask for fd"):
+        with pytest.raises(ConfigError, match="or use fd"):
             score_sets(*sets, ["fid"], replace(options, features="shapes-clip"))
 
     def test_fd_is_called_by_its_features(

@@ -190,7 +190,7 @@ def test_it_is_compared_as_ours_are(
 
 def test_it_is_known_where_no_metric_pairs(package: Package) -> None:
     package()
-    with pytest.raises(ConfigError, match=r"no paired difference of 'prdc'; .*, lab/offset$"):
+    with pytest.raises(ConfigError, match=r"'prdc' has no paired difference; .*, lab/offset\.$"):
         compare_sets([], [], None, ["prdc"])
 
 
@@ -241,7 +241,7 @@ def test_a_row_that_leads_astray_is_refused(
     package: Package, change: tuple[str, str], complaint: str
 ) -> None:
     package(change)
-    with pytest.raises(ConfigError, match=f"^the metric lab/offset: .*{complaint}"):
+    with pytest.raises(ConfigError, match=f"^Metric lab/offset: .*{complaint}"):
         metric_needs("lab/offset", MeasureOptions())
 
 
@@ -269,7 +269,7 @@ def test_a_record_that_is_not_declared_is_its_metrics_fault(
     assert run(command, *samples, "--against", sets["real"], *JUDGE,
                "--metrics", "lab/offset") == 2  # fmt: skip
     error = capfd.readouterr().err.strip().splitlines()[-1]
-    assert "the metric lab/offset yields a record 'lab/offset-low'" in error
+    assert "The metric lab/offset yields a record 'lab/offset-low'" in error
     assert "declared are lab/offset, lab/offset-q{q}. Add a RecordRow" in error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.reports.html import ComparisonReport, Report
+from evalkit.reports.html import ComparisonReport, RunReport
 from tests.evalkit.reports.examples import comparison_report, draw_scene, run_report
 
 
@@ -18,7 +18,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def report(scenes: list[Path]) -> Report:
+def report(scenes: list[Path]) -> RunReport:
     """A run with every kind of record and sample; one of its images is cut off."""
     truncated = scenes[0].with_name("truncated.png")
     truncated.write_bytes(scenes[0].read_bytes()[:200])

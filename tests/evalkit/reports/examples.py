@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from evalkit.core.results import Interval, ResultRecord
-from evalkit.reports.html import ComparisonReport, Gallery, Report, ReportSample
+from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, RunReport
 
 QUICK = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 """Few examples, and no deadline: the machine may be busy with something else."""
@@ -142,7 +142,7 @@ def run_records() -> list[ResultRecord]:
     return [record.with_context(subject="glide:tiny", fingerprint=MAKING) for record in records]
 
 
-def run_report(scenes: list[Path], truncated: Path) -> Report:
+def run_report(scenes: list[Path], truncated: Path) -> RunReport:
     """A whole report on one run."""
     plain = [
         ReportSample(image=path, caption=caption_text(seed), caption_id=f"{seed:06d}")
@@ -171,7 +171,7 @@ def run_report(scenes: list[Path], truncated: Path) -> Report:
                      category="counting")
         for at, path in enumerate(scenes[:4])
     ]  # fmt: skip
-    return Report(
+    return RunReport(
         title="glide:tiny on shapes",
         question="How well does glide:tiny draw the captions of the shapes data set, and how sure "
         "are we?",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.reports.html import ComparisonReport, Report, write_comparison_html, write_html
+from evalkit.reports.html import ComparisonReport, RunReport, write_comparison_html, write_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SLOW_MACHINE_MS = 120_000
@@ -20,7 +20,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def files(
-    report: Report, comparison: ComparisonReport, tmp_path_factory: pytest.TempPathFactory
+    report: RunReport, comparison: ComparisonReport, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Path]:
     folder = tmp_path_factory.mktemp("pages")
     write_html(folder / "report.html", report)

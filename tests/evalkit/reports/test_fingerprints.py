@@ -50,7 +50,7 @@ def test_another_seed_is_marked_but_not_called_incomparable() -> None:
         make_record(subject="b", fingerprint=MEASURING | {"seed": 1}),
     ]
     assert comparability(records).notes == (
-        "CLIP score: a and b were not made alike: seed is 0 (a), 1 (b)",
+        "CLIP score: a and b were measured differently: seed is 0 (a), 1 (b)",
     )
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from evalkit.reports.html import (
     ComparisonReport,
     Gallery,
-    Report,
     ReportSample,
+    RunReport,
     render,
     render_comparison,
     write_comparison_html,
@@ -71,7 +71,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(report: Report) -> str:
+def html(report: RunReport) -> str:
     return render(report)
 
 
@@ -85,7 +85,7 @@ def compared(comparison: ComparisonReport) -> Page:
     return Page(render_comparison(comparison))
 
 
-def test_every_record_is_on_the_page(report: Report, page: Page) -> None:
+def test_every_record_is_on_the_page(report: RunReport, page: Page) -> None:
     rows = [value for tag, name, value in page.attributes if (tag, name) == ("td", "data-label")]
     assert rows.count("Value") == len(report.records)
     for record in report.records:
@@ -109,7 +109,7 @@ def test_headline_numbers_say_all_that_a_number_must(page: Page) -> None:
         assert wanted in page.text
 
 
-def test_the_fingerprint_is_complete(report: Report, page: Page) -> None:
+def test_the_fingerprint_is_complete(report: RunReport, page: Page) -> None:
     for wanted in ("3fc1" * 16, "90be" * 16, "77aa" * 16, "51d0" * 16, "steps.upsampler"):
         assert wanted in page.text
     assert (
@@ -151,7 +151,7 @@ def test_text_everywhere_is_escaped(scenes: list[Path]) -> None:
     difference = replace(record, metric="fd-difference", subject=f"{evil} - {evil}")
     shared_records = [record, other, failed, difference]
     pages = [
-        render(Report(**shared)),
+        render(RunReport(**shared)),
         render_comparison(
             ComparisonReport(subjects=[evil], **(shared | {"records": shared_records}))
         ),
@@ -194,7 +194,7 @@ def test_samples_without_an_image_say_why(page: Page) -> None:
     assert "truncated.png" in page.text
 
 
-def test_paths_of_this_machine_stay_out(report: Report, html: str) -> None:
+def test_paths_of_this_machine_stay_out(report: RunReport, html: str) -> None:
     image = report.galleries[0].samples[0].image
     assert str(image.parent) not in html
 
@@ -204,7 +204,7 @@ def test_a_missing_image_does_not_stop_the_report(tmp_path: Path) -> None:
     gallery = Gallery(title="Samples", explanation="", samples=[sample])
     assert (
         "gone.png"
-        in Page(render(Report(title="t", question="q", records=[], galleries=[gallery]))).text
+        in Page(render(RunReport(title="t", question="q", records=[], galleries=[gallery]))).text
     )
 
 
@@ -271,7 +271,7 @@ def test_many_metrics_of_few_models_stand_in_rows(comparison: ComparisonReport) 
 def test_paired_differences_say_what_they_show(compared: Page) -> None:
     assert "the interval excludes 0, in favour of glide:tiny; p < 0.001" in compared.text
     assert "the interval excludes 0, in favour of imagen:tiny; p = 0.021" in compared.text
-    assert "the interval includes 0: no difference shown; p = 0.41" in compared.text
+    assert "no difference detected: the interval contains 0; p = 0.41" in compared.text
 
 
 def test_the_best_is_bold_only_where_numbers_compare() -> None:
@@ -294,24 +294,24 @@ def test_galleries_by_caption_show_the_caption_once(comparison: ComparisonReport
     assert text.count(caption) == 1
 
 
-def test_headline_metrics_can_be_named(report: Report) -> None:
+def test_headline_metrics_can_be_named(report: RunReport) -> None:
     chosen = Page(render(replace(report, headline=("precision", "fid"))))
     assert chosen.tags["article"] == 2
 
 
 def test_a_report_of_nothing_is_a_page() -> None:
-    assert "No records." in Page(render(Report(title="t", question="q", records=[]))).text
+    assert "No records." in Page(render(RunReport(title="t", question="q", records=[]))).text
     empty = ComparisonReport(title="t", question="q", subjects=(), records=[])
     assert "No records." in Page(render_comparison(empty)).text
 
 
 def test_a_model_of_unknown_training_is_called_so() -> None:
-    made = Report(title="t", question="q", records=[make_record(fingerprint={})])
+    made = RunReport(title="t", question="q", records=[make_record(fingerprint={})])
     assert "unknown whether zero-shot" in Page(render(made)).text
 
 
 def test_files_are_written_whole(
-    report: Report, comparison: ComparisonReport, tmp_path: Path
+    report: RunReport, comparison: ComparisonReport, tmp_path: Path
 ) -> None:
     write_html(tmp_path / "new" / "report.html", report)
     write_comparison_html(tmp_path / "new" / "compare.html", comparison)
@@ -321,5 +321,5 @@ def test_files_are_written_whole(
 
 
 def test_text_that_no_encoding_holds_does_not_break_the_page(tmp_path: Path) -> None:
-    write_html(tmp_path / "report.html", Report(title="\ud800", question="q", records=[]))
+    write_html(tmp_path / "report.html", RunReport(title="\ud800", question="q", records=[]))
     assert "<title>?</title>" in (tmp_path / "report.html").read_text("utf-8")

@@ -94,8 +94,8 @@ def test_the_protocol_in_a_sentence() -> None:
     ("conditioning", "asked"),
     [
         ("text", "42 captions of shapes"),
-        ("class", "42 classes, as often as they are in shapes"),
-        ("none", "42 requests without a caption, beside shapes"),
+        ("class", "42 class labels, as frequent as in shapes"),
+        ("none", "42 requests without a caption, compared with shapes"),
     ],
 )
 def test_the_protocol_says_what_a_model_was_asked_with(conditioning: str, asked: str) -> None:
@@ -128,7 +128,7 @@ def test_the_protocol_says_only_what_is_known() -> None:
             "images",
         ),
         ("precision-k3", EXTRACTOR, "Share of samples inside a real image's neighbourhood"),
-        ("composition-objects", {}, "Share of the prompted objects that are in the image"),
+        ("composition-objects", {}, "Share of prompted objects that are in the image"),
         ("prdc", {}, "Precision, recall, density and coverage of Inception features"),
         ("lab/unheard-of", {}, ""),
     ],
@@ -148,8 +148,11 @@ def test_the_source_of_a_part_is_that_of_the_whole() -> None:
     ("overrides", "said"),
     [
         ([], "Protocol imagen-30k."),
-        (["crop"], "Protocol imagen-30k, but for crop."),
-        (["crop", "size_px", "filter"], "Protocol imagen-30k, but for crop, size_px and filter."),
+        (["crop"], "Protocol imagen-30k, except for crop."),
+        (
+            ["crop", "size_px", "filter"],
+            "Protocol imagen-30k, except for crop, size_px and filter.",
+        ),
     ],
 )
 def test_the_protocol_and_what_overrode_it_are_told(overrides: list[str], said: str) -> None:

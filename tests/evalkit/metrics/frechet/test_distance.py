@@ -85,7 +85,7 @@ def test_invariants(seed: int, scale: float, n: int) -> None:
 
 class TestBadInput:
     def test_one_image(self) -> None:
-        with pytest.raises(NotEnoughImagesError, match=r"samples: 1 image, .* at least 2"):
+        with pytest.raises(NotEnoughImagesError, match=r"samples: 1 image; .* at least 2"):
             frechet_distance_from_features([[1.0, 2.0]], [[1.0, 2.0], [2.0, 3.0]])
 
     def test_mismatched_dimensions(self) -> None:

@@ -169,7 +169,7 @@ class TestInterval:
 
     def test_bad_level_and_ids(self) -> None:
         x, y = pair(60, 60)
-        with pytest.raises(ConfigError, match=r"level 95 .*between 0 and 1"):
+        with pytest.raises(ConfigError, match=r"Level 95 .*between 0 and 1"):
             frechet_interval(x, y, level=95)
         with pytest.raises(DataError, match="2 ids for 60 samples"):
             frechet_interval(x, y, fake_ids=["a", "b"])
@@ -252,13 +252,13 @@ class TestClusters:
 
 
 class TestCoverage:
-    """A fast version of `benchmarks/coverage_fid.py`; seeds were fixed before looking."""
+    """A fast version of `benchmarks/metrics/coverage.py`; seeds were fixed before looking."""
 
     REPETITIONS = 200
 
     @pytest.mark.parametrize("matched", [False, True])
     def test_interval_and_paired_test(self, matched: bool) -> None:
-        from benchmarks.coverage_fid import Cell, run_cell
+        from benchmarks.metrics.coverage import Cell, run_cell
 
         row = run_cell(Cell("gaussian", 8, 10.0, matched), self.REPETITIONS)
         low, high = binom.interval(0.999, self.REPETITIONS, 0.95)
@@ -291,8 +291,8 @@ class TestPlan:
         ("options", "message"),
         [
             ({"difference": 0.0}, "not positive"),
-            ({"difference": 1.0, "power": 1.5}, "power 1.5"),
-            ({"difference": 1.0, "level": 0.0}, "level 0.0"),
+            ({"difference": 1.0, "power": 1.5}, "Power 1.5"),
+            ({"difference": 1.0, "level": 0.0}, "Level 0.0"),
         ],
     )
     def test_bad_wishes(self, options: dict[str, float], message: str) -> None:
@@ -300,5 +300,5 @@ class TestPlan:
             plan_fid(*pair(60, 60), **options)
 
     def test_a_pilot_too_small(self) -> None:
-        with pytest.raises(NotEnoughImagesError, match="no plan: 6 images in 6 dimensions"):
+        with pytest.raises(NotEnoughImagesError, match="No plan: 6 images in 6 dimensions"):
             plan_fid(*pair(6, 60), difference=1.0)

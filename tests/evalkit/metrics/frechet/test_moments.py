@@ -127,7 +127,7 @@ class TestBadInput:
             Moments.from_statistics([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]])
 
     def test_nothing_to_merge(self) -> None:
-        with pytest.raises(DataError, match="no moments"):
+        with pytest.raises(DataError, match="No moments"):
             merge_all([])
 
     @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])

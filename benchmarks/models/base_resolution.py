@@ -1,11 +1,11 @@
-"""16 or 32 px for the base of glide:tiny: what is lost, and what a training step costs.
+"""16 or 32 px for the base of glide:tiny: loss of information, and cost of a training step.
 
-    python -m benchmarks.base_resolution [--scenes 300]
+    python -m benchmarks.models.base_resolution [--scenes 300]
 
-Real scenes are shrunk to the base's size by the area mean and enlarged again (bicubic). The share
-that the checker still reads right, every shape, colour and count, bounds what an upsampler that
-adds nothing could reach. A step is forward, backward and update on a batch of 48 in bf16 autocast,
-on one thread.
+Real scenes are downscaled to the base's size by the area mean and upscaled again (bicubic). The
+share of them in which the shape detector finds every shape, colour and count is the upper bound for
+an upsampler that adds nothing. A step is forward, backward and update on a batch of 48 in bf16
+autocast, on one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = 5
 
 
 def share_read_right(size_px: int, scenes: int) -> float:
-    """Share of validation scenes of which shapes and colours are read right at a size."""
+    """Compute the share of validation scenes that are detected correctly at a size."""
     right = 0
     for index in range(scenes):
         pixels, scene, _ = render(0, "val", index)
@@ -46,7 +46,7 @@ def share_read_right(size_px: int, scenes: int) -> float:
 
 
 def seconds_a_step(size_px: int) -> float:
-    """Median time of a training step."""
+    """Measure the median time of a training step."""
     settings = {**load_recipe("glide-tiny-base").model, **NETWORKS[size_px]}
     network = Text2ImUNet(GlideConfig.from_flat(settings)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
@@ -73,7 +73,7 @@ def main() -> None:
     for size_px in SIZES:
         print(f"{size_px} px: {share_read_right(size_px, options.scenes):.1%} of scenes read right")
     for size_px in NETWORKS:
-        print(f"{size_px} px base: {seconds_a_step(size_px):.2f} s a step of {BATCH} images")
+        print(f"{size_px} px base: {seconds_a_step(size_px):.2f} s per step of {BATCH} images")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.run import Outcome, RunFolder, WorkItem
 from generators.base import Generator, Request, Settings
 
@@ -16,17 +17,17 @@ def generate(
     items: Sequence[WorkItem],
     *,
     batch_size: int,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
 ) -> None:
-    """Make the images of a run that are not there yet.
+    """Generate the missing images of a run.
 
     Args:
         run: The folder that receives them.
-        generator: What makes the images.
+        generator: The generator.
         settings: Its settings, stage by stage.
         items: All items of the run, in the order of their indices.
-        batch_size: Items per batch; part of the run's identity, since it decides rounding.
-        report: Called with (images there, images wanted) at the start and after each batch.
+        batch_size: Items per batch; part of the run's identity, since it affects rounding.
+        report: Called with (images done, images in total) at the start and after each batch.
     """
     with run.locked():
         batches = run.pending(items, batch_size)

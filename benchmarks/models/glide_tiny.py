@@ -1,11 +1,11 @@
-"""How good glide:tiny is, against what can be reached and what random weights give.
+"""Quality of glide:tiny, between the limits of real images and random weights.
 
-    python -m benchmarks.glide_tiny [--n 1000] [--out runs/glide-tiny]
+    python -m benchmarks.models.glide_tiny [--n 1000] [--out runs/glide-tiny]
 
-For guidance 1, 1.5 and 3: share of images in which every prompted shape and colour is found, beside
-the share for shuffled captions; the judge's CLIP score; FD on the judge's features. FD's floor is
-other real images against the reference, its ceiling the same networks with random weights. Real
-images pass through the checker too. Resumable; prints a Markdown table.
+For guidance 1, 1.5 and 3: share of images in which every prompted shape and colour is found, with
+its chance level (shuffled captions); the judge's CLIP score; FD on the judge's features. The floor
+of FD is other real images against the reference, its ceiling the same networks with random weights.
+The shape detector also scores the real images. Resumable; prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evalkit.datasets.base import select_captions
 from evalkit.datasets.shapes.dataset import load_shapes, render
 from evalkit.features.sources import ImageItem
 from evalkit.generation import GenerationOptions, prepare_run
-from evalkit.measurement import RunMeasurement, reference_items
+from evalkit.measurement import MeasurementPlan, reference_items
 from evalkit.metrics.composition import Composition
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions, SamplingOptions
@@ -30,7 +30,7 @@ from evalkit.requests import DatasetSource
 MEASURE = MeasureOptions(features="shapes-clip")
 GUIDANCE = ("1", "1.5", "3")
 FIRST_UNUSED = 5_000
-"""Validation images from here on are in no reference."""
+"""Index of the first validation image outside all references."""
 COLUMNS = ("fd", "fd-infinity", "clip-score", "composition-pairs", "composition-pairs-shuffled")
 
 
@@ -45,7 +45,7 @@ def model_records(model: str, guidance: str, n: int, out: Path) -> list[ResultRe
     )
     prepared = prepare_run(options, progress_bar)
     prepared.generate(progress_bar)
-    return RunMeasurement.of(prepared, MEASURE, progress_bar).measure().records
+    return MeasurementPlan.of(prepared, MEASURE, progress_bar).measure().records
 
 
 def real_records(n: int, out: Path) -> list[ResultRecord]:
@@ -68,7 +68,7 @@ def real_records(n: int, out: Path) -> list[ResultRecord]:
 
 
 def row(name: str, records: list[ResultRecord]) -> str:
-    """One line of the table: values with their intervals."""
+    """Format one row of the table: values with their intervals."""
     by_metric = {record.metric: record for record in records}
     cells = []
     for metric in COLUMNS:

@@ -1,22 +1,22 @@
-"""Does the 95 % interval of fd_infinity hold? Simulations with a known truth.
+"""Coverage of the 95 % interval of FD∞, in simulations with a known truth.
 
-    python -m benchmarks.coverage_fid --out coverage.jsonl                # all of it, hours
-    python -m benchmarks.coverage_fid --out coverage.jsonl --minutes 4    # goes on where it stopped
+    python -m benchmarks.metrics.coverage --out coverage.jsonl                # hours
+    python -m benchmarks.metrics.coverage --out coverage.jsonl --minutes 4    # resumes
 
-Features are drawn from distributions whose mean and covariance are known exactly, so that the true
-distance is known. Each repetition draws samples, a reference and a second model of the same
-distribution, and asks for the interval and for the paired test. The seed of a repetition is made of
-its cell and its number, so that chunks, processes and order change nothing:
+Features are drawn from distributions with exactly known mean and covariance, so the true distance
+is known. Each repetition draws samples, a reference and a second model of the same distribution,
+and computes the interval and the paired test. A repetition is seeded by its cell and number, so
+chunks, processes and order have no effect:
 
 - `gaussian`: N(m, S), anisotropic; `relu`: max(0, W z), skewed and sparse like a network's
-  features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and beyond
-  what is promised `elliptical`: multivariate t, where whole images are outlying at once;
+  features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and, outside
+  the guaranteed range, `elliptical`: multivariate t, where whole images are outliers;
 - n of both sets from 2.5 to 15 times the dimensions;
 - `independent`, and `matched`: a sample's caption comes from a reference image, correlation 0.8.
 
-Printed for each: coverage of the interval of fd_infinity and of the same interval around the
-plug-in value, ratio of the mean standard error to the Monte-Carlo deviation of fd_infinity, bias
-and deviation of Chong and Forsyth's line in 1 / n (of the first 200 repetitions), and how often the
+The table has, for each cell: coverage of the interval of FD∞ and of the same interval around the
+plug-in value, ratio of the mean standard error to the Monte-Carlo deviation of FD∞, bias and
+deviation of Chong and Forsyth's line in 1 / n (over the first 200 repetitions), and how often the
 paired test rejects the true null.
 """
 
@@ -47,19 +47,19 @@ CORRELATION = 0.8
 DEGREES = 10
 SEED = 20_261_124
 BLOCK = 50
-"""Repetitions that are written at once; all cells grow evenly by them."""
+"""Repetitions per block; all cells grow evenly, block by block."""
 WITH_LINE = 200
-"""Repetitions that draw the line in 1 / n as well."""
+"""Repetitions that also compute the line in 1 / n."""
 HEAD = (
-    "| features | captions | n / d | truth | plug-in | fd_infinity | coverage | of plug-in | "
-    "SE / MC | 1/n line: bias, SD (fd_infinity's) | null rejected |",
+    "| features | captions | n / d | truth | plug-in | FD∞ | coverage | of plug-in | "
+    "SE / MC | 1/n line: bias, SD (FD∞'s) | null rejected |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: what is drawn, and how much of it."""
+    """One row of the table: a distribution and the sizes of the sets."""
 
     setting: str
     dim: int
@@ -74,7 +74,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class World:
-    """Two distributions with known moments: what the model draws from, and the reference."""
+    """Two distributions with known moments: the model's and the reference's."""
 
     setting: str
     fake_map: np.ndarray
@@ -83,17 +83,17 @@ class World:
     truth: float
 
     def fake(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Samples from standard normal noise."""
+        """Draw samples from standard normal noise."""
         return _features(self.setting, noise, self.fake_map, rng) + self.shift
 
     def real(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Reference features from standard normal noise."""
+        """Draw reference features from standard normal noise."""
         return _features(self.setting, noise, self.real_map, rng)
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """What one draw of all three sets gave."""
+    """The results of one draw of all three sets."""
 
     value: float
     corrected: float
@@ -104,7 +104,7 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What all repetitions of a cell gave."""
+    """The results of all repetitions of a cell."""
 
     cell: Cell
     repetitions: int
@@ -122,7 +122,7 @@ class Coverage:
 
 @lru_cache
 def world(setting: str, dim: int, seed: int) -> World:
-    """The two distributions of a setting; a model whose distance is about a tenth of its spread."""
+    """Return the two distributions of a setting, at a distance of about a tenth of the spread."""
     rng = np.random.default_rng([seed, SETTINGS.index(setting), dim])
     scale = np.exp(rng.normal(size=dim) * 0.5)
     fake_map = rng.normal(size=(dim, dim)) / np.sqrt(dim) * scale
@@ -138,7 +138,7 @@ def world(setting: str, dim: int, seed: int) -> World:
 
 
 def simulate(cell: Cell, repetition: int) -> Repetition:
-    """One repetition, seeded by what it is."""
+    """Simulate one repetition, seeded by its cell and number."""
     name, matched = SETTINGS.index(cell.setting), cell.matched
     key = [cell.seed, name, cell.dim, int(10 * cell.multiple), int(matched), repetition]
     rng = np.random.default_rng(key)
@@ -159,10 +159,10 @@ def simulate(cell: Cell, repetition: int) -> Repetition:
 
 
 def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
-    """Chong and Forsyth (2020): a line through FD at 15 sizes against 1 / n, read at 0.
+    """Extrapolate FD at 15 sizes by a line in 1 / n to 0 (Chong and Forsyth 2020).
 
-    Their recipe draws subsets of the samples against the whole reference; the subsets of the
-    reference are drawn together here, so that its bias goes too.
+    They draw subsets of the samples against the whole reference; here subsets of the reference are
+    drawn along with them, so that its bias is removed too.
     """
     n, dim = x.shape
     sizes = np.linspace(max(dim + 2, n // 3), n, 15).astype(int)
@@ -174,7 +174,7 @@ def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) ->
 
 
 def summarise(cell: Cell, found: list[Repetition]) -> Coverage:
-    """One row from all repetitions of a cell."""
+    """Summarise all repetitions of a cell as one row."""
     truth = world(cell.setting, cell.dim, cell.seed).truth
     value, corrected, error, p_value = np.array(
         [(r.value, r.corrected, r.standard_error, r.p_value) for r in found]
@@ -198,12 +198,12 @@ def summarise(cell: Cell, found: list[Repetition]) -> Coverage:
 
 
 def run_cell(cell: Cell, repetitions: int) -> Coverage:
-    """All repetitions of one cell."""
+    """Run all repetitions of one cell."""
     return summarise(cell, [simulate(cell, r) for r in range(repetitions)])
 
 
 def run_block(block: tuple[Cell, int]) -> list[dict[str, object]]:
-    """The rows of a file for one block of repetitions, from the given number on."""
+    """Simulate one block of repetitions, from the given number on, as rows of the file."""
     cell, start = block
     return [
         {"cell": str(cell), "repetition": r, **asdict(simulate(cell, r))}
@@ -212,7 +212,7 @@ def run_block(block: tuple[Cell, int]) -> list[dict[str, object]]:
 
 
 def read(path: Path) -> dict[str, dict[int, Repetition]]:
-    """What was simulated so far, by cell and repetition; a line cut short is left out."""
+    """Read finished repetitions by cell and number, without an incomplete last line."""
     found: dict[str, dict[int, Repetition]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -227,7 +227,7 @@ def read(path: Path) -> dict[str, dict[int, Repetition]]:
 def missing_blocks(
     cells: list[Cell], done: dict[str, dict[int, Repetition]], repetitions: int
 ) -> Iterator[tuple[Cell, int]]:
-    """Blocks that are still to be simulated, all cells growing evenly."""
+    """Yield the blocks still to be simulated, so that all cells grow evenly."""
     for start in range(0, repetitions, BLOCK):
         for cell in cells:
             if any(r not in done.get(str(cell), {}) for r in range(start, start + BLOCK)):
@@ -237,7 +237,7 @@ def missing_blocks(
 def extend(
     cells: list[Cell], path: Path, repetitions: int, workers: int, minutes: float | None
 ) -> None:
-    """Simulate what is missing, appending to the file, for no longer than the minutes given."""
+    """Simulate missing repetitions and append them to the file, within the given minutes."""
     stop = time.monotonic() + 60 * minutes if minutes else float("inf")
     blocks = missing_blocks(cells, read(path), repetitions)
     with path.open("a") as out, ProcessPoolExecutor(workers) as pool:
@@ -253,7 +253,7 @@ def extend(
 
 
 def markdown(r: Coverage) -> str:
-    """One row of the table."""
+    """Format one row of the table."""
     cell = r.cell
     return (
         f"| {cell.setting} | {'matched' if cell.matched else 'independent'} | {cell.multiple:g} "
@@ -264,11 +264,11 @@ def markdown(r: Coverage) -> str:
 
 
 def main() -> None:
-    """Simulate what is missing and print the table of what is there."""
+    """Simulate missing repetitions and print the table of all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="file to extend, JSON lines")
     parser.add_argument("--reps", type=int, default=2000, help=f"rounded up to {BLOCK}")
-    parser.add_argument("--minutes", type=float, help="stop after so long; 0 only prints the table")
+    parser.add_argument("--minutes", type=float, help="time limit; 0 only prints the table")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=1)
@@ -290,7 +290,7 @@ def main() -> None:
         if count > 1:
             print(markdown(summarise(cell, list(found[str(cell)].values()))))
     print(
-        f"\nd = {arguments.dim}, {min(counts)} to {max(counts)} repetitions a row, "
+        f"\nd = {arguments.dim}, {min(counts)} to {max(counts)} repetitions per row, "
         f"seed {arguments.seed}"
     )
 

@@ -1,9 +1,10 @@
-"""Speed and memory of the metrics beside other tools, in one run.
+"""Speed and memory of the metrics, compared with other tools in one run.
 
-python -m benchmarks.bench_metrics [--images N] [--repeats 3] [--only command,distance,memory,pass]
+    python -m benchmarks.metrics.speed [--images N] [--repeats 3]
+        [--only command,distance,memory,pass] [--weights PATH]
 
-Alone on the machine, or the figures mean nothing. Weights: `--weights PATH`, else random ones in
-the format of the Inception-2015 network, which take exactly as long.
+Run it alone on the machine. Without `--weights`, random weights in the format of the Inception-2015
+network are used, which take equally long.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MIN_IMAGES = 10
 
 
 def main() -> None:
-    """Run the parts asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
@@ -47,7 +48,7 @@ def main() -> None:
         return
     wanted = options.only.split(",")
     if "pass" in wanted and options.images < MIN_IMAGES:
-        parser.error(f"the Inception Score needs --images of at least {MIN_IMAGES}")
+        parser.error(f"The Inception Score needs --images of at least {MIN_IMAGES}.")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if {"command", "pass"} & set(wanted):
@@ -67,7 +68,7 @@ SETS = (("fake", 0), ("real", 1))
 
 
 def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats: int) -> None:
-    """Whole commands on two folders of 256 px PNG files, everything included."""
+    """Time whole commands on two folders of 256 px PNG files, including start-up."""
     home = place / "torch"
     checkpoints = home / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats
     score = [sys.executable, "-m", "evalkit.cli", "score", folders[0], "--against", folders[1]]
     score += ["--metrics", "fid", "--inception-weights", str(weights), "--device", "cpu"]
     ours = {"evalkit score": score}
-    if not emulates_bf16():  # else several times slower than float32: nothing to be measured
+    if not emulates_bf16():  # emulation is several times slower than float32
         ours["evalkit score, bf16"] = [*score, "--precision", "bf16"]
     print("\n| command | seconds (median) | times faster than the faster other |\n|---|---|---|")
     seconds = {
@@ -102,7 +103,7 @@ def compare_commands(place: Path, fake: Path, real: Path, weights: Path, repeats
 
 
 def median_seconds(command: Sequence[str], place: Path, home: Path, repeats: int) -> float:
-    """Median wall time of a command, with nothing cached."""
+    """Measure the median wall time of a command, with nothing cached."""
     taken = []
     for repeat in range(repeats):
         cache = place / f"cache-{time.monotonic_ns()}-{repeat}"
@@ -116,7 +117,7 @@ def median_seconds(command: Sequence[str], place: Path, home: Path, repeats: int
 
 
 def compare_distances(repeats: int) -> None:
-    """The Fréchet distance of two full-rank Gaussians at d = 2,048, covariances given."""
+    """Time the Fréchet distance of two full-rank Gaussians at d = 2,048, covariances given."""
     import scipy.linalg
 
     from evalkit.metrics.frechet.distance import frechet_distance
@@ -149,16 +150,16 @@ def compare_distances(repeats: int) -> None:
 
 
 def compare_memory() -> None:
-    """Peak memory of a distance with its interval, on stored features, by number of images."""
+    """Measure the peak memory of a distance with its interval, by number of stored images."""
     print(f"\n| images (d = {MEMORY_DIM}) | peak memory of FD with interval, MiB |\n|---|---|")
     for n in MEMORY_SIZES:
-        command = [sys.executable, "-m", "benchmarks.bench_metrics", "--memory-of", str(n)]
+        command = [sys.executable, "-m", "benchmarks.metrics.speed", "--memory-of", str(n)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         print(f"| {n:,} | {float(done.stdout):.0f} |")
 
 
 def print_memory(n: int) -> None:
-    """Fill a store with n images' features in pieces, measure, print the peak of this process."""
+    """Fill a store with n images' features, compute the distance, print the peak memory."""
     from evalkit.features.store import FeatureStore, StoredSet
     from evalkit.metrics.frechet.interval import frechet_interval
 
@@ -177,7 +178,7 @@ def print_memory(n: int) -> None:
 
 
 def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
-    """All Inception metrics in one pass over the images against the sum of single passes."""
+    """Time all Inception metrics in one pass over the images against the sum of single passes."""
     from evalkit.features.sources import image_items
     from evalkit.metrics.score import score_sets
     from evalkit.options import MeasureOptions
@@ -201,7 +202,7 @@ def compare_passes(place: Path, fake: Path, real: Path, weights: Path) -> None:
 
 
 def timed(way: Callable[[], float], repeats: int) -> tuple[float, float]:
-    """Median seconds and the value."""
+    """Return the median seconds and the value."""
     taken, value = [], 0.0
     for _ in range(repeats):
         started = time.perf_counter()
@@ -213,18 +214,18 @@ def timed(way: Callable[[], float], repeats: int) -> tuple[float, float]:
 
 
 def traces(s: np.ndarray, r: np.ndarray) -> float:
-    """Sum of both traces."""
+    """Return the sum of both traces."""
     return float(np.trace(s) + np.trace(r))
 
 
 def random_features(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
-    """Rectified features whose directions have spreads of very different sizes."""
+    """Draw rectified features whose directions have very different spreads."""
     scales = np.geomspace(1, 1e-2, dim)
     return (rng.normal(size=(n, dim)) * scales + 0.5 * scales).clip(min=0)
 
 
 def write_pictures(folder: Path, count: int, seed: int) -> Path:
-    """Crops of real photographs, 256 px, as PNG files."""
+    """Write crops of real photographs, 256 px, as PNG files."""
     from skimage import data
     from sklearn.datasets import load_sample_images
 
@@ -240,7 +241,7 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
 
 
 def write_weights(path: Path) -> Path:
-    """Random weights of the network's shapes."""
+    """Write random weights of the network's shapes."""
     import torch
 
     from evalkit.features.inception import InceptionNetwork

@@ -1,15 +1,15 @@
-"""DALL-E's choices in sampling: how many candidates CLIP picks from, temperature, top-k.
+"""DALL-E's sampling options: number of candidates for re-ranking, temperature, top-k.
 
-    python -m benchmarks.dalle_tiny [--model dalle:tiny] [--n 200] [--out runs/dalle-tiny]
+    python -m benchmarks.models.dalle_tiny [--model dalle:tiny] [--n 200] [--out runs/dalle-tiny]
 
-The paper (section 3.3, figure 6) shows that quality grows with the number of candidates. Here
-clip:tiny picks and clip:tiny-judge scores; the first table runs for any model, such as
+The paper (section 3.3, figure 6) shows that quality improves with the number of candidates. Here
+clip:tiny re-ranks and clip:tiny-judge scores; the first table supports any text model, such as
 `--model glide:tiny`. Resumable.
 """
 
 from __future__ import annotations
 
-from benchmarks.variants import parse_options, print_table
+from benchmarks.models.variants import parse_options, print_table
 
 CANDIDATES = (1, 4, 16)
 SAMPLING = {

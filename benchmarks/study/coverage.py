@@ -1,15 +1,14 @@
-"""Do the intervals of win rates hold what they promise, on DrawBench's layout?
+"""Coverage of the intervals of win rates, on DrawBench's layout.
 
-Simulates whole studies (11 categories, 200 prompts, 25 raters a category) with no, weak and strong
-effects of raters and of prompts, and counts how often the 95 % intervals hold the true win rate.
-The models are equal, or apart by what the plan says is found in 80 % of studies, or apart by more
-and differently in each category. Beside the intervals stand the naive one and the plan.
+It simulates complete studies (11 categories, 200 prompts, 25 raters per category) with no, weak and
+strong effects of raters and prompts, and counts how often the 95 % intervals contain the true win
+rate. The models are equal, or differ by what the plan detects in 80 % of studies, or differ more,
+and differently in each category. The table also has the naive interval and the plan.
 
-    python -m benchmarks.coverage_drawbench --studies 2000 --rows coverage.jsonl
+    python -m benchmarks.study.coverage --studies 2000 --rows coverage.jsonl
 
-Every 100 studies of a setting are a row of the file, which has a seed of its own; the same command
-goes on where the last one stopped, also after `--minutes`. The seed, the settings and the goals
-stand here and were fixed before the first run.
+Every 100 studies of a setting are a row of the file with their own seed; the same command resumes,
+also after `--minutes`. The seed, the settings and the goals below were fixed before the first run.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ EFFECTS = {
 GOAL_OVERALL = (0.93, 0.97)
 GOAL_CATEGORY = (0.92, 0.99)
 GOAL_REJECTED = (0.03, 0.07)
-GOAL_POWER = 0.05  # planned and simulated power differ by no more
-GOAL_WIDTH = 0.05  # nor do planned and simulated half-widths, relatively
+GOAL_POWER = 0.05  # largest difference of planned and simulated power
+GOAL_WIDTH = 0.05  # largest relative difference of half-widths
 HEAD = (
     "| models | effects | overall | mean of categories | by category | naive overall | "
     "naive by category | called different (planned) | half-width (planned) | goals |",
@@ -59,7 +58,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What one row of the table simulates."""
+    """The simulation of one row of the table."""
 
     number: int
     models: str
@@ -82,7 +81,7 @@ class Setting:
 
     @cached_property
     def plan(self) -> StudyPlan:
-        """What would have been planned, had the correlations been known."""
+        """The plan with known correlations."""
         return _plan(self._panel(0.0, {}))
 
     def _panel(self, lead: float, category_effects: dict[str, float]) -> SimulatedPanel:
@@ -97,11 +96,11 @@ class Setting:
 
 
 def main() -> None:
-    """Simulate what is missing, then print the table and say which goals are met."""
+    """Simulate missing studies, then print the table and the goals that are met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=2000, help="of each setting")
+    parser.add_argument("--studies", type=int, default=2000, help="studies per setting")
     parser.add_argument("--rows", type=Path, default=Path("coverage_drawbench.jsonl"))
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after these")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
     arguments = parser.parse_args()
     end = time.monotonic() + 60 * arguments.minutes
     done = _read(arguments.rows)
@@ -109,7 +108,7 @@ def main() -> None:
         if (setting.number, chunk) in done:
             continue
         if time.monotonic() > end:
-            sys.exit(f"{len(done)} rows of {CHUNK} studies are in {arguments.rows}; run it again.")
+            sys.exit(f"{arguments.rows} has {len(done)} rows of {CHUNK} studies. Run it again.")
         found = measure_coverage(setting.panel, studies=CHUNK, seed=(SEED, setting.number, chunk))
         _append(arguments.rows, setting.number, chunk, found)
         done[setting.number, chunk] = found
@@ -126,7 +125,7 @@ def _num_chunks(studies: int) -> int:
 
 
 def _chunks(studies: int) -> Iterator[tuple[Setting, int]]:
-    """Every setting's first chunk, then its second: an early stop leaves a whole, smaller table."""
+    """Yield every setting's first chunk, then its second: an early stop leaves a full table."""
     settings = _settings()
     for chunk in range(_num_chunks(studies)):
         for setting in settings:
@@ -134,7 +133,7 @@ def _chunks(studies: int) -> Iterator[tuple[Setting, int]]:
 
 
 def _read(path: Path) -> dict[tuple[int, int], Coverage]:
-    """Rows by setting and chunk; a last line that was cut off is not counted."""
+    """Read rows by setting and chunk, without an incomplete last line."""
     done = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -155,7 +154,7 @@ def _append(path: Path, setting: int, chunk: int, found: Coverage) -> None:
 def _print_table(done: dict[tuple[int, int], Coverage], studies: int) -> int:
     """Print the table in Markdown; 0 if all goals are met, else 1."""
     chunks, missed = range(_num_chunks(studies)), 0
-    print(f"{CHUNK * len(chunks)} studies a setting, seed {SEED}\n", *HEAD, sep="\n")
+    print(f"{CHUNK * len(chunks)} studies per setting, seed {SEED}\n", *HEAD, sep="\n")
     for setting in _settings():
         found = merge([done[setting.number, chunk] for chunk in chunks])
         misses = _misses(setting, found)

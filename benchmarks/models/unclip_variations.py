@@ -1,9 +1,9 @@
-"""A picture of what unclip:tiny makes of images: variations and interpolations.
+"""Variations and interpolations of images by unclip:tiny, as one picture.
 
-    python -m benchmarks.unclip_variations [--out runs/unclip-variations.png]
+    python -m benchmarks.models.unclip_variations [--out runs/unclip-variations.png]
 
-Each row begins with a drawn scene of the validation split; then its reconstruction (eta 0), four
-variations (eta 1), and the way to the scene of the next row in three steps.
+Each row has a scene of the validation split, its reconstruction (eta 0), four variations (eta 1),
+and three steps of the interpolation to the scene of the next row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="unclip:tiny")
     parser.add_argument("--rows", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=50, help="of the decoder")
+    parser.add_argument("--steps", type=int, default=50, help="decoder steps")
     parser.add_argument("--out", type=Path, default=Path("runs/unclip-variations.png"))
     options = parser.parse_args()
     model = load_generator(options.model)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Rows x columns x height x width x 3 to one picture with white margins."""
+    """Join rows x columns x height x width x 3 into one picture with white margins."""
     pad = [(0, 0), (0, 0), (MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX), (0, 0)]
     padded = np.pad(images, pad, constant_values=255)
     return np.concatenate([np.concatenate(list(row), axis=1) for row in padded], axis=0)

@@ -1,12 +1,12 @@
-"""How many steps are enough: FD of glide:tiny's base by sampler and number of steps.
+"""How many steps suffice: FD of glide:tiny's base by sampler and number of steps.
 
-    python -m benchmarks.sampling_steps [--n 200] [--out runs/sampling-steps] [--plot FILE.png]
+    python -m benchmarks.sampling.steps [--n 200] [--out runs/sampling-steps] [--plot FILE.png]
 
-The base network alone, at guidance 3, on n captions of the validation split; images and reference
-at the base's 16 px, features of the judge. Each setting is compared with 250 ancestral steps on the
-same captions and noise seeds: the paired difference of FD with its 95 % interval. A setting whose
-interval holds 0, as all larger ones of its sampler do, can't be told from 250 ancestral steps.
-Resumable; prints a Markdown table.
+Only the base network, at guidance 3, on n captions of the validation split; images and reference at
+the base's 16 px, features of the judge. Each setting is compared with 250 ancestral steps on the
+same captions and noise seeds, by the paired difference of FD with its 95 % interval. A number of
+steps suffices if its interval and those of all larger numbers contain 0. Resumable; prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SIZE_PX = 16
 
 @dataclass(frozen=True)
 class Row:
-    """One setting's FD and how much it differs from the baseline's."""
+    """One setting's FD, and its difference from the baseline."""
 
     setting: Setting
     fd: ResultRecord
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval of the difference leaves 0 out."""
+        """Whether the interval of the difference excludes 0."""
         interval = self.difference.interval if self.difference else None
         return interval is not None and not interval.low <= 0 <= interval.high
 
@@ -68,7 +68,7 @@ class Row:
 def make_images(
     glide: GlideGenerator, captions: Sequence[Caption], setting: Setting, folder: Path
 ) -> list[ImageItem]:
-    """The base's images of a setting, made or found."""
+    """Make the base's images of a setting, or reuse existing ones."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:04d}.png" for index in range(len(captions))]
     sampler, steps = setting
@@ -101,7 +101,7 @@ def make_images(
 
 
 def measure(n: int, out: Path) -> list[Row]:
-    """FD and paired difference of every setting."""
+    """Compute FD and the paired difference of every setting."""
     glide = load_generator("glide:tiny")
     assert isinstance(glide, GlideGenerator)
     dataset = load_shapes()
@@ -128,7 +128,7 @@ def measure(n: int, out: Path) -> list[Row]:
 
 
 def enough_steps(rows: Sequence[Row], sampler: str) -> int | None:
-    """The fewest steps from which on a sampler can't be told from the baseline."""
+    """Return the fewest steps from which on a sampler does not differ from the baseline."""
     enough = None
     for row in sorted((r for r in rows if r.setting[0] == sampler), key=lambda r: -r.setting[1]):
         if row.differs:
@@ -138,7 +138,7 @@ def enough_steps(rows: Sequence[Row], sampler: str) -> int | None:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """A Markdown table and the verdicts."""
+    """Print a Markdown table and the conclusions."""
     print("| sampler | steps | FD (16 px) | difference from 250 ancestral [95 %] | p |")
     print("|---|---|---|---|---|")
     for row in rows:
@@ -154,17 +154,17 @@ def print_table(rows: Sequence[Row]) -> None:
         print(f"| {sampler} | {steps} | {row.fd.value:.4f} | {cells[0]} | {cells[1]} |")
     for sampler in STEPS:
         enough = enough_steps(rows, sampler)
-        said = f"from {enough} steps on" if enough else "at no number of steps tried"
-        print(f"{sampler}: can't be told from 250 ancestral steps {said}")
+        said = f"from {enough} steps on" if enough else "at no tested number of steps"
+        print(f"{sampler}: no difference from 250 ancestral steps detected {said}")
 
 
 def shown_p(p: float) -> str:
-    """A p-value to three places."""
+    """Format a p-value to three places."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """FD against steps, a line for each sampler."""
+    """Plot FD against steps, a line for each sampler."""
     values = [
         {"sampler": row.setting[0], "steps": row.setting[1], "FD": row.fd.value} for row in rows
     ]
@@ -188,7 +188,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def main() -> None:
-    """Make or find the images, measure, print."""
+    """Generate missing images, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("runs/sampling-steps"))

@@ -1,4 +1,4 @@
-"""The Fréchet distances of features that are not FID's: sFID, FD-DINOv2, CLIP-FD."""
+"""Fréchet distances on other features than FID's: sFID, FD-DINOv2, CLIP-FD."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""What DALL-E's discrete VAE keeps of an image: the limit of what its transformer can show.
+"""Reconstruction quality of DALL-E's discrete VAE: the upper bound for its transformer.
 
-    python -m benchmarks.dalle_codes [--n 200] [--dvae FILE] [--grid FILE.png]
+    python -m benchmarks.models.dalle_codes [--n 200] [--dvae FILE] [--grid FILE.png]
 
-Validation scenes go through encoder and decoder. Prints the mean absolute error in levels of 255,
-the share of codes in use and their perplexity, and the checker's verdict on the scenes before and
-after: every prompted shape and colour found, everything right. `--grid` writes pairs of originals
-and reconstructions.
+Validation scenes pass through encoder and decoder. Prints the mean absolute error in levels of 255,
+the number of codes in use and their perplexity, and the shape detector's composition scores before
+and after. `--grid` writes pairs of originals and reconstructions.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SHOWN = 16
 
 
 def main() -> None:
-    """Print the figures, and write the pairs where asked."""
+    """Print the figures, and write the pairs on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--dvae", default="dalle-tiny-dvae")
@@ -54,7 +53,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def through(network: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and reconstructions (uint8) of images."""
+    """Return codes and reconstructions (uint8) of images."""
     codes, rebuilt = [], []
     for start in range(0, len(images), 50):
         pixels = (from_uint8(torch.from_numpy(images[start : start + 50])) + 1) / 2
@@ -65,7 +64,7 @@ def through(network: DVAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def verdict(images: np.ndarray, scenes: list, captions: list[str]) -> str:
-    """The checker's shares."""
+    """Format the shape detector's shares."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index:05d}.png" for index in range(len(images))]
         for path, image in zip(paths, images, strict=True):
@@ -77,7 +76,7 @@ def verdict(images: np.ndarray, scenes: list, captions: list[str]) -> str:
 
 
 def write_pairs(path: Path, originals: np.ndarray, rebuilt: np.ndarray) -> None:
-    """Originals in the upper rows, reconstructions below each."""
+    """Write originals in the upper rows, with their reconstructions below."""
     half = len(originals) // 2
     rows = [originals[:half], rebuilt[:half], originals[half:], rebuilt[half:]]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])

@@ -1,12 +1,12 @@
-"""What looking early costs: the plan's figures beside simulated studies on DrawBench's layout.
+"""False positives of interim looks: planned and simulated, on DrawBench's layout.
 
-    python -m benchmarks.looks_drawbench --studies 2000
+    python -m benchmarks.study.looks --studies 2000
 
-Equal models, five looks after equal shares of the raters; how often some look calls them different.
-The seed was fixed before the first run.
+Equal models and five looks after equal shares of the raters: how often does any look call them
+different? The seed was fixed before the first run.
 
-Plans take a look's standard error for known. It is estimated from few raters at the first looks,
-and that the estimate varies is not in the plan; so the simulated share may be a little larger.
+Plans treat a look's standard error as known. The first looks estimate it from few raters, and plans
+ignore the noise of that estimate, so the simulated share may be slightly larger.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks.coverage_drawbench import EFFECTS, Setting
+from benchmarks.study.coverage import EFFECTS, Setting
 from drawbench.stats.coverage import binomial_band, measure_looks
 from drawbench.stats.power import Boundary, plan_looks
 
@@ -25,11 +25,11 @@ BOUNDARIES: tuple[Boundary, ...] = ("none", "pocock", "obrien-fleming")
 
 
 def main() -> None:
-    """Print the table in Markdown; fail where a figure leaves the 99.9 % band of the plan's."""
+    """Print the table in Markdown; fail if a share is outside the plan's 99.9 % band."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=2000, help="of each setting and boundary")
+    parser.add_argument("--studies", type=int, default=2000, help="studies per row")
     studies = parser.parse_args().studies
-    print(f"{studies} studies a row, {LOOKS} looks, seed {SEED}\n")
+    print(f"{studies} studies per row, {LOOKS} looks, seed {SEED}\n")
     print("| effects | boundary | planned | simulated | |", "|---|---|---|---|---|", sep="\n")
     missed = 0
     for effects in SETTINGS:

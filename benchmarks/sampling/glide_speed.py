@@ -1,9 +1,9 @@
-"""Speed of GLIDE's released base network: one evaluation of a guided pair, random weights.
+"""Speed of GLIDE's released base network: one evaluation of a guided pair, with random weights.
 
-    python -m benchmarks.glide_speed [--repeats 3]
+    python -m benchmarks.sampling.glide_speed [--repeats 3]
 
-Three ways to the same numbers: a plain reference that reads the state dict and encodes the captions
-anew each time (`tests/reference/plain_unet.py`), ours with the text states computed once, and ours
+It compares a plain reference that encodes the prompts at each evaluation
+(`tests/reference/plain_unet.py`), our network with the text states computed once, and our network
 in bfloat16. Run it alone on the machine; it takes about a minute and 4 GB.
 """
 
@@ -24,12 +24,12 @@ from generators.glide.model import Text2ImUNet
 from generators.glide.presets import CONTEXT_LENGTH, RELEASED_BASE, VOCABULARY_SIZE
 
 SEED = 0
-REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "plain_unet.py"
+REFERENCE = Path(__file__).parents[2] / "tests" / "reference" / "plain_unet.py"
 LEAST_SPEEDUP = 1.1
 
 
 def plain_reference(state: Mapping[str, Tensor]) -> Callable[..., Tensor]:
-    """The network written a second time, loaded from its file: other packages have a `tests`."""
+    """Load the reference implementation from its file: other packages have a `tests` too."""
     spec = importlib.util.spec_from_file_location("plain_unet", REFERENCE)
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ def plain_reference(state: Mapping[str, Tensor]) -> Callable[..., Tensor]:
 
 
 def random_weights(network: nn.Module) -> None:
-    """Random values everywhere: branches that start at zero would cost, but not count."""
+    """Fill all weights at random: branches initialised to zero would not affect the output."""
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -49,14 +49,14 @@ def random_weights(network: nn.Module) -> None:
 
 
 def flat_settings() -> dict[str, object]:
-    """The configuration as the released code writes it."""
+    """Return the configuration in the released code's notation."""
     text = RELEASED_BASE.text
     assert text is not None
     return {**dataclasses.asdict(RELEASED_BASE.unet), **dataclasses.asdict(text)}
 
 
 def median_seconds(call: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
-    """Median time of a call, after one that warms up, and what it gives."""
+    """Measure the median time of a call after a warm-up; return it and the result."""
     result = call()
     seconds = []
     for _ in range(repeats):
@@ -67,7 +67,7 @@ def median_seconds(call: Callable[[], Tensor], repeats: int) -> tuple[float, Ten
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Relative L2 distance."""
+    """Compute the relative L2 distance."""
     return float((actual.float() - expected).norm() / expected.norm())
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     rounded, rough = median_seconds(in_bf16, options.repeats)
     print(f"GLIDE released base, one guided pair, {torch.get_num_threads()} threads")
     print("| | seconds | times as fast | relative error |\n|---|---|---|---|")
-    print(f"| plain reference, text anew | {plain:.2f} | 1.00 | 0 |")
+    print(f"| plain reference, text encoded each time | {plain:.2f} | 1.00 | 0 |")
     for name, seconds, result in (("ours, float32", ours, output), ("ours, bf16", rounded, rough)):
         error = relative_error(result, expected)
         print(f"| {name} | {seconds:.2f} | {plain / seconds:.2f} | {error:.1e} |")

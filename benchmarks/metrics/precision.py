@@ -1,9 +1,9 @@
-"""How far each metric is from the other libraries' on the same pictures and weights.
+"""Deviation of each metric from other libraries, on the same images and weights.
 
-python -m benchmarks.metrics_precision [--weights PATH] [--images 300]
+    python -m benchmarks.metrics.precision [--weights PATH] [--images 300]
 
-Prints the table of docs/precision.md. Without `--weights`, random ones are made in the format of
-the Inception-2015 network. Pictures are crops of real photographs, of mixed sizes for the features.
+Prints the table of docs/precision.md. Without `--weights`, random weights in the format of the
+Inception-2015 network are used. Images are crops of photographs, of mixed sizes for the features.
 """
 
 from __future__ import annotations
@@ -260,8 +260,8 @@ def _crops(sizes: Any, count: int, seed: int) -> list[np.ndarray]:
 
 
 def _random_weights(path: Path) -> Path:
-    # By path: some packages install a `tests` of their own, which would be found first.
-    source = Path(__file__).resolve().parents[1] / "tests" / "reference" / "inception_weights.py"
+    # By path: another package's `tests` could be imported instead.
+    source = Path(__file__).resolve().parents[2] / "tests" / "reference" / "inception_weights.py"
     written: Path = runpy.run_path(str(source))["write_inception_weights"](path)
     return written
 

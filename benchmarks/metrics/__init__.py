@@ -1,0 +1,1 @@
+"""Metrics: speed, precision and the coverage of their intervals."""

@@ -1,0 +1,1 @@
+"""The tiny models: quality, design choices and training time."""

@@ -1,0 +1,1 @@
+"""Sampling: speed, number of steps, guidance and caches."""

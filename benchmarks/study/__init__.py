@@ -1,0 +1,1 @@
+"""Human studies: intervals, interim looks and the vote store under load."""

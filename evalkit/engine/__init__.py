@@ -1,1 +1,0 @@
-"""Where the work items of a run are executed."""
