@@ -19,7 +19,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedStage(Generic[NetworkT]):
+class Stage(Generic[NetworkT]):
     """One network that diffuses, and how it was trained."""
 
     network: NetworkT
@@ -36,14 +36,14 @@ class TrainedStage(Generic[NetworkT]):
         *,
         device: str = "cpu",
         variance: Variance = "learned_range",
-    ) -> TrainedStage[NetworkT]:
+    ) -> Stage[NetworkT]:
         """A network on its device with the process that its recipe's objective names."""
         process = DiffusionProcess.from_objective(objective, variance=variance)
         return cls(ready(network, device), process, objective.get("residual_scale"))
 
-    def on(self, device: str) -> TrainedStage[NetworkT]:
+    def on(self, device: str) -> Stage[NetworkT]:
         """The stage with its network ready to be run on a device."""
-        return TrainedStage(ready(self.network, device), self.process, self.residual_scale)
+        return Stage(ready(self.network, device), self.process, self.residual_scale)
 
 
 def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
 from evalkit.core.registry import Catalog, load, third_party, unknown
-from generators.weights import MODEL_FILES, cached_file, locate
+from generators.weights.published import MODEL_FILES, cached_file, locate
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -37,7 +37,7 @@ class ModelRow:
     """`embedded` works now, `released` has to be fetched, `none` is the architecture only; None:
     its package does not say."""
     files: tuple[str, ...] = ()
-    """Rows of `generators.weights.PUBLISHED` that it is loaded from, the networks in order."""
+    """Rows of `generators.weights.published.PUBLISHED` that it loads, the networks in order."""
 
 
 def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:

@@ -32,5 +32,5 @@ class Numerics:
 
 
 def ready(network: NetworkT, device: str) -> NetworkT:
-    """The network on its device, in the memory layout that convolutions like, for evaluation."""
-    return network.to(device).to(memory_format=torch.channels_last).eval()
+    """Move a network to its device, channels last, in evaluation mode and without gradients."""
+    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

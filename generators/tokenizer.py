@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from evalkit.core.errors import WeightsError
+from generators.weights.zoo import ZOO
 
 END_OF_TEXT = "<|endoftext|>"
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -113,6 +114,12 @@ class BytePairTokenizer:
         while pairs := [p for p in itertools.pairwise(parts) if p in self.ranks and keeps()]:
             parts = _merge(parts, min(pairs, key=self.ranks.__getitem__))
         return tuple(self.encoder[part] for part in parts)
+
+
+@functools.cache
+def tiny_tokenizer() -> BytePairTokenizer:
+    """Return the tokenizer of the tiny models; its merges were learned from captions of shapes."""
+    return BytePairTokenizer.from_files(ZOO / "vocabulary.json", ZOO / "vocabulary.bpe")
 
 
 def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]:

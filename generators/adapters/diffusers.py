@@ -21,9 +21,9 @@ from evalkit.core.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import prompts_of, truncation_notes
 from generators.diffusion.noise import image_generators
-from generators.hub import folder_sha256, hub_folder
-from generators.parts import check_overrides
 from generators.pixels import to_uint8
+from generators.weights.hub import folder_sha256, hub_folder
+from generators.weights.parts import check_overrides
 
 KARLO = "kakaobrain/karlo-v1-alpha"
 KARLO_PARTS = {

@@ -8,8 +8,9 @@ CLIP: the image tower is told how noisy its image is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from generators.errors import ArchitectureError
 from generators.nn.embeddings import cos_sin_embedding
 from generators.nn.normalization import LayerNorm
+from generators.nn.settings import config_from_flat
 
 MAX_LOGIT_SCALE = 100.0
 """Cosines are multiplied by at most this (section 2.5); `clip_loss` enforces it."""
@@ -47,6 +49,15 @@ class ClipConfig:
     """Of the pixels in [0, 1]; subtracted."""
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     """Of the pixels in [0, 1]; divided by."""
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> ClipConfig:
+        """Read settings as JSON or TOML have them.
+
+        Raises:
+            ArchitectureError: A setting is unknown or missing.
+        """
+        return config_from_flat(cls, settings, "CLIP")
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -189,6 +200,11 @@ class Clip(nn.Module):
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> Clip:
+        """Build the network from flat settings; see `ClipConfig.from_flat`."""
+        return cls(ClipConfig.from_flat(settings))
 
     def encode_image(
         self,

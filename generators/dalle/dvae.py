@@ -134,6 +134,11 @@ class DVAEEncoder(nn.Module):
             self.blocks.add_module(f"group_{index + 1}", group)
         self.blocks.add_module("output", _output(widths[-1], config.vocab_size))
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DVAEEncoder:
+        """Build the network from flat settings; see `DVAEConfig.from_flat`."""
+        return cls(DVAEConfig.from_flat(settings))
+
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch vocab rows columns"]:
@@ -177,6 +182,11 @@ class DVAEDecoder(nn.Module):
             self.blocks.add_module(f"group_{index + 1}", group)
         self.blocks.add_module("output", _output(widths[-1], config.output_channels))
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DVAEDecoder:
+        """Build the network from flat settings; see `DVAEConfig.from_flat`."""
+        return cls(DVAEConfig.from_flat(settings))
+
     def forward(
         self, codes: Int[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch statistics height width"]:
@@ -215,6 +225,11 @@ class DVAE(nn.Module):
         self.config = config
         self.encoder = DVAEEncoder(config)
         self.decoder = DVAEDecoder(config)
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DVAE:
+        """Build the network from flat settings; see `DVAEConfig.from_flat`."""
+        return cls(DVAEConfig.from_flat(settings))
 
 
 def map_pixels(x: Tensor) -> Tensor:

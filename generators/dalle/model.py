@@ -172,6 +172,11 @@ class DalleTransformer(nn.Module):
         self.register_buffer("masks", self._masks(), persistent=False)
         self._initialise()
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DalleTransformer:
+        """Build the network from flat settings; see `DalleConfig.from_flat`."""
+        return cls(DalleConfig.from_flat(settings))
+
     def forward(
         self, text: Int[Tensor, "batch length"], image: Int[Tensor, "batch num_codes"]
     ) -> tuple[Float[Tensor, "batch length text_ids"], Float[Tensor, "batch next_codes codes"]]:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import check_codes, text_ids
-from generators.loading import check_state_dict
 from generators.pixels import from_uint8
+from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch, TrainingSet
-from generators.zoo import ZooWeights, tiny_tokenizer, zoo_weights
+from generators.weights.zoo import ZooWeights, zoo_weights
 
 SPREAD_IMAGES = 128
 """Training images that the codes are first spread over."""
@@ -109,7 +109,4 @@ def dvae_weights(name_or_path: str) -> ZooWeights:
 
 def dvae_from(weights: ZooWeights) -> DVAE:
     """The network with its trained weights, in evaluation mode."""
-    network = DVAE(DVAEConfig.from_flat(weights.recipe.model))
-    check_state_dict(network.state_dict(), weights.state_dict, weights.recipe.name)
-    network.load_state_dict(weights.state_dict)
-    return network.eval()
+    return weights.network(DVAE, weights.recipe.name)

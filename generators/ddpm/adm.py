@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -47,6 +49,12 @@ class NoisyClassifier(UNetEncoder):
             raise ArchitectureError(
                 f"unknown pool {pool!r}; known: adaptive, attention, spatial, spatial_v2"
             )
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> NoisyClassifier:
+        """Build the classifier from settings of `UNetConfig` and `pool` (default: `adaptive`)."""
+        unet = {name: value for name, value in settings.items() if name != "pool"}
+        return cls(UNetConfig.from_flat(unet), settings.get("pool", "adaptive"))
 
     def forward(
         self, x: Float[Tensor, "batch in_channels height width"], t: Shaped[Tensor, " batch"]

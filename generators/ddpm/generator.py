@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -11,10 +12,9 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.ddpm.model import current_names
+from generators.ddpm.adm import NoisyClassifier
 from generators.ddpm.pipeline import sample_images
-from generators.ddpm.presets import PRESETS, DDPMPreset
-from generators.ddpm.tiny import build_classifier, build_network
+from generators.ddpm.presets import CLASSIFIER, PRESETS, DDPMPreset
 from generators.diffusion.losses import bits_per_dim
 from generators.diffusion.noise import draw_noise, image_generators
 from generators.diffusion.process import DiffusionProcess
@@ -22,13 +22,14 @@ from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import THRESHOLDS
 from generators.errors import UnsupportedRequestError
-from generators.loading import fill_network, joint_hash, network_from_file
+from generators.nn.unet import UNet
 from generators.numerics import Numerics, ready
-from generators.parts import check_overrides
 from generators.pixels import from_uint8, to_uint8
-from generators.weights import MODEL_FILES, locate
-from generators.weights_io import file_sha256, load_state_dict
-from generators.zoo import zoo_weights
+from generators.weights import networks
+from generators.weights.parts import check_overrides
+from generators.weights.published import MODEL_FILES, locate
+from generators.weights.state_dicts import file_sha256, joint_hash, load_state_dict
+from generators.weights.zoo import zoo_weights
 
 STAGE = "base"
 TINY_STEPS = 25
@@ -178,11 +179,10 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
     check_overrides(name, weights, parts)
     trained = {each: zoo_weights(each, weights.get(each)) for each in parts}
     recipe = trained[part].recipe
-    network = fill_network(build_network(recipe.model), trained[part].state_dict, part)
+    network = trained[part].network(UNet, part)
     classifier = None
     if len(parts) > 1:
-        other = trained[parts[1]]
-        classifier = fill_network(build_classifier(other.recipe.model), other.state_dict, parts[1])
+        classifier = trained[parts[1]].network(NoisyClassifier, parts[1])
     process = DiffusionProcess.from_objective(recipe.objective)
     num_classes = recipe.model.get("num_classes")
     spec = GeneratorSpec(
@@ -222,12 +222,10 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
     parts = MODEL_FILES[name]
     check_overrides(name, weights, parts)
     files = [locate(part, weights.get(part), instead="ddpm:tiny") for part in parts]
-    with torch.device("meta"):
-        network, classifier = preset.build(), preset.build_classifier()
-    state = load_state_dict(files[0])
-    network = fill_network(network, current_names(state), files[0].name)
-    if classifier is not None:
-        classifier = network_from_file(classifier, files[1])
+    network = _from_file(files[0], preset.architecture, preset.settings)
+    classifier = None
+    if preset.classifier_settings is not None:
+        classifier = _from_file(files[1], CLASSIFIER, preset.classifier_settings)
     return DDPMGenerator(
         _released_spec(name, preset, [file_sha256(file) for file in files]),
         network=network,
@@ -236,6 +234,10 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
         classifier=classifier,
         device=device,
     )
+
+
+def _from_file(file: Path, name: str, settings: Mapping[str, Any]) -> nn.Module:
+    return networks.load_released(name, load_state_dict(file), settings, source=file.name)
 
 
 def _released_spec(name: str, preset: DDPMPreset, hashes: Sequence[str]) -> GeneratorSpec:

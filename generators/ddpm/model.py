@@ -225,6 +225,11 @@ class DDPMUNet(nn.Module):
         self.conv_norm_out = GroupNorm(channels, eps=EPS)
         self.conv_out = zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1))
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DDPMUNet:
+        """Build the network from flat settings; see `DDPMConfig.from_flat`."""
+        return cls(DDPMConfig.from_flat(settings))
+
     def forward(
         self,
         x: Float[Tensor, "batch in_channels height width"],

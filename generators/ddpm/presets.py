@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from torch import nn
 
-from generators.ddpm.adm import NoisyClassifier
-from generators.ddpm.model import DDPMConfig, DDPMUNet
+from generators.ddpm.model import DDPMConfig
 from generators.diffusion.process import DiffusionProcess, Variance
 from generators.diffusion.schedules import REFERENCE_STEPS, Schedule
-from generators.nn.unet import UNet, UNetConfig
+from generators.nn.unet import UNetConfig
+from generators.weights.networks import build_network
 
 IMAGENET_CLASSES = 1000
+CLASSIFIER = "adm-classifier"
+"""The row of `generators.weights.networks.NETWORKS` of every preset's classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +55,29 @@ class DDPMPreset:
             self.schedule, self.num_steps, variance=self.variance, timestep_scale=scale
         )
 
-    def build(self) -> nn.Module:
-        """The network, with new weights."""
-        if isinstance(self.network, DDPMConfig):
-            return DDPMUNet(self.network)
-        return UNet(self.network)
+    @property
+    def architecture(self) -> str:
+        """The network's row of `generators.weights.networks.NETWORKS`."""
+        return "ddpm-unet" if isinstance(self.network, DDPMConfig) else "adm-unet"
 
-    def build_classifier(self) -> NoisyClassifier | None:
-        """The classifier, with new weights."""
-        return None if self.classifier is None else NoisyClassifier(self.classifier)
+    @property
+    def classifier_settings(self) -> dict[str, Any] | None:
+        """Flat settings of the network `CLASSIFIER`; None: the preset has no classifier."""
+        return None if self.classifier is None else {**asdict(self.classifier), "pool": "attention"}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Flat settings of the network."""
+        return asdict(self.network)
+
+    def build(self) -> nn.Module:
+        """Build the network, with new weights."""
+        return build_network(self.architecture, self.settings)
+
+    def build_classifier(self) -> nn.Module | None:
+        """Build the classifier, with new weights."""
+        settings = self.classifier_settings
+        return None if settings is None else build_network(CLASSIFIER, settings)
 
 
 def _adm(image_size: int, channel_mult: tuple[float, ...], **changes: object) -> UNetConfig:

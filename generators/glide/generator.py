@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings
-from generators.cascade import TrainedStage, captioned_samples, prompts_of
+from generators.cascade import Stage, captioned_samples, prompts_of
 from generators.clip.model import Clip
 from generators.diffusion.guidance import Gradient, clip_gradient
 from generators.diffusion.noise import image_generators
@@ -60,8 +60,8 @@ class GlideGenerator:
         self,
         spec: GeneratorSpec,
         *,
-        base: TrainedStage[Text2ImUNet],
-        upsampler: TrainedStage[Text2ImUNet],
+        base: Stage[Text2ImUNet],
+        upsampler: Stage[Text2ImUNet],
         tokenizer: BytePairTokenizer,
         device: str,
         inpaints: bool = False,

@@ -9,7 +9,7 @@ between its bounds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -71,6 +71,10 @@ class GlideConfig:
             return cls(unet=unet, text=None)
         return cls(unet=unet, text=config_from_flat(TextConfig, text_settings, "a text encoder"))
 
+    def flat(self) -> dict[str, Any]:
+        """Return the flat settings that `from_flat` reads back as this configuration."""
+        return asdict(self.unet) | ({} if self.text is None else asdict(self.text))
+
 
 @dataclass(frozen=True, eq=False)
 class TextStates:
@@ -124,6 +128,11 @@ class Text2ImUNet(UNet):
             embeddings.append(self.padding_embedding)
         for embedding in embeddings:
             nn.init.normal_(embedding, std=EMBEDDING_STD)
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> Text2ImUNet:
+        """Build the network from flat settings; see `GlideConfig.from_flat`."""
+        return cls(GlideConfig.from_flat(settings))
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:

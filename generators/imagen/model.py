@@ -97,6 +97,11 @@ class ImagenBase(UNet):
         self.text_norm = LayerNorm(config.text_width)
         self.text_pooling = TextPooling(config.text_width, config.unet.embedding_channels)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> ImagenBase:
+        """Build the network from flat settings; see `ImagenConfig.base_from_flat`."""
+        return cls(ImagenConfig.base_from_flat(settings))
+
     def read_text(self, states: Float[Tensor, "batch length width"]) -> TextStates:
         """What the U-Net needs of the text, for all of its timesteps."""
         return _read_text(self, states)
@@ -122,6 +127,11 @@ class ImagenUpsampler(EfficientUNet):
         self.level_embed = _embedding_mlp(channels, width)
         self.text_norm = LayerNorm(config.text_width)
         self.text_pooling = TextPooling(config.text_width, width)
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> ImagenUpsampler:
+        """Build the network from flat settings; see `ImagenConfig.upsampler_from_flat`."""
+        return cls(ImagenConfig.upsampler_from_flat(settings))
 
     def read_text(self, states: Float[Tensor, "batch length width"]) -> TextStates:
         """What the U-Net needs of the text, for all of its timesteps."""

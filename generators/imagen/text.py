@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import T5Config
-from transformers.models.t5.modeling_t5 import T5EncoderModel
+from transformers.models.t5.modeling_t5 import T5EncoderModel, T5Stack
 
 from evalkit.core.errors import MissingWeightsError
-from generators.hub import folder_sha256, hub_folder
-from generators.loading import check_state_dict
-from generators.tokenizer import BytePairTokenizer, Tokens
-from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
+from generators.tokenizer import BytePairTokenizer, Tokens, tiny_tokenizer
+from generators.weights.hub import folder_sha256, hub_folder
+from generators.weights.zoo import ZOO, zoo_weights
 
 T5_NAME = "imagen-tiny-t5"
 """The text encoder of the tiny models, in the zoo."""
@@ -53,7 +52,7 @@ class FrozenT5:
     """
 
     def __init__(
-        self, encoder: T5EncoderModel, tokenize: Tokenize, *, name: str, sha256: str
+        self, encoder: T5EncoderModel | T5Stack, tokenize: Tokenize, *, name: str, sha256: str
     ) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.tokenize = tokenize
@@ -76,10 +75,7 @@ class FrozenT5:
                 "recipe"
             )
         weights = zoo_weights(T5_NAME, file)
-        encoder = T5EncoderModel(t5_config(weights.recipe.model))
-        stack = encoder.get_encoder()
-        check_state_dict(stack.state_dict(), weights.state_dict, T5_NAME)
-        stack.load_state_dict(weights.state_dict)
+        encoder = weights.network(T5Stack, T5_NAME)
         return cls(encoder, tiny_tokens, name=T5_NAME, sha256=weights.sha256)
 
     @classmethod
@@ -87,7 +83,7 @@ class FrozenT5:
         """An encoder of the tiny size with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            encoder = T5EncoderModel(t5_config(model))
+            encoder = build_encoder(model)
         return cls(encoder, tiny_tokens, name=T5_NAME, sha256="random")
 
     @classmethod
@@ -152,6 +148,11 @@ class FrozenT5:
     ) -> Float[Tensor, "batch length width"]:
         output = self.encoder(input_ids=ids, attention_mask=mask.long())
         return output.last_hidden_state * mask[..., None]
+
+
+def build_encoder(model: Mapping[str, Any]) -> T5Stack:
+    """Build the encoder of the tiny size from the settings of `t5_config`."""
+    return T5EncoderModel(t5_config(model)).get_encoder()
 
 
 def t5_config(model: Mapping[str, Any]) -> T5Config:

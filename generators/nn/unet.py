@@ -186,7 +186,7 @@ class ResBlock(nn.Module):
         return self.skip_connection(x) + h
 
 
-class Stage(nn.Sequential):
+class TimestepEmbedSequential(nn.Sequential):
     """Layers in a row, each handed what it takes besides the feature map."""
 
     def forward(  # type: ignore[override]
@@ -215,21 +215,23 @@ class UNetEncoder(nn.Module):
             nn.Linear(config.embedding_channels, config.embedding_channels),
         )
         channels = config.width(config.channel_mult[0])
-        stages = [Stage(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
+        blocks = [TimestepEmbedSequential(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
         self.skip_widths = [channels]
         last_level = len(config.channel_mult) - 1
         for level, mult in enumerate(config.channel_mult):
             for _ in range(config.num_res_blocks):
                 block = ResBlock(channels, config.width(mult), config)
                 channels = config.width(mult)
-                stages.append(Stage(block, *_attention(config, channels, 2**level)))
+                blocks.append(
+                    TimestepEmbedSequential(block, *_attention(config, channels, 2**level))
+                )
                 self.skip_widths.append(channels)
             if level != last_level:
-                stages.append(Stage(_downsampling(channels, config)))
+                blocks.append(TimestepEmbedSequential(_downsampling(channels, config)))
                 self.skip_widths.append(channels)
-        self.input_blocks = nn.ModuleList(stages)
+        self.input_blocks = nn.ModuleList(blocks)
         middle_attention = [_attention_block(config, channels)] if config.middle_attention else []
-        self.middle_block = Stage(
+        self.middle_block = TimestepEmbedSequential(
             ResBlock(channels, channels, config),
             *middle_attention,
             ResBlock(channels, channels, config),
@@ -246,8 +248,8 @@ class UNetEncoder(nn.Module):
     ) -> list[Tensor]:
         """The feature map behind each input block, finest first."""
         maps: list[Tensor] = []
-        for stage in self.input_blocks:
-            x = stage(x, emb, context_kv)
+        for block in self.input_blocks:
+            x = block(x, emb, context_kv)
             maps.append(x)
         return maps
 
@@ -260,7 +262,7 @@ class UNet(UNetEncoder):
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes, config.embedding_channels)
         channels, skip_widths = self.middle_channels, list(self.skip_widths)
-        stages: list[Stage] = []
+        blocks: list[TimestepEmbedSequential] = []
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             for index in range(config.num_res_blocks + 1):
                 block = ResBlock(channels + skip_widths.pop(), config.width(mult), config)
@@ -268,18 +270,23 @@ class UNet(UNetEncoder):
                 layers = [block, *_attention(config, channels, 2**level, up=True)]
                 if level and index == config.num_res_blocks:
                     layers.append(_upsampling(channels, config))
-                stages.append(Stage(*layers))
-        self.output_blocks = nn.ModuleList(stages)
+                blocks.append(TimestepEmbedSequential(*layers))
+        self.output_blocks = nn.ModuleList(blocks)
         self.out = nn.Sequential(
             GroupNorm(channels),
             nn.SiLU(),
             zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
         )
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> UNet:
+        """Build the network from flat settings; see `UNetConfig.from_flat`."""
+        return cls(UNetConfig.from_flat(settings))
+
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
         """Every attention block's keys and values of text states; they don't change with t."""
-        blocks = [module for module in self.modules() if isinstance(module, AttentionBlock)]
-        return tuple(block.project_context(context) for block in blocks)
+        attention = [module for module in self.modules() if isinstance(module, AttentionBlock)]
+        return tuple(block.project_context(context) for block in attention)
 
     def forward(
         self,

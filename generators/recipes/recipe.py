@@ -68,7 +68,7 @@ class Recipe(_Strict):
     start_partly: bool = False
     """Begin with those of its weights that have the name and shape of one here, the rest random."""
     stored_as: StoredAs = "fp16"
-    """How the finished weights are written; `int8` is half the size (`generators.quantised`)."""
+    """How the finished weights are written; `int8` halves the file (see `weights.quantised`)."""
     data: DataRecipe
     optimizer: OptimizerRecipe
     model: dict[str, Any]

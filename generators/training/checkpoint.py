@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from evalkit.core.errors import WeightsError
 from evalkit.core.results import write_atomically
-from generators.quantised import SCALE, quantise
 from generators.recipes.recipe import StoredAs
 from generators.training.ema import MovingAverage
+from generators.weights.quantised import SCALE, quantise
 
 
 @dataclass(frozen=True)

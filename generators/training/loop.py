@@ -25,7 +25,6 @@ from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from evalkit.core.registry import require, resolve
 from evalkit.core.results import write_atomically
 from evalkit.core.run import config_hash
-from generators.loading import check_state_dict
 from generators.recipes.recipe import Recipe
 from generators.training.checkpoint import (
     TrainingState,
@@ -36,8 +35,8 @@ from generators.training.checkpoint import (
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
-from generators.weights_io import file_sha256
-from generators.zoo import ZOO, trained_state
+from generators.weights.state_dicts import check_state_dict, file_sha256
+from generators.weights.zoo import ZOO, trained_state
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20

@@ -164,6 +164,11 @@ class AutoregressivePrior(nn.Module):
         for embedding in (self.agreement, self.code):
             nn.init.normal_(embedding.weight, std=NEW_STD)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> AutoregressivePrior:
+        """Build the network from flat settings; see `AutoregressivePriorConfig.from_flat`."""
+        return cls(AutoregressivePriorConfig.from_flat(settings))
+
     def forward(
         self,
         codes: Int[Tensor, "batch known"],

@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from generators.clip.model import Clip, ClipConfig
-from generators.loading import check_state_dict
-from generators.tokenizer import BytePairTokenizer
-from generators.zoo import tiny_tokenizer, zoo_weights
+from generators.clip.model import Clip
+from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.weights.zoo import zoo_weights
 
 PAPER_SCALE = 17.2
 PAPER_EMBED_DIM = 1024
@@ -81,9 +80,7 @@ class FrozenClip:
     def from_zoo(cls, path: Path | None = None) -> FrozenClip:
         """`clip-tiny`, or a file of `evalkit train` in its place."""
         weights = zoo_weights(CLIP_NAME, path)
-        network = Clip(ClipConfig(**weights.recipe.model))
-        check_state_dict(network.state_dict(), weights.state_dict, CLIP_NAME)
-        network.load_state_dict(weights.state_dict)
+        network = weights.network(Clip, CLIP_NAME)
         return cls(network, tiny_tokenizer(), name=CLIP_NAME, sha256=weights.sha256)
 
     def to(self, device: torch.device | str) -> FrozenClip:

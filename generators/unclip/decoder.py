@@ -64,6 +64,11 @@ class UnclipDecoder(Text2ImUNet):
         )
         self.embedding_to_tokens = nn.Linear(config.embed_dim, self.num_tokens * text.xf_width)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> UnclipDecoder:
+        """Build the network from flat settings; see `DecoderConfig.from_flat`."""
+        return cls(DecoderConfig.from_flat(settings))
+
     def condition(
         self,
         tokens: Int[Tensor, "batch length"],

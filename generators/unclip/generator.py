@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.cascade import NetworkT, TrainedStage, captioned_samples, prompts_of
+from generators.cascade import NetworkT, Stage, captioned_samples, prompts_of
 from generators.diffusion.noise import image_generators
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.diffusion.stage_sampling import StageSampling
-from generators.glide.model import GlideConfig, SuperResText2ImUNet
+from generators.glide.model import SuperResText2ImUNet
 from generators.glide.pipeline import Enlarging, sample_base, sample_upsampler
-from generators.parts import Part, Parts, check_overrides, never_released
 from generators.settings import OptionValue
-from generators.unclip.autoregressive import (
-    AutoregressivePrior,
-    AutoregressivePriorConfig,
-    sample_codes,
-)
+from generators.unclip.autoregressive import AutoregressivePrior, sample_codes
 from generators.unclip.conditioning import CLIP_NAME, CaptionReading, FrozenClip
-from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
+from generators.unclip.decoder import UnclipDecoder, decoder_captions
 from generators.unclip.pipeline import best_of, prior_process, sample_prior
-from generators.unclip.prior import DiffusionPrior, PriorConfig
+from generators.unclip.prior import DiffusionPrior
+from generators.weights.parts import Part, Parts, check_overrides, never_released
 
 EMBEDDINGS = ("prior", "text", "none")
 """What the decoder is told: the prior's image embedding, CLIP's text embedding in its place, or
@@ -95,8 +89,8 @@ class UnclipGenerator:
         *,
         clip: FrozenClip,
         prior: Prior,
-        decoder: TrainedStage[UnclipDecoder],
-        upsamplers: Mapping[str, TrainedStage[SuperResText2ImUNet]],
+        decoder: Stage[UnclipDecoder],
+        upsamplers: Mapping[str, Stage[SuperResText2ImUNet]],
     ) -> None:
         self.spec = spec
         self.clip = clip
@@ -208,10 +202,13 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGene
     check_overrides(name, weights, (CLIP_NAME, PRIORS[kind], *IMAGE_PARTS))
     clip = FrozenClip.from_zoo(weights.get(CLIP_NAME)).to(device)
     parts, frozen = Parts(name, weights), {clip.name: clip.sha256}
-    prior_part = parts.load(PRIORS[kind], partial(_build_prior, kind), frozen)
+    prior_kind = DiffusionPrior if kind == "diffusion" else AutoregressivePrior
+    prior_part: Part[DiffusionPrior | AutoregressivePrior] = parts.load(
+        prior_kind, PRIORS[kind], frozen
+    )
     decoder, sr1, sr2 = (
-        parts.load(IMAGE_PARTS[0], _build_decoder, frozen),
-        *(parts.load(part, _build_upsampler) for part in IMAGE_PARTS[1:]),
+        parts.load(UnclipDecoder, IMAGE_PARTS[0], frozen),
+        *(parts.load(SuperResText2ImUNet, part) for part in IMAGE_PARTS[1:]),
     )
     prior = prior_part.network.to(device).eval()
     shown = {"diffusion": "", "autoregressive": ", autoregressive prior"}[kind]
@@ -248,19 +245,5 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGen
     raise never_released(name, "unclip:tiny")
 
 
-def _build_prior(kind: str, model: Mapping[str, Any]) -> DiffusionPrior | AutoregressivePrior:
-    if kind == "diffusion":
-        return DiffusionPrior(PriorConfig.from_flat(model))
-    return AutoregressivePrior(AutoregressivePriorConfig.from_flat(model))
-
-
-def _build_decoder(model: Mapping[str, Any]) -> UnclipDecoder:
-    return UnclipDecoder(DecoderConfig.from_flat(model))
-
-
-def _build_upsampler(model: Mapping[str, Any]) -> SuperResText2ImUNet:
-    return SuperResText2ImUNet(GlideConfig.from_flat(model))
-
-
-def _stage(part: Part[NetworkT], device: str) -> TrainedStage[NetworkT]:
-    return TrainedStage.from_objective(part.network, part.recipe.objective, device=device)
+def _stage(part: Part[NetworkT], device: str) -> Stage[NetworkT]:
+    return Stage.from_objective(part.network, part.recipe.objective, device=device)

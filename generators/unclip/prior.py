@@ -74,6 +74,11 @@ class DiffusionPrior(nn.Module):
         self.final_ln = LayerNorm(width)
         self.out = nn.Linear(width, config.embed_dim)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DiffusionPrior:
+        """Build the network from flat settings; see `PriorConfig.from_flat`."""
+        return cls(PriorConfig.from_flat(settings))
+
     def forward(
         self,
         z_t: Float[Tensor, "batch embed_dim"],

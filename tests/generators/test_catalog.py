@@ -10,7 +10,7 @@ from packages import install_package
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
 from generators.base import Request
 from generators.catalog import CATALOG, MODELS, full_name, load_generator, require_model
-from generators.weights import MODEL_FILES, PUBLISHED
+from generators.weights.published import MODEL_FILES, PUBLISHED
 
 THEIRS = """
 import numpy as np

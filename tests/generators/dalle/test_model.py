@@ -11,7 +11,7 @@ from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import choose, paint, sample_codes, text_ids
 from generators.diffusion.noise import image_generators
 from generators.errors import ArchitectureError
-from generators.zoo import tiny_tokenizer
+from generators.tokenizer import tiny_tokenizer
 
 CACHE = 1e-5  # relative: the same float32 sums, over states that were kept
 CONFIG = DalleConfig(

@@ -12,9 +12,9 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel, T5ForConditionalG
 
 from evalkit.core.errors import MissingWeightsError
 from generators.imagen.text import NUM_SENTINELS, TINY_LENGTH, FrozenT5, t5_config, tiny_tokens
+from generators.imagen.training import corrupt_spans
 from generators.recipes.recipe import load_recipe
-from generators.training.imagen import corrupt_spans
-from generators.zoo import tiny_tokenizer
+from generators.tokenizer import tiny_tokenizer
 
 CAPTIONS = ["a red circle", "", "a small blue square left of a red circle", "a red circle"]
 ROUNDING = 1e-5  # float32, padded to another length

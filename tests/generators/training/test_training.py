@@ -22,19 +22,19 @@ from evalkit.core.registry import load
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import KIND_WEIGHTS, sample_scene
 from generators.dalle.training import DVAETraining
+from generators.imagen.training import ImagenUpsamplerTraining
 from generators.pixels import shrink
-from generators.quantised import quantise
 from generators.recipes import recipe as recipe_module
 from generators.recipes.catalog import RECIPES
 from generators.recipes.recipe import Recipe, list_recipes, load_recipe
 from generators.training import loop
 from generators.training.checkpoint import export_weights
 from generators.training.data import Batch, TrainingSet, draw_batch
-from generators.training.imagen import ImagenUpsamplerTraining
 from generators.training.loop import Progress, begin_with, learning_rate, train
 from generators.training.networks import NETWORKS
 from generators.training.steps import Timesteps, random_crops
-from generators.zoo import trained_state, zoo_weights
+from generators.weights.quantised import quantise
+from generators.weights.zoo import trained_state, zoo_weights
 
 STEPS = 6
 

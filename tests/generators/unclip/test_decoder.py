@@ -11,11 +11,11 @@ from evalkit.core.errors import ConfigError
 from generators.errors import ArchitectureError
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, TextConfig
 from generators.nn.unet import UNetConfig
+from generators.tokenizer import tiny_tokenizer
 from generators.unclip import degradations
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
 from generators.unclip.degradations import blur, bsr, gaussian_kernel, resolve_degradation
 from generators.unclip.presets import PAPER_DECODER, PAPER_SR1, PAPER_SR2
-from generators.zoo import tiny_tokenizer
 
 TEXT = TextConfig(n_vocab=444, text_ctx=12, xf_width=32, xf_layers=1, xf_heads=2)
 CONFIG = DecoderConfig(

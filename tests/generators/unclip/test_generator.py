@@ -164,7 +164,7 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
 def test_what_is_not_shipped_says_how_to_make_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("generators.parts.ZOO", tmp_path)
+    monkeypatch.setattr("generators.weights.parts.ZOO", tmp_path)
     with pytest.raises(MissingWeightsError, match=r"evalkit train unclip-tiny-prior.*untrained"):
         load_generator("unclip:tiny")
     with pytest.raises(ConfigError, match="no weights 'prior'; it has: clip-tiny, unclip-tiny-"):

@@ -1,13 +1,11 @@
-"""The tiny trained models that ship with evalkit, and the vocabulary that they share.
+"""The tiny trained models that ship with evalkit, in the folder `generators/zoo`.
 
-Each network is a file of safetensors (fp16, or int8 with scales: `generators.quantised`) whose
-metadata holds the recipe that made it; the cards beside them say on which data, for how long and
-with which scores.
+Each network is a safetensors file (fp16, or int8 with scales: see `quantised.py`) whose metadata
+holds the recipe that trained it. The cards beside the files state data, training time and scores.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +15,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evalkit.core.errors import MissingWeightsError, WeightsError
-from generators.quantised import dequantise
 from generators.recipes.recipe import Recipe
-from generators.tokenizer import BytePairTokenizer
-from generators.weights_io import file_sha256, load_state_dict
+from generators.weights import networks
+from generators.weights.networks import NetworkT
+from generators.weights.quantised import dequantise
+from generators.weights.state_dicts import file_sha256, load_state_dict
 
-ZOO = Path(__file__).parent
+ZOO = Path(__file__).parents[1] / "zoo"
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,22 @@ class ZooWeights:
     recipe: Recipe
     sha256: str
     trained_with: Mapping[str, str] = field(default_factory=dict)
-    """Hashes of the frozen networks that it was trained on the outputs of, by their names."""
+    """Hashes by name of the frozen networks whose outputs it was trained on."""
 
+    def network(self, kind: type[NetworkT], name: str) -> NetworkT:
+        """Build the network of the recipe and load these weights.
 
-@functools.cache
-def tiny_tokenizer() -> BytePairTokenizer:
-    """The byte-pair vocabulary learned from captions of shapes."""
-    return BytePairTokenizer.from_files(ZOO / "vocabulary.json", ZOO / "vocabulary.bpe")
+        Args:
+            kind: The class that the network must have.
+            name: What errors call the weights.
+
+        Raises:
+            WeightsError: The weights are of another network.
+        """
+        loaded = networks.load_released(
+            self.recipe.network, self.state_dict, self.recipe.model, source=name
+        )
+        return networks.checked(kind, name, loaded)
 
 
 def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.glide.training import GlideUpsamplerTraining
 from generators.pixels import from_uint8, shrink
 from generators.training.data import Batch, TrainingSet
-from generators.training.networks import GlideUpsamplerTraining
 from generators.training.steps import Timesteps, drop_captions, noised, on_device
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip

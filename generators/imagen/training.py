@@ -25,9 +25,9 @@ from generators.imagen.text import (
     t5_config,
 )
 from generators.pixels import requantise, shrink
+from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch
 from generators.training.steps import Timesteps, noised, random_crops
-from generators.zoo import tiny_tokenizer
 
 IGNORED = -100
 """Label of positions without a loss, in transformers."""

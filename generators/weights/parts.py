@@ -5,19 +5,19 @@ A part is a network under its recipe's name, such as `unclip-tiny-prior`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
-from generators import loading
-from generators.loading import check_state_dict
 from generators.recipes.recipe import Recipe, load_recipe
-from generators.zoo import ZOO, check_trained_with, zoo_weights
+from generators.weights import state_dicts
+from generators.weights.networks import build_network, checked
+from generators.weights.zoo import ZOO, check_trained_with, zoo_weights
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
@@ -52,33 +52,31 @@ class Parts:
 
     def load(
         self,
+        kind: type[NetworkT],
         name: str,
-        build: Callable[[Mapping[str, Any]], NetworkT],
         frozen: Mapping[str, str] | None = None,
     ) -> Part[NetworkT]:
-        """One network.
+        """Load one network.
 
         Args:
-            name: Its recipe's.
-            build: From the recipe's `model` to a network.
-            frozen: Hashes of the frozen networks it works beside, which are to be those of its
-                training.
+            kind: The class of the network.
+            name: The name of its recipe.
+            frozen: Hashes of the frozen networks that it reads; they must be those of its training.
 
         Raises:
-            MissingWeightsError: It isn't shipped, and no file is given.
-            WeightsError: The weights don't fit.
+            MissingWeightsError: The network does not ship, and no file is given.
+            WeightsError: The weights do not fit.
         """
         if not self.trained:
             recipe = load_recipe(name)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(UNTRAINED_SEED)
-                return Part(build(recipe.model), recipe, "random")
+                network = build_network(recipe.network, recipe.model)
+            return Part(checked(kind, name, network), recipe, "random")
         weights = zoo_weights(name, self.file(name))
-        network = build(weights.recipe.model)
-        check_state_dict(network.state_dict(), weights.state_dict, name)
-        network.load_state_dict(weights.state_dict)
+        loaded = weights.network(kind, name)
         check_trained_with(name, weights, frozen or {})
-        return Part(network, weights.recipe, weights.sha256)
+        return Part(loaded, weights.recipe, weights.sha256)
 
     def file(self, name: str) -> Path | None:
         """The file that is given for a network; None: the shipped one.
@@ -105,7 +103,7 @@ class Parts:
         """One hash for all networks, in the order of the stages, the frozen ones last."""
         if not self.trained:
             return "random"
-        return loading.joint_hash([*(part.sha256 for part in parts), *frozen])
+        return state_dicts.joint_hash([*(part.sha256 for part in parts), *frozen])
 
 
 def never_released(name: str, instead: str) -> MissingWeightsError:

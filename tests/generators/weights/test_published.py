@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from evalkit.cli import app
 from evalkit.core.errors import MissingWeightsError, NetworkError, UnknownNameError, WeightsError
-from generators import weights
 from generators.catalog import MODELS
 from generators.ddpm.presets import PRESETS
-from generators.weights import PUBLISHED, cached_file, locate, verify, weights_folder
+from generators.weights import published as weights
+from generators.weights.published import PUBLISHED, cached_file, locate, verify, weights_folder
 
 
 @pytest.fixture
