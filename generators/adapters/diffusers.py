@@ -20,7 +20,7 @@ from evalkit.core.errors import MissingExtraError, WeightsError
 from evalkit.core.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import prompts_of, truncation_notes
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.pixels import to_uint8
 from generators.weights.hub import folder_sha256, hub_folder
 from generators.weights.parts import check_overrides
@@ -76,7 +76,7 @@ class KarloGenerator:
         prompts = prompts_of(self.spec, requests)
         made = self.pipeline(
             prompts,
-            generator=image_generators([request.seed for request in requests]),
+            generator=image_rngs([request.seed for request in requests]),
             prior_num_inference_steps=settings["prior"].steps,
             decoder_num_inference_steps=settings["base"].steps,
             super_res_num_inference_steps=settings["sr1"].steps,
@@ -112,7 +112,7 @@ class DeepFloydGenerator:
         small = self.base(
             prompt_embeds=text,
             negative_prompt_embeds=no_text,
-            generator=image_generators(seeds, "base"),
+            generator=image_rngs(seeds, "base"),
             num_inference_steps=settings["base"].steps,
             guidance_scale=settings["base"].guidance,
             output_type="pt",
@@ -121,7 +121,7 @@ class DeepFloydGenerator:
             image=small,
             prompt_embeds=text,
             negative_prompt_embeds=no_text,
-            generator=image_generators(seeds, "sr1"),
+            generator=image_rngs(seeds, "sr1"),
             num_inference_steps=settings["sr1"].steps,
             guidance_scale=settings["sr1"].guidance,
             noise_level=round(LEVEL_SCALE * float(settings["sr1"].options["aug_level"])),

@@ -53,7 +53,7 @@ class NoisedClipTraining(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch, in nats."""
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, _ = noised(self.process, x_0, batch.generator)
+        x_t, t, _ = noised(self.process, x_0, batch.rng)
         images = self.network.encode_image(x_t, t)
         return contrastive_loss(self.network, self.tokenizer, images, batch.captions)
 

@@ -247,7 +247,7 @@ def unmap_pixels(x: Tensor) -> Tensor:
 
 
 def gumbel_softmax(
-    logits: Float[Tensor, "batch vocab rows columns"], tau: float, generator: torch.Generator
+    logits: Float[Tensor, "batch vocab rows columns"], tau: float, rng: torch.Generator
 ) -> Float[Tensor, "batch vocab rows columns"]:
     """A relaxed sample of each place's code (Jang et al. 2016; Maddison et al. 2016).
 
@@ -256,9 +256,9 @@ def gumbel_softmax(
     Args:
         logits: Of the codes.
         tau: Temperature, above 0.
-        generator: Source of the noise, on the CPU.
+        rng: Source of the noise, on the CPU.
     """
-    exponential = torch.empty(logits.shape).exponential_(generator=generator).to(logits.device)
+    exponential = torch.empty(logits.shape).exponential_(generator=rng).to(logits.device)
     gumbel = -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
     return F.softmax((logits.float() + gumbel) / tau, dim=1)
 
@@ -348,7 +348,7 @@ def dvae_loss(
     *,
     tau: float,
     kl_weight: float,
-    generator: torch.Generator,
+    rng: torch.Generator,
     usage_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
     """The relaxed evidence bound of appendix A.2, negated, in nats a value of the image.
@@ -361,11 +361,11 @@ def dvae_loss(
         x: Images in [0, 1].
         tau: Temperature of the relaxation.
         kl_weight: beta.
-        generator: Source of the Gumbel noise, on the CPU.
+        rng: Source of the Gumbel noise, on the CPU.
         usage_weight: Of `usage_gap`; 0, the paper's loss, by default.
     """
     logits = network.encoder(x)
-    statistics = network.decoder.from_blend(gumbel_softmax(logits, tau, generator))
+    statistics = network.decoder.from_blend(gumbel_softmax(logits, tau, rng))
     values = x[0].numel()
     kl = kl_from_uniform(logits).sum(dim=(1, 2)) / values  # (B,)
     bound = logit_laplace_nll(statistics, x).mean() + kl_weight * kl.mean()

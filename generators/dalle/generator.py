@@ -12,7 +12,7 @@ from generators.cascade import captioned_samples, prompts_of
 from generators.dalle.dvae import DVAE, DVAEDecoder
 from generators.dalle.model import DalleTransformer
 from generators.dalle.pipeline import check_codes, paint, sample_codes, text_ids
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
 from generators.weights.parts import Parts, check_overrides, never_released
 
@@ -51,7 +51,7 @@ class DalleGenerator:
         codes = sample_codes(
             self.transformer,
             ids.to(self.device),
-            image_generators([request.seed for request in requests], STAGE),
+            image_rngs([request.seed for request in requests], STAGE),
             temperature=float(options["temperature"]),
             top_k=int(options["top_k"]),
         )

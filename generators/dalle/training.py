@@ -58,7 +58,7 @@ class DVAETraining(nn.Module):
             (batch.images + 1) / 2,
             tau=cosine_decay(batch.step, start=1.0, end=self.tau_end, steps=self.tau_steps),
             kl_weight=cosine_decay(batch.step, start=0.0, end=self.kl_weight, steps=self.kl_steps),
-            generator=batch.generator,
+            rng=batch.rng,
             usage_weight=self.usage_weight,
         )
 
@@ -90,7 +90,7 @@ class DalleTraining(nn.Module):
             batch.captions,
             self.network.config.text_length,
             dropout=self.bpe_dropout,
-            generator=batch.generator,
+            rng=batch.rng,
         )
         text = text.to(batch.images.device)
         with torch.autocast(batch.images.device.type, enabled=False):

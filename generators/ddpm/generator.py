@@ -16,7 +16,7 @@ from generators.ddpm.adm import NoisyClassifier
 from generators.ddpm.pipeline import sample_images
 from generators.ddpm.presets import CLASSIFIER, PRESETS, DDPMPreset
 from generators.diffusion.losses import bits_per_dim
-from generators.diffusion.noise import draw_noise, image_generators
+from generators.diffusion.noise import draw_noise, image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.stage_sampling import StageSampling
@@ -83,7 +83,7 @@ class DDPMGenerator:
         with self.numerics.autocast(self.device):
             images = sample_images(
                 self.network,
-                image_generators([request.seed for request in requests], STAGE),
+                image_rngs([request.seed for request in requests], STAGE),
                 StageSampling.chosen(self.process, settings[STAGE]),
                 size_px=self.spec.size_px,
                 labels=labels,
@@ -122,9 +122,9 @@ class DDPMGenerator:
             )
         process = self.process if steps is None else self.process.respaced(str(steps))
         x_0 = from_uint8(torch.from_numpy(images)).to(self.device)
-        generators = image_generators(seeds, "nll")
+        rngs = image_rngs(seeds, "nll")
         return bits_per_dim(
-            self.network, process, x_0, lambda _: draw_noise(generators, x_0.shape[1:], x_0.device)
+            self.network, process, x_0, lambda _: draw_noise(rngs, x_0.shape[1:], x_0.device)
         )
 
     def _labels(self, requests: Sequence[Request]) -> Tensor | None:

@@ -37,7 +37,7 @@ class DdpmTraining(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
         x_0 = shrink(batch.images, self.size_px)
-        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, labels_of(batch) if self.takes_labels else None)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
@@ -59,5 +59,5 @@ class NoisyClassifierTraining(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch, in nats."""
-        x_t, t, _ = noised(self.process, shrink(batch.images, self.size_px), batch.generator)
+        x_t, t, _ = noised(self.process, shrink(batch.images, self.size_px), batch.rng)
         return F.cross_entropy(self.network(x_t, t).float(), labels_of(batch))

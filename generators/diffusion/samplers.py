@@ -1,7 +1,7 @@
 """Samplers: from noise x_T to an image x_0, each a function of a model and a process.
 
 Every sampler takes a `Denoiser` (condition and guidance already in it), the noise to start from, a
-process respaced to the steps to make, the images' own generators, and `SamplerOptions`. `SAMPLERS`
+process respaced to the steps to make, the images' own rngs, and `SamplerOptions`. `SAMPLERS`
 is the table of them; another package adds rows by entry points in `evalkit.samplers`.
 """
 
@@ -24,7 +24,7 @@ from generators.diffusion.respacing import KARRAS
 from generators.diffusion.thresholding import Threshold, static_threshold
 
 Images = Float[Tensor, " batch *chw"]
-Generators = Sequence[torch.Generator]
+Rngs = Sequence[torch.Generator]
 Progress = Callable[[int, int], None]
 """Called after each step with the steps made and the steps to make."""
 
@@ -45,7 +45,7 @@ class SamplerOptions:
 
 PLAIN = SamplerOptions()
 UNBOUNDED = SamplerOptions(threshold=None)
-Sampler = Callable[[Denoiser, Tensor, DiffusionProcess, Generators, SamplerOptions], Tensor]
+Sampler = Callable[[Denoiser, Tensor, DiffusionProcess, Rngs, SamplerOptions], Tensor]
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def sample_ancestral(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators,
+    rngs: Rngs,
     options: SamplerOptions = PLAIN,
 ) -> Images:
     """Draws from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
@@ -71,7 +71,7 @@ def sample_ancestral(
             mean = mean + reverse.log_variance.exp() * shift
         x = mean
         if index:
-            noise = draw_noise(generators, x.shape[1:], x.device)
+            noise = draw_noise(rngs, x.shape[1:], x.device)
             x = mean + torch.exp(0.5 * reverse.log_variance) * noise
     return x
 
@@ -81,7 +81,7 @@ def sample_ddim(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators = (),
+    rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
     """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
@@ -95,7 +95,7 @@ def sample_ddim(
         sigma = options.eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
         x = float(np.sqrt(previous)) * x_0 + float(np.sqrt(1 - previous - sigma**2)) * eps
         if index and options.eta:
-            x = x + float(sigma) * draw_noise(generators, x.shape[1:], x.device)
+            x = x + float(sigma) * draw_noise(rngs, x.shape[1:], x.device)
     return x
 
 
@@ -129,7 +129,7 @@ def sample_dpm_solver_pp_2m(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators = (),
+    rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
     """DPM-Solver++(2M), multistep, of second order in x_0 (Lu et al. 2022, algorithm 2).
@@ -159,7 +159,7 @@ def sample_heun(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators = (),
+    rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
     """Heun's method on the probability-flow equation (Karras et al. 2022, algorithm 1).
@@ -237,7 +237,7 @@ class SamplerRow:
     """One sampler that can be chosen by name."""
 
     function: Sampler
-    """Takes the model, the noise to start from, the respaced process, the images' generators and
+    """Takes the model, the noise to start from, the respaced process, the images' rngs and
     the options; returns the images."""
     paper: str
     stochastic: bool
@@ -312,7 +312,7 @@ def sample(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators,
+    rngs: Rngs,
     options: SamplerOptions = PLAIN,
 ) -> Images:
     """Sample by a sampler's name.
@@ -325,4 +325,4 @@ def sample(
     if options.eta and not row.takes_eta:
         having = ", ".join(name for name, own in SAMPLERS.items() if own.takes_eta)
         raise ConfigError(f"eta is a setting of the sampler {having}, not of {sampler}")
-    return row.function(model, x_T, process, generators, options)
+    return row.function(model, x_T, process, rngs, options)

@@ -9,8 +9,8 @@ from generators.diffusion.guidance import IMAGE_CHANNELS, Denoiser, classifier_f
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
     PLAIN,
-    Generators,
     Images,
+    Rngs,
     SamplerOptions,
     process_for,
     sample,
@@ -77,19 +77,19 @@ class StageSampling:
         """The same with another threshold."""
         return replace(self, options=replace(self.options, threshold=threshold))
 
-    def sample(self, model: Denoiser, x_T: Images, generators: Generators) -> Images:
+    def sample(self, model: Denoiser, x_T: Images, rngs: Rngs) -> Images:
         """Run the sampler over its timesteps.
 
         Args:
             model: The denoiser, condition and guidance bound.
             x_T: The noise to start from.
-            generators: One an image, for the noise on the way.
+            rngs: One an image, for the noise on the way.
 
         Raises:
             ConfigError: No such sampler, or it can't do what the options ask.
         """
         spaced = process_for(self.process, self.sampler, self.steps)
-        return sample(self.sampler, model, x_T, spaced, generators, self.options)
+        return sample(self.sampler, model, x_T, spaced, rngs, self.options)
 
 
 def _threshold(settings: StageSettings) -> Threshold:

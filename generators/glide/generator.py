@@ -11,7 +11,7 @@ from generators.base import GeneratorSpec, Request, Sample, Settings, StageSetti
 from generators.cascade import Stage, captioned_samples, prompts_of
 from generators.clip.model import Clip
 from generators.diffusion.guidance import Gradient, clip_gradient
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.errors import UnsupportedRequestError
 from generators.glide.inpainting import GivenPixels, given_pixels
@@ -117,7 +117,7 @@ class GlideGenerator:
         return sample_base(
             network,
             captions,
-            image_generators(seeds, "base"),
+            image_rngs(seeds, "base"),
             sampling,
             given=given and given.shrunk(network.config.image_size),
         )
@@ -136,7 +136,7 @@ class GlideGenerator:
             network,
             small,
             encode_captions(network, self.tokenizer, texts) if network.text else None,
-            image_generators(seeds, "upsampler"),
+            image_rngs(seeds, "upsampler"),
             replace(sampling, steps=_upsampler_steps(settings)),
             enlarging=Enlarging(
                 temperature=float(settings.options["temperature"]),

@@ -16,7 +16,7 @@ from torch import Tensor
 from evalkit.core.errors import ConfigError
 from generators.diffusion.guidance import Denoiser
 from generators.diffusion.noise import draw_noise
-from generators.diffusion.samplers import Generators
+from generators.diffusion.samplers import Rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.inpainting import GivenPixels
 from generators.glide.model import Text2ImUNet, TextStates
@@ -80,7 +80,7 @@ class Enlarging:
 def sample_base(
     network: Text2ImUNet,
     captions: Captions,
-    generators: Generators,
+    rngs: Rngs,
     sampling: StageSampling,
     *,
     given: GivenPixels | None = None,
@@ -90,7 +90,7 @@ def sample_base(
     Args:
         network: The base network.
         captions: Of the batch, from this network's text encoder.
-        generators: One an image, for all of its noise at this stage.
+        rngs: One an image, for all of its noise at this stage.
         sampling: How; its gradient is a noised CLIP's, instead of (or beside) classifier-free
             guidance.
         given: Pixels to keep, for an inpainting network.
@@ -106,8 +106,8 @@ def sample_base(
         model = sampling.guided(_bound(network, both, given and given.twice()))
     else:
         model = _bound(network, text, given)
-    x_T = draw_noise(generators, (3, size, size), text.proj.device)
-    return _keeping(sampling, given).sample(model, x_T, generators)
+    x_T = draw_noise(rngs, (3, size, size), text.proj.device)
+    return _keeping(sampling, given).sample(model, x_T, rngs)
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def sample_upsampler(
     network: Text2ImUNet,
     low_res: Float[Tensor, "batch 3 low_height low_width"],
     captions: Captions | None,
-    generators: Generators,
+    rngs: Rngs,
     sampling: StageSampling,
     *,
     enlarging: Enlarging,
@@ -127,7 +127,7 @@ def sample_upsampler(
         network: The upsampler.
         low_res: The base's images in [-1, 1].
         captions: Of the batch, from *this* network's text encoder; None where it has none.
-        generators: One an image, for all of its noise at this stage.
+        rngs: One an image, for all of its noise at this stage.
         sampling: How, unguided; residuals are thresholded statically whatever it says.
         enlarging: What is done with the small images and with the noise.
         given: Pixels to keep, for an inpainting network.
@@ -139,12 +139,12 @@ def sample_upsampler(
     inputs = {} if given is None else given.as_inputs()
     seen = requantise(low_res) if enlarging.quantise else low_res.clamp(-1, 1)
     text = captions.text if captions else None
-    x_T = enlarging.temperature * draw_noise(generators, (3, size, size), low_res.device)
+    x_T = enlarging.temperature * draw_noise(rngs, (3, size, size), low_res.device)
     scale = enlarging.residual_scale
     if scale is not None:
         sampling = sampling.with_threshold(residual_threshold(seen, scale))
     made = _keeping(sampling, given).sample(
-        lambda x_t, t: network(x_t, t, seen, text=text, **inputs), x_T, generators
+        lambda x_t, t: network(x_t, t, seen, text=text, **inputs), x_T, rngs
     )
     return made if scale is None else from_residual(made, seen, scale)
 

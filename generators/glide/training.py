@@ -46,7 +46,7 @@ class GlideBaseTraining(nn.Module):
         x_0 = shrink(batch.images, self.size_px)
         captions = drop_captions(batch, self.caption_dropout)
         tokens = on_device(self.tokenizer, captions, self.length, x_0.device)
-        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, tokens.ids, tokens.mask)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
@@ -79,17 +79,15 @@ class GlideUpsamplerTraining(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
-        x_0 = random_crops(images, self.crop_px, self.factor, batch.generator)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        low_res = self.degraded(low_res, batch.generator)
+        low_res = self.degraded(low_res, batch.rng)
         if self.residual_scale is not None:
             x_0 = to_residual(x_0, low_res, self.residual_scale)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.rng)
         output = self.network(x_t, t, low_res)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
 
-    def degraded(self, low_res: Tensor, generator: torch.Generator) -> Tensor:
+    def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
         """What the network sees of a clean low-resolution image."""
-        return low_res + self.low_res_noise * torch.randn(low_res.shape, generator=generator).to(
-            low_res
-        )
+        return low_res + self.low_res_noise * torch.randn(low_res.shape, generator=rng).to(low_res)

@@ -9,7 +9,7 @@ import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import NetworkT, Stage, captioned_samples, prompts_of
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.diffusion.stage_sampling import StageSampling
@@ -59,14 +59,14 @@ class ImagenGenerator:
         read = self.text.read(prompts_of(self.spec, requests))
         seeds = [request.seed for request in requests]
         sampling = StageSampling.chosen(self.base.process, settings[BASE])
-        noise = image_generators(seeds, BASE)
+        noise = image_rngs(seeds, BASE)
         images = sample_base(self.base.network, read.states, noise, sampling)
         for name, stage in self.upsamplers.items():
             images = sample_upsampler(
                 stage.network,
                 images,
                 read.states,
-                image_generators(seeds, name),
+                image_rngs(seeds, name),
                 StageSampling.chosen(stage.process, settings[name]),
                 aug_level=float(settings[name].options["aug_level"]),
                 residual_scale=stage.residual_scale,

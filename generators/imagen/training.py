@@ -57,7 +57,7 @@ class T5Training(nn.Module):
         pairs = [
             corrupt_spans(
                 self.tokenizer.encode(caption)[: TINY_LENGTH - 1],
-                batch.generator,
+                batch.rng,
                 first_sentinel=start,
                 noise_density=self.noise_density,
                 mean_span=self.mean_span,
@@ -91,7 +91,7 @@ class _ImagenTraining(nn.Module):
     def read(self, batch: Batch) -> TextStates:
         """The captions' states, some of them set to zero, as the network reads them."""
         states = self.text.to(batch.images.device).read(batch.captions).states
-        kept = torch.rand(len(states), generator=batch.generator) >= self.text_dropout
+        kept = torch.rand(len(states), generator=batch.rng) >= self.text_dropout
         return self.network.read_text(states * kept.to(states)[:, None, None])
 
 
@@ -115,7 +115,7 @@ class ImagenBaseTraining(_ImagenTraining):
         """Mean loss of the batch."""
         x_0 = shrink(batch.images, self.network.config.image_size)
         text = self.read(batch)
-        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, text)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
@@ -143,14 +143,14 @@ class ImagenUpsamplerTraining(_ImagenTraining):
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
-        x_0 = random_crops(images, self.crop_px, self.factor, batch.generator)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        level = torch.rand(len(x_0), generator=batch.generator).to(x_0)
-        disturbance = torch.randn(low_res.shape, generator=batch.generator).to(x_0)
+        level = torch.rand(len(x_0), generator=batch.rng).to(x_0)
+        disturbance = torch.randn(low_res.shape, generator=batch.rng).to(x_0)
         text = self.read(batch)
         if self.residual_scale is not None:
             x_0 = to_residual(x_0, low_res, self.residual_scale)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.rng)
         seen = augmented(low_res, level, disturbance)
         output = self.network(x_t, t, text, low_res=seen, aug_level=level)
         return simple_loss(self.process, output.float(), x_0, t, noise).mean()
@@ -158,7 +158,7 @@ class ImagenUpsamplerTraining(_ImagenTraining):
 
 def corrupt_spans(
     ids: Sequence[int],
-    generator: torch.Generator,
+    rng: torch.Generator,
     *,
     first_sentinel: int,
     noise_density: float,
@@ -168,7 +168,7 @@ def corrupt_spans(
 
     Args:
         ids: At least two tokens.
-        generator: Draws where the spans are.
+        rng: Draws where the spans are.
         first_sentinel: Id of the first sentinel.
         noise_density: Share of tokens that are cut out.
         mean_span: Mean number of tokens of a span.
@@ -178,8 +178,8 @@ def corrupt_spans(
     """
     cut = min(max(1, round(len(ids) * noise_density)), len(ids) - 1)
     spans = min(max(1, round(cut / mean_span)), cut, len(ids) - cut, NUM_SENTINELS)
-    kept_lengths = _parts(len(ids) - cut, spans, generator)
-    cut_lengths = _parts(cut, spans, generator)
+    kept_lengths = _parts(len(ids) - cut, spans, rng)
+    cut_lengths = _parts(cut, spans, rng)
     corrupted: list[int] = []
     label: list[int] = []
     place = 0
@@ -190,9 +190,9 @@ def corrupt_spans(
     return corrupted, label
 
 
-def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
+def _parts(total: int, count: int, rng: torch.Generator) -> list[int]:
     """Splits a number into that many positive parts, each way of doing so equally likely."""
-    cuts = sorted(torch.randperm(total - 1, generator=generator)[: count - 1].tolist())
+    cuts = sorted(torch.randperm(total - 1, generator=rng)[: count - 1].tolist())
     edges = [0, *(cut + 1 for cut in cuts), total]
     return [high - low for low, high in itertools.pairwise(edges)]
 

@@ -34,7 +34,7 @@ class Batch:
     labels: Tensor
     step: int
     """Steps that were done before, for what changes while a network is trained."""
-    generator: torch.Generator
+    rng: torch.Generator
     """Source of all randomness of the step (timesteps, noise, dropped captions), on the CPU."""
 
     def to(self, device: torch.device) -> Batch:

@@ -1,6 +1,6 @@
 """What training steps share: crops, dropped captions, timesteps and their noise.
 
-Randomness comes from the batch's generator on the CPU, so a step is a function of (seed, step).
+Randomness comes from the batch's rng on the CPU, so a step is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from generators.tokenizer import BytePairTokenizer, Tokens
 from generators.training.data import Batch
 
 
-def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Generator) -> Tensor:
+def random_crops(images: Tensor, crop_px: int, grid_px: int, rng: torch.Generator) -> Tensor:
     """One crop an image, its corner on a grid so that low-resolution pixels stay whole."""
     places = (images.shape[-1] - crop_px) // grid_px + 1
-    corners = torch.randint(places, (len(images), 2), generator=generator) * grid_px
+    corners = torch.randint(places, (len(images), 2), generator=rng) * grid_px
     crops = [
         image[:, y : y + crop_px, x : x + crop_px]
         for image, (y, x) in zip(images, corners.tolist(), strict=True)
@@ -29,7 +29,7 @@ def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Ge
 
 def drop_captions(batch: Batch, share: float) -> Sequence[str]:
     """Replaces a share of the captions by an empty one."""
-    dropped = torch.rand(len(batch.captions), generator=batch.generator) < share
+    dropped = torch.rand(len(batch.captions), generator=batch.rng) < share
     return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
 
 
@@ -47,28 +47,28 @@ class Timesteps:
     def __init__(self, focus: Sequence[float] | None = None) -> None:
         self.focus = None if focus is None else (float(focus[0]), float(focus[1]))
 
-    def draw(self, count: int, num_steps: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, num_steps: int, rng: torch.Generator) -> Tensor:
         """int64 timesteps, (count,)."""
-        even = torch.randint(num_steps, (count,), generator=generator)
+        even = torch.randint(num_steps, (count,), generator=rng)
         if self.focus is None:
             return even
         mean, deviation = self.focus
-        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=generator))
+        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=rng))
         focused = (share * num_steps).long().clamp(max=num_steps - 1)
-        chosen = torch.rand(count, generator=generator) < self.FOCUSED_SHARE
+        chosen = torch.rand(count, generator=rng) < self.FOCUSED_SHARE
         return torch.where(chosen, focused, even)
 
 
 def noised(
     process: DiffusionProcess,
     x_0: Tensor,
-    generator: torch.Generator,
+    rng: torch.Generator,
     timesteps: Timesteps | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A timestep for each image (drawn evenly unless told otherwise), its noise, and x_t."""
-    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, generator)
+    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, rng)
     t = drawn.to(x_0.device)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    noise = torch.randn(x_0.shape, generator=rng).to(x_0.device)
     return process.q_sample(x_0, t, noise), t, noise
 
 

@@ -216,7 +216,7 @@ class AutoregressivePrior(nn.Module):
 def sample_codes(
     network: AutoregressivePrior,
     caption: CaptionReading,
-    generators: Sequence[torch.Generator],
+    rngs: Sequence[torch.Generator],
     *,
     empty: CaptionReading | None = None,
     guidance_scale: float = 1.0,
@@ -230,7 +230,7 @@ def sample_codes(
     Args:
         network: The prior.
         caption: The batch's.
-        generators: One an image, on the CPU.
+        rngs: One an image, on the CPU.
         empty: The empty caption's, of the batch's size; needed where the guidance isn't 1.
         guidance_scale: s; 1 is off.
         temperature: Divides the logits; 0 takes the likeliest code.
@@ -239,7 +239,7 @@ def sample_codes(
         Scaled embeddings, not yet of a fixed length.
     """
     half = network.config.num_agreements // 2
-    drawn = [half + int(torch.randint(half, (1,), generator=g)) for g in generators]
+    drawn = [half + int(torch.randint(half, (1,), generator=g)) for g in rngs]
     device = caption.states.device
     agreement = torch.tensor(drawn, device=device)
     codes = torch.empty(len(drawn), 0, dtype=torch.long, device=device)
@@ -253,15 +253,13 @@ def sample_codes(
             logits = without + guidance_scale * (with_caption - without)
         else:
             logits = network(codes, agreement, caption)[:, -1].float()
-        codes = torch.cat([codes, _draw(logits, temperature, generators)[:, None]], dim=1)
+        codes = torch.cat([codes, _draw(logits, temperature, rngs)[:, None]], dim=1)
     return network.codes.decode(codes)
 
 
-def _draw(logits: Tensor, temperature: float, generators: Sequence[torch.Generator]) -> Tensor:
+def _draw(logits: Tensor, temperature: float, rngs: Sequence[torch.Generator]) -> Tensor:
     if temperature == 0:
         return logits.argmax(dim=1)
     shares = (logits / temperature).softmax(dim=1).cpu()
-    rows = [
-        torch.multinomial(row, 1, generator=g) for row, g in zip(shares, generators, strict=True)
-    ]
+    rows = [torch.multinomial(row, 1, generator=g) for row, g in zip(shares, rngs, strict=True)]
     return torch.cat(rows).to(logits.device)

@@ -64,7 +64,7 @@ def convolve(
 
 
 def blur(
-    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator | None = None
+    images: Float[Tensor, "batch 3 height width"], rng: torch.Generator | None = None
 ) -> Float[Tensor, "batch 3 height width"]:
     """The first upsampler's: a fixed Gaussian of 3 px with deviation 0.6; draws nothing."""
     sigmas = (BLUR_SIGMA_PX, BLUR_SIGMA_PX)
@@ -72,48 +72,48 @@ def blur(
 
 
 def bsr(
-    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator
+    images: Float[Tensor, "batch 3 height width"], rng: torch.Generator
 ) -> Float[Tensor, "batch 3 height width"]:
     """The second upsampler's: each image blurred, resized, noised and compressed in its own way."""
-    return torch.cat([_degraded(images[i : i + 1], generator) for i in range(len(images))])
+    return torch.cat([_degraded(images[i : i + 1], rng) for i in range(len(images))])
 
 
-def _degraded(image: Tensor, generator: torch.Generator) -> Tensor:
-    for index in torch.randperm(len(BSR_STEPS), generator=generator).tolist():
-        image = BSR_STEPS[index](image, generator)
+def _degraded(image: Tensor, rng: torch.Generator) -> Tensor:
+    for index in torch.randperm(len(BSR_STEPS), generator=rng).tolist():
+        image = BSR_STEPS[index](image, rng)
     return image.clamp(-1, 1)
 
 
-def _random_blur(image: Tensor, generator: torch.Generator) -> Tensor:
+def _random_blur(image: Tensor, rng: torch.Generator) -> Tensor:
     """Round in half of the cases, else longer along one axis."""
-    first, second = (uniform(*BSR_SIGMA_PX, generator) for _ in range(2))
-    round_one = uniform(0, 1, generator) < 0.5
-    angle = uniform(0, math.pi, generator)
+    first, second = (uniform(*BSR_SIGMA_PX, rng) for _ in range(2))
+    round_one = uniform(0, 1, rng) < 0.5
+    angle = uniform(0, math.pi, rng)
     kernel = gaussian_kernel(BSR_KERNEL_PX, (first, first if round_one else second), angle)
     return convolve(image, kernel)
 
 
-def _random_resize(image: Tensor, generator: torch.Generator) -> Tensor:
+def _random_resize(image: Tensor, rng: torch.Generator) -> Tensor:
     """To another size and back, each with a filter drawn at random."""
     size = image.shape[-1]
-    between = max(2, round(size * uniform(*BSR_RESIZE, generator)))
+    between = max(2, round(size * uniform(*BSR_RESIZE, rng)))
     for target in (between, size):
-        mode = RESIZE_MODES[int(torch.randint(len(RESIZE_MODES), (1,), generator=generator))]
+        mode = RESIZE_MODES[int(torch.randint(len(RESIZE_MODES), (1,), generator=rng))]
         image = F.interpolate(image, (target, target), mode=mode)
     return image
 
 
-def _random_noise(image: Tensor, generator: torch.Generator) -> Tensor:
+def _random_noise(image: Tensor, rng: torch.Generator) -> Tensor:
     """Gaussian, in some cases the same for all three channels."""
-    deviation = uniform(*BSR_NOISE, generator)
-    gray = uniform(0, 1, generator) < BSR_GRAY_NOISE_SHARE
+    deviation = uniform(*BSR_NOISE, rng)
+    gray = uniform(0, 1, rng) < BSR_GRAY_NOISE_SHARE
     shape = (1, 1, *image.shape[2:]) if gray else image.shape
-    return image + deviation * torch.randn(shape, generator=generator).to(image)
+    return image + deviation * torch.randn(shape, generator=rng).to(image)
 
 
-def _random_jpeg(image: Tensor, generator: torch.Generator) -> Tensor:
+def _random_jpeg(image: Tensor, rng: torch.Generator) -> Tensor:
     """Compressed and read again."""
-    quality = int(torch.randint(*BSR_JPEG_QUALITY, (1,), generator=generator))
+    quality = int(torch.randint(*BSR_JPEG_QUALITY, (1,), generator=rng))
     pixels = to_uint8(image)[0].cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
@@ -136,6 +136,6 @@ def resolve_degradation(name: str) -> Degradation:
     return DEGRADATIONS[name]
 
 
-def uniform(low: float, high: float, generator: torch.Generator) -> float:
+def uniform(low: float, high: float, rng: torch.Generator) -> float:
     """An evenly drawn number."""
-    return low + (high - low) * float(torch.rand((), generator=generator))
+    return low + (high - low) * float(torch.rand((), generator=rng))

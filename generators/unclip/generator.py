@@ -12,7 +12,7 @@ from torch import Tensor
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import NetworkT, Stage, captioned_samples, prompts_of
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
@@ -43,12 +43,12 @@ class DiffusingPrior:
         self,
         caption: CaptionReading,
         empty: CaptionReading,
-        generators: Sequence[torch.Generator],
+        rngs: Sequence[torch.Generator],
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
         """From noise, in `settings.steps` steps."""
         sampling = StageSampling.chosen(self.process, settings)
-        return sample_prior(self.network, caption, empty, generators, sampling)
+        return sample_prior(self.network, caption, empty, rngs, sampling)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CodingPrior:
         self,
         caption: CaptionReading,
         empty: CaptionReading,
-        generators: Sequence[torch.Generator],
+        rngs: Sequence[torch.Generator],
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Code by code."""
@@ -69,7 +69,7 @@ class CodingPrior:
         return sample_codes(
             self.network,
             caption,
-            generators,
+            rngs,
             empty=empty,
             guidance_scale=settings.guidance,
             temperature=float(settings.options["temperature"]),
@@ -111,7 +111,7 @@ class UnclipGenerator:
         decoder = self.decoder
         captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
         sampling = StageSampling.chosen(decoder.process, settings["base"])
-        noise = image_generators(seeds, "base")
+        noise = image_rngs(seeds, "base")
         small = sample_base(decoder.network, captions, noise, sampling)
         return captioned_samples(self.enlarge(small, seeds, settings), captions.truncated)
 
@@ -126,7 +126,7 @@ class UnclipGenerator:
             return caption.embedding * self.clip.scale
         empty = self.clip.read_captions([""] * len(prompts))
         return best_of(
-            lambda generators: self.prior.draw(caption, empty, generators, settings),
+            lambda rngs: self.prior.draw(caption, empty, rngs, settings),
             caption.embedding,
             seeds,
             candidates=int(settings.options["candidates"]),
@@ -142,7 +142,7 @@ class UnclipGenerator:
                 stage.network,
                 images,
                 None,
-                image_generators(seeds, name),
+                image_rngs(seeds, name),
                 StageSampling.chosen(stage.process, settings[name]),
                 enlarging=Enlarging(
                     temperature=float(settings[name].options["temperature"]),

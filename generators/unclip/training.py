@@ -49,7 +49,7 @@ class DiffusionPriorTraining(nn.Module):
         self.clip.to(batch.images.device)
         z_0 = self.clip.embed_images(batch.images) * self.clip.scale
         caption = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
-        z_t, t, noise = noised(self.process, z_0, batch.generator)
+        z_t, t, noise = noised(self.process, z_0, batch.rng)
         predicted = self.network(z_t, t, caption)
         return simple_loss(self.process, predicted.float(), z_0, t, noise).mean()
 
@@ -119,11 +119,11 @@ class DecoderTraining(nn.Module):
         self.clip.to(device)
         embedding = self.clip.embed_images(batch.images) * self.clip.scale
         captions = drop_captions(batch, self.caption_dropout)
-        kept = torch.rand(len(captions), generator=batch.generator) >= self.embedding_dropout
+        kept = torch.rand(len(captions), generator=batch.rng) >= self.embedding_dropout
         tokens = on_device(self.clip.tokenizer, captions, self.length, device)
         read = self.network.condition(tokens.ids, tokens.mask, embedding, kept.to(device))
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, text=read)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
@@ -141,9 +141,9 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
         super().__init__(model, objective)
         self.degrade = resolve_degradation(objective["degradation"])
 
-    def degraded(self, low_res: Tensor, generator: torch.Generator) -> Tensor:
+    def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
         """Blurred, or put through the BSR degradation."""
-        return self.degrade(low_res, generator)
+        return self.degrade(low_res, rng)
 
 
 def clip_of(objective: Mapping[str, Any]) -> FrozenClip:

@@ -18,7 +18,7 @@ from torch import Tensor
 from evalkit.core.errors import DataError
 from generators.base import Settings
 from generators.diffusion.guidance import Denoiser, classifier_free
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.samplers import SamplerOptions, invert_ddim, sample_ddim
 from generators.glide.model import TextStates
 from generators.pixels import from_uint8, shrink, to_uint8
@@ -92,7 +92,7 @@ def decode_images(
         _denoiser(generator, encoded.embedding, base.guidance),
         encoded.noise,
         generator.decoder.process.respaced(str(base.steps)),
-        image_generators(seeds, "base"),
+        image_rngs(seeds, "base"),
         SamplerOptions(eta=eta),
     )
     return to_uint8(generator.enlarge(small, seeds, settings)).cpu().numpy()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from sampling import stage_sampling
 
 from evalkit.core.errors import ConfigError
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.thresholding import dynamic_threshold, static_threshold, threshold_for
 from generators.errors import ArchitectureError
@@ -213,7 +213,7 @@ def make(network, states, seeds=SEEDS, **options):
         "sampler": "ddim",
         "threshold": static_threshold,
     } | options
-    noise = image_generators(seeds)
+    noise = image_rngs(seeds)
     aug_level, residual_scale = settings.pop("aug_level", 0.2), settings.pop("residual_scale", None)
     sampling = stage_sampling(settings)
     if isinstance(network, ImagenBase):

@@ -200,9 +200,7 @@ def test_a_step_sees_the_same_whatever_came_before(data: TrainingSet) -> None:
     other = draw_batch(data, seed=3, step=8, batch_size=8)
     assert torch.equal(one.images, again.images)
     assert one.captions == again.captions
-    assert torch.equal(
-        torch.randn(4, generator=one.generator), torch.randn(4, generator=again.generator)
-    )
+    assert torch.equal(torch.randn(4, generator=one.rng), torch.randn(4, generator=again.rng))
     assert not torch.equal(one.images, other.images)
 
 
@@ -210,7 +208,7 @@ def test_processes_share_one_batch(data: TrainingSet) -> None:
     whole = draw_batch(data, seed=0, step=0, batch_size=8)
     parts = [draw_batch(data, seed=0, step=0, batch_size=8, rank=r, world_size=2) for r in (0, 1)]
     assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
-    first, second = (torch.randn(4, generator=part.generator) for part in parts)
+    first, second = (torch.randn(4, generator=part.rng) for part in parts)
     assert not torch.equal(first, second)
 
 
@@ -318,7 +316,7 @@ def test_the_recipe_of_the_discrete_vae_spreads_its_codes(data: TrainingSet) -> 
         torch.manual_seed(0)
         trainee = DVAETraining(recipe.model, {**recipe.objective, **changes})
         trainee.prepare(data)
-        batch.generator.manual_seed(3)
+        batch.rng.manual_seed(3)
         with torch.no_grad():
             used = trainee.network.encoder.codes((batch.images + 1) / 2).unique().numel()
             return used, float(trainee(batch))
