@@ -95,7 +95,7 @@ class GeneratorSpec:
     """The stage that a bare setting goes to if it has it; empty: the first one that has it."""
 
     def default_settings(self) -> dict[str, StageSettings]:
-        """Each stage's defaults by stage name."""
+        """Return the default settings of each stage, by stage name."""
         return default_settings(self)
 
 
@@ -106,7 +106,7 @@ class Generator(Protocol):
     spec: GeneratorSpec
 
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One sample per request, in order; all of them are one batch."""
+        """Generate one sample per request, in order; all requests are one batch."""
         ...
 
 
@@ -115,5 +115,5 @@ class Accelerated(Generator, Protocol):
     """A generator that can also be run in bfloat16, or compiled."""
 
     def accelerate(self, numerics: Numerics) -> None:
-        """Run the networks otherwise than in plain float32, from now on."""
+        """Change the numerics of all later calls to `generate`."""
         ...

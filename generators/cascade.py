@@ -37,17 +37,17 @@ class Stage(Generic[NetworkT]):
         device: str = "cpu",
         variance: Variance = "learned_range",
     ) -> Stage[NetworkT]:
-        """A network on its device with the process that its recipe's objective names."""
+        """Build a stage from a network and the process that its recipe's objective names."""
         process = DiffusionProcess.from_objective(objective, variance=variance)
         return cls(ready(network, device), process, objective.get("residual_scale"))
 
     def on(self, device: str) -> Stage[NetworkT]:
-        """The stage with its network ready to be run on a device."""
+        """Return the stage with its network on a device."""
         return Stage(ready(self.network, device), self.process, self.residual_scale)
 
 
 def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
-    """The prompts of a batch.
+    """Return the prompts of a batch.
 
     Raises:
         UnsupportedRequestError: A request has none.
@@ -61,7 +61,7 @@ def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
 def captioned_samples(
     images: Float[Tensor, "batch 3 height width"], truncated: Sequence[bool]
 ) -> list[Sample]:
-    """Samples of images in [-1, 1]; a caption that lost its end is noted."""
+    """Make samples of images in [-1, 1], with a note where the caption was truncated."""
     pixels = to_uint8(images).cpu().numpy()
     return [
         Sample(image=image, notes=note)
@@ -70,5 +70,5 @@ def captioned_samples(
 
 
 def truncation_notes(truncated: Sequence[bool]) -> list[tuple[str, ...]]:
-    """For each caption what the reader of a score should know of it."""
+    """Return the notes of each caption: whether it was truncated."""
     return [("caption truncated",) if cut else () for cut in truncated]

@@ -51,7 +51,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
 
 
 def _ddpm(preset: str, summary: str, size_px: int, conditioning: Conditioning = "none") -> ModelRow:
-    """A row of the DDPM family: shipped if it is tiny, else fetched."""
+    """Build a row of the DDPM family; weights that are not in the zoo are downloaded."""
     files = MODEL_FILES.get(f"ddpm:{preset}", ())
     return ModelRow(
         target=f"generators.ddpm.generator:{'load_released' if files else 'load_tiny'}",
@@ -184,7 +184,7 @@ MODELS: dict[str, ModelRow] = {
 
 
 def _adopted(name: str, loader: object) -> ModelRow:
-    """The row of a bare loader, which says nothing of what it loads."""
+    """Build the row of a bare loader, which states nothing about its model."""
     target = third_party("generators")[name]
     return ModelRow(target=target, summary=target, conditioning=None, size_px=None, weights=None)
 
@@ -215,7 +215,7 @@ CLIP_MODELS: dict[str, str] = {
 
 
 def full_name(name: str) -> str:
-    """The catalog name that a name stands for.
+    """Return the catalog name behind a name or an alias.
 
     Raises:
         UnknownNameError: No such model.
@@ -230,7 +230,7 @@ def full_name(name: str) -> str:
 
 
 def require_model(name: str, weights: Mapping[str, Path]) -> str:
-    """Everything that can be told of a model before torch is imported; fetches published files.
+    """Check a model's name and fetch its published files, without importing torch.
 
     Names of weights that the model doesn't have are left to its loader, which refuses them.
 
@@ -282,7 +282,7 @@ def load_generator(
 
 
 def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) -> None:
-    """Run a generator in bfloat16 or compiled; torch is imported here, when it is needed anyway."""
+    """Run a generator in bfloat16 or compiled; imports torch."""
     from generators.base import Accelerated
     from generators.numerics import Numerics
 

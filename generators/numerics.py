@@ -21,11 +21,11 @@ class Numerics:
     """Networks through torch.compile, which takes a minute or so at the first batch."""
 
     def autocast(self, device: str) -> torch.autocast:
-        """The context in which networks are evaluated."""
+        """Return the autocast context in which networks are evaluated."""
         return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16)
 
     def apply(self, network: NetworkT) -> NetworkT:
-        """Compiles a network in place, if that was chosen."""
+        """Compile a network in place, if chosen."""
         if self.compiled:
             network.compile()
         return network

@@ -85,7 +85,7 @@ def resolve_settings(
     sampler: str | None = None,
     options: str | None = None,
 ) -> dict[str, StageSettings]:
-    """Settings from what a user typed.
+    """Resolve the settings that a user typed.
 
     A bare value (`3`, `50`, `ddim`) goes to the main stage, or to the first that has the setting;
     `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
@@ -101,7 +101,7 @@ def resolve_settings(
 
 
 def default_settings(spec: Staged) -> dict[str, StageSettings]:
-    """Each stage's defaults by stage name."""
+    """Return the default settings of each stage, by stage name."""
     return {stage.name: stage.defaults for stage in spec.stages}
 
 
@@ -128,7 +128,7 @@ def _apply(
 def _with(
     name: str, chosen: StageSettings, stage: StageSpec, setting: Setting, raw: str
 ) -> StageSettings:
-    """The settings of one stage with one of them as it was typed."""
+    """Return the settings of one stage with one of them replaced by what was typed."""
     if setting == "sampler":
         return replace(chosen, sampler=_sampler(name, stage, raw))
     if setting == "steps":
@@ -169,7 +169,7 @@ def _not_had(spec: Staged, setting: Setting) -> str:
 def _apply_options(
     spec: Staged, settings: Mapping[str, StageSettings], text: str
 ) -> dict[str, StageSettings]:
-    """Settings with the options of a text, `NAME=VALUE` or `STAGE.NAME=VALUE`, comma-separated."""
+    """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
     changed = dict(settings)
     for part in text.split(","):
         key, eq, raw = part.strip().partition("=")
@@ -183,12 +183,12 @@ def _apply_options(
 
 
 def _listed_options(spec: Staged) -> list[str]:
-    """All options of a generator as `STAGE.NAME`."""
+    """Return all options of a generator as `STAGE.NAME`."""
     return [f"{stage.name}.{name}" for stage in spec.stages for name in stage.defaults.options]
 
 
 def _stage_with(spec: Staged, key: str) -> StageSpec:
-    """The stage that a key names, or the first that has a bare option."""
+    """Return the stage that a key names, or the first one with a bare option."""
     wanted, dot, name = key.rpartition(".")
     for stage in spec.stages:
         if name in stage.defaults.options and (not dot or stage.name == wanted):

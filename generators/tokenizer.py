@@ -57,7 +57,7 @@ class BytePairTokenizer:
 
     @classmethod
     def from_files(cls, encoder_path: Path, merges_path: Path) -> BytePairTokenizer:
-        """Reads `encoder.json` and `vocab.bpe`, plain or `.gz`.
+        """Read `encoder.json` and `vocab.bpe`, plain or `.gz`.
 
         Raises:
             WeightsError: A file is not what its name says.
@@ -78,7 +78,7 @@ class BytePairTokenizer:
         return len(self.encoder)
 
     def encode(self, text: str, keeps: Callable[[], bool] | None = None) -> list[int]:
-        """Ids of a text, lowercased, without padding.
+        """Encode a text, lowercased, without padding.
 
         Args:
             text: Any text.
@@ -91,12 +91,12 @@ class BytePairTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The (lowercased) text of ids; broken UTF-8 shows as replacement characters."""
+        """Decode ids to lowercase text; broken UTF-8 becomes replacement characters."""
         characters = "".join(self.decoder[int(i)] for i in ids if int(i) != self.end_id)
         return bytes(_BYTES[c] for c in characters).decode("utf-8", errors="replace")
 
     def pad(self, captions: Sequence[str], length: int) -> Tokens:
-        """Encodes captions to one length; longer ones are cut and marked as truncated."""
+        """Encode captions to one length; longer ones are cut and marked as truncated."""
         encoded = [self.encode(caption) for caption in captions]
         ids = torch.full((len(captions), length), self.end_id, dtype=torch.long)
         mask = torch.zeros((len(captions), length), dtype=torch.bool)
@@ -123,7 +123,7 @@ def tiny_tokenizer() -> BytePairTokenizer:
 
 
 def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]:
-    """Learns merges from texts: the most frequent pair first, ties by the alphabet.
+    """Learn merges from texts: the most frequent pair first, ties in alphabetical order.
 
     For a small vocabulary of our own; `vocabulary` turns the merges into ids.
     """
@@ -147,7 +147,7 @@ def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]
 
 
 def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Ids: the 256 bytes, the merged tokens, the end token (GPT-2's order)."""
+    """Assign ids in GPT-2's order: the 256 bytes, the merged tokens, the end token."""
     tokens = [*_CHARACTERS.values(), *(left + right for left, right in merges), END_OF_TEXT]
     return {token: index for index, token in enumerate(dict.fromkeys(tokens))}
 
@@ -176,7 +176,7 @@ def _read_text(path: Path) -> str:
 
 
 def _byte_characters() -> dict[int, str]:
-    """A printable character for each byte: itself where it is one, else one from 256 on."""
+    """Return a printable character for each byte: itself where printable, else from 256 on."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

@@ -68,7 +68,7 @@ class KarloGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -99,7 +99,7 @@ class DeepFloydGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         An image that the pipeline's own safety checker flags is a sample without an image.
 
@@ -142,7 +142,7 @@ TEXT_LENGTH = 77
 
 
 def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGenerator:
-    """`unclip:karlo`.
+    """Load `unclip:karlo`.
 
     Args:
         name: The catalog name.
@@ -170,7 +170,7 @@ def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGene
 
 
 def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGenerator:
-    """`imagen:if-xl`, its first two stages.
+    """Load the first two stages of `imagen:if-xl`.
 
     Args:
         name: The catalog name.
@@ -201,7 +201,7 @@ def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGen
 
 
 def _karlo_pipeline(folder: Path, device: str) -> Any:
-    """Karlo part by part: its index names a module of diffusers that has moved since."""
+    """Load Karlo part by part: its index names a module that diffusers has moved since."""
     diffusers = require("diffusers", extra="diffusers", what="Karlo through diffusers")
     transformers = require("transformers", extra="diffusers", what="Karlo through diffusers")
     kinds = {name: getattr(diffusers, kind) for name, kind in KARLO_PARTS.items()}
@@ -226,7 +226,7 @@ def _pipeline(kind: str, folder: Path, device: str, **parts: Any) -> Any:
 
 
 def _load(kind: Any, folder: Path, **parts: Any) -> Any:
-    """From a folder in the hub's format, or an error that says what it lacks."""
+    """Load a part from a folder in the hub's format."""
     if "Scheduler" not in kind.__name__ and "Tokenizer" not in kind.__name__:  # these hold none
         parts = {"use_safetensors": True, **parts}
     try:
@@ -242,7 +242,7 @@ def _ready(pipeline: Any, device: str) -> Any:
 
 
 def _uint8(images: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1], batch x height x width x 3, to 0-255."""
+    """Convert floats in [0, 1], batch x height x width x 3, to uint8."""
     pixels: Tensor = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
     return to_uint8(2 * pixels - 1).numpy()
 

@@ -76,7 +76,7 @@ class QuickGELU(nn.Module):
     """x sigmoid(1.702 x), as OpenAI's weights were trained; not interchangeable with GELU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as `x`."""
+        """Apply the activation; the shape stays."""
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         batch, length, width = x.shape
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3W)
         heads = projected.view(batch, length, 3, self.heads, width // self.heads)
@@ -110,7 +110,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         return self.c_proj(self.gelu(self.c_fc(x)))
 
 
@@ -125,7 +125,7 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         x = x + self.attn(self.ln_1(x), causal=causal)
         return x + self.mlp(self.ln_2(x))
 
@@ -142,7 +142,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         for block in self.resblocks:
             x = block(x, causal=self.causal)
         return x
@@ -169,7 +169,7 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.randn(width, config.embed_dim) * width**-0.5)
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
-        """(B, 3, S, S), normalised, to (B, D)."""
+        """Map normalised (B, 3, S, S) to (B, D)."""
         patches = self.conv1(x).flatten(2).transpose(1, 2)  # (B, P, W)
         class_token = self.class_embedding.to(patches.dtype).expand(len(x), 1, -1)
         tokens = torch.cat([class_token, patches], dim=1)  # (B, 1 + P, W)
@@ -211,7 +211,7 @@ class Clip(nn.Module):
         images: Float[Tensor, "batch 3 size size"],
         t: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch embed"]:
-        """Embeddings of images.
+        """Embed images.
 
         Args:
             images: In [-1, 1] (not yet normalised), `image_size` px; noisy ones for a noised CLIP.
@@ -229,7 +229,7 @@ class Clip(nn.Module):
     def encode_text(
         self, tokens: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch embed"]:
-        """Embeddings of captions.
+        """Embed captions.
 
         Args:
             tokens: Ids, the end token behind the last word and as padding.
@@ -240,7 +240,7 @@ class Clip(nn.Module):
     def read_text(
         self, tokens: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
     ) -> tuple[Float[Tensor, "batch length width"], Float[Tensor, "batch embed"]]:
-        """The text tower's last states, which unCLIP's prior reads, and the embeddings."""
+        """Return the text tower's last states, which unCLIP's prior reads, and the embeddings."""
         length = tokens.shape[1]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]  # (B, L, W)
         states = self.ln_final(self.transformer(x))
@@ -260,7 +260,7 @@ def clip_loss(
     log_scale: Float[Tensor, ""],
     duplicates: Sequence[int] | Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Symmetric contrastive loss: each image picks its caption, each caption its image.
+    """Compute the symmetric contrastive loss: image to caption and caption to image.
 
     Args:
         image_embeddings: Of length 1.
@@ -284,7 +284,7 @@ def clip_loss(
 
 
 def _initialise(block: ResidualAttentionBlock, width: int, layers: int) -> None:
-    """CLIP's initial deviations: residual projections shrink with depth."""
+    """Initialise as CLIP does: residual projections get smaller with depth."""
     residual_std = width**-0.5 * (2 * layers) ** -0.5
     nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
     nn.init.normal_(block.attn.out_proj.weight, std=residual_std)

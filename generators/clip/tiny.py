@@ -38,20 +38,20 @@ class TinyClip:
     def embed_images(
         self, images: UInt8[np.ndarray, "batch size size 3"]
     ) -> Float32[np.ndarray, "batch dim"]:
-        """Embeddings of uint8 images of `size_px`."""
+        """Embed uint8 images of `size_px`."""
         pixels = from_uint8(torch.from_numpy(np.ascontiguousarray(images))).to(self.device)
         return self._network.encode_image(pixels).float().cpu().numpy()
 
     @torch.inference_mode()
     def embed_texts(self, captions: Sequence[str]) -> Float32[np.ndarray, "batch dim"]:
-        """Embeddings of captions; longer ones than the context are cut."""
+        """Embed captions; those longer than the context are truncated."""
         tokens = self._tokenizer.pad(captions, self._network.config.context_length)
         ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
         return self._network.encode_text(ids, mask).float().cpu().numpy()
 
 
 def load(name: str, device: str = "cpu", path: Path | None = None) -> TinyClip:
-    """One of `RECIPES`, from the zoo or from a file of `evalkit train`."""
+    """Load one of `RECIPES`, from the zoo or from a file that `evalkit train` wrote."""
     part = RECIPES[name]
     weights = zoo_weights(part, path)
     return TinyClip(name, weights.network(Clip, part), weights.sha256, device)

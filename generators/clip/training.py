@@ -30,7 +30,7 @@ class ClipTraining(nn.Module):
         self.tokenizer = tiny_tokenizer()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats."""
+        """Return the mean loss of the batch, in nats."""
         return contrastive_loss(
             self.network, self.tokenizer, self.network.encode_image(batch.images), batch.captions
         )
@@ -51,7 +51,7 @@ class NoisedClipTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats."""
+        """Return the mean loss of the batch, in nats."""
         x_0 = shrink(batch.images, self.network.config.image_size)
         x_t, t, _ = noised(self.process, x_0, batch.rng)
         images = self.network.encode_image(x_t, t)
@@ -61,7 +61,7 @@ class NoisedClipTraining(nn.Module):
 def contrastive_loss(
     clip: Clip, tokenizer: BytePairTokenizer, images: Tensor, captions: Sequence[str]
 ) -> Tensor:
-    """CLIP's loss of embedded images and their captions; equal captions are no wrong answers."""
+    """Compute CLIP's loss; equal captions are not negatives of each other."""
     tokens = on_device(tokenizer, captions, clip.config.context_length, images.device)
     seen: dict[str, int] = {}
     groups = [seen.setdefault(caption.lower(), len(seen)) for caption in captions]

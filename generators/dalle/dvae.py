@@ -49,7 +49,7 @@ class DVAEConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DVAEConfig:
-        """Reads settings as JSON or TOML have them.
+        """Read settings as JSON or TOML have them.
 
         Raises:
             ArchitectureError: A setting is unknown, or a size can't be built.
@@ -95,7 +95,7 @@ class Conv2d(nn.Module):
         self.b = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) to (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
         return F.conv2d(x, self.w, self.b, padding=self.w.shape[-1] // 2)
 
 
@@ -114,7 +114,7 @@ class Block(nn.Module):
             self.res_path.add_module(f"conv_{index + 1}", conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) to (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
         return self.id_path(x) + self.gain * self.res_path(x)
 
 
@@ -142,7 +142,7 @@ class DVAEEncoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch vocab rows columns"]:
-        """Logits of the codes.
+        """Return the logits of the codes.
 
         Args:
             x: In [0, 1]; height and width are multiples of `config.factor`.
@@ -162,7 +162,7 @@ class DVAEEncoder(nn.Module):
     def codes(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Int[Tensor, "batch rows columns"]:
-        """The likeliest code of each place; no noise is added (section 2.2)."""
+        """Return the likeliest code of each position; no noise is added (section 2.2)."""
         return self(x).argmax(dim=1)
 
 
@@ -190,7 +190,7 @@ class DVAEDecoder(nn.Module):
     def forward(
         self, codes: Int[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch statistics height width"]:
-        """The statistics of whole codes: mu first, then ln b, of each channel."""
+        """Return the statistics of codes: mu of each channel, then ln b."""
         embed = self.blocks[0]
         assert isinstance(embed, Conv2d)
         # a 1x1 convolution of one-hot vectors is a row of its weights
@@ -200,14 +200,14 @@ class DVAEDecoder(nn.Module):
     def from_blend(
         self, blend: Float[Tensor, "batch vocab rows columns"]
     ) -> Float[Tensor, "batch statistics height width"]:
-        """The same for a blend of codes, whose weights sum to 1 at each place."""
+        """Return the statistics of a mixture of codes, whose weights sum to 1 at each position."""
         return self.blocks(blend)
 
     @torch.no_grad()
     def reconstruction(
         self, codes: Int[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The image of some codes, in [0, 1]: the median of the density."""
+        """Return the image of codes, in [0, 1]: the median of the density."""
         mu = self(codes)[:, : self.config.output_channels // 2]
         return unmap_pixels(torch.sigmoid(mu.float()))
 
@@ -233,7 +233,7 @@ class DVAE(nn.Module):
 
 
 def map_pixels(x: Tensor) -> Tensor:
-    """From [0, 1] to [0.1, 0.9].
+    """Map [0, 1] to [0.1, 0.9].
 
     >>> map_pixels(torch.tensor([0.0, 0.5])).tolist()
     [0.10000000149011612, 0.5]
@@ -242,14 +242,14 @@ def map_pixels(x: Tensor) -> Tensor:
 
 
 def unmap_pixels(x: Tensor) -> Tensor:
-    """The inverse of `map_pixels`, kept in [0, 1]."""
+    """Invert `map_pixels` and clip to [0, 1]."""
     return ((x - LOGIT_LAPLACE_EPS) / (1 - 2 * LOGIT_LAPLACE_EPS)).clamp(0, 1)
 
 
 def gumbel_softmax(
     logits: Float[Tensor, "batch vocab rows columns"], tau: float, rng: torch.Generator
 ) -> Float[Tensor, "batch vocab rows columns"]:
-    """A relaxed sample of each place's code (Jang et al. 2016; Maddison et al. 2016).
+    """Draw a relaxed sample of each position's code (Jang et al. 2016; Maddison et al. 2016).
 
     softmax((logits + g) / tau) with g standard Gumbel noise; one-hot samples as tau goes to 0.
 
@@ -267,7 +267,7 @@ def logit_laplace_nll(
     statistics: Float[Tensor, "batch statistics height width"],
     x: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """-ln of the logit-Laplace density of each value (appendix A.3, equation 3), in nats.
+    """Compute -ln of the logit-Laplace density of each value (appendix A.3, eq. 3), in nats.
 
     f(x | mu, b) = 1 / (2 b x (1 - x)) exp(-|logit(x) - mu| / b) on (0, 1).
 
@@ -288,7 +288,7 @@ def logit_laplace_nll(
 def kl_from_uniform(
     logits: Float[Tensor, "batch vocab rows columns"],
 ) -> Float[Tensor, "batch rows columns"]:
-    """KL(q || uniform) of each place's distribution, in nats: ln K minus q's entropy.
+    """Compute KL(q || uniform) at each position, in nats: ln K minus the entropy of q.
 
     >>> sure = torch.tensor([1e4, 0, 0, 0]).view(1, 4, 1, 1)
     >>> round(kl_from_uniform(sure).item(), 4)  # ln 4
@@ -299,7 +299,7 @@ def kl_from_uniform(
 
 
 def usage_gap(logits: Float[Tensor, "batch vocab rows columns"]) -> Float[Tensor, ""]:
-    """KL(mean of q over images and places || uniform), in nats: 0 if all codes serve alike.
+    """Compute KL(mean of q || uniform), in nats; 0 if all codes are used equally.
 
     The paper has no such term. A few hundred small steps end with a handful of codes for all
     without it, since each step moves the logits of a code everywhere at once; Yu et al. 2023
@@ -320,7 +320,7 @@ def usage_gap(logits: Float[Tensor, "batch vocab rows columns"]) -> Float[Tensor
 def spread_codes(
     network: DVAE, x: Float[Tensor, "batch channels height width"], deviation: float
 ) -> None:
-    """Scales fresh weights by what a batch shows of them (Salimans & Kingma 2016, section 3).
+    """Initialise weights from the data (Salimans & Kingma 2016, section 3).
 
     Over the batch's places the logits of each code get mean 0 and the deviation given, so that
     many codes are chosen from the first step; embedded codes get a deviation of 1.
@@ -351,7 +351,7 @@ def dvae_loss(
     rng: torch.Generator,
     usage_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """The relaxed evidence bound of appendix A.2, negated, in nats a value of the image.
+    """Compute the negative relaxed evidence lower bound (appendix A.2), in nats per value.
 
     The KL term is summed over the grid and, as the likelihood, divided by the number of values: at
     256 px and 32 x 32 places a weight of 6.6 counts as 6.6 / 192 of the mean over the places.
@@ -373,7 +373,7 @@ def dvae_loss(
 
 
 def cosine_decay(step: int, *, start: float, end: float, steps: int) -> float:
-    """Half a cosine from `start` to `end` over `steps`, then constant (appendix A.2).
+    """Follow half a cosine from `start` to `end` over `steps`, then stay (appendix A.2).
 
     >>> [round(cosine_decay(s, start=1, end=1 / 16, steps=4), 4) for s in (0, 2, 4, 9)]
     [1.0, 0.5312, 0.0625, 0.0625]

@@ -40,7 +40,7 @@ class DalleGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -59,7 +59,7 @@ class DalleGenerator:
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:
-    """`dalle:tiny`, or the same networks with random weights (`dalle:tiny-untrained`).
+    """Load `dalle:tiny`, or the same networks with random weights (`dalle:tiny-untrained`).
 
     Args:
         name: The catalog name.
@@ -92,7 +92,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGener
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:
-    """`dalle:paper`: an architecture without weights.
+    """Refuse `dalle:paper`, an architecture without weights.
 
     Raises:
         MissingWeightsError: Always.
@@ -101,7 +101,7 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> DalleGene
 
 
 def transformer_stage(image_vocab: int) -> StageSpec:
-    """The one stage and what can be set: `temperature` (0: the likeliest code) and `top_k`."""
+    """Build the one stage, with `temperature` (0: the likeliest code) and `top_k`."""
     return StageSpec(
         name=STAGE,
         defaults=StageSettings(options={"temperature": 1.0, "top_k": 0}),

@@ -25,7 +25,7 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 
 def layer_patterns(num_layers: int) -> tuple[Pattern, ...]:
-    """The paper's order: row, column, row, row, row, column, ...; the last layer is convolutional.
+    """Return the paper's order: row, column, row, row, row, column, ...; convolution last.
 
     Layer i, from 1, is a column layer where (i - 2) mod 4 is 0.
 
@@ -41,7 +41,7 @@ def layer_patterns(num_layers: int) -> tuple[Pattern, ...]:
 def attention_mask(
     pattern: Pattern, *, num_text: int, grid_size: int, kernel_size: int = 11
 ) -> Bool[Tensor, "states states"]:
-    """Who (row) may look at whom (column); True means yes.
+    """Build the mask of a pattern: True where a state (row) attends to another (column).
 
     Args:
         pattern: Of the layer.

@@ -126,7 +126,7 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickled_module(path: Path) -> dict[str, Tensor]:
-    """The state dict of a pickled module of the released discrete VAE.
+    """Read the state dict of a pickled module of the released discrete VAE.
 
     Args:
         path: `encoder.pkl`, `decoder.pkl`, or a module of the same classes.
@@ -165,7 +165,7 @@ def _read_zip(path: Path) -> tuple[Any, Contents]:
 
 
 def _read_legacy(path: Path) -> tuple[Any, Contents]:
-    """Magic number, protocol, system, module, keys: five pickles; then each storage's bytes."""
+    """Read five pickles (magic number, protocol, system, module, keys), then the storages."""
     with path.open("rb") as file:
         magic, _, system = (_Reader(file, path).load() for _ in range(3))
         if magic != LEGACY_MAGIC or not system["little_endian"]:
@@ -182,7 +182,7 @@ def _read_legacy(path: Path) -> tuple[Any, Contents]:
 
 
 def _tensors(part: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, _Tensor]]:
-    """Parameters and buffers of a module and of the modules in it, as `state_dict` names them."""
+    """Yield parameters and buffers of a module and its children, as `state_dict` names them."""
     held = vars(part)
     if depth > MOST_DEPTH or not isinstance(held.get("_modules"), dict):
         raise ValueError("no module, or modules nested too deeply")

@@ -30,7 +30,7 @@ def text_ids(
     dropout: float = 0.0,
     rng: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "batch length"], tuple[bool, ...]]:
-    """Ids of captions, filled up with the padding ids of their positions.
+    """Encode captions, padded with the padding ids of their positions.
 
     Args:
         tokenizer: Lower case, byte pairs.
@@ -65,7 +65,7 @@ def sample_codes(
     cached: bool = True,
     progress: Progress | None = None,
 ) -> Int[Tensor, "batch num_codes"]:
-    """Writes the image tokens of captions in raster order.
+    """Sample the image tokens of captions in raster order.
 
     Args:
         network: The transformer.
@@ -99,7 +99,7 @@ def choose(
     temperature: float = 1.0,
     top_k: int = 0,
 ) -> Int[Tensor, " batch"]:
-    """The code that each number in [0, 1) picks.
+    """Return the code that each number in [0, 1) selects.
 
     >>> logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(3, 3)
     >>> draws = torch.tensor([0.49, 0.79, 0.81], dtype=torch.float64)
@@ -123,13 +123,13 @@ def choose(
 def paint(
     decoder: DVAEDecoder, codes: Int[Tensor, "batch num_codes"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """Images of codes, in [-1, 1]."""
+    """Decode codes to images in [-1, 1]."""
     edge = round(codes.shape[1] ** 0.5)
     return 2 * decoder.reconstruction(codes.view(len(codes), edge, edge)) - 1
 
 
 def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> None:
-    """Compares the transformer's vocabularies with those it is given.
+    """Check that the transformer's vocabularies match the codes and the tokens.
 
     Raises:
         ConfigError: They differ.

@@ -18,7 +18,7 @@ from generators.weights.state_dicts import load_state_dict
 
 
 def load_released_dvae(weights: Mapping[str, Path] | None = None) -> DVAE:
-    """The published encoder and decoder, from given files, the cache or a download.
+    """Load the published encoder and decoder, from given files, the cache or a download.
 
     Args:
         weights: Files by `dalle-dvae-encoder` and `dalle-dvae-decoder`: the published pickles, or
@@ -42,7 +42,7 @@ def load_released_dvae(weights: Mapping[str, Path] | None = None) -> DVAE:
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """The tensors of half of a discrete VAE, whatever of the allowed formats they are in.
+    """Read the tensors of an encoder or a decoder, in any of the allowed formats.
 
     Raises:
         UnsafeWeightsError: A pickle that names other classes than the published one.

@@ -46,13 +46,13 @@ class DVAETraining(nn.Module):
         self.logit_deviation = float(objective.get("logit_deviation", 0.0))
 
     def prepare(self, data: TrainingSet) -> None:
-        """Spreads the codes over the first training images, if the recipe wants that."""
+        """Spread the codes over the first training images if the recipe sets `logit_deviation`."""
         if self.logit_deviation:
             first = from_uint8(torch.from_numpy(data.images[:SPREAD_IMAGES]))
             spread_codes(self.network, (first + 1) / 2, self.logit_deviation)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a value of the image."""
+        """Return the mean loss of the batch, in nats per value of the image."""
         return dvae_loss(
             self.network,
             (batch.images + 1) / 2,
@@ -84,7 +84,7 @@ class DalleTraining(nn.Module):
         check_codes(config, self.dvae.config, self.tokenizer.num_tokens)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a token."""
+        """Return the mean loss of the batch, in nats per token."""
         text, _ = text_ids(
             self.tokenizer,
             batch.captions,
@@ -100,7 +100,7 @@ class DalleTraining(nn.Module):
 
 
 def dvae_weights(name_or_path: str) -> ZooWeights:
-    """Weights of a discrete VAE by a name of the zoo, or from a file."""
+    """Read the weights of a discrete VAE, by its name in the zoo or from a file."""
     path = Path(name_or_path)
     if path.suffix == ".safetensors":
         return zoo_weights(path.stem, path)
@@ -108,5 +108,5 @@ def dvae_weights(name_or_path: str) -> ZooWeights:
 
 
 def dvae_from(weights: ZooWeights) -> DVAE:
-    """The network with its trained weights, in evaluation mode."""
+    """Build the discrete VAE with its trained weights, in evaluation mode."""
     return weights.network(DVAE, weights.recipe.name)

@@ -59,7 +59,7 @@ class NoisyClassifier(UNetEncoder):
     def forward(
         self, x: Float[Tensor, "batch in_channels height width"], t: Shaped[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
-        """Logits of the classes, from noisy images and the timesteps of training."""
+        """Return the logits of the classes for noisy images at timesteps of training."""
         emb = self.embed_timestep(t)
         maps = self.encode(x, emb)
         maps.append(self.middle_block(maps[-1], emb, None))
@@ -81,7 +81,7 @@ class SuperResUNet(UNet):
         low_res: Float[Tensor, "batch channels low_height low_width"],
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; `low_res` is in [-1, 1]."""
+        """Evaluate the network; `low_res` is in [-1, 1]."""
         return super().forward(torch.cat([x, enlarge(low_res, x)], dim=1), t, y)
 
 

@@ -68,13 +68,13 @@ class DDPMGenerator:
         self.numerics = Numerics()
 
     def accelerate(self, numerics: Numerics) -> None:
-        """Run the networks otherwise than in plain float32."""
+        """Change the numerics of all later calls to `generate`."""
         self.numerics = numerics
         numerics.apply(self.network)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has a prompt, or a label the model does not know.
@@ -105,7 +105,7 @@ class DDPMGenerator:
         *,
         steps: int | None = None,
     ) -> Tensor:
-        """The variational bound on each image's -log2 p per dimension; lower is better.
+        """Compute the variational bound on each image's -log2 p per dimension; lower is better.
 
         Args:
             images: Of the network's size.
@@ -150,7 +150,7 @@ class DDPMGenerator:
 def stage(
     *, steps: int, sampler: str, guidance: float | None, num_timesteps: int
 ) -> tuple[StageSpec]:
-    """The one stage, with its defaults."""
+    """Build the one stage, with its defaults."""
     defaults = StageSettings(
         steps=steps, sampler=sampler, guidance=guidance, options={"threshold": "static", "eta": 0.0}
     )
@@ -167,7 +167,7 @@ def stage(
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:
-    """`ddpm:tiny`, or `ddpm:tiny-class` with its noisy classifier.
+    """Load `ddpm:tiny`, or `ddpm:tiny-class` with its noisy classifier.
 
     Args:
         name: The catalog name.
@@ -212,7 +212,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
 
 
 def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:
-    """A preset of `generators.ddpm.presets` with its published weights.
+    """Load a preset of `generators.ddpm.presets` with its published weights.
 
     Raises:
         MissingWeightsError: A file is neither given, cached nor downloadable.

@@ -25,7 +25,7 @@ def sample_images(
     label_network: bool = False,
     classifier: nn.Module | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Makes images.
+    """Sample images.
 
     Args:
         network: Called with (x, t), or with (x, t, y) where `label_network`.

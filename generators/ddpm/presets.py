@@ -49,7 +49,7 @@ class DDPMPreset:
         return self.network.num_classes
 
     def process(self) -> DiffusionProcess:
-        """All timesteps."""
+        """Return the process with all timesteps."""
         scale = REFERENCE_STEPS / self.num_steps if self.rescale_timesteps else 1.0
         return DiffusionProcess.from_schedule(
             self.schedule, self.num_steps, variance=self.variance, timestep_scale=scale
@@ -81,7 +81,7 @@ class DDPMPreset:
 
 
 def _adm(image_size: int, channel_mult: tuple[float, ...], **changes: object) -> UNetConfig:
-    """ADM's U-Net: 256 channels, 2 blocks, attention at 32, 16 and 8 px (section 3, README)."""
+    """Configure ADM's U-Net: 256 channels, 2 blocks, attention at 32, 16 and 8 px."""
     config = UNetConfig(
         image_size=image_size,
         model_channels=256,
@@ -99,7 +99,7 @@ def _adm(image_size: int, channel_mult: tuple[float, ...], **changes: object) ->
 
 
 def _adm_classifier(unet: UNetConfig, *, depth: int = 2) -> UNetConfig:
-    """The classifier that goes with a U-Net: 128 channels, attention pooling (section 4.1)."""
+    """Configure the classifier of a U-Net: 128 channels, attention pooling (section 4.1)."""
     return replace(
         unet,
         model_channels=128,
@@ -113,7 +113,7 @@ def _adm_classifier(unet: UNetConfig, *, depth: int = 2) -> UNetConfig:
 
 
 def _improved(image_size: int, channel_mult: tuple[float, ...], *, dropout: float) -> UNetConfig:
-    """Improved DDPM's U-Net: 128 channels, 3 blocks, attention at 16 and 8 px."""
+    """Configure Improved DDPM's U-Net: 128 channels, 3 blocks, attention at 16 and 8 px."""
     return UNetConfig(
         image_size=image_size,
         model_channels=128,

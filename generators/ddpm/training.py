@@ -35,7 +35,7 @@ class DdpmTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         x_0 = shrink(batch.images, self.size_px)
         x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, labels_of(batch) if self.takes_labels else None)
@@ -58,6 +58,6 @@ class NoisyClassifierTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats."""
+        """Return the mean loss of the batch, in nats."""
         x_t, t, _ = noised(self.process, shrink(batch.images, self.size_px), batch.rng)
         return F.cross_entropy(self.network(x_t, t).float(), labels_of(batch))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def image_rngs(seeds: Sequence[int], stage: str = "") -> list[torch.Generator]:
-    """One seeded rng an image.
+    """Return one seeded random number generator per image.
 
     torch seeds its CPU rng with the low 32 bits alone, so they are hashed from the whole
     seed and the stage.
@@ -36,7 +36,7 @@ def draw_noise(
     shape: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> Float32[Tensor, "batch ..."]:
-    """Standard normal noise of `shape`, one image from each rng.
+    """Draw standard normal noise of `shape`, one image from each rng.
 
     >>> a, b = draw_noise(image_rngs([1, 2]), (3, 8, 8))
     >>> bool((a == draw_noise(image_rngs([1]), (3, 8, 8))[0]).all())

@@ -21,7 +21,7 @@ SIGMA_MAX = 80.0
 
 
 def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
-    """The timesteps to keep, ascending.
+    """Return the timesteps to keep, ascending.
 
     Args:
         num_steps: Number of timesteps T of the trained process.
@@ -44,7 +44,7 @@ def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
 
 
 def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple[int, ...]:
-    """Timesteps whose noise follows Karras et al. 2022, eq. 5, with rho 7 and at most sigma 80.
+    """Return timesteps with the noise of Karras et al. 2022, eq. 5: rho 7, sigma at most 80.
 
     Here sigma = sqrt(1 / alpha_bar - 1). Solvers of second order need steps that are alike; the
     last timesteps of a cosine schedule, with sigma up to 20,000, are not.
@@ -70,7 +70,7 @@ def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple
 
 
 def _fast27(num_steps: int) -> tuple[int, ...]:
-    """The last step is taken a little early: at T - 1 nothing of the image is left."""
+    """Take the last step a little early: at T - 1 nothing of the image is left."""
     steps = set(spaced_timesteps(num_steps, FAST27_SECTIONS))
     steps.remove(num_steps - 1)
     steps.add(num_steps - 3)
@@ -109,7 +109,7 @@ def _sections(num_steps: int, counts: list[int], spec: str) -> tuple[int, ...]:
 
 
 def step_count(text: str, spec: str) -> int:
-    """A number of steps inside a spec."""
+    """Read a number of steps inside a spec."""
     if not text.strip().isdecimal() or int(text) < 1:
         raise ConfigError(
             f"respacing {spec!r}: expected '250', '10,15,20', 'ddim25', 'karras18' or 'fast27'"

@@ -56,7 +56,7 @@ def sample_ancestral(
     rngs: Rngs,
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """Draws from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
+    """Draw from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
 
     A gradient g shifts the mean by the variance times g (Dhariwal & Nichol 2021, algorithm 1).
     """
@@ -84,7 +84,7 @@ def sample_ddim(
     rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
+    """Step through the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
 
     A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
     """
@@ -103,7 +103,7 @@ def sample_ddim(
 def invert_ddim(
     model: Denoiser, x_0: Images, process: DiffusionProcess, *, progress: Progress | None = None
 ) -> Images:
-    """The noise x_T from which deterministic DDIM makes an image (Dhariwal & Nichol 2021, app. F).
+    """Find the noise x_T that DDIM maps to an image (Dhariwal & Nichol 2021, appendix F).
 
     DDIM's steps are walked the other way, each with the eps of the cleaner end; so the way back is
     exact in the limit of many steps. Nothing is thresholded, which would lose information.
@@ -132,7 +132,7 @@ def sample_dpm_solver_pp_2m(
     rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """DPM-Solver++(2M), multistep, of second order in x_0 (Lu et al. 2022, algorithm 2).
+    """Sample by DPM-Solver++(2M), multistep, second order in x_0 (Lu et al. 2022, algorithm 2).
 
     With lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) and h the step in lambda. The first
     step is of first order, and so is the last, whose h is infinite: it goes to x_0.
@@ -162,7 +162,7 @@ def sample_heun(
     rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """Heun's method on the probability-flow equation (Karras et al. 2022, algorithm 1).
+    """Solve the probability-flow ODE by Heun's method (Karras et al. 2022, algorithm 1).
 
     In the variable z = x_t / sqrt(alpha_bar) with noise sigma = sqrt(1 / alpha_bar - 1), where
     dz / dsigma = eps. Two evaluations a step, the last step has one.
@@ -193,7 +193,7 @@ def _x_0_and_eps(
     *,
     clip_guided: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The predicted image in range, shifted by the gradient, and the eps that agrees with it.
+    """Return the predicted image, thresholded and shifted by the gradient, and its eps.
 
     The shift of x_0 is (1 - alpha_bar) / sqrt(alpha_bar) times the gradient, which is huge where
     alpha_bar is near 0. ADM's DDIM leaves it at that; `clip_guided` brings it back in range.
@@ -218,7 +218,7 @@ def _x_0_and_eps(
 def _steps(
     x: Tensor, process: DiffusionProcess, options: SamplerOptions
 ) -> Iterator[tuple[int, Tensor]]:
-    """Each index of a process, the noisiest first, as a number and for the batch.
+    """Yield each index of a process, the noisiest first, as a number and for the batch.
 
     Progress is reported when a step is done, that is when the next one is asked for.
     """
@@ -253,7 +253,7 @@ class SamplerRow:
 
 
 def _alike_in_noise(steps: int) -> str:
-    """Heun evaluates the network twice a step, and once in the last."""
+    """Space timesteps by noise; Heun evaluates the network twice a step, once in the last."""
     return f"{KARRAS}{(steps + 1) // 2}"
 
 
@@ -282,7 +282,7 @@ SAMPLER_NAMES = tuple(CATALOG)
 
 
 def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
-    """The timesteps a sampler visits.
+    """Return the process with the timesteps that a sampler visits.
 
     Evenly spread, but for Heun's method: that one needs steps that are alike in noise. With even
     ones it fails, since the first goes from sigma 20,000 to about 20 on a cosine schedule.

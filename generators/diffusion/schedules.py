@@ -21,7 +21,7 @@ MAX_BETA = 0.999
 
 
 def betas_for(schedule: str, num_steps: int) -> Float64[ndarray, " steps"]:
-    """Betas of a named schedule.
+    """Return the betas of a named schedule.
 
     Raises:
         ConfigError: Unknown name, or too few steps for the schedule.
@@ -37,7 +37,7 @@ def betas_for(schedule: str, num_steps: int) -> Float64[ndarray, " steps"]:
 
 
 def linear_betas(num_steps: int) -> Float64[ndarray, " steps"]:
-    """From 1e-4 to 0.02 (Ho et al. 2020, section 4), both times 1000 / T for another T."""
+    """Go from 1e-4 to 0.02 (Ho et al. 2020, section 4), both times 1000 / T for another T."""
     scale = REFERENCE_STEPS / num_steps
     if scale * 0.02 >= 1:
         raise ConfigError(f"a linear schedule needs more than 20 steps, got {num_steps}")
@@ -45,7 +45,7 @@ def linear_betas(num_steps: int) -> Float64[ndarray, " steps"]:
 
 
 def cosine_betas(num_steps: int) -> Float64[ndarray, " steps"]:
-    """alpha_bar follows a squared cosine (Nichol & Dhariwal 2021, eq. 17); betas at most 0.999."""
+    """Make alpha_bar a squared cosine (Nichol & Dhariwal 2021, eq. 17); betas at most 0.999."""
     if num_steps < 1:
         raise ConfigError(f"a schedule needs at least 1 step, got {num_steps}")
     alpha_bar = [

@@ -37,7 +37,7 @@ class StageSampling:
 
     @classmethod
     def chosen(cls, process: DiffusionProcess, settings: StageSettings) -> StageSampling:
-        """What a stage's settings ask for; `threshold`, `percentile` and `eta` are options.
+        """Resolve the settings of a stage; `threshold`, `percentile` and `eta` are options.
 
         Raises:
             ConfigError: The settings name no sampler or no steps, or no threshold that there is.
@@ -63,7 +63,7 @@ class StageSampling:
         return self.guidance_scale not in (None, 1.0)
 
     def guided(self, model: Denoiser, *, guided_channels: int = IMAGE_CHANNELS) -> Denoiser:
-        """The model with classifier-free guidance, if there is any.
+        """Return the model with classifier-free guidance, if the stage is guided.
 
         Args:
             model: Takes both halves as one batch where `is_guided`, else the conditional half.
@@ -74,7 +74,7 @@ class StageSampling:
         return classifier_free(model, self.guidance_scale, guided_channels=guided_channels)
 
     def with_threshold(self, threshold: Threshold | None) -> StageSampling:
-        """The same with another threshold."""
+        """Return the same sampling with another threshold."""
         return replace(self, options=replace(self.options, threshold=threshold))
 
     def sample(self, model: Denoiser, x_T: Images, rngs: Rngs) -> Images:

@@ -19,7 +19,7 @@ PERCENTILE = 0.995
 
 
 def static_threshold(x_0: Float[Tensor, " batch *chw"]) -> Float[Tensor, " batch *chw"]:
-    """Clips to [-1, 1]."""
+    """Clip to [-1, 1]."""
     return x_0.clamp(-1, 1)
 
 
@@ -29,7 +29,7 @@ def dynamic_threshold(
     percentile: float = PERCENTILE,
     max_scale: float | None = None,
 ) -> Float[Tensor, " batch *chw"]:
-    """Clips each image to [-s, s] and divides by s, s the percentile of |x_0|, at least 1.
+    """Clip each image to [-s, s] and divide by s, the percentile of |x_0|, at least 1.
 
     Saharia et al. 2022 (Imagen), section 2.3: high guidance then doesn't saturate the image.
 
@@ -48,7 +48,7 @@ def dynamic_threshold(
 
 
 def threshold_for(name: str, percentile: float = PERCENTILE) -> Threshold:
-    """A threshold by its name.
+    """Return a threshold by its name.
 
     Args:
         name: One of `THRESHOLDS`.

@@ -35,7 +35,7 @@ class NoisedClip:
     tokenizer: BytePairTokenizer
 
     def gradient(self, captions: Sequence[str], scale: float, device: str) -> Gradient:
-        """Scale * gradient of the similarity of noisy images and their captions."""
+        """Return scale * gradient of the similarity of noisy images and their captions."""
         clip = self.network.to(device).requires_grad_(False)
         tokens = self.tokenizer.pad(captions, clip.config.context_length)
         with torch.no_grad():
@@ -78,14 +78,14 @@ class GlideGenerator:
         self._clip: NoisedClip | None = None
 
     def accelerate(self, numerics: Numerics) -> None:
-        """Run the networks otherwise than in plain float32."""
+        """Change the numerics of all later calls to `generate`."""
         self.numerics = numerics
         numerics.apply(self.base.network)
         numerics.apply(self.upsampler.network)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt, or an image and the networks don't
@@ -170,6 +170,6 @@ class GlideGenerator:
 
 
 def _upsampler_steps(settings: StageSettings) -> int | str:
-    """GLIDE's own 27 steps are uneven; any other number is spread evenly."""
+    """Use GLIDE's uneven 27 steps; spread any other number evenly."""
     assert settings.steps is not None
     return "fast27" if settings.steps == 27 and settings.sampler == "ddim" else settings.steps

@@ -31,27 +31,27 @@ class GivenPixels:
     """1 on pixels to keep."""
 
     def shrunk(self, size_px: int) -> GivenPixels:
-        """The same for a smaller image: area means, kept where every pixel under them is."""
+        """Shrink by area means; a pixel is kept if all pixels under it are."""
         factor = self.mask.shape[-1] // size_px
         image = F.interpolate(self.image, (size_px, size_px), mode="area")
         lost = F.max_pool2d(1 - self.mask, factor)
         return GivenPixels(image, 1 - lost)
 
     def twice(self) -> GivenPixels:
-        """For both halves of classifier-free guidance."""
+        """Repeat the batch for both halves of classifier-free guidance."""
         return GivenPixels(torch.cat([self.image] * 2), torch.cat([self.mask] * 2))
 
     def put_into(self, threshold: Threshold) -> Threshold:
-        """A threshold that first puts the given pixels into the predicted image."""
+        """Return a threshold that first pastes the given pixels into the predicted image."""
         return lambda x_0: threshold(x_0 * (1 - self.mask) + self.image * self.mask)
 
     def as_inputs(self) -> dict[str, Tensor]:
-        """Keywords of the inpainting networks."""
+        """Return the keyword arguments of the inpainting networks."""
         return {"inpaint_image": self.image, "inpaint_mask": self.mask}
 
 
 def given_pixels(requests: Sequence[Request], size_px: int, device: str) -> GivenPixels:
-    """What a batch of requests keeps; a request without an image keeps nothing.
+    """Collect the pixels that a batch of requests keeps; without an image, none.
 
     Raises:
         UnsupportedRequestError: An image without a mask or the other way round, or another size.

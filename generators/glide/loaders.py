@@ -72,7 +72,7 @@ RELEASED_STAGES = _stages(
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:tiny`, or the same networks with random weights (`glide:tiny-untrained`).
+    """Load `glide:tiny`, or the same networks with random weights (`glide:tiny-untrained`).
 
     Args:
         name: The catalog name.
@@ -111,7 +111,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
 
 
 def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:released`: OpenAI's filtered networks of December 2021.
+    """Load `glide:released`, OpenAI's filtered networks of December 2021.
 
     Raises:
         MissingWeightsError: A file is neither given, cached nor downloadable.
@@ -123,7 +123,7 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideG
 
 
 def load_released_inpaint(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:released-inpaint`: the networks that see pixels to keep.
+    """Load `glide:released-inpaint`, the networks that see pixels to keep.
 
     Raises:
         MissingWeightsError: A file is neither given, cached nor downloadable.
@@ -136,7 +136,7 @@ def load_released_inpaint(name: str, device: str, weights: Mapping[str, Path]) -
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:paper`: the paper's sizes, for whoever has weights of that size.
+    """Load `glide:paper`, networks of the paper's size, from given weights.
 
     Raises:
         MissingWeightsError: None are given; they were never released.

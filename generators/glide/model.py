@@ -59,7 +59,7 @@ class GlideConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> GlideConfig:
-        """Reads the released code's flat settings; `xf_width` 0 or absent means no text.
+        """Read the released code's flat settings; `xf_width` 0 or absent means no text.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -89,7 +89,7 @@ class TextStates:
 
     @staticmethod
     def cat(parts: list[TextStates]) -> TextStates:
-        """Joins batches, such as the conditional and the unconditional half."""
+        """Join batches, such as the conditional and the unconditional half."""
         return TextStates(
             torch.cat([part.proj for part in parts]),
             torch.cat([part.states for part in parts]),
@@ -97,7 +97,7 @@ class TextStates:
         )
 
     def select(self, index: Tensor | slice) -> TextStates:
-        """The states of some captions of the batch."""
+        """Return the states of some captions of the batch."""
         kv = tuple(part[index] for part in self.kv)
         return TextStates(self.proj[index], self.states[index], kv)
 
@@ -136,7 +136,7 @@ class Text2ImUNet(UNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Channels of the U-Net's input, extra images included."""
+        """Count the channels of the U-Net's input, extra images included."""
         return image_channels
 
     def encode_text(
@@ -144,7 +144,7 @@ class Text2ImUNet(UNet):
         tokens: Int[Tensor, "batch length"],
         mask: Bool[Tensor, "batch length"] | None = None,
     ) -> TextStates:
-        """Runs the text transformer.
+        """Run the text transformer.
 
         Args:
             tokens: Ids, padded to the context's length.
@@ -159,7 +159,7 @@ class Text2ImUNet(UNet):
         tokens: Int[Tensor, "batch length"],
         mask: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length width"]:
-        """The text transformer's states."""
+        """Return the text transformer's states."""
         text = self.text
         if text is None:
             raise ArchitectureError("this network has no text encoder: xf_width is 0")
@@ -183,7 +183,7 @@ class Text2ImUNet(UNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network on captions given as tokens, or as states computed before."""
+        """Evaluate the network on captions given as tokens or as `encode_text` states."""
         if text is None and tokens is not None:
             text = self.encode_text(tokens, mask)
         if (text is None) != (self.text is None):
@@ -200,7 +200,7 @@ class SuperResText2ImUNet(Text2ImUNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Noisy image and low-resolution image."""
+        """Count noisy image and low-resolution image."""
         return 2 * image_channels
 
     def forward(  # type: ignore[override]
@@ -214,7 +214,7 @@ class SuperResText2ImUNet(Text2ImUNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; `low_res` is in [-1, 1]."""
+        """Evaluate the network; `low_res` is in [-1, 1]."""
         x = torch.cat([x, enlarge(low_res, x)], dim=1)
         return super().forward(x, t, tokens, mask, text=text, y=y)
 
@@ -224,7 +224,7 @@ class InpaintText2ImUNet(Text2ImUNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Noisy image, masked image, mask."""
+        """Count noisy image, masked image and mask."""
         return 2 * image_channels + 1
 
     def forward(  # type: ignore[override]
@@ -239,7 +239,7 @@ class InpaintText2ImUNet(Text2ImUNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; the mask is 1 on pixels to keep. Without one, none are kept."""
+        """Evaluate the network; the mask is 1 on pixels to keep. Without a mask, none are kept."""
         x = torch.cat([x, *kept_pixels(x, inpaint_image, inpaint_mask)], dim=1)
         return super().forward(x, t, tokens, mask, text=text, y=y)
 
@@ -249,7 +249,7 @@ class SuperResInpaintText2ImUNet(Text2ImUNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Noisy image, masked image, mask, low-resolution image."""
+        """Count noisy image, masked image, mask and low-resolution image."""
         return 3 * image_channels + 1
 
     def forward(  # type: ignore[override]
@@ -265,14 +265,14 @@ class SuperResInpaintText2ImUNet(Text2ImUNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; see `InpaintText2ImUNet` and `SuperResText2ImUNet`."""
+        """Evaluate the network; see `InpaintText2ImUNet` and `SuperResText2ImUNet`."""
         kept = kept_pixels(x, inpaint_image, inpaint_mask)
         x = torch.cat([x, *kept, enlarge(low_res, x)], dim=1)
         return super().forward(x, t, tokens, mask, text=text, y=y)
 
 
 def kept_pixels(like: Tensor, image: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The masked image and the mask; zeros where none is given."""
+    """Return the masked image and the mask; zeros where none is given."""
     if image is None:
         image = torch.zeros_like(like)
     if mask is None:

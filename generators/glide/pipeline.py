@@ -43,7 +43,7 @@ class Captions:
 def encode_captions(
     network: Text2ImUNet, tokenizer: BytePairTokenizer, captions: Sequence[str]
 ) -> Captions:
-    """Runs a network's text encoder, once for each different caption.
+    """Run a network's text encoder, once for each distinct caption.
 
     Raises:
         ConfigError: The network has no text encoder.
@@ -85,7 +85,7 @@ def sample_base(
     *,
     given: GivenPixels | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Makes the small images.
+    """Sample the small images.
 
     Args:
         network: The base network.
@@ -121,7 +121,7 @@ def sample_upsampler(
     enlarging: Enlarging,
     given: GivenPixels | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Enlarges images to the network's size.
+    """Upsample images to the network's size.
 
     Args:
         network: The upsampler.
@@ -155,7 +155,7 @@ def _bound(network: Text2ImUNet, text: TextStates, given: GivenPixels | None) ->
 
 
 def _keeping(sampling: StageSampling, given: GivenPixels | None) -> StageSampling:
-    """The threshold, after the given pixels are put into the predicted image."""
+    """Paste the given pixels into the predicted image before its threshold."""
     if given is None:
         return sampling
     threshold = sampling.options.threshold or (lambda x_0: x_0)

@@ -42,7 +42,7 @@ class GlideBaseTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         x_0 = shrink(batch.images, self.size_px)
         captions = drop_captions(batch, self.caption_dropout)
         tokens = on_device(self.tokenizer, captions, self.length, x_0.device)
@@ -77,7 +77,7 @@ class GlideUpsamplerTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
         x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
@@ -89,5 +89,5 @@ class GlideUpsamplerTraining(nn.Module):
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
 
     def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
-        """What the network sees of a clean low-resolution image."""
+        """Degrade a clean low-resolution image to what the network sees."""
         return low_res + self.low_res_noise * torch.randn(low_res.shape, generator=rng).to(low_res)

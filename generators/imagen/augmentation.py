@@ -22,7 +22,7 @@ def augmented(
     aug_level: Float[Tensor, " batch"],
     noise: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The forward process at a continuous time: variance-preserving, on the cosine schedule.
+    """Noise images to a continuous level: variance-preserving, on the cosine schedule.
 
     Args:
         low_res: Images in [-1, 1].
@@ -34,7 +34,7 @@ def augmented(
 
 
 def signal_share(level: Float[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
-    """The alpha_bar of a level, exactly 1 at level 0.
+    """Return the alpha_bar of a level, exactly 1 at level 0.
 
     >>> signal_share(torch.tensor([0.0, 0.5, 1.0])).round(decimals=3).tolist()
     [1.0, 0.494, 0.0]

@@ -51,7 +51,7 @@ class ImagenGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -98,7 +98,7 @@ TINY_STAGES = (
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGenerator:
-    """`imagen:tiny`, or the same networks with random weights (`imagen:tiny-untrained`).
+    """Load `imagen:tiny`, or the same networks with random weights (`imagen:tiny-untrained`).
 
     Args:
         name: The catalog name.
@@ -134,7 +134,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGene
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGenerator:
-    """`imagen:paper`: an architecture without weights.
+    """Refuse `imagen:paper`, an architecture without weights.
 
     Raises:
         MissingWeightsError: Always.
@@ -143,7 +143,7 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGen
 
 
 def _stage(part: Part[NetworkT], device: str) -> Stage[NetworkT]:
-    """Imagen's networks don't predict the variance."""
+    """Build a stage with fixed variance: Imagen's networks do not predict it."""
     return Stage.from_objective(
         part.network, part.recipe.objective, device=device, variance="fixed_small"
     )

@@ -41,7 +41,7 @@ class ImagenConfig:
 
     @classmethod
     def base_from_flat(cls, settings: Mapping[str, Any]) -> ImagenConfig:
-        """Reads `text_width` and the settings of a U-Net.
+        """Read `text_width` and the settings of a U-Net.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -51,7 +51,7 @@ class ImagenConfig:
 
     @classmethod
     def upsampler_from_flat(cls, settings: Mapping[str, Any]) -> ImagenConfig:
-        """Reads `text_width` and the settings of an Efficient U-Net.
+        """Read `text_width` and the settings of an Efficient U-Net.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -78,7 +78,7 @@ class TextPooling(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch length width"]
     ) -> Float[Tensor, "batch out_channels"]:
-        """The pooled states."""
+        """Return the pooled states."""
         mean = states.mean(dim=1, keepdim=True)
         q = self._split(self.q(mean))  # (B, heads, 1, W / heads)
         k, v = (self._split(part) for part in self.kv(torch.cat([mean, states], 1)).chunk(2, -1))
@@ -103,7 +103,7 @@ class ImagenBase(UNet):
         return cls(ImagenConfig.base_from_flat(settings))
 
     def read_text(self, states: Float[Tensor, "batch length width"]) -> TextStates:
-        """What the U-Net needs of the text, for all of its timesteps."""
+        """Return the text states that the U-Net uses at every timestep."""
         return _read_text(self, states)
 
     def forward(  # type: ignore[override]
@@ -112,7 +112,7 @@ class ImagenBase(UNet):
         t: Shaped[Tensor, " batch"],
         text: TextStates,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network."""
+        """Evaluate the network."""
         return super().forward(x, t, extra_emb=text.proj, context_kv=text.kv)
 
 
@@ -134,7 +134,7 @@ class ImagenUpsampler(EfficientUNet):
         return cls(ImagenConfig.upsampler_from_flat(settings))
 
     def read_text(self, states: Float[Tensor, "batch length width"]) -> TextStates:
-        """What the U-Net needs of the text, for all of its timesteps."""
+        """Return the text states that the U-Net uses at every timestep."""
         return _read_text(self, states)
 
     def forward(
@@ -146,7 +146,7 @@ class ImagenUpsampler(EfficientUNet):
         low_res: Float[Tensor, "batch channels low_height low_width"],
         aug_level: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network.
+        """Evaluate the network.
 
         Args:
             x: Noisy images.

@@ -22,7 +22,7 @@ States = Float[Tensor, "batch length width"]
 def sample_base(
     network: ImagenBase, states: States, rngs: Rngs, sampling: StageSampling
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Makes the small images.
+    """Sample the small images.
 
     Args:
         network: The base.
@@ -50,7 +50,7 @@ def sample_upsampler(
     aug_level: float,
     residual_scale: float | None = None,
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Enlarges images.
+    """Upsample images.
 
     Args:
         network: The upsampler.
@@ -82,5 +82,5 @@ def sample_upsampler(
 
 
 def _text(network: ImagenBase | ImagenUpsampler, states: Tensor, *, guided: bool) -> TextStates:
-    """The captions', and behind them, for guidance, as many times no text: zeros."""
+    """Read the captions; for guidance, append an unconditional half of zeros."""
     return network.read_text(torch.cat([states, torch.zeros_like(states)]) if guided else states)

@@ -62,7 +62,7 @@ class FrozenT5:
 
     @classmethod
     def from_zoo(cls, path: Path | None = None) -> FrozenT5:
-        """`imagen-tiny-t5`, or a file of `evalkit train` in its place.
+        """Load `imagen-tiny-t5`, or a file of `evalkit train` in its place.
 
         Raises:
             MissingWeightsError: It is not there; the networks beside it can't be trained yet.
@@ -80,7 +80,7 @@ class FrozenT5:
 
     @classmethod
     def untrained(cls, model: Mapping[str, Any], seed: int) -> FrozenT5:
-        """An encoder of the tiny size with random weights."""
+        """Build an encoder of the tiny size with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             encoder = build_encoder(model)
@@ -88,7 +88,7 @@ class FrozenT5:
 
     @classmethod
     def from_pretrained(cls, name: str, *, length: int = 128) -> FrozenT5:
-        """A published T5 by its name or folder, such as the paper's `google/t5-v1_1-xxl`.
+        """Load a published T5 by its name or folder, such as the paper's `google/t5-v1_1-xxl`.
 
         Args:
             name: On the hub, or a folder in its format.
@@ -121,7 +121,7 @@ class FrozenT5:
         return cls(encoder, tokenize, name=name, sha256=folder_sha256(folder))
 
     def to(self, device: torch.device | str) -> FrozenT5:
-        """Moves the network; gives itself back."""
+        """Move the network to a device; return self."""
         self.encoder.to(device)
         return self
 
@@ -132,7 +132,7 @@ class FrozenT5:
 
     @torch.no_grad()
     def read(self, captions: Sequence[str]) -> TextReading:
-        """Runs the encoder, once for each different caption, in float32."""
+        """Run the encoder, once for each distinct caption, in float32."""
         unique = list(dict.fromkeys(captions))
         tokens = self.tokenize(unique)
         ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
@@ -156,7 +156,7 @@ def build_encoder(model: Mapping[str, Any]) -> T5Stack:
 
 
 def t5_config(model: Mapping[str, Any]) -> T5Config:
-    """A T5 of version 1.1 (gated GELU) over the tiny vocabulary.
+    """Configure a T5 of version 1.1 (gated GELU) over the tiny vocabulary.
 
     Args:
         model: `d_model`, `d_kv`, `d_ff`, `num_heads`, `num_layers`, `num_decoder_layers`.
@@ -178,12 +178,12 @@ def t5_config(model: Mapping[str, Any]) -> T5Config:
 
 
 def first_sentinel(tokenizer: BytePairTokenizer) -> int:
-    """Id of the first sentinel; they follow one another."""
+    """Return the id of the first sentinel; the others follow."""
     return tokenizer.num_tokens + 1
 
 
 def tiny_tokens(captions: Sequence[str]) -> Tokens:
-    """Ids over the tiny vocabulary, each caption with its end token inside the mask."""
+    """Encode captions with the tiny vocabulary, each with its end token inside the mask."""
     tokens = tiny_tokenizer().pad(captions, TINY_LENGTH - 1)
     ends = torch.full((len(captions), 1), tiny_tokenizer().end_id)
     first = torch.ones(len(captions), 1, dtype=torch.bool)

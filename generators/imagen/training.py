@@ -52,7 +52,7 @@ class T5Training(nn.Module):
         self.mean_span = float(objective["mean_span"])
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a token."""
+        """Return the mean loss of the batch, in nats per token."""
         start, end = first_sentinel(self.tokenizer), self.tokenizer.end_id
         pairs = [
             corrupt_spans(
@@ -71,7 +71,7 @@ class T5Training(nn.Module):
         return self.network(input_ids=inputs, attention_mask=mask.long(), labels=labels).loss
 
     def exported(self, network: T5ForConditionalGeneration) -> nn.Module:
-        """What ships: the encoder; the decoder has served."""
+        """Return the part that ships, the encoder; the decoder only serves training."""
         return network.get_encoder()
 
 
@@ -89,7 +89,7 @@ class _ImagenTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective, variance="fixed_small")
 
     def read(self, batch: Batch) -> TextStates:
-        """The captions' states, some of them set to zero, as the network reads them."""
+        """Return the captions' states as the network reads them, some of them set to zero."""
         states = self.text.to(batch.images.device).read(batch.captions).states
         kept = torch.rand(len(states), generator=batch.rng) >= self.text_dropout
         return self.network.read_text(states * kept.to(states)[:, None, None])
@@ -112,7 +112,7 @@ class ImagenBaseTraining(_ImagenTraining):
         self.timesteps = Timesteps(objective.get("timestep_focus"))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         x_0 = shrink(batch.images, self.network.config.image_size)
         text = self.read(batch)
         x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
@@ -141,7 +141,7 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         self.residual_scale = objective.get("residual_scale")
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
         x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
@@ -164,7 +164,7 @@ def corrupt_spans(
     noise_density: float,
     mean_span: float,
 ) -> tuple[list[int], list[int]]:
-    """Cuts spans out of a caption: a sentinel in each one's place, and before it in the label.
+    """Replace spans of a caption by sentinels; the label is each sentinel and its span.
 
     Args:
         ids: At least two tokens.
@@ -191,7 +191,7 @@ def corrupt_spans(
 
 
 def _parts(total: int, count: int, rng: torch.Generator) -> list[int]:
-    """Splits a number into that many positive parts, each way of doing so equally likely."""
+    """Split a number into `count` positive parts, uniformly over all such splits."""
     cuts = sorted(torch.randperm(total - 1, generator=rng)[: count - 1].tolist())
     edges = [0, *(cut + 1 for cut in cuts), total]
     return [high - low for low, high in itertools.pairwise(edges)]
@@ -200,7 +200,7 @@ def _parts(total: int, count: int, rng: torch.Generator) -> list[int]:
 def _padded(
     rows: Sequence[Sequence[int]], fill: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Ids in one tensor, and a mask that is False on what was filled in."""
+    """Pad ids to one tensor; the mask is False on padding."""
     length = max(map(len, rows))
     ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)

@@ -41,7 +41,7 @@ class EfficientUNetConfig:
     num_res_blocks: tuple[int, ...]
     """Residual blocks of each block, on the way down as on the way up."""
     in_channels: int = 6
-    """Noisy image and low-resolution image."""
+    """Count noisy image and low-resolution image."""
     out_channels: int = 3
     self_attention: bool = True
     """In the lowest block."""
@@ -51,7 +51,7 @@ class EfficientUNetConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> EfficientUNetConfig:
-        """Reads settings as TOML has them.
+        """Read settings as TOML has them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -100,7 +100,7 @@ class ResNetBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         return self.skip(x) + self.second(self.first(x))
 
 
@@ -131,7 +131,7 @@ class Block(nn.Module):
         self.attention = _attention(config, channels) if lowest else None
 
     def forward(self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         x = self.res_blocks(x + self.combine(emb).to(x.dtype)[:, :, None, None])
         if self.attention is None:
             return x
@@ -171,7 +171,7 @@ class EfficientUNet(nn.Module):
         )
 
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
-        """Keys and values of text states for each attention, in the order of execution."""
+        """Return each attention's keys and values of text states, in the order of execution."""
         attending = (AttentionBlock, CrossAttentionBlock)
         blocks = [module for module in self.modules() if isinstance(module, attending)]
         return tuple(block.project_context(context) for block in blocks)
@@ -182,7 +182,7 @@ class EfficientUNet(nn.Module):
         emb: Float[Tensor, "batch embedding"],
         context_kv: ContextKV | None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network on its full input."""
+        """Evaluate the network on its full input."""
         projected = None if context_kv is None else iter(context_kv)
         x = self.first(x)
         maps = [x]

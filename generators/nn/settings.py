@@ -12,7 +12,7 @@ ConfigT = TypeVar("ConfigT")
 
 
 def config_from_flat(cls: type[ConfigT], settings: Mapping[str, Any], what: str) -> ConfigT:
-    """Builds a configuration dataclass; lists become tuples.
+    """Build a configuration dataclass; lists become tuples.
 
     Args:
         cls: The dataclass.

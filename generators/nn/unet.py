@@ -67,7 +67,7 @@ class UNetConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> UNetConfig:
-        """Reads settings as JSON or TOML have them.
+        """Read settings as JSON or TOML have them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -95,11 +95,11 @@ class UNetConfig:
         return 4 * self.model_channels
 
     def width(self, mult: float) -> int:
-        """Channels of a level."""
+        """Return the channels of a level."""
         return int(mult * self.model_channels)
 
     def heads(self, channels: int, *, up: bool = False) -> int:
-        """Number of attention heads for a width."""
+        """Return the number of attention heads for a width."""
         if self.num_head_channels != -1:
             return channels // self.num_head_channels
         return self.num_heads_upsample if up and self.num_heads_upsample != -1 else self.num_heads
@@ -115,7 +115,7 @@ class Downsample(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H / 2, W / 2)."""
+        """Map (B, C, H, W) to (B, C, H / 2, W / 2)."""
         return self.op(x)
 
 
@@ -127,7 +127,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         return x if self.conv is None else self.conv(x)
 
@@ -170,7 +170,7 @@ class ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W')."""
+        """Map (B, C, H, W) to (B, C', H', W')."""
         norm, activation, conv = self.in_layers
         h = activation(norm(x))
         if self.resample is not None:
@@ -192,7 +192,7 @@ class TimestepEmbedSequential(nn.Sequential):
     def forward(  # type: ignore[override]
         self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None
     ) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W'); takes the next of `context_kv` for each attention."""
+        """Map (B, C, H, W) to (B, C', H', W'); each attention takes the next of `context_kv`."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, emb)
@@ -239,14 +239,14 @@ class UNetEncoder(nn.Module):
         self.middle_channels = channels
 
     def embed_timestep(self, t: Tensor) -> Tensor:
-        """(B,) to (B, 4 * model_channels)."""
+        """Map (B,) to (B, 4 * model_channels)."""
         sinusoids = cos_sin_embedding(t, self.config.model_channels)
         return self.time_embed(sinusoids.to(next(self.time_embed.parameters()).dtype))
 
     def encode(
         self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None = None
     ) -> list[Tensor]:
-        """The feature map behind each input block, finest first."""
+        """Return the feature map after each input block, finest first."""
         maps: list[Tensor] = []
         for block in self.input_blocks:
             x = block(x, emb, context_kv)
@@ -284,7 +284,7 @@ class UNet(UNetEncoder):
         return cls(UNetConfig.from_flat(settings))
 
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
-        """Every attention block's keys and values of text states; they don't change with t."""
+        """Return every attention block's keys and values of text states, valid for all t."""
         attention = [module for module in self.modules() if isinstance(module, AttentionBlock)]
         return tuple(block.project_context(context) for block in attention)
 
@@ -297,7 +297,7 @@ class UNet(UNetEncoder):
         extra_emb: Float[Tensor, "batch embedding"] | None = None,
         context_kv: ContextKV | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network.
+        """Evaluate the network.
 
         Args:
             x: Noisy images x_t.
@@ -325,7 +325,7 @@ class UNet(UNetEncoder):
 
 
 def enlarge(low_res: Tensor, like: Tensor) -> Tensor:
-    """Bilinear, corners not aligned, to the height and width of `like`."""
+    """Enlarge bilinearly, corners not aligned, to the height and width of `like`."""
     size = (like.shape[2], like.shape[3])
     return F.interpolate(low_res.to(like.dtype), size, mode="bilinear", align_corners=False)
 

@@ -27,7 +27,7 @@ class RecipeRow:
     """The importable package that ships the file."""
 
     def path(self) -> Path:
-        """Where the TOML file is.
+        """Return the path of the TOML file.
 
         Raises:
             ConfigError: The package does not ship it.

@@ -78,7 +78,7 @@ class Recipe(_Strict):
 
 
 def list_recipes() -> list[str]:
-    """Names of all recipes, those of other packages among them."""
+    """Return the names of all recipes, including those of other packages."""
     return sorted(CATALOG)
 
 

@@ -34,7 +34,7 @@ class TrainingState:
 
 
 def save_checkpoint(path: Path, state: TrainingState, *, step: int, seconds: float) -> None:
-    """Store all that is needed to go on as if nothing had happened."""
+    """Store all that is needed to resume the run exactly."""
     tensors: dict[str, Tensor] = {}
     tensors |= {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.network.state_dict().items()}
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
 def export_weights(
     path: Path, network: nn.Module, metadata: dict[str, str], *, stored_as: StoredAs = "fp16"
 ) -> None:
-    """Write a network as safetensors, what the zoo ships: `fp16`, or `int8` where that is named."""
+    """Write a network as safetensors in the zoo's format, `fp16` or `int8`."""
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     if stored_as == "int8":
         state = quantise(state)

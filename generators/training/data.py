@@ -38,14 +38,14 @@ class Batch:
     """Source of all randomness of the step (timesteps, noise, dropped captions), on the CPU."""
 
     def to(self, device: torch.device) -> Batch:
-        """The batch with its tensors on a device."""
+        """Return the batch with its tensors on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def draw_batch(
     data: TrainingSet, *, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Batch:
-    """The batch of a step, the same whether the run was interrupted before it or not.
+    """Draw the batch of a step, the same whether or not the run was interrupted before it.
 
     Each of `world_size` processes takes its own equal slice of one global batch.
     """

@@ -65,7 +65,7 @@ def train(
     start: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
-    """Train a network to the end of its recipe, going on from the last checkpoint in `out`.
+    """Train a network to the end of its recipe, resuming from the checkpoint in `out`.
 
     Args:
         recipe: What to train and how.
@@ -172,7 +172,7 @@ def train(
 def begin_with(
     network: nn.Module, recipe: Recipe, start: Path | None, out: Path
 ) -> dict[str, Any] | None:
-    """Load the weights that a recipe begins with, if it begins with any.
+    """Load the weights that a recipe starts from, if any.
 
     Returns:
         Which file it was, its hash, and the names of the weights that stayed random.
@@ -208,7 +208,7 @@ def begin_with(
 
 
 def _metadata(recipe: Mapping[str, Any], trainee: nn.Module, out: Path) -> dict[str, str]:
-    """The recipe, what it began with, and the hashes of the frozen networks it learned beside."""
+    """Return the recipe, the starting weights and the hashes of the frozen networks."""
     metadata = {"recipe": json.dumps(recipe)}
     if (out / START).is_file():
         metadata["began_with"] = (out / START).read_text("utf-8")
@@ -218,7 +218,7 @@ def _metadata(recipe: Mapping[str, Any], trainee: nn.Module, out: Path) -> dict[
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
+    """Warm up linearly, then decay along half a cosine to zero at the last step."""
     settings = recipe.optimizer
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -251,13 +251,13 @@ def _step(
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """Plain products on a CPU, where the fused attention's backward pass is the slower one."""
+    """Use plain products on a CPU, where the fused attention's backward pass is slower."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C finish the step that runs, so that the checkpoint is of a whole step."""
+    """Let Ctrl-C finish the current step, so that the checkpoint is of a whole step."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

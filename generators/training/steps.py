@@ -17,7 +17,7 @@ from generators.training.data import Batch
 
 
 def random_crops(images: Tensor, crop_px: int, grid_px: int, rng: torch.Generator) -> Tensor:
-    """One crop an image, its corner on a grid so that low-resolution pixels stay whole."""
+    """Crop each image once, its corner on a grid so that low-resolution pixels stay whole."""
     places = (images.shape[-1] - crop_px) // grid_px + 1
     corners = torch.randint(places, (len(images), 2), generator=rng) * grid_px
     crops = [
@@ -28,7 +28,7 @@ def random_crops(images: Tensor, crop_px: int, grid_px: int, rng: torch.Generato
 
 
 def drop_captions(batch: Batch, share: float) -> Sequence[str]:
-    """Replaces a share of the captions by an empty one."""
+    """Replace a share of the captions by an empty one."""
     dropped = torch.rand(len(batch.captions), generator=batch.rng) < share
     return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
 
@@ -48,7 +48,7 @@ class Timesteps:
         self.focus = None if focus is None else (float(focus[0]), float(focus[1]))
 
     def draw(self, count: int, num_steps: int, rng: torch.Generator) -> Tensor:
-        """int64 timesteps, (count,)."""
+        """Draw int64 timesteps, (count,)."""
         even = torch.randint(num_steps, (count,), generator=rng)
         if self.focus is None:
             return even
@@ -65,7 +65,7 @@ def noised(
     rng: torch.Generator,
     timesteps: Timesteps | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A timestep for each image (drawn evenly unless told otherwise), its noise, and x_t."""
+    """Draw a timestep and noise for each image; return x_t, timesteps and noise."""
     drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, rng)
     t = drawn.to(x_0.device)
     noise = torch.randn(x_0.shape, generator=rng).to(x_0.device)
@@ -73,7 +73,7 @@ def noised(
 
 
 def labels_of(batch: Batch) -> Tensor:
-    """The labels, if each image has one.
+    """Return the labels, if each image has one.
 
     Raises:
         ConfigError: One has none.
@@ -89,6 +89,6 @@ def labels_of(batch: Batch) -> Tensor:
 def on_device(
     tokenizer: BytePairTokenizer, captions: Sequence[str], length: int, device: torch.device
 ) -> Tokens:
-    """Padded tokens on the network's device."""
+    """Encode captions to padded tokens on a device."""
     tokens = tokenizer.pad(captions, length)
     return Tokens(tokens.ids.to(device), tokens.mask.to(device), tokens.truncated)

@@ -48,7 +48,7 @@ class AutoregressivePriorConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> AutoregressivePriorConfig:
-        """Reads settings as TOML has them.
+        """Read settings as TOML has them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -93,7 +93,7 @@ class EmbeddingCodes(nn.Module):
         embeddings: Float[Tensor, "images embed_dim"],
         agreements: Float[Tensor, " images"],
     ) -> None:
-        """Takes axes, ranges and quantiles from training data.
+        """Fit axes, ranges and quantiles to training data.
 
         Args:
             embeddings: Scaled image embeddings, more than there are components.
@@ -123,23 +123,23 @@ class EmbeddingCodes(nn.Module):
     def components(
         self, embeddings: Float[Tensor, "batch embed_dim"]
     ) -> Float[Tensor, "batch components"]:
-        """Coordinates along the axes."""
+        """Return the coordinates along the axes."""
         return (embeddings - self.mean) @ self.basis.t()
 
     def encode(
         self, embeddings: Float[Tensor, "batch embed_dim"]
     ) -> Int[Tensor, "batch components"]:
-        """Codes 0 to num_buckets - 1; what lies outside the range gets the end's."""
+        """Return codes 0 to num_buckets - 1; values outside the range get the nearest one."""
         share = (self.components(embeddings) - self.low) / (self.high - self.low)
         return (share * self.num_buckets).floor().clamp(0, self.num_buckets - 1).long()
 
     def decode(self, codes: Int[Tensor, "batch components"]) -> Float[Tensor, "batch embed_dim"]:
-        """Embeddings at the middle of each bucket."""
+        """Return the embeddings at the middle of each bucket."""
         share = (codes + 0.5) / self.num_buckets
         return self.mean + (self.low + share * (self.high - self.low)) @ self.basis
 
     def agreement(self, cosines: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """The token of a cosine of image and caption, 0 the worst."""
+        """Return the token of a cosine of image and caption, 0 the worst."""
         return torch.bucketize(cosines.contiguous(), self.agreement_edges)
 
 
@@ -175,7 +175,7 @@ class AutoregressivePrior(nn.Module):
         agreement: Int[Tensor, " batch"],
         caption: CaptionReading,
     ) -> Float[Tensor, "batch next buckets"]:
-        """Logits of the first code, and of the one behind each that is given.
+        """Return the logits of the first code, and of the one after each given code.
 
         Args:
             codes: The codes known so far, at most all but the last; may be none.
@@ -199,7 +199,7 @@ class AutoregressivePrior(nn.Module):
         cosines: Float[Tensor, " batch"],
         caption: CaptionReading,
     ) -> Float[Tensor, " batch"]:
-        """Mean cross-entropy of the codes, in nats a code.
+        """Compute the mean cross-entropy of the codes, in nats per code.
 
         Args:
             embeddings: Scaled image embeddings.
@@ -222,7 +222,7 @@ def sample_codes(
     guidance_scale: float = 1.0,
     temperature: float = 1.0,
 ) -> Float[Tensor, "batch embed_dim"]:
-    """Draws image embeddings code by code.
+    """Sample image embeddings code by code.
 
     Guidance moves logits, l_u + s (l_c - l_u). The agreement token is drawn evenly from its upper
     half: the half of the training pairs that agree best.

@@ -34,7 +34,7 @@ class DecoderConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DecoderConfig:
-        """Reads GLIDE's flat settings and `embed_dim`, `embedding_tokens`.
+        """Read GLIDE's flat settings and `embed_dim`, `embedding_tokens`.
 
         Raises:
             ArchitectureError: A setting is unknown or missing, or there is no text encoder.
@@ -76,7 +76,7 @@ class UnclipDecoder(Text2ImUNet):
         embedding: Float[Tensor, "batch embed_dim"],
         given: Bool[Tensor, " batch"],
     ) -> TextStates:
-        """What the U-Net reads, for all of its timesteps.
+        """Return the text states that the U-Net uses at every timestep.
 
         Args:
             tokens: The caption's, padded.
@@ -101,7 +101,7 @@ def decoder_captions(
     captions: Sequence[str],
     embedding: Float[Tensor, "batch embed_dim"] | None,
 ) -> Captions:
-    """Both halves of guidance: caption and embedding, and neither.
+    """Encode both halves of guidance: caption and embedding, and neither.
 
     Args:
         network: The decoder.

@@ -39,7 +39,7 @@ Degradation = Callable[[Tensor, torch.Generator], Tensor]
 def gaussian_kernel(
     size_px: int, sigmas_px: tuple[float, float], angle: float = 0.0
 ) -> Float[Tensor, "size size"]:
-    """A normalised Gaussian with a deviation along each of two axes, turned by an angle.
+    """Build a normalised Gaussian with a deviation along each of two rotated axes.
 
     Args:
         size_px: Odd edge.
@@ -57,7 +57,7 @@ def gaussian_kernel(
 def convolve(
     images: Float[Tensor, "batch 3 height width"], kernel: Float[Tensor, "size size"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Each channel with the same kernel; edges are mirrored."""
+    """Convolve each channel with the same kernel; edges are mirrored."""
     half = kernel.shape[0] // 2
     weights = kernel.to(images).expand(3, 1, *kernel.shape)
     return F.conv2d(F.pad(images, [half] * 4, mode="reflect"), weights, groups=3)
@@ -66,7 +66,7 @@ def convolve(
 def blur(
     images: Float[Tensor, "batch 3 height width"], rng: torch.Generator | None = None
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The first upsampler's: a fixed Gaussian of 3 px with deviation 0.6; draws nothing."""
+    """Blur by a fixed Gaussian of 3 px with deviation 0.6, for the first upsampler."""
     sigmas = (BLUR_SIGMA_PX, BLUR_SIGMA_PX)
     return convolve(images, gaussian_kernel(BLUR_SIZE_PX, sigmas))
 
@@ -74,7 +74,7 @@ def blur(
 def bsr(
     images: Float[Tensor, "batch 3 height width"], rng: torch.Generator
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The second upsampler's: each image blurred, resized, noised and compressed in its own way."""
+    """Blur, resize, noise and compress each image differently, for the second upsampler."""
     return torch.cat([_degraded(images[i : i + 1], rng) for i in range(len(images))])
 
 
@@ -85,7 +85,7 @@ def _degraded(image: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _random_blur(image: Tensor, rng: torch.Generator) -> Tensor:
-    """Round in half of the cases, else longer along one axis."""
+    """Blur by a kernel that is isotropic in half of the cases."""
     first, second = (uniform(*BSR_SIGMA_PX, rng) for _ in range(2))
     round_one = uniform(0, 1, rng) < 0.5
     angle = uniform(0, math.pi, rng)
@@ -94,7 +94,7 @@ def _random_blur(image: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _random_resize(image: Tensor, rng: torch.Generator) -> Tensor:
-    """To another size and back, each with a filter drawn at random."""
+    """Resize to another size and back, each time with a random filter."""
     size = image.shape[-1]
     between = max(2, round(size * uniform(*BSR_RESIZE, rng)))
     for target in (between, size):
@@ -104,7 +104,7 @@ def _random_resize(image: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _random_noise(image: Tensor, rng: torch.Generator) -> Tensor:
-    """Gaussian, in some cases the same for all three channels."""
+    """Add Gaussian noise, in some cases the same for all three channels."""
     deviation = uniform(*BSR_NOISE, rng)
     gray = uniform(0, 1, rng) < BSR_GRAY_NOISE_SHARE
     shape = (1, 1, *image.shape[2:]) if gray else image.shape
@@ -112,7 +112,7 @@ def _random_noise(image: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _random_jpeg(image: Tensor, rng: torch.Generator) -> Tensor:
-    """Compressed and read again."""
+    """Compress as JPEG and read back."""
     quality = int(torch.randint(*BSR_JPEG_QUALITY, (1,), generator=rng))
     pixels = to_uint8(image)[0].cpu().numpy()
     file = io.BytesIO()
@@ -126,7 +126,7 @@ DEGRADATIONS: dict[str, Degradation] = {"blur": blur, "bsr": bsr}
 
 
 def resolve_degradation(name: str) -> Degradation:
-    """A degradation by its name in a recipe.
+    """Return a degradation by its name in a recipe.
 
     Raises:
         ConfigError: There is no such.
@@ -137,5 +137,5 @@ def resolve_degradation(name: str) -> Degradation:
 
 
 def uniform(low: float, high: float, rng: torch.Generator) -> float:
-    """An evenly drawn number."""
+    """Draw a uniform number."""
     return low + (high - low) * float(torch.rand((), generator=rng))

@@ -46,7 +46,7 @@ class DiffusingPrior:
         rngs: Sequence[torch.Generator],
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """From noise, in `settings.steps` steps."""
+        """Sample embeddings from noise, in `settings.steps` steps."""
         sampling = StageSampling.chosen(self.process, settings)
         return sample_prior(self.network, caption, empty, rngs, sampling)
 
@@ -64,7 +64,7 @@ class CodingPrior:
         rngs: Sequence[torch.Generator],
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Code by code."""
+        """Sample embeddings code by code."""
         assert settings.guidance is not None
         return sample_codes(
             self.network,
@@ -100,7 +100,7 @@ class UnclipGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -118,7 +118,7 @@ class UnclipGenerator:
     def embed(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: StageSettings
     ) -> Float[Tensor, "batch embed_dim"] | None:
-        """What the decoder is told besides the captions; None: nothing."""
+        """Return the embeddings that condition the decoder; None: captions only."""
         if settings.options["embedding"] == "none":
             return None
         caption = self.clip.read_captions(prompts)
@@ -136,7 +136,7 @@ class UnclipGenerator:
     def enlarge(
         self, images: Float[Tensor, "batch 3 s s"], seeds: Sequence[int], settings: Settings
     ) -> Float[Tensor, "batch 3 size size"]:
-        """Runs the upsamplers, one after the other."""
+        """Run the upsamplers, one after the other."""
         for name, stage in self.upsamplers.items():
             images = sample_upsampler(
                 stage.network,
@@ -191,7 +191,7 @@ IMAGE_PARTS = ("unclip-tiny-decoder", "unclip-tiny-sr1", "unclip-tiny-sr2")
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGenerator:
-    """`unclip:tiny` and `unclip:tiny-ar`, or the same networks with random weights (`-untrained`).
+    """Load `unclip:tiny` or `unclip:tiny-ar`, or their networks with random weights.
 
     Args:
         name: The catalog name.
@@ -237,7 +237,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGene
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGenerator:
-    """`unclip:paper`: an architecture without weights.
+    """Refuse `unclip:paper`, an architecture without weights.
 
     Raises:
         MissingWeightsError: Always.

@@ -28,7 +28,7 @@ def sample_prior(
     rngs: Sequence[torch.Generator],
     sampling: StageSampling,
 ) -> Float[Tensor, "batch embed_dim"]:
-    """Draws image embeddings from noise.
+    """Sample image embeddings from noise.
 
     Args:
         network: The diffusion prior.
@@ -49,7 +49,7 @@ def sample_prior(
 
 
 def prior_process(objective: Mapping[str, Any]) -> DiffusionProcess:
-    """Timesteps of the diffusion prior: it predicts z_0, its variance is fixed.
+    """Build the process of the diffusion prior: it predicts z_0, its variance is fixed.
 
     Args:
         objective: A recipe's; its `schedule` counts.
@@ -65,7 +65,7 @@ def best_of(
     candidates: int,
     scale: float,
 ) -> Float[Tensor, "batch embed_dim"]:
-    """Draws several embeddings an image and keeps the one closest to the text embedding.
+    """Draw several embeddings per image and keep the one closest to the text embedding.
 
     The paper draws two (section 2.2). Candidate k of an image is the same whatever their number.
 

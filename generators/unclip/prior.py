@@ -44,7 +44,7 @@ class PriorConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> PriorConfig:
-        """Reads settings as TOML has them.
+        """Read settings as TOML has them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -85,7 +85,7 @@ class DiffusionPrior(nn.Module):
         t: Shaped[Tensor, " batch"],
         caption: CaptionReading,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """The predicted z_0.
+        """Predict z_0.
 
         Args:
             z_t: Noisy embeddings, scaled.

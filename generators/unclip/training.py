@@ -45,7 +45,7 @@ class DiffusionPriorTraining(nn.Module):
         self.process = prior_process(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         self.clip.to(batch.images.device)
         z_0 = self.clip.embed_images(batch.images) * self.clip.scale
         caption = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
@@ -70,7 +70,7 @@ class AutoregressivePriorTraining(nn.Module):
         self.caption_dropout = float(objective["caption_dropout"])
 
     def prepare(self, data: TrainingSet) -> None:
-        """Fits the codes to the first training images, each with its first caption."""
+        """Fit the codes to the first training images, each with its first caption."""
         count = min(FIT_IMAGES, len(data.images))
         found, cosines = [], []
         for start in range(0, count, FIT_BATCH):
@@ -82,7 +82,7 @@ class AutoregressivePriorTraining(nn.Module):
         self.network.codes.fit(torch.cat(found), torch.cat(cosines))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a code."""
+        """Return the mean loss of the batch, in nats per code."""
         self.clip.to(batch.images.device)
         unit = self.clip.embed_images(batch.images)
         cosines = (unit * self.clip.read_captions(batch.captions).embedding).sum(dim=1)
@@ -114,7 +114,7 @@ class DecoderTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         device = batch.images.device
         self.clip.to(device)
         embedding = self.clip.embed_images(batch.images) * self.clip.scale
@@ -142,11 +142,11 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
         self.degrade = resolve_degradation(objective["degradation"])
 
     def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
-        """Blurred, or put through the BSR degradation."""
+        """Blur the images, or apply the BSR degradation."""
         return self.degrade(low_res, rng)
 
 
 def clip_of(objective: Mapping[str, Any]) -> FrozenClip:
-    """The CLIP that a recipe trains beside."""
+    """Load the frozen CLIP of a recipe."""
     given = objective.get("clip")
     return FrozenClip.from_zoo(None if given is None else Path(given))

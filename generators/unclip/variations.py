@@ -44,7 +44,7 @@ def encode_images(
     *,
     steps: int = INVERSION_STEPS,
 ) -> EncodedImages:
-    """CLIP's embedding, and the noise behind an image for an unguided decoder without a caption.
+    """Encode images as CLIP's embedding and the noise that the unguided decoder maps to them.
 
     Args:
         generator: A tiny unCLIP.
@@ -77,7 +77,7 @@ def decode_images(
     *,
     eta: float = 0.0,
 ) -> UInt8[np.ndarray, "batch size size 3"]:
-    """Images from what was encoded; with eta 0 (and guidance 1) nearly those that were encoded.
+    """Decode images; with eta 0 and guidance 1 they are close to the encoded ones.
 
     Args:
         generator: The model that encoded them.
@@ -99,7 +99,7 @@ def decode_images(
 
 
 def interpolate(first: EncodedImages, second: EncodedImages, share: float) -> EncodedImages:
-    """Between two images (section 3.2), both halves by `slerp`.
+    """Interpolate between two images (section 3.2), both halves by `slerp`.
 
     Args:
         first: At share 0.
@@ -114,7 +114,7 @@ def interpolate(first: EncodedImages, second: EncodedImages, share: float) -> En
 def slerp(
     first: Float[Tensor, "batch ..."], second: Float[Tensor, "batch ..."], share: float
 ) -> Float[Tensor, "batch ..."]:
-    """Spherical interpolation: along the great circle, and evenly in length.
+    """Interpolate spherically: along the great circle, and linearly in length.
 
     >>> right, up = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     >>> slerp(right, up, 0.5)[0].tolist()
@@ -132,7 +132,7 @@ def slerp(
 
 
 def _denoiser(generator: UnclipGenerator, embedding: Tensor, guidance_scale: float) -> Denoiser:
-    """The decoder, told an embedding and no caption."""
+    """Return the decoder conditioned on an embedding, without a caption."""
     network = generator.decoder.network
     told = decoder_captions(network, generator.clip.tokenizer, [""] * len(embedding), embedding)
     if guidance_scale == 1.0:

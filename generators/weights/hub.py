@@ -14,7 +14,7 @@ WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
 def hub_folder(name: str, repository: str, given: Path | None, *, instead: str) -> Path:
-    """Where a repository's files are.
+    """Return the folder of a repository's files.
 
     Args:
         name: What `--weights` calls it; empty where it is no model's own.
@@ -51,7 +51,7 @@ def hub_folder(name: str, repository: str, given: Path | None, *, instead: str) 
 
 
 def folder_sha256(folder: Path) -> str:
-    """One hash of all weights in a folder, whatever the order of the files on disk."""
+    """Return one hash of all weights in a folder, independent of the order on disk."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.safetensors")):
         digest.update(f"{file.relative_to(folder)} {sha256_of(file)}\n".encode())

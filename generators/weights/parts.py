@@ -79,7 +79,7 @@ class Parts:
         return Part(loaded, weights.recipe, weights.sha256)
 
     def file(self, name: str) -> Path | None:
-        """The file that is given for a network; None: the shipped one.
+        """Return the file that is given for a network; None: the shipped one.
 
         Raises:
             MissingWeightsError: Neither is there.
@@ -94,20 +94,20 @@ class Parts:
         return given
 
     def provenance(self) -> str:
-        """Where the weights came from, for the spec."""
+        """Return where the weights came from, for the spec."""
         if not self.trained:
             return f"random, seed {UNTRAINED_SEED}"
         return "given: " + ", ".join(self.weights) if self.weights else "generators/zoo"
 
     def joint_hash(self, parts: Sequence[Part[nn.Module]], frozen: Sequence[str] = ()) -> str:
-        """One hash for all networks, in the order of the stages, the frozen ones last."""
+        """Return one hash for all networks, in the order of the stages, the frozen ones last."""
         if not self.trained:
             return "random"
         return state_dicts.joint_hash([*(part.sha256 for part in parts), *frozen])
 
 
 def never_released(name: str, instead: str) -> MissingWeightsError:
-    """What a preset of the published size is answered with: it is an architecture only."""
+    """Build the error of a preset of the published size, which is an architecture only."""
     return MissingWeightsError(
         f"{name} is the published architecture; its weights were never released. Build its "
         f"networks from the presets in generators/{name.partition(':')[0]}/presets.py, or use "
@@ -116,7 +116,7 @@ def never_released(name: str, instead: str) -> MissingWeightsError:
 
 
 def check_overrides(name: str, weights: Mapping[str, Path], known: Sequence[str]) -> None:
-    """Refuses weights that a model doesn't have.
+    """Refuse weights that a model does not have.
 
     Raises:
         ConfigError: There are such.

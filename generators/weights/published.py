@@ -223,7 +223,7 @@ class CachedFile:
 
 
 def cached_file(name: str) -> CachedFile:
-    """What is known of a row of `PUBLISHED` on this machine.
+    """Return the cache's state of a row of `PUBLISHED`.
 
     Raises:
         UnknownNameError: No such row.
@@ -235,7 +235,7 @@ def cached_file(name: str) -> CachedFile:
 
 
 def weights_folder() -> Path:
-    """Where fetched weights lie."""
+    """Return the cache's folder of published weights."""
     return cache_root() / "weights"
 
 
@@ -246,7 +246,7 @@ def locate(
     instead: str = "",
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """The file of some published weights: the one given, the cached one, or a download.
+    """Return the file of published weights: the given one, the cached one, or a download.
 
     A cached file is compared with the published hash, or with the one it had at its first use; a
     given one is the caller's own and is taken as it is.
@@ -273,7 +273,7 @@ def locate(
 
 
 def verify(name: str) -> str:
-    """Compares a cached file with its hash, recording it where none is published or recorded.
+    """Compare a cached file with its hash; record the hash at first use.
 
     Returns:
         The file's sha256.

@@ -20,7 +20,7 @@ MIN_VALUES = 4096
 
 
 def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each large float tensor as int8, and its float32 scales beside it; the rest unchanged."""
+    """Store each large float tensor as int8 with float32 scales; leave the rest unchanged."""
     stored: dict[str, Tensor] = {}
     for name, value in state.items():
         if value.ndim < 2 or value.numel() < MIN_VALUES or not value.is_floating_point():
@@ -34,7 +34,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantise(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating point again: the inverse of `quantise`, within half a step of each channel.
+    """Return to floating point: the inverse of `quantise`, within half a step per channel.
 
     >>> weights = {"w": torch.randn(64, 64), "b": torch.ones(64)}
     >>> back = dequantise(quantise(weights))

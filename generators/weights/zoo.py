@@ -52,7 +52,7 @@ class ZooWeights:
 
 
 def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
-    """Weights by the name of their recipe.
+    """Read weights by the name of their recipe.
 
     Args:
         name: Such as `glide-tiny-base`.
@@ -82,12 +82,12 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
 
 
 def trained_state(file: Path) -> dict[str, Tensor]:
-    """Weights that `evalkit train` wrote, in float32."""
+    """Read weights that `evalkit train` wrote, in float32."""
     return {name: tensor.float() for name, tensor in dequantise(load_state_dict(file)).items()}
 
 
 def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]) -> None:
-    """Compares the frozen networks that are in use with those of the training.
+    """Compare the frozen networks in use with those of the training.
 
     Args:
         name: The trained network's, for the message.
