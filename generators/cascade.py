@@ -54,7 +54,7 @@ def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
     """
     prompts = [request.prompt for request in requests if request.prompt is not None]
     if len(prompts) < len(requests):
-        raise UnsupportedRequestError(f"{spec.name} wants a prompt with every request")
+        raise UnsupportedRequestError(f"{spec.name} needs a prompt in every request.")
     return prompts
 
 

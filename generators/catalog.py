@@ -202,8 +202,8 @@ ALIASES = {
 """What a bare name means."""
 
 NEVER_RELEASED = {
-    "dalle": "no transformer of DALL-E was ever released, only its discrete VAE, which makes no "
-    "images of captions; use dalle:tiny, which is trained on shapes",
+    "dalle": "dalle: the weights of DALL-E's transformer were never released. Its discrete VAE "
+    "alone makes no images from captions. Use dalle:tiny, which is trained on shapes.",
 }
 """Bare names behind which there is nothing public, and what to say instead."""
 
@@ -222,7 +222,7 @@ def full_name(name: str) -> str:
         MissingWeightsError: A bare name of a model that nobody ever released.
     """
     if name in NEVER_RELEASED:
-        raise MissingWeightsError(f"{name}: {NEVER_RELEASED[name]}")
+        raise MissingWeightsError(NEVER_RELEASED[name])
     full = ALIASES.get(name, name)
     if full not in CATALOG:
         raise unknown(name, [*CATALOG, *ALIASES], kind="models")
@@ -287,5 +287,5 @@ def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) 
     from generators.numerics import Numerics
 
     if not isinstance(generator, Accelerated):
-        raise ConfigError(f"{name} can be run neither in bfloat16 nor compiled")
+        raise ConfigError(f"{name} can run neither in bfloat16 nor compiled.")
     generator.accelerate(Numerics(bf16=bf16, compiled=compiled))

@@ -6,7 +6,7 @@ an option exists where it has a default, and has the default's type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -118,8 +118,8 @@ def _apply(
         stage, raw = (name, value) if eq else (bare, name)
         if stage not in having:
             raise ConfigError(
-                f"{spec.name} has no {setting} for a stage {stage!r}; it has it for: "
-                + ", ".join(having)
+                f"{spec.name} has no {setting} for stage {stage!r}; stages with {setting}: "
+                f"{', '.join(having)}."
             )
         changed[stage] = _with(spec.name, changed[stage], having[stage], setting, raw)
     return changed
@@ -139,7 +139,7 @@ def _with(
 def _sampler(name: str, stage: StageSpec, raw: str) -> str:
     if raw not in stage.samplers:
         known = ", ".join(stage.samplers)
-        raise ConfigError(f"{name}: no sampler {raw!r} for {stage.name}; it has: {known}")
+        raise ConfigError(f"{name} has no sampler {raw!r} for stage {stage.name}; it has: {known}.")
     return raw
 
 
@@ -148,7 +148,7 @@ def _steps(stage: StageSpec, raw: str) -> int:
     number = int(_read(where, int, raw))
     if number < 1 or (most is not None and number > most):
         allowed = "at least 1" if most is None else f"1 to {most}"
-        raise ConfigError(f"{where}: expected {allowed}, got {number}")
+        raise ConfigError(f"{where} must be {allowed}, got {number}.")
     return number
 
 
@@ -163,7 +163,7 @@ def _not_had(spec: Staged, setting: Setting) -> str:
         name for name in SETTINGS if any(getattr(s.defaults, name) is not None for s in spec.stages)
     )
     has += [f"--set {option}" for option in _listed_options(spec)]
-    return f"{spec.name} has no {setting}{why}; it has: {', '.join(has) or 'no settings'}"
+    return f"{spec.name} has no {setting}{why}; it has: {', '.join(has) or 'no settings'}."
 
 
 def _apply_options(
@@ -174,7 +174,7 @@ def _apply_options(
     for part in text.split(","):
         key, eq, raw = part.strip().partition("=")
         if not eq:
-            raise ConfigError(f"--set wants NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}")
+            raise ConfigError(f"--set takes NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}.")
         stage = _stage_with(spec, key)
         name = key.rpartition(".")[2]
         options = {**changed[stage.name].options, name: _option(stage, name, raw)}
@@ -194,7 +194,7 @@ def _stage_with(spec: Staged, key: str) -> StageSpec:
         if name in stage.defaults.options and (not dot or stage.name == wanted):
             return stage
     known = ", ".join(_listed_options(spec)) or "none"
-    raise ConfigError(f"{spec.name} has no option {key!r}; it has: {known}")
+    raise ConfigError(f"{spec.name} has no option {key!r}; it has: {known}.")
 
 
 def _option(stage: StageSpec, name: str, raw: str) -> OptionValue:
@@ -202,12 +202,12 @@ def _option(stage: StageSpec, name: str, raw: str) -> OptionValue:
     where = f"--set {stage.name}.{name}"
     if isinstance(default, bool):
         if raw.lower() not in TRUTH:
-            raise ConfigError(f"{where}: expected {' or '.join(TRUTH)}, got {raw!r}")
+            raise ConfigError(f"{where} must be {_listed(TRUTH)}, got {raw!r}.")
         return TRUTH[raw.lower()]
     if isinstance(default, str):
         allowed = stage.choices.get(name, ())
         if raw not in allowed:
-            raise ConfigError(f"{where}: expected {' or '.join(allowed)}, got {raw!r}")
+            raise ConfigError(f"{where} must be {_listed(allowed)}, got {raw!r}.")
         return raw
     return _number(where, type(default), raw, stage.ranges.get(name))
 
@@ -218,7 +218,7 @@ def _number(
     value = _read(where, kind, raw)
     low, high = span or (float("-inf"), float("inf"))
     if not low <= value <= high:
-        raise ConfigError(f"{where}: expected {low:g} to {high:g}, got {raw}")
+        raise ConfigError(f"{where} must be {low:g} to {high:g}, got {raw}.")
     return value
 
 
@@ -227,4 +227,10 @@ def _read(where: str, kind: type[int] | type[float], raw: str) -> int | float:
         return kind(raw)
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{where}: expected {what}, got {raw!r}") from None
+        raise ConfigError(f"{where} must be {what}, got {raw!r}.") from None
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Join words as in `a, b or c`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last

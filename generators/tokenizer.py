@@ -47,7 +47,9 @@ class BytePairTokenizer:
 
     def __init__(self, encoder: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
         if END_OF_TEXT not in encoder:
-            raise WeightsError(f"the vocabulary has no {END_OF_TEXT}: is it a GPT-2 style one?")
+            raise WeightsError(
+                f"The vocabulary has no {END_OF_TEXT}, expected one in GPT-2's format."
+            )
         self.encoder = dict(encoder)
         self.decoder = {token_id: token for token, token_id in self.encoder.items()}
         self.merges = tuple(merges)
@@ -68,7 +70,8 @@ class BytePairTokenizer:
             merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
         except (ValueError, EOFError, gzip.BadGzipFile) as error:
             raise WeightsError(
-                f"can't read a byte-pair vocabulary from {encoder_path} and {merges_path}: {error}"
+                f"Cannot read a byte-pair vocabulary from {encoder_path} and {merges_path}: "
+                f"{error}."
             ) from None
         return cls(encoder, merges)
 

@@ -233,7 +233,7 @@ def _load(kind: Any, folder: Path, **parts: Any) -> Any:
         return kind.from_pretrained(str(folder), local_files_only=True, **parts)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{folder} holds no {kind.__name__}: {reason}") from error
+        raise WeightsError(f"{folder} holds no {kind.__name__}: {reason.rstrip('.')}.") from error
 
 
 def _ready(pipeline: Any, device: str) -> Any:

@@ -62,13 +62,13 @@ class ClipConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ArchitectureError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
             )
         for tower in ("vision", "text"):
             width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
             if width % heads:
                 raise ArchitectureError(
-                    f"{tower}_width {width} is not a multiple of {tower}_heads {heads}"
+                    f"{tower}_width {width} is not a multiple of {tower}_heads {heads}."
                 )
 
 
@@ -220,10 +220,12 @@ class Clip(nn.Module):
         size = self.config.image_size
         if images.shape[-2:] != (size, size):
             raise ArchitectureError(
-                f"this CLIP takes {size} x {size} px images, got {tuple(images.shape[-2:])}"
+                f"This CLIP takes images of {size} x {size} px, got {tuple(images.shape[-2:])}."
             )
         if (t is None) != (self.config.num_timesteps is None):
-            raise ArchitectureError("timesteps are needed by a noised CLIP, and only there")
+            raise ArchitectureError(
+                "Timesteps are required by a noised CLIP and accepted by no other."
+            )
         return F.normalize(self.visual(self._normalised(images), t).float(), dim=-1)
 
     def encode_text(

@@ -60,12 +60,12 @@ class DVAEConfig:
         sizes = (self.group_count, self.n_blk_per_group, self.vocab_size, self.n_init)
         if min(sizes) < 1 or self.n_hid < 4 or self.n_hid % 4:
             raise ArchitectureError(
-                f"a discrete VAE needs positive sizes and an n_hid that 4 divides, got {self}"
+                f"A discrete VAE needs positive sizes and n_hid a multiple of 4, got {self}."
             )
         if self.input_channels < 1 or self.output_channels < 2 or self.output_channels % 2:
             raise ArchitectureError(
-                "a discrete VAE gives a mean and a log-scale for each value, so output_channels "
-                f"is even, got {self.output_channels} for {self.input_channels} input_channels"
+                "output_channels must be even, a mean and a log-scale for each value, got "
+                f"{self.output_channels} for {self.input_channels} input_channels."
             )
 
     @property
@@ -153,8 +153,8 @@ class DVAEEncoder(nn.Module):
         factor, channels = self.config.factor, self.config.input_channels
         if x.shape[1] != channels or x.shape[2] % factor or x.shape[3] % factor:
             raise ArchitectureError(
-                f"this encoder takes {channels} channels and edges that {factor} divides, got "
-                f"{tuple(x.shape[1:])}"
+                f"This encoder takes {channels} channels and edges of multiples of {factor}, got "
+                f"{tuple(x.shape[1:])}."
             )
         return self.blocks(map_pixels(x))
 
@@ -219,8 +219,8 @@ class DVAE(nn.Module):
         super().__init__()
         if config.output_channels != 2 * config.input_channels:
             raise ArchitectureError(
-                f"output_channels is {config.output_channels}, expected twice input_channels, "
-                f"which is {config.input_channels}"
+                f"output_channels is {config.output_channels}, expected twice input_channels "
+                f"({config.input_channels})."
             )
         self.config = config
         self.encoder = DVAEEncoder(config)

@@ -56,7 +56,7 @@ def attention_mask(
     [1, 0, 1, 1, 1]
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ArchitectureError(f"a window around a token has an odd edge, got {kernel_size}")
+        raise ArchitectureError(f"kernel_size must be positive and odd, got {kernel_size}.")
     state = torch.arange(num_text + grid_size**2, device="cpu")
     distance = state[:, None] - state[None]  # (L, L), in raster order
     half = kernel_size // 2

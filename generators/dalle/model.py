@@ -62,7 +62,8 @@ class DalleConfig:
         sizes = (self.text_vocab, self.text_length, self.image_vocab, self.grid_size, self.layers)
         if min(sizes) < 1 or self.heads < 1 or self.width % self.heads:
             raise ArchitectureError(
-                f"DALL-E's transformer needs positive sizes and heads that divide the width: {self}"
+                "DALL-E's transformer needs positive sizes and a width that is a multiple of "
+                f"heads, got {self}."
             )
 
     @property

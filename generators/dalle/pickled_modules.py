@@ -96,8 +96,8 @@ class _Reader(pickle.Unpickler):
         full = f"{module}.{name}"
         if full not in self.names:
             raise UnsafeWeightsError(
-                f"{self.path} is a pickle that wants {full}; only the tensors and modules of the "
-                "released discrete VAE are read, so it is refused"
+                f"{self.path} is a pickle that names {full}. Only the tensors and modules of the "
+                "released discrete VAE are read, so it is refused."
             )
         return self.names[full]
 
@@ -106,7 +106,7 @@ class _Reader(pickle.Unpickler):
         if kind == "module":  # the old format keeps a class with its source, which nobody reads
             return first
         if kind != "storage" or not isinstance(first, torch.dtype):
-            raise WeightsError(f"{self.path} keeps something else than tensors: {kind!r}")
+            raise WeightsError(f"{self.path} stores something other than tensors: {kind!r}.")
         return _Storage(str(rest[0]), first)
 
     def _tensor(
@@ -114,7 +114,7 @@ class _Reader(pickle.Unpickler):
     ) -> _Tensor:
         del rest  # whether gradients are wanted, and hooks
         if not isinstance(storage, _Storage):
-            raise WeightsError(f"{self.path}: a tensor without a storage")
+            raise WeightsError(f"{self.path} holds a tensor without a storage.")
         return _Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
     def _parameter(self, data: _Tensor, *rest: Any) -> _Tensor:
@@ -140,7 +140,7 @@ def read_pickled_module(path: Path) -> dict[str, Tensor]:
         WeightsError: It is damaged, or holds no module.
     """
     if not path.is_file():
-        raise MissingWeightsError(f"no weights file at {path}")
+        raise MissingWeightsError(f"No weights file at {path}.")
     try:
         root, storages = (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
         found = dict(_tensors(root))
@@ -149,7 +149,9 @@ def read_pickled_module(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a broken pickle fails in any way it likes
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} is damaged or no pickled module: {reason}") from None
+        raise WeightsError(
+            f"{path} is damaged or not a pickled module: {reason.rstrip('.')}."
+        ) from None
 
 
 Contents = Callable[[_Storage], bytearray]
@@ -159,7 +161,7 @@ def _read_zip(path: Path) -> tuple[Any, Contents]:
     with zipfile.ZipFile(path) as archive:
         entries = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     if entries.get("byteorder", b"little") != b"little":
-        raise WeightsError(f"{path} was written on a big-endian machine, which is not supported")
+        raise WeightsError(f"{path} was written on a big-endian machine, which is not supported.")
     root = _Reader(io.BytesIO(entries["data.pkl"]), path).load()
     return root, lambda storage: bytearray(entries[f"data/{storage.key}"])
 
@@ -169,7 +171,7 @@ def _read_legacy(path: Path) -> tuple[Any, Contents]:
     with path.open("rb") as file:
         magic, _, system = (_Reader(file, path).load() for _ in range(3))
         if magic != LEGACY_MAGIC or not system["little_endian"]:
-            raise WeightsError(f"{path} is no torch file of this kind of machine")
+            raise WeightsError(f"{path} is not a torch file, or is one of a big-endian machine.")
         reader = _Reader(file, path)
         root = reader.load()
         keys = [str(key) for key in _Reader(file, path).load()]

@@ -139,7 +139,9 @@ def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> 
         ("text_vocab", config.text_vocab, num_text_tokens),
     ):
         if wanted != given:
-            raise ConfigError(f"the transformer's {what} is {wanted}, but there are {given} tokens")
+            raise ConfigError(
+                f"The transformer's {what} is {wanted}, but there are {given} tokens."
+            )
 
 
 def _keeper(dropout: float, rng: torch.Generator | None) -> Callable[[], bool] | None:

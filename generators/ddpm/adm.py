@@ -47,7 +47,7 @@ class NoisyClassifier(UNetEncoder):
             self.out = _spatial_head(sum(self.skip_widths) + channels, config.out_channels, pool)
         else:
             raise ArchitectureError(
-                f"unknown pool {pool!r}; known: adaptive, attention, spatial, spatial_v2"
+                f"Unknown pool {pool!r}; known: adaptive, attention, spatial, spatial_v2."
             )
 
     @classmethod
@@ -87,7 +87,7 @@ class SuperResUNet(UNet):
 
 def _attention_pool(config: UNetConfig, channels: int) -> AttentionPool2d:
     if config.num_head_channels == -1:
-        raise ArchitectureError("attention pooling needs num_head_channels, the width of a head")
+        raise ArchitectureError("Attention pooling needs num_head_channels, the width of a head.")
     return AttentionPool2d(
         config.image_size // 2 ** (len(config.channel_mult) - 1),
         channels,

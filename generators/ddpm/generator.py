@@ -117,8 +117,8 @@ class DDPMGenerator:
         """
         if self.takes_labels:
             raise UnsupportedRequestError(
-                f"{self.spec.name} is class-conditional; bits per dimension are for unconditional "
-                "models"
+                f"{self.spec.name} is class-conditional. Bits per dimension need an unconditional "
+                "model."
             )
         process = self.process if steps is None else self.process.respaced(str(steps))
         x_0 = from_uint8(torch.from_numpy(images)).to(self.device)
@@ -129,20 +129,21 @@ class DDPMGenerator:
 
     def _labels(self, requests: Sequence[Request]) -> Tensor | None:
         if any(request.prompt is not None for request in requests):
-            asked = "a class" if self.spec.num_classes else "nothing"
-            raise UnsupportedRequestError(f"{self.spec.name} takes no prompts: it wants {asked}")
+            raise UnsupportedRequestError(
+                f"{self.spec.name} takes no prompts; conditioning: {self.spec.conditioning}."
+            )
         labels = [request.label for request in requests]
         if self.spec.num_classes is None:
             if any(label is not None for label in labels):
                 raise UnsupportedRequestError(
-                    f"{self.spec.name} is unconditional: it has no labels"
+                    f"{self.spec.name} is unconditional and takes no labels."
                 )
             return None
         for label in labels:
             if label is None or not 0 <= label < self.spec.num_classes:
                 raise UnsupportedRequestError(
-                    f"{self.spec.name} wants a label from 0 to {self.spec.num_classes - 1}, "
-                    f"got {label}"
+                    f"{self.spec.name} needs a label from 0 to {self.spec.num_classes - 1}, "
+                    f"got {label}."
                 )
         return torch.tensor(labels, device=self.device)
 

@@ -65,7 +65,7 @@ class DDPMConfig:
     def __post_init__(self) -> None:
         if not self.channel_mult or any(width % NUM_GROUPS for width in self.widths):
             raise ArchitectureError(
-                f"each level's width must be a multiple of {NUM_GROUPS}, got {self.widths}"
+                f"Each level's width must be a multiple of {NUM_GROUPS}, got {self.widths}."
             )
 
     @property
@@ -249,8 +249,8 @@ class DDPMUNet(nn.Module):
     def _embed(self, t: Tensor, y: Tensor | None) -> Tensor:
         if (y is None) != (self.config.num_classes is None):
             raise ArchitectureError(
-                "labels y are needed by a class-conditional network, and by no other one; "
-                f"num_classes is {self.config.num_classes}"
+                "Labels y are required by a class-conditional network and accepted by no other; "
+                f"num_classes is {self.config.num_classes}."
             )
         sinusoids = sin_cos_embedding(t, self.config.model_channels)
         emb = self.time_embedding(sinusoids.to(self.conv_in.weight.dtype))

@@ -71,10 +71,12 @@ class DiffusionProcess:
     def __post_init__(self, known_alpha_bar: Float64[ndarray, " steps"] | None) -> None:
         betas = np.array(self.betas, dtype=np.float64)
         if betas.ndim != 1 or not betas.size or betas.min() <= 0 or betas.max() > 1:
-            raise ConfigError("betas must be a non-empty list of numbers in (0, 1]")
+            raise ConfigError("betas must be a non-empty list of numbers in (0, 1].")
         timesteps = np.arange(len(betas)) if self.timesteps is None else np.array(self.timesteps)
         if len(timesteps) != len(betas):
-            raise ConfigError(f"{len(timesteps)} timesteps for {len(betas)} betas")
+            raise ConfigError(
+                f"A process has one timestep per beta, got {len(timesteps)} and {len(betas)}."
+            )
         alpha_bar = np.cumprod(1 - betas) if known_alpha_bar is None else known_alpha_bar.copy()
         alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
         posterior_variance = betas * (1 - alpha_bar_prev) / (1 - alpha_bar)

@@ -58,7 +58,7 @@ def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple
     """
     num_steps = len(alpha_bar)
     if not 1 <= count <= num_steps:
-        raise ConfigError(f"respacing {KARRAS}{count}: expected 1 to {num_steps} steps")
+        raise ConfigError(f"Respacing {KARRAS}{count} must have 1 to {num_steps} steps.")
     sigmas = np.sqrt(1 / alpha_bar - 1)
     ends = np.array([sigmas[0], min(SIGMA_MAX, sigmas[-1])]) ** (1 / RHO)
     wanted = np.linspace(ends[0], ends[1], count) ** RHO if count > 1 else ends[1:] ** RHO
@@ -83,8 +83,8 @@ def _strided(num_steps: int, count: int, spec: str) -> tuple[int, ...]:
         if len(steps) == count:
             return steps
     raise ConfigError(
-        f"respacing {spec!r}: no whole stride makes {count} of {num_steps} steps; "
-        f"use {str(count)!r} for uneven ones"
+        f"Respacing {spec!r} is impossible: no whole stride makes {count} of {num_steps} steps. "
+        f"Use {str(count)!r} for uneven strides."
     )
 
 
@@ -96,8 +96,8 @@ def _sections(num_steps: int, counts: list[int], spec: str) -> tuple[int, ...]:
         length = size + (index < extra)
         if count > length:
             raise ConfigError(
-                f"respacing {spec!r}: {count} steps asked of a section of {length} "
-                f"({num_steps} timesteps in {len(counts)} sections)"
+                f"Respacing {spec!r} has {count} steps in a section of {length} "
+                f"({num_steps} timesteps in {len(counts)} sections)."
             )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         position = 0.0  # summed up, not multiplied: rounds as the released code does
@@ -112,6 +112,7 @@ def step_count(text: str, spec: str) -> int:
     """Read a number of steps inside a spec."""
     if not text.strip().isdecimal() or int(text) < 1:
         raise ConfigError(
-            f"respacing {spec!r}: expected '250', '10,15,20', 'ddim25', 'karras18' or 'fast27'"
+            f"Respacing {spec!r} is unknown, expected '250', '10,15,20', 'ddim25', 'karras18' or "
+            "'fast27'."
         )
     return int(text)

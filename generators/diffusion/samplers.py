@@ -302,7 +302,7 @@ def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> Di
     if steps < row.least_steps or (row.most_steps is not None and steps > row.most_steps):
         most = "" if row.most_steps is None else f", at most {row.most_steps}"
         raise ConfigError(
-            f"the sampler {sampler} needs at least {row.least_steps} steps{most}, got {steps}"
+            f"The sampler {sampler} needs at least {row.least_steps} steps{most}, got {steps}."
         )
     return process.respaced(row.respacing(steps))
 
@@ -324,5 +324,7 @@ def sample(
     row = CATALOG[sampler]
     if options.eta and not row.takes_eta:
         having = ", ".join(name for name, own in SAMPLERS.items() if own.takes_eta)
-        raise ConfigError(f"eta is a setting of the sampler {having}, not of {sampler}")
+        raise ConfigError(
+            f"The sampler {sampler} has no eta, got {options.eta}; samplers with eta: {having}."
+        )
     return row.function(model, x_T, process, rngs, options)

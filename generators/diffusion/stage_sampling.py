@@ -44,8 +44,8 @@ class StageSampling:
         """
         if settings.sampler is None or settings.steps is None:
             raise ConfigError(
-                f"a stage that diffuses needs a sampler and steps, got sampler {settings.sampler} "
-                f"and steps {settings.steps}; take them from the generator's default settings"
+                f"A diffusion stage needs a sampler and steps, got sampler {settings.sampler} and "
+                f"steps {settings.steps}. Start from the generator's default settings."
             )
         return cls(
             process=process,

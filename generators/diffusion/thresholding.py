@@ -61,4 +61,4 @@ def threshold_for(name: str, percentile: float = PERCENTILE) -> Threshold:
         return static_threshold
     if name == "dynamic":
         return partial(dynamic_threshold, percentile=percentile)
-    raise ConfigError(f"unknown threshold {name!r}; known: {', '.join(THRESHOLDS)}")
+    raise ConfigError(f"Unknown threshold {name!r}; known: {', '.join(THRESHOLDS)}.")

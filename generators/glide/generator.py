@@ -154,7 +154,7 @@ class GlideGenerator:
             UnsupportedRequestError: There is none.
         """
         if self._load_clip is None:
-            raise UnsupportedRequestError(f"{self.spec.name} has no noised CLIP to be guided by")
+            raise UnsupportedRequestError(f"{self.spec.name} has no noised CLIP for CLIP guidance.")
         if self._clip is None:
             self._clip = self._load_clip()
         return self._clip
@@ -164,7 +164,7 @@ class GlideGenerator:
             return given_pixels(requests, self.spec.size_px, self.device)
         if any(request.image is not None or request.mask is not None for request in requests):
             raise UnsupportedRequestError(
-                f"{self.spec.name} does not inpaint; glide:released-inpaint does"
+                f"{self.spec.name} does not inpaint; glide:released-inpaint does."
             )
         return None
 

@@ -62,11 +62,13 @@ def given_pixels(requests: Sequence[Request], size_px: int, device: str) -> Give
         if request.image is None and request.mask is None:
             continue
         if request.image is None or request.mask is None:
-            raise UnsupportedRequestError("inpainting wants an image and a mask, got one of them")
+            raise UnsupportedRequestError(
+                "Inpainting needs both an image and a mask, got one of them."
+            )
         if request.image.shape != images.shape[1:] or request.mask.shape != masks.shape[2:]:
             raise UnsupportedRequestError(
-                f"inpainting wants an image of {size_px} x {size_px} px in RGB and a mask of that "
-                f"size, got {request.image.shape} and {request.mask.shape}"
+                f"Inpainting needs an RGB image of {size_px} x {size_px} px and a mask of that "
+                f"size, got {request.image.shape} and {request.mask.shape}."
             )
         images[row], masks[row, 0] = request.image, request.mask
     mask = torch.from_numpy(masks).to(device)

@@ -43,7 +43,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         if self.xf_width % self.xf_heads:
             raise ArchitectureError(
-                f"xf_width {self.xf_width} is not a multiple of xf_heads {self.xf_heads}"
+                f"xf_width {self.xf_width} is not a multiple of xf_heads {self.xf_heads}."
             )
 
 
@@ -162,13 +162,17 @@ class Text2ImUNet(UNet):
         """Return the text transformer's states."""
         text = self.text
         if text is None:
-            raise ArchitectureError("this network has no text encoder: xf_width is 0")
+            raise ArchitectureError("This network has no text encoder: xf_width is 0.")
         if tokens.shape[1] != text.text_ctx:
-            raise ArchitectureError(f"expected {text.text_ctx} tokens, got {tokens.shape[1]}")
+            raise ArchitectureError(
+                f"The text encoder reads {text.text_ctx} tokens, got {tokens.shape[1]}."
+            )
         x = self.token_embedding(tokens) + self.positional_embedding  # (B, L, W)
         if text.xf_padding:
             if mask is None:
-                raise ArchitectureError("this network needs the mask of the tokens: xf_padding")
+                raise ArchitectureError(
+                    "This network needs the mask of the tokens: xf_padding is set."
+                )
             x = torch.where(mask[..., None], x, self.padding_embedding)
         x = self.transformer(x)
         return x if self.final_ln is None else self.final_ln(x)
@@ -188,7 +192,7 @@ class Text2ImUNet(UNet):
             text = self.encode_text(tokens, mask)
         if (text is None) != (self.text is None):
             raise ArchitectureError(
-                "a caption is needed by a text-conditional network, and only there"
+                "A caption is required by a text-conditional network and accepted by no other."
             )
         if text is None:
             return super().forward(x, t, y)

@@ -49,7 +49,7 @@ def encode_captions(
         ConfigError: The network has no text encoder.
     """
     if network.text is None:
-        raise ConfigError("this network takes no captions: it has no text encoder")
+        raise ConfigError("This network takes no captions: it has no text encoder.")
     unique = list(dict.fromkeys(["", *captions]))
     tokens = tokenizer.pad(unique, network.text.text_ctx)
     device = next(network.parameters()).device

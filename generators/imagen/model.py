@@ -174,5 +174,5 @@ def _embedding_mlp(channels: int, width: int) -> nn.Sequential:
 
 def _without_text_width(settings: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     if "text_width" not in settings:
-        raise ArchitectureError("missing settings of an Imagen network: text_width")
+        raise ArchitectureError("Missing settings of an Imagen network: text_width.")
     return {k: v for k, v in settings.items() if k != "text_width"}, int(settings["text_width"])

@@ -70,9 +70,9 @@ class FrozenT5:
         file = path or ZOO / f"{T5_NAME}.safetensors"
         if not file.is_file():
             raise MissingWeightsError(
-                f"no text encoder at {file}: train it first (evalkit train {T5_NAME}), then copy "
-                "its weights.safetensors there, or name the file as objective.text_encoder in the "
-                "recipe"
+                f"No text encoder at {file}. Train it with: evalkit train {T5_NAME}, then copy its "
+                "weights.safetensors there, or name the file as objective.text_encoder in the "
+                "recipe."
             )
         weights = zoo_weights(T5_NAME, file)
         encoder = weights.network(T5Stack, T5_NAME)

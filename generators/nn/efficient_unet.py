@@ -61,21 +61,21 @@ class EfficientUNetConfig:
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.num_res_blocks) or not self.channels:
             raise ArchitectureError(
-                f"{len(self.channels)} widths for {len(self.num_res_blocks)} numbers of residual "
-                "blocks: give one of each for every block"
+                "channels and num_res_blocks must have one entry per block, got "
+                f"{len(self.channels)} and {len(self.num_res_blocks)}."
             )
         if any(width <= 0 or width % NUM_GROUPS for width in self.channels):
             raise ArchitectureError(
-                f"each block's width must be a positive multiple of {NUM_GROUPS}, "
-                f"got {list(self.channels)}"
+                f"Each block's width must be a positive multiple of {NUM_GROUPS}, "
+                f"got {list(self.channels)}."
             )
         if self.channels[-1] % self.num_heads:
             raise ArchitectureError(
-                f"a width of {self.channels[-1]} can't be split into {self.num_heads} heads"
+                f"A width of {self.channels[-1]} cannot be split into {self.num_heads} heads."
             )
         if self.image_size % 2 ** len(self.channels):
             raise ArchitectureError(
-                f"{self.image_size} px can't be halved {len(self.channels)} times"
+                f"image_size {self.image_size} cannot be halved {len(self.channels)} times."
             )
 
     @property

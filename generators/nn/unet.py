@@ -78,15 +78,15 @@ class UNetConfig:
         widths = [self.width(mult) for mult in self.channel_mult]
         if not widths or any(width <= 0 or width % NUM_GROUPS for width in widths):
             raise ArchitectureError(
-                f"each level's width must be a positive multiple of {NUM_GROUPS}, got {widths}: "
-                "change model_channels or channel_mult"
+                f"Each level's width must be a positive multiple of {NUM_GROUPS}, got {widths}. "
+                "Change model_channels or channel_mult."
             )
         for width in widths:
             for heads in (self.heads(width), self.heads(width, up=True)):
                 if heads < 1 or width % heads:
                     raise ArchitectureError(
-                        f"a width of {width} can't be split into {heads} heads: "
-                        "change num_heads or num_head_channels"
+                        f"A width of {width} cannot be split into {heads} heads. "
+                        "Change num_heads or num_head_channels."
                     )
 
     @property
@@ -308,8 +308,8 @@ class UNet(UNetEncoder):
         """
         if (y is None) != (self.config.num_classes is None):
             raise ArchitectureError(
-                "labels y are needed by a class-conditional network, and by no other one; "
-                f"num_classes is {self.config.num_classes}"
+                "Labels y are required by a class-conditional network and accepted by no other; "
+                f"num_classes is {self.config.num_classes}."
             )
         emb = self.embed_timestep(t)
         if y is not None:

@@ -97,7 +97,7 @@ def load_recipe(name_or_path: str, *, steps: int | None = None) -> Recipe:
     if steps is None:
         return recipe
     if steps < 1:
-        raise ConfigError(f"--steps wants at least 1, got {steps}")
+        raise ConfigError(f"--steps must be at least 1, got {steps}.")
     optimizer = recipe.optimizer.model_copy(update={"steps": steps})
     return recipe.model_copy(update={"optimizer": optimizer})
 
@@ -115,8 +115,8 @@ def _read(path: Path) -> Recipe:
     try:
         return Recipe(**tomllib.loads(path.read_text("utf-8")))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML ({error})") from error
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+        raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r}.") from error

@@ -64,9 +64,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
             meta = json.loads(handle.metadata()["training"])
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors has no public exception of its own
-        raise WeightsError(f"{path}: not a training checkpoint ({error})") from error
+        raise WeightsError(f"{path} is not a training checkpoint: {error}.") from error
     if meta["recipe"] != state.recipe_hash:
-        raise WeightsError(f"{path} belongs to another recipe; choose another --out or delete it")
+        raise WeightsError(f"{path} belongs to another recipe. Choose another --out or delete it.")
     state.network.load_state_dict(_under(tensors, "network."))
     state.ema.network.load_state_dict(_under(tensors, "ema."))
     state.ema.num_updates = meta["ema"]

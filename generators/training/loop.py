@@ -91,8 +91,8 @@ def train(
     accelerator = accelerate.Accelerator(mixed_precision=precision, cpu=not gpu)
     if settings.batch_size % accelerator.num_processes:
         raise ConfigError(
-            f"a batch of {settings.batch_size} can't be shared by {accelerator.num_processes} "
-            "processes; change optimizer.batch_size"
+            f"A batch of {settings.batch_size} cannot be split among {accelerator.num_processes} "
+            "processes. Change optimizer.batch_size."
         )
     out.mkdir(parents=True, exist_ok=True)
     recipe_dict = recipe.model_dump()
@@ -184,22 +184,22 @@ def begin_with(
     """
     if recipe.start_from is None:
         if start is not None:
-            raise ConfigError(f"{recipe.name} begins with random weights, so it takes no --start")
+            raise ConfigError(f"{recipe.name} starts from random weights, so it takes no --start.")
         return None
     beside = out.parent / recipe.start_from / WEIGHTS
     shipped = ZOO / f"{recipe.start_from}.safetensors"
     path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
     if not path.is_file():
         raise MissingWeightsError(
-            f"{recipe.name} begins with the weights of {recipe.start_from}, and {path} is not "
-            f"there. Train it first (evalkit train {recipe.start_from}) or give --start FILE"
+            f"{recipe.name} starts from the weights of {recipe.start_from}, but {path} does not "
+            f"exist. Train it first with: evalkit train {recipe.start_from}, or pass --start FILE."
         )
     weights = trained_state(path)
     own, random = network.state_dict(), []
     if recipe.start_partly:
         shared = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
         if not shared:
-            raise WeightsError(f"{recipe.name} shares no weights with {path.name}")
+            raise WeightsError(f"{recipe.name} shares no weights with {path.name}.")
         random = sorted(own.keys() - shared.keys())
         weights = own | shared
     check_state_dict(own, weights, path.name)
@@ -246,7 +246,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FloatingPointError(f"{recipe.name}: the loss became {value} at step {step}")
+        raise FloatingPointError(f"The loss of {recipe.name} became {value} at step {step}.")
     return value
 
 

@@ -80,8 +80,8 @@ def labels_of(batch: Batch) -> Tensor:
     """
     if bool((batch.labels < 0).any()):
         raise ConfigError(
-            "this network learns classes and some images have none: set data.kinds to "
-            "{single = 1.0} in the recipe"
+            "This network learns classes, but some images have none. Set data.kinds to "
+            "{single = 1.0} in the recipe."
         )
     return batch.labels
 

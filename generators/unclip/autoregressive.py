@@ -57,14 +57,15 @@ class AutoregressivePriorConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}.")
         if self.num_components > self.embed_dim:
             raise ArchitectureError(
-                f"{self.num_components} components asked of embeddings of {self.embed_dim}"
+                f"num_components must be at most embed_dim ({self.embed_dim}), "
+                f"got {self.num_components}."
             )
         if self.num_agreements < 2 or self.num_agreements % 2:
             raise ArchitectureError(
-                f"num_agreements must be even and at least 2, got {self.num_agreements}"
+                f"num_agreements must be even and at least 2, got {self.num_agreements}."
             )
 
 
@@ -104,8 +105,8 @@ class EmbeddingCodes(nn.Module):
         """
         if len(embeddings) <= len(self.basis):
             raise ConfigError(
-                f"{len(self.basis)} components want more images than that, got {len(embeddings)}: "
-                "draw more, or lower num_components"
+                f"Need more images than components ({len(self.basis)}), got {len(embeddings)}. "
+                "Draw more, or lower num_components."
             )
         count = len(self.basis)
         centre = embeddings.double().mean(dim=0)

@@ -41,13 +41,13 @@ class DecoderConfig:
         """
         own = {k: settings[k] for k in ("embed_dim", "embedding_tokens") if k in settings}
         if "embed_dim" not in own:
-            raise ArchitectureError("missing settings of a decoder: embed_dim")
+            raise ArchitectureError("Missing settings of a decoder: embed_dim.")
         glide = GlideConfig.from_flat({k: v for k, v in settings.items() if k not in own})
         return cls(glide=glide, **own)
 
     def __post_init__(self) -> None:
         if self.glide.text is None:
-            raise ArchitectureError("unCLIP's decoder reads captions: xf_width must not be 0")
+            raise ArchitectureError("unCLIP's decoder reads captions, so xf_width must not be 0.")
 
 
 class UnclipDecoder(Text2ImUNet):

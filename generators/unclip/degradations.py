@@ -132,7 +132,7 @@ def resolve_degradation(name: str) -> Degradation:
         ConfigError: There is no such.
     """
     if name not in DEGRADATIONS:
-        raise ConfigError(f"unknown degradation {name!r}; known: {', '.join(DEGRADATIONS)}")
+        raise ConfigError(f"Unknown degradation {name!r}; known: {', '.join(DEGRADATIONS)}.")
     return DEGRADATIONS[name]
 
 

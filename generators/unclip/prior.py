@@ -53,7 +53,7 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}.")
 
 
 class DiffusionPrior(nn.Module):

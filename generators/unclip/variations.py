@@ -58,7 +58,7 @@ def encode_images(
     if images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise DataError(
             f"{generator.spec.name} encodes images of {size} x {size} x 3, got "
-            f"{' x '.join(map(str, images.shape[1:]))}: resize them first"
+            f"{' x '.join(map(str, images.shape[1:]))}. Resize them first."
         )
     pixels = from_uint8(torch.from_numpy(np.ascontiguousarray(images))).to(generator.clip.device)
     embedding = generator.clip.embed_images(pixels) * generator.clip.scale

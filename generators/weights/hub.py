@@ -27,7 +27,7 @@ def hub_folder(name: str, repository: str, given: Path | None, *, instead: str) 
     """
     if given is not None:
         if not given.is_dir():
-            raise MissingWeightsError(f"--weights {name}={given}: no such folder")
+            raise MissingWeightsError(f"--weights {name}={given} is not a folder.")
         return given
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -42,11 +42,12 @@ def hub_folder(name: str, repository: str, given: Path | None, *, instead: str) 
         require_network(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
         return Path(snapshot_download(repository, allow_patterns=list(WANTED)))
     except (NetworkError, HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise MissingWeightsError(
-            f"{repository}: {reason}. Fetch it (some ask you to accept a licence first) and "
+            f"{repository} not found in the cache, and the download failed: {reason}. Fetch it "
+            "(some repositories require accepting a licence) and "
             f"{f'pass --weights {name}=FOLDER' if name else 'give its folder'}, or use {instead}, "
-            "which works now"
+            "which needs no download."
         ) from error
 
 

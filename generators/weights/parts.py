@@ -87,9 +87,9 @@ class Parts:
         given = self.weights.get(name)
         if given is None and not (ZOO / f"{name}.safetensors").is_file():
             raise MissingWeightsError(
-                f"{self.model}: {name} is not shipped. Train it with: evalkit train {name}, then "
-                f"pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
-                f"{self.model}{UNTRAINED}, which works now"
+                f"Weights {name} of {self.model} do not ship. Train them with: evalkit train "
+                f"{name}, then pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
+                f"{self.model}{UNTRAINED}, which needs no weights."
             )
         return given
 
@@ -111,7 +111,7 @@ def never_released(name: str, instead: str) -> MissingWeightsError:
     return MissingWeightsError(
         f"{name} is the published architecture; its weights were never released. Build its "
         f"networks from the presets in generators/{name.partition(':')[0]}/presets.py, or use "
-        f"{instead}"
+        f"{instead}."
     )
 
 
@@ -123,4 +123,4 @@ def check_overrides(name: str, weights: Mapping[str, Path], known: Sequence[str]
     """
     for part in weights:
         if part not in known:
-            raise ConfigError(f"{name} has no weights {part!r}; it has: {', '.join(known)}")
+            raise ConfigError(f"{name} has no weights {part!r}; it has: {', '.join(known)}.")

@@ -264,7 +264,7 @@ def locate(
     cached = cached_file(name)
     if given is not None:
         if not given.is_file():
-            raise MissingWeightsError(f"--weights {name}={given}: no such file")
+            raise MissingWeightsError(f"--weights {name}={given} is not a file.")
         return given
     if not cached.is_there:
         _fetch(cached, instead, report)
@@ -285,14 +285,14 @@ def verify(name: str) -> str:
     cached = cached_file(name)
     if not cached.is_there:
         raise MissingWeightsError(
-            f"{name} is not cached: fetch it with `evalkit weights fetch {name}`"
+            f"Weights {name} are not cached. Fetch them with: evalkit weights fetch {name}"
         )
     found = sha256_of(cached.path)
     if not found.startswith(cached.expected):
         raise WeightsError(
             f"{cached.path} has sha256 {found}, expected {cached.expected} ({cached.origin}"
-            f"{', recorded at first use' if cached.origin == UNPUBLISHED else ''}): delete it and "
-            f"fetch it again with `evalkit weights fetch {name}`"
+            f"{', recorded at first use' if cached.origin == UNPUBLISHED else ''}). Delete it and "
+            f"fetch it again with: evalkit weights fetch {name}"
         )
     if cached.recorded != found:
         _record(cached.path.name, found)
@@ -301,19 +301,19 @@ def verify(name: str) -> str:
 
 def _fetch(cached: CachedFile, instead: str, report: Callable[[int, int], None]) -> None:
     row = PUBLISHED[cached.name]
-    advice = f", or use {instead}, which works now" if instead else ""
+    advice = f", or use {instead}, which needs no download" if instead else ""
     if not row.url:
         raise MissingWeightsError(
-            f"{row.what}: these weights were never released; pass --weights "
-            f"{cached.name}=PATH{advice}"
+            f"The weights {cached.name} ({row.what}) were never released. Pass --weights "
+            f"{cached.name}=PATH{advice}."
         )
     try:
         fetch(row.url, cached.path, sha256_prefix=cached.expected, report=report)
     except NetworkError as error:
         raise MissingWeightsError(
-            f"{row.what}: {error}. Fetch {row.url} (sha256 "
-            f"{row.sha256 or 'not published'}) and put it at {cached.path}, or pass "
-            f"--weights {cached.name}=PATH{advice}"
+            f"Weights {cached.name} ({row.what}) not found in the cache, and the download failed: "
+            f"{str(error).rstrip('.')}. Fetch {row.url} (sha256 {row.sha256 or 'not published'}) "
+            f"and put it at {cached.path}, or pass --weights {cached.name}=PATH{advice}."
         ) from error
 
 
@@ -324,7 +324,7 @@ def _recorded() -> dict[str, str]:
     try:
         hashes: dict[str, str] = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise WeightsError(f"{file} is damaged ({error}); delete it") from error
+        raise WeightsError(f"{file} is damaged: {error}. Delete it.") from error
     return hashes
 
 

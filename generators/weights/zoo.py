@@ -65,14 +65,14 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
     file = path or ZOO / f"{name}.safetensors"
     if path is None and not file.is_file():
         raise MissingWeightsError(
-            f"{name} does not ship: make it with `evalkit train {name}`, then pass "
-            f"--weights {name}=runs/train/{name}/weights.safetensors"
+            f"Weights {name} do not ship. Train them with: evalkit train {name}, then pass "
+            f"--weights {name}=runs/train/{name}/weights.safetensors."
         )
     state = trained_state(file)
     with safe_open(file, framework="pt") as handle:
         metadata = handle.metadata() or {}
     if "recipe" not in metadata:
-        raise MissingWeightsError(f"{file} holds no recipe; give a file that evalkit train wrote")
+        raise MissingWeightsError(f"{file} holds no recipe. Give a file that evalkit train wrote.")
     return ZooWeights(
         state,
         Recipe(**json.loads(metadata["recipe"])),
@@ -100,8 +100,8 @@ def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]
     for other, sha256 in frozen.items():
         known = weights.trained_with.get(other)
         if known != sha256:
+            beside = known[:12] if known else "of unknown hash"
             raise WeightsError(
-                f"{name} was trained with {other} {(known or 'of no known hash')[:12]}, but "
-                f"{sha256[:12]} is in use: train {name} again, or give the file it was trained "
-                f"with by --weights {other}=PATH"
+                f"{name} was trained with {other} {beside}, but {sha256[:12]} is in use. "
+                f"Train {name} again, or pass the file it was trained with: --weights {other}=PATH"
             )

@@ -19,7 +19,7 @@ SPEC = GeneratorSpec(
 
 def test_every_request_needs_a_prompt_and_an_empty_one_is_one() -> None:
     assert prompts_of(SPEC, [Request(prompt="a"), Request(prompt="")]) == ["a", ""]
-    with pytest.raises(UnsupportedRequestError, match="x:y wants a prompt with every request"):
+    with pytest.raises(UnsupportedRequestError, match="x:y needs a prompt in every request"):
         prompts_of(SPEC, [Request(prompt="a"), Request(label=1)])
 
 

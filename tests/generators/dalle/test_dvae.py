@@ -134,15 +134,15 @@ def test_the_batch_size_does_not_move_the_logits(randomised):
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ArchitectureError, match="edges that 4 divides, got \\(3, 16, 18\\)"):
+    with pytest.raises(ArchitectureError, match="edges of multiples of 4, got \\(3, 16, 18\\)"):
         DVAE(SMALL).encoder(torch.zeros(1, 3, 16, 18))
-    with pytest.raises(ArchitectureError, match="n_hid that 4 divides"):
+    with pytest.raises(ArchitectureError, match="n_hid a multiple of 4"):
         DVAEConfig(n_hid=6)
-    with pytest.raises(ArchitectureError, match="is even, got 5"):
+    with pytest.raises(ArchitectureError, match="each value, got 5"):
         DVAEConfig(output_channels=5)
     with pytest.raises(ArchitectureError, match="expected twice input_channels, which is 1"):
         DVAE(DVAEConfig(input_channels=1))
-    with pytest.raises(ArchitectureError, match="unknown settings of a discrete VAE: depth"):
+    with pytest.raises(ArchitectureError, match="Unknown settings of a discrete VAE: depth"):
         DVAEConfig.from_flat({"depth": 3})
 
 

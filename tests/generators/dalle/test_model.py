@@ -210,7 +210,7 @@ def test_codes_become_images_of_the_dvae():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ArchitectureError, match="heads that divide the width"):
+    with pytest.raises(ArchitectureError, match="a width that is a multiple of heads"):
         DalleConfig(**{**vars(CONFIG), "heads": 3})
-    with pytest.raises(ArchitectureError, match="missing settings of DALL-E's transformer"):
+    with pytest.raises(ArchitectureError, match="Missing settings of DALL-E's transformer"):
         DalleConfig.from_flat({"width": 8})

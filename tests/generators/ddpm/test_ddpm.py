@@ -144,7 +144,7 @@ def test_pools_that_cannot_be():
     config = UNetConfig(
         image_size=8, model_channels=32, out_channels=5, num_res_blocks=1, channel_mult=(1,)
     )
-    with pytest.raises(ArchitectureError, match="unknown pool 'mean'"):
+    with pytest.raises(ArchitectureError, match="Unknown pool 'mean'"):
         NoisyClassifier(config, "mean")
     with pytest.raises(ArchitectureError, match="needs num_head_channels"):
         NoisyClassifier(config, "attention")

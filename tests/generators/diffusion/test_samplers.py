@@ -196,7 +196,7 @@ def test_progress_counts_to_the_end():
 def test_samplers_that_cannot_be():
     with pytest.raises(UnknownNameError, match="Known: ancestral, ddim"):
         sample("euler", gaussian_model(), noise(1), COSINE.respaced("2"), ())
-    with pytest.raises(ConfigError, match="eta is a setting of the sampler ddim"):
+    with pytest.raises(ConfigError, match=r"has no eta, got 0\.5; samplers with eta: ddim"):
         sample(
             "heun", gaussian_model(), noise(1), COSINE.respaced("2"), (), SamplerOptions(eta=0.5)
         )
@@ -260,7 +260,7 @@ def test_a_sampler_of_another_package_serves_our_models(tmp_path, monkeypatch, r
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"the sampler their/still needs at least 2 steps, at most 4, got {steps}"
+        f"The sampler their/still needs at least 2 steps, at most 4, got {steps}."
         for steps in (1, 5)
     ]
 

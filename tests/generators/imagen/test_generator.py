@@ -82,7 +82,7 @@ def test_every_setting_matters(
 
 def test_a_setting_that_it_does_not_have_is_answered_with_those_it_has() -> None:
     spec = load_generator("imagen:tiny-untrained").spec
-    with pytest.raises(ConfigError, match="'prior'; it has it for: base, sr1, sr2"):
+    with pytest.raises(ConfigError, match="'prior'; stages with steps: base, sr1, sr2"):
         resolve_settings(spec, steps="prior=25,base=50")
     with pytest.raises(ConfigError, match=r"it has: base\.threshold, base\.percentile, sr1\."):
         resolve_settings(spec, options="base.aug_level=0.1")

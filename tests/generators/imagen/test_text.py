@@ -76,7 +76,7 @@ def test_a_published_encoder_is_read_from_its_folder(tmp_path: Path):
 
 
 def test_an_encoder_that_is_nowhere_is_an_error_of_one_line():
-    with pytest.raises(MissingWeightsError, match="no/such-t5: ") as caught:
+    with pytest.raises(MissingWeightsError, match="no/such-t5 not found in the cache") as caught:
         FrozenT5.from_pretrained("no/such-t5")
     assert "\n" not in str(caught.value)
 

@@ -105,7 +105,7 @@ def test_what_the_embedding_was_does_not_matter_where_it_is_left_out(decoder):
 def test_a_decoder_without_captions_is_refused():
     with pytest.raises(ArchitectureError, match="xf_width must not be 0"):
         DecoderConfig(glide=dataclasses.replace(CONFIG.glide, text=None), embed_dim=16)
-    with pytest.raises(ArchitectureError, match="missing settings of a decoder: embed_dim"):
+    with pytest.raises(ArchitectureError, match="Missing settings of a decoder: embed_dim"):
         DecoderConfig.from_flat({"image_size": 8})
 
 
@@ -143,5 +143,5 @@ def test_every_step_of_the_degradation_keeps_the_image_recognisable(step):
 
 
 def test_an_unknown_degradation_is_refused():
-    with pytest.raises(ConfigError, match="unknown degradation 'mud'; known: blur, bsr"):
+    with pytest.raises(ConfigError, match="Unknown degradation 'mud'; known: blur, bsr"):
         resolve_degradation("mud")

@@ -210,9 +210,9 @@ def test_codes_are_drawn_from_each_images_own_generator(coder, caption, empty):
     ("change", "complaint"),
     [
         ({"heads": 3}, "width 32 is not a multiple of heads 3"),
-        ({"num_components": 17}, "17 components asked of embeddings of 16"),
+        ({"num_components": 17}, r"at most embed_dim \(16\), got 17"),
         ({"num_agreements": 3}, "must be even"),
-        ({"surprise": 1}, "unknown settings of an autoregressive prior: surprise"),
+        ({"surprise": 1}, "Unknown settings of an autoregressive prior: surprise"),
     ],
 )
 def test_impossible_sizes_are_refused(change, complaint):
