@@ -1,4 +1,4 @@
-"""What systems of several networks share: a trained stage, prompts in, samples out."""
+"""Shared parts of systems with several networks: stages, prompts and samples."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Stage(Generic[NetworkT]):
-    """One network that diffuses, and how it was trained."""
+    """A diffusion network and its process."""
 
     network: NetworkT
     process: DiffusionProcess
-    """All timesteps of its training."""
+    """The process of its training, with all timesteps."""
     residual_scale: float | None = None
     """Of an upsampler that makes only what the enlarged image lacks; None: it makes the image."""
 
@@ -50,7 +50,7 @@ def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
     """Return the prompts of a batch.
 
     Raises:
-        UnsupportedRequestError: A request has none.
+        UnsupportedRequestError: A request has no prompt.
     """
     prompts = [request.prompt for request in requests if request.prompt is not None]
     if len(prompts) < len(requests):

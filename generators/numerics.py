@@ -1,4 +1,4 @@
-"""How networks are run: float32 or bfloat16 where that is safe, compiled or not."""
+"""How networks run: in float32 or bfloat16, compiled or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """What changes speed, and rounding with it."""
+    """Options that change speed and rounding."""
 
     bf16: bool = False
     """Convolutions and products in bfloat16 (torch.autocast); sums and the process stay float32."""

@@ -1,4 +1,4 @@
-"""The one conversion between what networks compute with and what leaves this package.
+"""The one conversion between the images of networks and those that leave this package.
 
 Inside: float, batch x channels x height x width, in [-1, 1]. Outside: uint8, batch x height x
 width x channels, 0-255.

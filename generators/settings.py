@@ -1,7 +1,7 @@
-"""Settings of a generator's stages: their defaults, what may be chosen, and what a user typed.
+"""Settings of a generator's stages: defaults, allowed values, and parsing of user input.
 
-A stage is one network of a cascade. Which further options a stage has is decided by its defaults:
-an option exists where it has a default, and has the default's type.
+A stage is one network of a cascade. The defaults of a stage determine its
+further options: an option exists if it has a default, and has the default's type.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from evalkit.core.errors import ConfigError
 OptionValue = str | int | float | bool
 TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 GUIDANCE_RANGE = (0.0, 100.0)
-"""Allowed guidance scales of a stage that names no range of its own."""
+"""Allowed guidance scales, unless the stage sets its own range."""
 Setting = Literal["guidance", "steps", "sampler"]
 SETTINGS: tuple[Setting, ...] = ("guidance", "steps", "sampler")
 
@@ -30,23 +30,23 @@ class StageSettings:
     """Name of the sampler, such as `ancestral` or `ddim`."""
     guidance: float | None = None
     """Scale: of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
-    classifier's gradient, 0 is off. None: has none."""
+    classifier's gradient, 0 is off. None: the stage has no guidance."""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     """Further settings of this stage, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """One stage: its name, its defaults, what may be chosen."""
+    """One stage: its name, its defaults and the allowed values."""
 
     name: str
     defaults: StageSettings
     samplers: tuple[str, ...] = ()
     max_steps: int | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What an option whose value is a word may be."""
+    """Allowed words of each string option."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """The least and the most that `guidance`, or an option whose value is a number, may be."""
+    """Minimum and maximum of `guidance` and of each numeric option."""
 
 
 Settings = Mapping[str, StageSettings]
@@ -54,7 +54,7 @@ Settings = Mapping[str, StageSettings]
 
 @runtime_checkable
 class Staged(Protocol):
-    """What settings are resolved against; `generators.base.GeneratorSpec` is one."""
+    """A spec that settings are resolved against, such as `generators.base.GeneratorSpec`."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class Staged(Protocol):
 
     @property
     def main_stage(self) -> str:
-        """The stage that takes a bare setting if it has it; empty: the first that has it."""
+        """The stage of an unqualified setting, if it has the setting; empty: the first with it."""
         ...
 
 
@@ -87,7 +87,7 @@ def resolve_settings(
 ) -> dict[str, StageSettings]:
     """Resolve the settings that a user typed.
 
-    A bare value (`3`, `50`, `ddim`) goes to the main stage, or to the first that has the setting;
+    A bare value (`3`, `50`, `ddim`) applies to the main stage, or the first with the setting;
     `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
 
     Raises:

@@ -1,7 +1,8 @@
 """Byte-level byte-pair encoding (GPT-2's), as GLIDE uses it: lower case, fixed length, a mask.
 
 A text is cut into words, each word into bytes, each byte written as one printable character; then
-pairs are merged in the order of their rank. Nothing is unknown, so decoding is exact up to case.
+pairs are merged in the order of their rank. No token is unknown, so decoding is exact up to
+case.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A batch of captions as the text encoder takes them."""
+    """A batch of tokenised captions."""
 
     ids: Int64[Tensor, "batch length"]
     mask: Bool[Tensor, "batch length"]
@@ -62,7 +63,7 @@ class BytePairTokenizer:
         """Read `encoder.json` and `vocab.bpe`, plain or `.gz`.
 
         Raises:
-            WeightsError: A file is not what its name says.
+            WeightsError: A file is not in the format of its name.
         """
         try:
             encoder = json.loads(_read_text(encoder_path))
@@ -85,8 +86,8 @@ class BytePairTokenizer:
 
         Args:
             text: Any text.
-            keeps: Asked for every possible merge at every step whether it may be done: byte-pair
-                dropout (Provilkov et al. 2019), with which the same word is cut in several ways.
+            keeps: Called for every possible merge at every step; False skips the merge. This is
+                byte-pair dropout (Provilkov et al. 2019), which splits a word in several ways.
         """
         ids: list[int] = []
         for word in WORDS.findall(text.lower()):

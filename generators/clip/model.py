@@ -2,7 +2,7 @@
 
 A vision transformer with a class token, and a causal text transformer read at the end token. The
 state-dict names are open_clip's, so its weights load. With `num_timesteps` it is GLIDE's *noised*
-CLIP: the image tower is told how noisy its image is.
+CLIP: the image tower also reads the timestep of its noisy image.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGener
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     check_overrides(name, weights, TINY_PARTS)
     parts, tokenizer = Parts(name, weights), tiny_tokenizer()

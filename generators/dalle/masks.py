@@ -1,7 +1,8 @@
-"""Which state may look at which in DALL-E's transformer (Ramesh et al. 2021, appendix B.1).
+"""Attention masks of DALL-E's transformer (Ramesh et al. 2021, appendix B.1).
 
-The states are a start token, the caption and the image's tokens in raster order. Everybody sees the
-caption so far; an image token sees, besides, the image tokens that its layer's pattern picks:
+The states are a start token, the caption and the image's tokens in raster order. Every state
+attends to the caption so far. An image token also attends to the image tokens of its layer's
+pattern:
 
 - row: the last `grid + 1` ones, itself among them, so the furthest is the one straight above;
 - column: those of its column;

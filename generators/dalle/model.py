@@ -283,7 +283,7 @@ def dalle_loss(
         text_weight: Share of the text; the image gets the rest.
 
     Returns:
-        In nats a token.
+        In nats per token.
     """
     of_text = F.cross_entropy(text_logits.flatten(0, 1).float(), text.flatten())
     of_image = F.cross_entropy(image_logits.flatten(0, 1).float(), image.flatten())

@@ -1,11 +1,11 @@
-"""Reads the tensors out of pickled modules without running anything that came with them.
+"""Read the tensors of pickled modules without running any code that came with them.
 
-OpenAI published the discrete VAE as `encoder.pkl` and `decoder.pkl`: whole modules, pickled. To
-unpickle is to call what the file names, so here every name is looked up in a short list, behind
-which stand inert parts: an empty class for each module, a note of each tensor. A file that names
-anything else is refused before anything of it is used.
+OpenAI published the discrete VAE as `encoder.pkl` and `decoder.pkl`: whole modules, pickled.
+Unpickling calls what the file names, so every name is looked up in a short list of inert
+stand-ins: an empty class for each module, a description of each tensor. A file that names anything
+else is refused before any of it is used.
 
-Both of torch's formats are read: the zip (since 1.6) and the pickles in a row (before).
+Both of torch's formats are read: the zip (since 1.6) and the sequence of pickles (before).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MODULES = frozenset(
         "torch.nn.modules.upsampling.Upsample",
     }
 )
-"""Classes whose instances become empty parts."""
+"""Classes whose instances become empty stand-ins."""
 DTYPES = {
     "torch.FloatStorage": torch.float32,
     "torch.HalfStorage": torch.float16,
@@ -52,7 +52,7 @@ DTYPES = {
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_DEPTH = 64
-"""Of modules in modules."""
+"""Maximum depth of nested modules."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class _Tensor:
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that knows a few names and builds nothing but notes."""
+    """An unpickler that knows a few names and builds only descriptions of tensors."""
 
     def __init__(self, file: io.BufferedIOBase, path: Path) -> None:
         super().__init__(file, encoding="utf-8")
         self.path = path
         self.part = type("Part", (), {})
-        """A class of its own for every file: nothing that a file does to it can last."""
+        """One class per file, so that nothing a file does to it outlives the read."""
         self.names: Mapping[str, Any] = {
             "collections.OrderedDict": OrderedDict,
             "builtins.set": set,
@@ -103,7 +103,7 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         kind, first, *rest = pid
-        if kind == "module":  # the old format keeps a class with its source, which nobody reads
+        if kind == "module":  # the old format stores a class with its source, which is ignored
             return first
         if kind != "storage" or not isinstance(first, torch.dtype):
             raise WeightsError(f"{self.path} stores something other than tensors: {kind!r}.")
@@ -135,9 +135,9 @@ def read_pickled_module(path: Path) -> dict[str, Tensor]:
         Tensors under the names that `state_dict()` would give them, on the CPU.
 
     Raises:
-        MissingWeightsError: There is no such file.
+        MissingWeightsError: The file does not exist.
         UnsafeWeightsError: The file names anything but those classes.
-        WeightsError: It is damaged, or holds no module.
+        WeightsError: The file is damaged, or holds no module.
     """
     if not path.is_file():
         raise MissingWeightsError(f"No weights file at {path}.")
@@ -147,7 +147,7 @@ def read_pickled_module(path: Path) -> dict[str, Tensor]:
         return {name: tensor.read(storages(tensor.storage)) for name, tensor in found.items()}
     except WeightsError:
         raise
-    except Exception as error:  # a broken pickle fails in any way it likes
+    except Exception as error:  # a broken pickle can raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"{path} is damaged or not a pickled module: {reason.rstrip('.')}."

@@ -70,7 +70,7 @@ def sample_codes(
     Args:
         network: The transformer.
         text: Ids of the captions.
-        rngs: One an image, on the CPU.
+        rngs: One per image, on the CPU.
         temperature: Divides the logits; below 1 favours likely codes, 0 takes the likeliest.
         top_k: Only this many of the likeliest codes can be drawn; 0: all.
         cached: Keep keys and values; without, every token costs the whole stream again.

@@ -1,6 +1,6 @@
 """DALL-E's two trainings: the discrete VAE on images, then the transformer on its codes.
 
-Both are steps of `generators.training.loop`; randomness comes from the batch's generator alone.
+Both are steps of `generators.training.loop`; all randomness comes from the batch's rng.
 """
 
 from __future__ import annotations

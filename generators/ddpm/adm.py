@@ -1,4 +1,4 @@
-"""ADM's networks besides the U-Net (Dhariwal & Nichol 2021): noisy classifier and upsampler."""
+"""ADM's networks other than the U-Net (Dhariwal & Nichol 2021): noisy classifier and upsampler."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ class DDPMGenerator:
     """A network, its process and perhaps a classifier behind the Generator interface.
 
     Args:
-        spec: What it is; asked with a class where the network or the classifier knows classes.
+        spec: Class-conditional if the network or the classifier knows classes.
         network: Called with (x, t), or with (x, t, y) where `takes_labels`.
-        takes_labels: Whether the network itself is told the class.
+        takes_labels: Whether the network itself takes class labels.
         process: All timesteps of its training.
         classifier: Of noisy images, for guidance.
         device: Where all of it runs.
@@ -109,11 +109,11 @@ class DDPMGenerator:
 
         Args:
             images: Of the network's size.
-            seeds: One an image, for the noise at all timesteps.
+            seeds: One per image, for the noise at all timesteps.
             steps: Timesteps of a respaced process, whose bound is looser; None: all of them.
 
         Raises:
-            UnsupportedRequestError: The network is told classes, so it has no p(x) of its own.
+            UnsupportedRequestError: The network is class-conditional, so it has no p(x).
         """
         if self.takes_labels:
             raise UnsupportedRequestError(
@@ -173,7 +173,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     part = name.replace(":", "-")
     parts = [part, "ddpm-tiny-classifier"] if name == "ddpm:tiny-class" else [part]

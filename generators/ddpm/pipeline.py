@@ -29,7 +29,7 @@ def sample_images(
 
     Args:
         network: Called with (x, t), or with (x, t, y) where `label_network`.
-        rngs: One an image, for all of its noise.
+        rngs: One per image, for all of its noise.
         sampling: How; its `guidance_scale` multiplies the classifier's gradient, and 0 or None
             leaves the classifier unused.
         size_px: Edge of the images.

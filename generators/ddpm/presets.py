@@ -1,4 +1,4 @@
-"""Configurations of the DDPM family whose weights the public can get."""
+"""Configurations of the DDPM family with public weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DDPMPreset:
     num_steps: int = 1000
     variance: Variance = "learned_range"
     rescale_timesteps: bool = False
-    """The network is told t * 1000 / T (improved-diffusion's default)."""
+    """The network's input is t * 1000 / T (improved-diffusion's default)."""
     respacing: str = "250"
     """Steps of ancestral sampling."""
     classifier: UNetConfig | None = None
@@ -43,7 +43,7 @@ class DDPMPreset:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of labels that it can be asked for; None: unconditional."""
+        """Number of classes; None: unconditional."""
         if self.network.num_classes is None and self.classifier is not None:
             return self.classifier.out_channels
         return self.network.num_classes

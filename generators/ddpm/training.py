@@ -17,7 +17,7 @@ from generators.training.steps import Timesteps, labels_of, noised
 
 
 class DdpmTraining(nn.Module):
-    """A DDPM on its hybrid loss, unconditional or (with `num_classes`) told the label.
+    """A DDPM on its hybrid loss, unconditional or (with `num_classes`) class-conditional.
 
     Args:
         model: Settings of `generators.ddpm.tiny.build_network`.

@@ -1,6 +1,6 @@
-"""Noise of one image comes from that image's own rng, on the CPU.
+"""The noise of an image comes from that image's own random number generator, on the CPU.
 
-So what is drawn depends on neither batch size, order, device nor the other images.
+The noise is therefore independent of batch size, order, device and the other images.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 def image_rngs(seeds: Sequence[int], stage: str = "") -> list[torch.Generator]:
     """Return one seeded random number generator per image.
 
-    torch seeds its CPU rng with the low 32 bits alone, so they are hashed from the whole
+    torch seeds its CPU generator with the low 32 bits alone, so they are hashed from the whole
     seed and the stage.
 
     Args:
         seeds: Any non-negative integers.
-        stage: Each stage of a cascade draws its own noise, whatever the stages before it drew.
+        stage: Name of the stage; each stage of a cascade draws its own noise.
     """
     return [torch.Generator().manual_seed(_stage_seed(seed, stage)) for seed in seeds]
 

@@ -1,11 +1,11 @@
-"""The Gaussian diffusion process: its tables, and what follows from them in closed form.
+"""The Gaussian diffusion process: its tables and their closed forms.
 
 Symbols (Ho et al. 2020): x_0 is an image in [-1, 1], x_t the same after t steps of noise,
 q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I), eps the noise in it, and
 v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022).
 
 A timestep here is an *index* into this process, 0 to num_steps - 1, 0 the cleanest. A respaced
-process keeps fewer of them; `network_timesteps` says what the network was told in training.
+process keeps fewer of them; `network_timesteps` maps indices to the timesteps of training.
 Tables are float64 and read-only; what multiplies images is rounded to float32 once.
 """
 
@@ -37,7 +37,7 @@ Variance = Literal["fixed_small", "fixed_large", "learned_range"]
 
 @dataclass(frozen=True, eq=False)
 class Reverse:
-    """What a network's output says about p(x_{t-1} | x_t)."""
+    """The network's estimate of p(x_{t-1} | x_t)."""
 
     mean: Tensor
     """Of the Gaussian over x_{t-1}."""
@@ -49,7 +49,7 @@ class Reverse:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DiffusionProcess:
-    """Frozen tables of one process, and how the network's output is to be read."""
+    """Frozen tables of one process, and how the network's output is interpreted."""
 
     betas: Float64[ndarray, " steps"]
     prediction: Prediction = "eps"
@@ -59,14 +59,14 @@ class DiffusionProcess:
     timesteps: Int64[ndarray, " known"] | None = None
     """For each index the timestep the network was trained with; None: the index itself."""
     timestep_scale: float = 1.0
-    """The network is told timestep * scale (improved-diffusion's weights: 1000 / T)."""
+    """The network's input is timestep * scale (improved-diffusion's weights: 1000 / T)."""
     known_alpha_bar: InitVar[Float64[ndarray, " steps"] | None] = None
-    """alpha_bar where it is known better than a beta next to 1 can say; None: the product."""
+    """alpha_bar where it is known more precisely than from betas near 1; None: the product."""
     alpha_bar: Float64[ndarray, " steps"] = field(init=False)
     alpha_bar_prev: Float64[ndarray, " steps"] = field(init=False)
     posterior_variance: Float64[ndarray, " steps"] = field(init=False)
     posterior_log_variance: Float64[ndarray, " steps"] = field(init=False)
-    """Clipped: the variance at index 0 is 0, so index 1 stands in for it."""
+    """Clipped: the variance at index 0 is 0, so the value at index 1 replaces it."""
 
     def __post_init__(self, known_alpha_bar: Float64[ndarray, " steps"] | None) -> None:
         betas = np.array(self.betas, dtype=np.float64)
@@ -123,8 +123,8 @@ class DiffusionProcess:
 
         Args:
             objective: `schedule`, and `prediction` where that is not eps.
-            prediction: Of a network that always predicts the same, whatever the objective says.
-            variance: What the network's architecture makes of it.
+            prediction: Overrides the objective's, for a network with a fixed prediction.
+            variance: How the network's architecture gives the variance.
         """
         return cls.from_schedule(
             objective["schedule"],
@@ -191,7 +191,7 @@ class DiffusionProcess:
         mean = lookup(from_x_0, t, x_t) * x_0 + lookup(from_x_t, t, x_t) * x_t
         return mean, lookup(self.posterior_log_variance, t, x_t).expand_as(x_t)
 
-    # Three ways to say the same: eps, x_0, v
+    # Three equivalent predictions: eps, x_0, v
 
     def x_0_from_eps(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Return x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
@@ -225,7 +225,7 @@ class DiffusionProcess:
             return self.x_0_from_eps(x_t, t, prediction)
         return prediction if self.prediction == "x_0" else self.x_0_from_v(x_t, t, prediction)
 
-    # p: taking noise away
+    # p: removing noise
 
     def split_output(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split the output into the prediction and, if learned, the variance's interpolation."""

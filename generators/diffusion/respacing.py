@@ -25,10 +25,10 @@ def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
 
     Args:
         num_steps: Number of timesteps T of the trained process.
-        spec: See the module's first lines.
+        spec: See the module docstring.
 
     Raises:
-        ConfigError: The spec can't be read, or asks for more steps than there are.
+        ConfigError: The spec can't be read, or has more steps than there are.
 
     >>> spaced_timesteps(1000, "4")
     (0, 333, 666, 999)

@@ -1,7 +1,7 @@
 """Samplers: from noise x_T to an image x_0, each a function of a model and a process.
 
 Every sampler takes a `Denoiser` (condition and guidance already in it), the noise to start from, a
-process respaced to the steps to make, the images' own rngs, and `SamplerOptions`. `SAMPLERS`
+process respaced to the steps to make, one rng per image, and `SamplerOptions`. `SAMPLERS`
 is the table of them; another package adds rows by entry points in `evalkit.samplers`.
 """
 
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
-    """What a sampler heeds besides the model's output."""
+    """Options of a sampler."""
 
     eta: float = 0.0
     """Share of fresh noise in each step of DDIM; 0 is deterministic."""
@@ -112,7 +112,7 @@ def invert_ddim(
         model: The denoiser, condition bound, best unguided.
         x_0: Images in [-1, 1].
         process: Respaced to the steps to walk.
-        progress: Told after each step.
+        progress: Called after each step.
     """
     x = x_0  # at timestep 0, whose noise is too little to see
     for index in range(1, process.num_steps):
@@ -220,7 +220,7 @@ def _steps(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield each index of a process, the noisiest first, as a number and for the batch.
 
-    Progress is reported when a step is done, that is when the next one is asked for.
+    Progress is reported when a step is done, that is, when the next one is requested.
     """
     for index in reversed(range(process.num_steps)):
         yield index, _indices(x, index)
@@ -234,22 +234,22 @@ def _indices(x: Tensor, index: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerRow:
-    """One sampler that can be chosen by name."""
+    """One sampler, chosen by name."""
 
     function: Sampler
-    """Takes the model, the noise to start from, the respaced process, the images' rngs and
+    """Takes the model, the noise to start from, the respaced process, one rng per image and
     the options; returns the images."""
     paper: str
     stochastic: bool
-    """Whether it draws noise on the way where no option asks for it."""
+    """Whether it draws noise at each step by default."""
     takes_eta: bool = False
-    """Whether the option eta means something to it."""
+    """Whether it accepts the option eta."""
     least_steps: int = 1
-    """Evaluations of the network that it needs."""
+    """Minimum number of network evaluations."""
     most_steps: int | None = None
-    """Evaluations that it can make; None: as many as the process allows."""
+    """Maximum number of network evaluations; None: as many as the process allows."""
     respacing: Callable[[int], str] = str
-    """The timesteps that it visits with so many evaluations, as `diffusion.respacing` reads it."""
+    """From a number of evaluations to a respacing, as `diffusion.respacing` reads it."""
 
 
 def _alike_in_noise(steps: int) -> str:
@@ -276,9 +276,9 @@ SAMPLERS: dict[str, SamplerRow] = {
 }
 
 CATALOG = Catalog("samplers", SAMPLERS, SamplerRow)
-"""Our samplers and those of other packages."""
+"""Built-in samplers and those of other packages."""
 SAMPLER_NAMES = tuple(CATALOG)
-"""What a stage that diffuses accepts as its sampler."""
+"""Samplers that a diffusion stage accepts."""
 
 
 def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
@@ -293,8 +293,8 @@ def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> Di
         steps: Number of evaluations of the network, or a respacing as text.
 
     Raises:
-        UnknownNameError: No such sampler.
-        ConfigError: The sampler can't make so many steps.
+        UnknownNameError: The sampler does not exist.
+        ConfigError: The sampler does not allow this number of steps.
     """
     if isinstance(steps, str):
         return process.respaced(steps)
@@ -318,8 +318,8 @@ def sample(
     """Sample by a sampler's name.
 
     Raises:
-        UnknownNameError: No such sampler.
-        ConfigError: An eta for a sampler that has none.
+        UnknownNameError: The sampler does not exist.
+        ConfigError: The sampler does not accept eta.
     """
     row = CATALOG[sampler]
     if options.eta and not row.takes_eta:

@@ -16,7 +16,7 @@ from evalkit.core.errors import ConfigError
 
 Schedule = Literal["linear", "cosine"]
 REFERENCE_STEPS = 1000
-"""The number of steps DDPM's linear schedule was made for; others scale both ends."""
+"""The number of steps of DDPM's linear schedule; other numbers scale both ends."""
 MAX_BETA = 0.999
 
 

@@ -1,4 +1,4 @@
-"""How one stage of a cascade is sampled: its process, and what a user chose for it."""
+"""How one stage of a cascade is sampled: its process and the user's settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from generators.settings import StageSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StageSampling:
-    """Everything about the sampling of one stage but the network and the noise."""
+    """How to sample one stage, except for the network and the noise."""
 
     process: DiffusionProcess
     """All timesteps of the network's training."""
@@ -33,14 +33,14 @@ class StageSampling:
     """Of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
     classifier's gradient, 0 is off. None: the stage is not guided."""
     options: SamplerOptions = PLAIN
-    """What the sampler heeds besides."""
+    """Further options of the sampler."""
 
     @classmethod
     def chosen(cls, process: DiffusionProcess, settings: StageSettings) -> StageSampling:
         """Resolve the settings of a stage; `threshold`, `percentile` and `eta` are options.
 
         Raises:
-            ConfigError: The settings name no sampler or no steps, or no threshold that there is.
+            ConfigError: The settings have no sampler, no steps or an unknown threshold.
         """
         if settings.sampler is None or settings.steps is None:
             raise ConfigError(
@@ -83,10 +83,10 @@ class StageSampling:
         Args:
             model: The denoiser, condition and guidance bound.
             x_T: The noise to start from.
-            rngs: One an image, for the noise on the way.
+            rngs: One per image, for the noise at each step.
 
         Raises:
-            ConfigError: No such sampler, or it can't do what the options ask.
+            ConfigError: The sampler does not exist, or does not support the options.
         """
         spaced = process_for(self.process, self.sampler, self.steps)
         return sample(self.sampler, model, x_T, spaced, rngs, self.options)

@@ -1,4 +1,4 @@
-"""Keeping a predicted x_0 in the range of images while sampling."""
+"""Thresholds keep a predicted x_0 in the range of images while sampling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from evalkit.core.errors import ConfigError
 
 Threshold = Callable[[Tensor], Tensor]
-"""Takes a predicted x_0 (B, C, H, W), gives it back in range."""
+"""From a predicted x_0 (B, C, H, W) to one in range."""
 THRESHOLDS = ("dynamic", "static")
 PERCENTILE = 0.995
 """Of dynamic thresholding in Imagen (appendix C)."""
@@ -55,7 +55,7 @@ def threshold_for(name: str, percentile: float = PERCENTILE) -> Threshold:
         percentile: In [0, 1], for the dynamic one.
 
     Raises:
-        ConfigError: There is no such.
+        ConfigError: The threshold does not exist.
     """
     if name == "static":
         return static_threshold

@@ -1,7 +1,7 @@
 """Inpainting (GLIDE, section 4.3): some pixels are given, the network makes the others.
 
-The network sees the given pixels and where they are; besides, every predicted image gets them put
-in, as the authors' notebook does, so that they come out as they were.
+The network sees the given pixels and their mask. They are also pasted into every predicted image,
+as in the authors' notebook, so that they are kept exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from generators.pixels import from_uint8
 
 @dataclass(frozen=True, eq=False)
 class GivenPixels:
-    """What a batch keeps."""
+    """The pixels that a batch keeps."""
 
     image: Float[Tensor, "batch 3 size size"]
     """In [-1, 1]; 0 where nothing is kept."""

@@ -77,7 +77,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     check_overrides(name, weights, [*TINY_NETWORKS, TINY_CLIP])
     parts = {part: zoo_weights(part, weights.get(part)) for part in TINY_NETWORKS}

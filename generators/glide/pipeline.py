@@ -30,7 +30,7 @@ UPSAMPLER_TEMPERATURE = 0.997
 
 @dataclass(frozen=True, eq=False)
 class Captions:
-    """What a stage needs to know of a batch of captions."""
+    """The text states of a batch of captions at one stage."""
 
     text: TextStates
     empty: TextStates
@@ -65,7 +65,7 @@ def encode_captions(
 
 @dataclass(frozen=True, kw_only=True)
 class Enlarging:
-    """What an upsampler does with the small images and with its noise."""
+    """How an upsampler treats the small images and its noise."""
 
     temperature: float = UPSAMPLER_TEMPERATURE
     """Multiplies the noise to start from."""
@@ -90,7 +90,7 @@ def sample_base(
     Args:
         network: The base network.
         captions: Of the batch, from this network's text encoder.
-        rngs: One an image, for all of its noise at this stage.
+        rngs: One per image, for all of its noise at this stage.
         sampling: How; its gradient is a noised CLIP's, instead of (or beside) classifier-free
             guidance.
         given: Pixels to keep, for an inpainting network.
@@ -127,7 +127,7 @@ def sample_upsampler(
         network: The upsampler.
         low_res: The base's images in [-1, 1].
         captions: Of the batch, from *this* network's text encoder; None where it has none.
-        rngs: One an image, for all of its noise at this stage.
+        rngs: One per image, for all of its noise at this stage.
         sampling: How, unguided; residuals are thresholded statically whatever it says.
         enlarging: What is done with the small images and with the noise.
         given: Pixels to keep, for an inpainting network.

@@ -1,4 +1,4 @@
-"""An upsampler that makes only what the enlarged image lacks (Li et al. 2022, SRDiff, section 3).
+"""Residual upsampling: predict what the enlarged image lacks (Li et al. 2022, SRDiff, section 3).
 
 The residual r = scale * (x_0 - enlarge(low_res)) takes the place of x_0 in the diffusion process,
 so that colours and places are right from the start and a small network learns edges alone.

@@ -1,8 +1,8 @@
 """Noise-conditioning augmentation (Saharia et al. 2022, section 2.4; Ho et al. 2021).
 
-An upsampler is trained on low-resolution images with noise of a random level on them, and is told
-the level. When sampling, the level is a setting: little noise keeps what the stage before made,
-more noise lets the upsampler correct it.
+An upsampler is trained on low-resolution images with noise of a random level, and reads the level.
+When sampling, the level is a setting: little noise preserves the previous stage's image, more
+noise lets the upsampler correct it.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGene
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     check_overrides(name, weights, (T5_NAME, *NETWORK_PARTS.values()))
     parts = Parts(name, weights)

@@ -1,7 +1,7 @@
 """Imagen's networks (Saharia et al. 2022, sections 2.3 to 2.4, appendix F).
 
 All read the frozen encoder's states through a layer norm: pooled by attention and added to the
-embedded timestep, and in full by cross-attention, whose keys and values stand before those of the
+embedded timestep, and in full by cross-attention, whose keys and values precede those of the
 image. The base is ADM's U-Net, the two upsamplers are Efficient U-Nets that also see the
 low-resolution image and how much noise was put on it. No text is all states zero. Images are in
 [-1, 1].

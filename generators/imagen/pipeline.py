@@ -27,7 +27,7 @@ def sample_base(
     Args:
         network: The base.
         states: The text encoder's, zero on padding.
-        rngs: One an image.
+        rngs: One per image.
         sampling: How.
 
     Returns:
@@ -56,7 +56,7 @@ def sample_upsampler(
         network: The upsampler.
         low_res: Images in [-1, 1] of the stage before.
         states: The text encoder's, zero on padding.
-        rngs: One an image; they draw the augmentation's noise first.
+        rngs: One per image; they draw the augmentation's noise first.
         sampling: How.
         aug_level: Of the noise on the low-resolution images, in [0, 1].
         residual_scale: Of a network that makes only what the enlarged image lacks.

@@ -27,14 +27,14 @@ T5_NAME = "imagen-tiny-t5"
 TINY_LENGTH = 24
 """Tokens of the tiny models, the end token among them."""
 NUM_SENTINELS = 16
-"""Tokens that stand for a cut-out span in pre-training, behind the vocabulary and the start."""
+"""Tokens that replace a masked span in pre-training; they follow the vocabulary and the start."""
 
 Tokenize = Callable[[Sequence[str]], Tokens]
 
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
-    """What the frozen encoder says of a batch of captions."""
+    """The frozen encoder's states of a batch of captions."""
 
     states: Float[Tensor, "batch length width"]
     """Zero on padding."""
@@ -65,7 +65,7 @@ class FrozenT5:
         """Load `imagen-tiny-t5`, or a file of `evalkit train` in its place.
 
         Raises:
-            MissingWeightsError: It is not there; the networks beside it can't be trained yet.
+            MissingWeightsError: The file does not exist.
         """
         file = path or ZOO / f"{T5_NAME}.safetensors"
         if not file.is_file():

@@ -45,7 +45,7 @@ class T5Training(nn.Module):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = T5ForConditionalGeneration(t5_config(model))
-        # transformers starts an untied head with deviation 1: a loss of 60 nats a token
+        # transformers starts an untied head with deviation 1: a loss of 60 nats per token
         nn.init.normal_(self.network.lm_head.weight, std=float(model["d_model"]) ** -0.5)
         self.tokenizer = tiny_tokenizer()
         self.noise_density = float(objective["noise_density"])

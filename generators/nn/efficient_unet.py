@@ -1,6 +1,6 @@
 """Imagen's Efficient U-Net (Saharia et al. 2022, section 2.4 and appendix B.1).
 
-What makes it faster than ADM's U-Net: most residual blocks stand at low resolution, a block on the
+What makes it faster than ADM's U-Net: most residual blocks work at low resolution, a block on the
 way down resamples *before* its convolutions and one on the way up *after* them, and skip
 connections are scaled by 1 / sqrt(2). A block: convolution of stride 2, the embedding of timestep
 and text added, residual blocks, attention (in the lowest block only).

@@ -187,7 +187,7 @@ class ResBlock(nn.Module):
 
 
 class TimestepEmbedSequential(nn.Sequential):
-    """Layers in a row, each handed what it takes besides the feature map."""
+    """Layers in sequence, each called with the inputs that its kind takes."""
 
     def forward(  # type: ignore[override]
         self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None

@@ -1,6 +1,6 @@
 """Checkpoints of a training run: weights as safetensors, the rest as plain tensors.
 
-Each is written to a temporary name and renamed, so a kill leaves the former one whole.
+Each is written to a temporary name and renamed, so a killed run keeps the previous checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from generators.weights.quantised import SCALE, quantise
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that changes while a network is trained, and the recipe that it is trained by."""
+    """Everything that changes during training, and the hash of the recipe."""
 
     recipe_hash: str
     network: nn.Module

@@ -14,7 +14,7 @@ from generators.pixels import from_uint8
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a network is trained on."""
+    """The images, captions and labels that a network is trained on."""
 
     images: np.ndarray
     """uint8, N x height x width x 3."""
@@ -26,14 +26,14 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of one process sees."""
+    """The input of one training step of one process."""
 
     images: Tensor
     """float32, B x 3 x height x width, in [-1, 1]."""
     captions: list[str]
     labels: Tensor
     step: int
-    """Steps that were done before, for what changes while a network is trained."""
+    """Number of earlier steps, for quantities that change during training."""
     rng: torch.Generator
     """Source of all randomness of the step (timesteps, noise, dropped captions), on the CPU."""
 

@@ -41,14 +41,14 @@ from generators.weights.zoo import ZOO, trained_state
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
 WEIGHTS = "weights.safetensors"
-"""What a finished run leaves in its folder."""
+"""The finished weights in the folder of a run."""
 START = "start.json"
-"""What a run that began with other weights writes down of them."""
+"""Where a run records the weights that it started from."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows after a step."""
+    """The state of a training run after a step."""
 
     step: int
     steps: int
@@ -72,17 +72,17 @@ def train(
         data: Captioned images.
         out: Folder of the checkpoint, the log and the finished weights.
         cpu: Train on the CPU even where there is a GPU.
-        start: Weights to begin with, where the recipe begins with another one's; unless given,
-            those that this recipe left beside `out`, or the shipped ones.
+        start: Weights to start from, where the recipe starts from another recipe's; default:
+            those that the other recipe left beside `out`, or the shipped ones.
         report: Called after each step.
 
     Returns:
         The file of the finished weights.
 
     Raises:
-        ConfigError: The batch can't be shared out among the processes.
+        ConfigError: The batch cannot be split among the processes.
         WeightsError: `out` holds a checkpoint of another recipe.
-        MissingWeightsError: The recipe begins with weights that aren't there.
+        MissingWeightsError: The weights that the recipe starts from do not exist.
     """
     accelerate = require("accelerate", extra="train", what="training")
     gpu = torch.cuda.is_available() and not cpu
@@ -175,12 +175,12 @@ def begin_with(
     """Load the weights that a recipe starts from, if any.
 
     Returns:
-        Which file it was, its hash, and the names of the weights that stayed random.
+        The file, its hash, and the names of the weights that stayed random.
 
     Raises:
-        MissingWeightsError: They aren't there.
-        ConfigError: `start` is given to a recipe that begins at random.
-        WeightsError: They don't fit the network, or share nothing with it.
+        MissingWeightsError: The weights do not exist.
+        ConfigError: `start` is given to a recipe that starts from random weights.
+        WeightsError: The weights do not fit the network, or share nothing with it.
     """
     if recipe.start_from is None:
         if start is not None:
@@ -262,11 +262,11 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     caught: list[int] = []
-    former = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    previous = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
     try:
         yield lambda: bool(caught)
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _log(path: Path, **row: float) -> None:

@@ -1,6 +1,6 @@
-"""What training steps share: crops, dropped captions, timesteps and their noise.
+"""Shared parts of training steps: crops, dropped captions, timesteps and their noise.
 
-Randomness comes from the batch's rng on the CPU, so a step is a function of (seed, step).
+All randomness comes from the batch's rng on the CPU, so a step is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def labels_of(batch: Batch) -> Tensor:
     """Return the labels, if each image has one.
 
     Raises:
-        ConfigError: One has none.
+        ConfigError: An image has no label.
     """
     if bool((batch.labels < 0).any()):
         raise ConfigError(

@@ -26,7 +26,7 @@ from generators.unclip.conditioning import CaptionReading, embedding_scale
 
 NEW_STD = 0.02
 OUTSIDE = 0.001
-"""Share of the embeddings, at either end, that lie outside the buckets' range."""
+"""Share of the embeddings, at either end, outside the buckets' range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ class AutoregressivePrior(nn.Module):
         Args:
             embeddings: Scaled image embeddings.
             cosines: Of each with the embedding of its own caption, dropped or not.
-            caption: What the network is told; the empty caption's where the caption is dropped.
+            caption: The caption's reading; the empty caption's where the caption is dropped.
         """
         codes = self.codes.encode(embeddings)
         logits = self(codes[:, :-1], self.codes.agreement(cosines), caption)
@@ -231,7 +231,7 @@ def sample_codes(
     Args:
         network: The prior.
         caption: The batch's.
-        rngs: One an image, on the CPU.
+        rngs: One per image, on the CPU.
         empty: The empty caption's, of the batch's size; needed where the guidance isn't 1.
         guidance_scale: s; 1 is off.
         temperature: Divides the logits; 0 takes the likeliest code.

@@ -1,8 +1,8 @@
-"""What a frozen CLIP says of captions and images, in the units that unCLIP's networks work in.
+"""A frozen CLIP's reading of captions and images, in the units of unCLIP's networks.
 
 CLIP's embeddings have length 1. The paper multiplies them by 17.2, so that their variance is that
 of ImageNet's pixels in [-1, 1] (appendix C); with its 1,024 numbers that is 0.29 each. For another
-width the same variance asks for 17.2 sqrt(width / 1024).
+width the same variance needs 17.2 sqrt(width / 1024).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def embedding_scale(embed_dim: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class CaptionReading:
-    """What a prior is told of a batch of captions."""
+    """CLIP's reading of a batch of captions, the input of a prior."""
 
     states: Float[Tensor, "batch length text_width"]
     """Last states of CLIP's text tower."""

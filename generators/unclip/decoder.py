@@ -1,7 +1,7 @@
-"""unCLIP's decoder (Ramesh et al. 2022, section 2.1): GLIDE that is also told an image embedding.
+"""unCLIP's decoder (Ramesh et al. 2022, section 2.1): GLIDE conditioned on an image embedding too.
 
 The embedding is projected and added to the embedded timestep, and projected to four more tokens
-that stand behind the caption's states. Either condition can be left out: the embedding's place is
+that follow the caption's states. Either condition can be left out: the embedding's place is
 then taken by a learned one, the caption's by the empty caption. Embeddings are CLIP's times
 `embedding_scale`.
 """
@@ -24,7 +24,7 @@ from generators.tokenizer import BytePairTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """A GLIDE network and what it is told of the image embedding."""
+    """A GLIDE network and the sizes of its conditioning on image embeddings."""
 
     glide: GlideConfig
     embed_dim: int

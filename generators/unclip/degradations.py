@@ -1,4 +1,4 @@
-"""What unCLIP's upsamplers see in training instead of clean small images (section 2.1).
+"""Degradations of the low-resolution images in the training of unCLIP's upsamplers (section 2.1).
 
 The first one gets them blurred, the second one through a simplified BSR degradation (Zhang et al.
 2021): blur, resizing, noise and JPEG, each of random strength, in random order. An upsampler that
@@ -129,7 +129,7 @@ def resolve_degradation(name: str) -> Degradation:
     """Return a degradation by its name in a recipe.
 
     Raises:
-        ConfigError: There is no such.
+        ConfigError: The degradation does not exist.
     """
     if name not in DEGRADATIONS:
         raise ConfigError(f"Unknown degradation {name!r}; known: {', '.join(DEGRADATIONS)}.")

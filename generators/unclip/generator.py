@@ -28,8 +28,8 @@ from generators.unclip.prior import DiffusionPrior
 from generators.weights.parts import Part, Parts, check_overrides, never_released
 
 EMBEDDINGS = ("prior", "text", "none")
-"""What the decoder is told: the prior's image embedding, CLIP's text embedding in its place, or
-nothing but the caption (the paper's comparison, section 5.1)."""
+"""What conditions the decoder: the prior's image embedding, CLIP's text embedding instead, or the
+caption alone (the paper's comparison, section 5.1)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class CodingPrior:
 
 
 Prior = DiffusingPrior | CodingPrior
-"""From captions to embeddings; how, is each one's own business."""
+"""From captions to embeddings."""
 
 
 class UnclipGenerator:
@@ -196,7 +196,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGene
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     kind = "autoregressive" if name.startswith("unclip:tiny-ar") else "diffusion"
     check_overrides(name, weights, (CLIP_NAME, PRIORS[kind], *IMAGE_PARTS))

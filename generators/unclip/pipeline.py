@@ -17,7 +17,7 @@ from generators.unclip.conditioning import CaptionReading
 from generators.unclip.prior import DiffusionPrior
 
 Draw = Callable[[Sequence[torch.Generator]], Tensor]
-"""From one rng an image to one embedding an image."""
+"""From one rng per image to one embedding per image."""
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def sample_prior(
         network: The diffusion prior.
         caption: The batch's.
         empty: The empty caption's, of the batch's size: the unconditional half.
-        rngs: One an image.
+        rngs: One per image.
         sampling: How. The paper guides the decoder alone (section 4.1) and samples with
             Analytic-DPM; embeddings have no range, so a threshold in it is left out.
 

@@ -86,12 +86,12 @@ class AutoregressivePriorTraining(nn.Module):
         self.clip.to(batch.images.device)
         unit = self.clip.embed_images(batch.images)
         cosines = (unit * self.clip.read_captions(batch.captions).embedding).sum(dim=1)
-        told = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
-        return self.network.loss(unit * self.clip.scale, cosines, told).mean()
+        caption = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
+        return self.network.loss(unit * self.clip.scale, cosines, caption).mean()
 
 
 class DecoderTraining(nn.Module):
-    """The decoder on GLIDE's hybrid loss, told the embedding of the very image it is to make.
+    """The decoder on GLIDE's hybrid loss, conditioned on the embedding of its target image.
 
     Args:
         model: Settings of `DecoderConfig.from_flat`.

@@ -82,7 +82,7 @@ def decode_images(
     Args:
         generator: The model that encoded them.
         encoded: Embeddings and noise.
-        seeds: Of the fresh noise, one an image.
+        seeds: Of the fresh noise, one per image.
         settings: Steps and guidance of the stage `base`, and the upsamplers'.
         eta: DDIM's; at 1 all of the noise on the way is fresh.
     """
@@ -134,9 +134,9 @@ def slerp(
 def _denoiser(generator: UnclipGenerator, embedding: Tensor, guidance_scale: float) -> Denoiser:
     """Return the decoder conditioned on an embedding, without a caption."""
     network = generator.decoder.network
-    told = decoder_captions(network, generator.clip.tokenizer, [""] * len(embedding), embedding)
+    captions = decoder_captions(network, generator.clip.tokenizer, [""] * len(embedding), embedding)
     if guidance_scale == 1.0:
-        return lambda x_t, t: network(x_t, t, text=told.text)
-    nothing = told.empty.select(torch.zeros(len(embedding), dtype=torch.long))
-    both = TextStates.cat([told.text, nothing])
+        return lambda x_t, t: network(x_t, t, text=captions.text)
+    nothing = captions.empty.select(torch.zeros(len(embedding), dtype=torch.long))
+    both = TextStates.cat([captions.text, nothing])
     return classifier_free(lambda x_t, t: network(x_t, t, text=both), guidance_scale)

@@ -24,7 +24,7 @@ NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
 UNTRAINED_SEED = 0
 """Seed of the random weights of `...-untrained` models."""
 UNTRAINED = "-untrained"
-"""What the names of such models end in."""
+"""Suffix of the names of such models."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Parts:
     model: str
     """The catalog name."""
     weights: Mapping[str, Path]
-    """Files of `evalkit train` in the place of the shipped ones."""
+    """Files of `evalkit train` that replace the shipped ones."""
 
     @property
     def trained(self) -> bool:
-        """False for the twin with random weights."""
+        """False for the variant with random weights."""
         return not self.model.endswith(UNTRAINED)
 
     def load(
@@ -82,7 +82,7 @@ class Parts:
         """Return the file that is given for a network; None: the shipped one.
 
         Raises:
-            MissingWeightsError: Neither is there.
+            MissingWeightsError: No file is given, and none ships.
         """
         given = self.weights.get(name)
         if given is None and not (ZOO / f"{name}.safetensors").is_file():
@@ -119,7 +119,7 @@ def check_overrides(name: str, weights: Mapping[str, Path], known: Sequence[str]
     """Refuse weights that a model does not have.
 
     Raises:
-        ConfigError: There are such.
+        ConfigError: The model does not have such weights.
     """
     for part in weights:
         if part not in known:

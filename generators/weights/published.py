@@ -1,4 +1,4 @@
-"""Weights that others published: where they are, how they are called, what hash they have."""
+"""Published weights: names, addresses and hashes, and the cache of their files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from evalkit.core.results import write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """One file that can be fetched."""
+    """One published file."""
 
     file: str
     """Its name in the cache's folder `weights`."""
     url: str
     """Empty where the weights were never released."""
     sha256: str
-    """Published hash; empty where its authors published none."""
+    """Hash that its authors published; empty: none."""
     what: str
 
 
@@ -203,7 +203,7 @@ UNPUBLISHED = "unpublished"
 
 @dataclass(frozen=True)
 class CachedFile:
-    """What is known of one row's file in the cache."""
+    """The state of one row's file in the cache."""
 
     name: str
     path: Path
@@ -226,7 +226,7 @@ def cached_file(name: str) -> CachedFile:
     """Return the cache's state of a row of `PUBLISHED`.
 
     Raises:
-        UnknownNameError: No such row.
+        UnknownNameError: The row does not exist.
     """
     if name not in PUBLISHED:
         raise unknown(name, PUBLISHED, kind="weights")
@@ -248,18 +248,18 @@ def locate(
 ) -> Path:
     """Return the file of published weights: the given one, the cached one, or a download.
 
-    A cached file is compared with the published hash, or with the one it had at its first use; a
-    given one is the caller's own and is taken as it is.
+    A cached file is compared with the published hash, or with its hash at first use. A given file
+    is not checked.
 
     Args:
         name: A row of `PUBLISHED`.
-        given: A local file that takes its place.
-        instead: A model that works without, for the error's advice.
-        report: Called with (bytes there, bytes in all) while it is fetched.
+        given: A local file to use instead.
+        instead: A model that needs no download, for the error message.
+        report: Called with (bytes done, total bytes) during the download.
 
     Raises:
-        MissingWeightsError: The file is nowhere; the message says where to get and put it.
-        WeightsError: The cached file is not what it was.
+        MissingWeightsError: The file is neither cached nor downloadable.
+        WeightsError: The cached file has another hash.
     """
     cached = cached_file(name)
     if given is not None:
@@ -279,8 +279,8 @@ def verify(name: str) -> str:
         The file's sha256.
 
     Raises:
-        MissingWeightsError: It isn't cached.
-        WeightsError: It has another hash.
+        MissingWeightsError: The file is not cached.
+        WeightsError: The file has another hash.
     """
     cached = cached_file(name)
     if not cached.is_there:

@@ -56,10 +56,10 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
 
     Args:
         name: Such as `glide-tiny-base`.
-        path: A file of `evalkit train` that takes the place of the shipped one.
+        path: A file of `evalkit train` that replaces the shipped one.
 
     Raises:
-        MissingWeightsError: There is no such file, or it says nothing of its recipe.
+        MissingWeightsError: The file does not exist, or does not state its recipe.
         WeightsError: The file is damaged.
     """
     file = path or ZOO / f"{name}.safetensors"
@@ -95,7 +95,7 @@ def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]
         frozen: Hashes of the frozen networks in use, by their names.
 
     Raises:
-        WeightsError: A network was trained beside another one.
+        WeightsError: The network was trained with another frozen network.
     """
     for other, sha256 in frozen.items():
         known = weights.trained_with.get(other)
