@@ -1,4 +1,4 @@
-"""What every generator offers: a spec that says what it can do, and `generate`.
+"""The interface of every generator: `spec`, which states what it can do, and `generate`.
 
 Units: images are uint8, height x width x 3, RGB, 0-255. A stage is one network of a cascade.
 """
@@ -41,7 +41,7 @@ Status = Literal["ok", "refused", "filtered", "failed"]
 
 @dataclass(frozen=True)
 class Request:
-    """One image that is wanted."""
+    """One requested image."""
 
     prompt: str | None = None
     """The caption, for a text-conditional model."""
@@ -57,16 +57,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Sample:
-    """What came of a request: an image, or the reason why there is none."""
+    """The result of a request: an image, or the reason why there is none."""
 
     image: np.ndarray | None
     """uint8, height x width x 3, RGB, 0-255; None unless the status is `ok`."""
     status: Status = "ok"
-    """`refused` and `filtered` are the model's own doing, `failed` is a fault."""
+    """`refused` and `filtered` are decisions of the model; `failed` is an error."""
     reason: str = ""
     """Why there is no image."""
     notes: tuple[str, ...] = ()
-    """What the reader of a score should know, such as `caption truncated`."""
+    """Remarks for the reader of a score, such as `caption truncated`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +76,15 @@ class GeneratorSpec:
     name: str
     """The catalog name, `MODEL:PRESET`."""
     display_name: str
-    """What reports call it."""
+    """Name in reports."""
     conditioning: Conditioning
-    """What it is asked with."""
+    """The input of a request: nothing, a class or a caption."""
     stages: tuple[StageSpec, ...]
-    """In the order in which they run; the first is the one that decides the content."""
+    """In the order in which they run; the first one determines the content."""
     size_px: int
-    """Edge of the square images it makes natively."""
+    """Edge of its native, square images."""
     training_data: tuple[str, ...]
-    """Names of the data sets it was trained on; empty means unknown."""
+    """Names of its training data sets; empty: unknown."""
     weights: str
     """Where the weights came from."""
     weights_sha256: str
@@ -92,28 +92,28 @@ class GeneratorSpec:
     num_classes: int | None = None
     """Number of labels of a class-conditional model."""
     main_stage: str = ""
-    """The stage that a bare setting goes to if it has it; empty: the first one that has it."""
+    """The stage of an unqualified setting, if it has the setting; empty: the first with it."""
 
     def default_settings(self) -> dict[str, StageSettings]:
-        """Each stage's defaults by stage name."""
+        """Return the default settings of each stage, by stage name."""
         return default_settings(self)
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """Prompts and seeds in, uint8 images out."""
+    """A model: requests in, uint8 images out."""
 
     spec: GeneratorSpec
 
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One sample per request, in order; all of them are one batch."""
+        """Generate one sample per request, in order; all requests are one batch."""
         ...
 
 
 @runtime_checkable
 class Accelerated(Generator, Protocol):
-    """A generator that can also be run in bfloat16, or compiled."""
+    """A generator that can also run in bfloat16, or compiled."""
 
     def accelerate(self, numerics: Numerics) -> None:
-        """Run the networks otherwise than in plain float32, from now on."""
+        """Change the numerics of all later calls to `generate`."""
         ...

@@ -1,4 +1,4 @@
-"""What systems of several networks share: a trained stage, prompts in, samples out."""
+"""Shared parts of systems with several networks: stages, prompts and samples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedStage(Generic[NetworkT]):
-    """One network that diffuses, and how it was trained."""
+class Stage(Generic[NetworkT]):
+    """A diffusion network and its process."""
 
     network: NetworkT
     process: DiffusionProcess
-    """All timesteps of its training."""
+    """The process of its training, with all timesteps."""
     residual_scale: float | None = None
     """Of an upsampler that makes only what the enlarged image lacks; None: it makes the image."""
 
@@ -36,32 +36,32 @@ class TrainedStage(Generic[NetworkT]):
         *,
         device: str = "cpu",
         variance: Variance = "learned_range",
-    ) -> TrainedStage[NetworkT]:
-        """A network on its device with the process that its recipe's objective names."""
+    ) -> Stage[NetworkT]:
+        """Build a stage from a network and the process that its recipe's objective names."""
         process = DiffusionProcess.from_objective(objective, variance=variance)
         return cls(ready(network, device), process, objective.get("residual_scale"))
 
-    def on(self, device: str) -> TrainedStage[NetworkT]:
-        """The stage with its network ready to be run on a device."""
-        return TrainedStage(ready(self.network, device), self.process, self.residual_scale)
+    def on(self, device: str) -> Stage[NetworkT]:
+        """Return the stage with its network on a device."""
+        return Stage(ready(self.network, device), self.process, self.residual_scale)
 
 
 def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
-    """The prompts of a batch.
+    """Return the prompts of a batch.
 
     Raises:
-        UnsupportedRequestError: A request has none.
+        UnsupportedRequestError: A request has no prompt.
     """
     prompts = [request.prompt for request in requests if request.prompt is not None]
     if len(prompts) < len(requests):
-        raise UnsupportedRequestError(f"{spec.name} wants a prompt with every request")
+        raise UnsupportedRequestError(f"{spec.name} needs a prompt in every request.")
     return prompts
 
 
 def captioned_samples(
     images: Float[Tensor, "batch 3 height width"], truncated: Sequence[bool]
 ) -> list[Sample]:
-    """Samples of images in [-1, 1]; a caption that lost its end is noted."""
+    """Make samples of images in [-1, 1], with a note where the caption was truncated."""
     pixels = to_uint8(images).cpu().numpy()
     return [
         Sample(image=image, notes=note)
@@ -70,5 +70,5 @@ def captioned_samples(
 
 
 def truncation_notes(truncated: Sequence[bool]) -> list[tuple[str, ...]]:
-    """For each caption what the reader of a score should know of it."""
+    """Return the notes of each caption: whether it was truncated."""
     return [("caption truncated",) if cut else () for cut in truncated]

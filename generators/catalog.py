@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
 from evalkit.core.registry import Catalog, load, third_party, unknown
-from generators.weights import MODEL_FILES, cached_file, locate
+from generators.weights.published import MODEL_FILES, cached_file, locate
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -24,20 +24,20 @@ Weights = Literal["embedded", "released", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """One model that can be asked for by name."""
+    """One model, chosen by name."""
 
     target: str
     """`module:function`; the function takes (name, device, weights) and returns a Generator."""
     summary: str
     conditioning: Conditioning | None
-    """What it is asked with; None: its package does not say."""
+    """The input of a request; None: not stated by its package."""
     size_px: int | None
-    """Edge of its images; None: its package does not say."""
+    """Edge of its images; None: not stated by its package."""
     weights: Weights | None
-    """`embedded` works now, `released` has to be fetched, `none` is the architecture only; None:
-    its package does not say."""
+    """`embedded` ships with evalkit, `released` is downloaded, `none` is the architecture only;
+    None: not stated by its package."""
     files: tuple[str, ...] = ()
-    """Rows of `generators.weights.PUBLISHED` that it is loaded from, the networks in order."""
+    """Rows of `generators.weights.published.PUBLISHED` that it loads, the networks in order."""
 
 
 def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
@@ -51,7 +51,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
 
 
 def _ddpm(preset: str, summary: str, size_px: int, conditioning: Conditioning = "none") -> ModelRow:
-    """A row of the DDPM family: shipped if it is tiny, else fetched."""
+    """Build a row of the DDPM family; weights that are not in the zoo are downloaded."""
     files = MODEL_FILES.get(f"ddpm:{preset}", ())
     return ModelRow(
         target=f"generators.ddpm.generator:{'load_released' if files else 'load_tiny'}",
@@ -73,7 +73,7 @@ MODELS: dict[str, ModelRow] = {
     ),
     "glide:tiny-untrained": ModelRow(
         target="generators.glide.loaders:load_tiny",
-        summary="the networks of glide:tiny with random weights: the ceiling of its FD",
+        summary="the networks of glide:tiny with random weights: an upper bound of its FD",
         conditioning="text",
         size_px=64,
         weights="none",
@@ -88,7 +88,7 @@ MODELS: dict[str, ModelRow] = {
     ),
     "glide:released-inpaint": ModelRow(
         target="generators.glide.loaders:load_released_inpaint",
-        summary="GLIDE's networks for inpainting; without an image to keep, text to image",
+        summary="GLIDE's networks for inpainting; without an image, text to image",
         conditioning="text",
         size_px=256,
         weights="released",
@@ -115,7 +115,10 @@ MODELS: dict[str, ModelRow] = {
     ),
     "ddpm:tiny": _ddpm("tiny", "DDPM at tiny size, unconditional, trained on shapes", 16),
     "ddpm:tiny-class": _ddpm(
-        "tiny-class", "the same told the shape, with a noisy classifier for guidance", 16, "class"
+        "tiny-class",
+        "the same, conditioned on the shape, with a noisy classifier for guidance",
+        16,
+        "class",
     ),
     "ddpm:cifar10": _ddpm("cifar10", "DDPM for CIFAR-10 (Ho et al. 2020), 35.7 M parameters", 32),
     "ddpm:celebahq256": _ddpm(
@@ -137,7 +140,7 @@ MODELS: dict[str, ModelRow] = {
     "ddpm:adm128": _ddpm("adm128", "ADM for ImageNet at 128 px, with its classifier", 128, "class"),
     "ddpm:adm256": _ddpm("adm256", "ADM for ImageNet at 256 px, with its classifier", 256, "class"),
     "ddpm:adm256-unconditional": _ddpm(
-        "adm256-unconditional", "ADM without classes, which the classifier brings in", 256, "class"
+        "adm256-unconditional", "ADM without classes, conditioned by its classifier", 256, "class"
     ),
     "ddpm:adm512": _ddpm("adm512", "ADM for ImageNet at 512 px, with its classifier", 512, "class"),
     "unclip:tiny": _tiny("unclip", "unCLIP at tiny size, trained on shapes"),
@@ -157,7 +160,7 @@ MODELS: dict[str, ModelRow] = {
     ),
     "unclip:karlo": ModelRow(
         target="generators.adapters.diffusers:load_karlo",
-        summary="Karlo, an unCLIP trained by others, through diffusers",
+        summary="Karlo, a third-party unCLIP, through diffusers",
         conditioning="text",
         size_px=256,
         weights="released",
@@ -184,13 +187,13 @@ MODELS: dict[str, ModelRow] = {
 
 
 def _adopted(name: str, loader: object) -> ModelRow:
-    """The row of a bare loader, which says nothing of what it loads."""
+    """Build the row of a bare loader, which states nothing about its model."""
     target = third_party("generators")[name]
     return ModelRow(target=target, summary=target, conditioning=None, size_px=None, weights=None)
 
 
 CATALOG = Catalog("generators", MODELS, ModelRow, adopt=_adopted)
-"""Our models and those of other packages, whose entry points in `evalkit.generators` name a
+"""Built-in models and those of other packages, whose entry points in `evalkit.generators` name a
 `ModelRow`, or just a loader that takes (name, device, weights)."""
 
 ALIASES = {
@@ -199,13 +202,13 @@ ALIASES = {
     "unclip": "unclip:karlo",
     "imagen": "imagen:if-xl",
 }
-"""What a bare name means."""
+"""Full names of bare names."""
 
 NEVER_RELEASED = {
-    "dalle": "no transformer of DALL-E was ever released, only its discrete VAE, which makes no "
-    "images of captions; use dalle:tiny, which is trained on shapes",
+    "dalle": "dalle: the weights of DALL-E's transformer were never released. Its discrete VAE "
+    "alone makes no images from captions. Use dalle:tiny, which is trained on shapes.",
 }
-"""Bare names behind which there is nothing public, and what to say instead."""
+"""Error messages of bare names without public weights."""
 
 CLIP_MODELS: dict[str, str] = {
     "clip:tiny": "generators.clip.tiny:load",
@@ -215,14 +218,14 @@ CLIP_MODELS: dict[str, str] = {
 
 
 def full_name(name: str) -> str:
-    """The catalog name that a name stands for.
+    """Return the catalog name behind a name or an alias.
 
     Raises:
-        UnknownNameError: No such model.
-        MissingWeightsError: A bare name of a model that nobody ever released.
+        UnknownNameError: The model does not exist.
+        MissingWeightsError: The name is of a model whose weights were never released.
     """
     if name in NEVER_RELEASED:
-        raise MissingWeightsError(f"{name}: {NEVER_RELEASED[name]}")
+        raise MissingWeightsError(NEVER_RELEASED[name])
     full = ALIASES.get(name, name)
     if full not in CATALOG:
         raise unknown(name, [*CATALOG, *ALIASES], kind="models")
@@ -230,16 +233,16 @@ def full_name(name: str) -> str:
 
 
 def require_model(name: str, weights: Mapping[str, Path]) -> str:
-    """Everything that can be told of a model before torch is imported; fetches published files.
+    """Check a model's name and fetch its published files, without importing torch.
 
-    Names of weights that the model doesn't have are left to its loader, which refuses them.
+    The model's loader refuses weights that the model does not have.
 
     Returns:
         The catalog name.
 
     Raises:
-        UnknownNameError: No such model.
-        ConfigError: The package that brings the model can't be loaded.
+        UnknownNameError: The model does not exist.
+        ConfigError: The package of the model cannot be loaded.
         MissingWeightsError: A published file is neither given, cached nor downloadable.
     """
     full = full_name(name)
@@ -269,8 +272,8 @@ def load_generator(
         compiled: Sample with compiled networks.
 
     Raises:
-        ConfigError: The generator can't be run in bfloat16 or compiled.
-        UnknownNameError: No such model.
+        ConfigError: The generator cannot run in bfloat16 or compiled.
+        UnknownNameError: The model does not exist.
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
     own = dict(weights or {})
@@ -282,10 +285,10 @@ def load_generator(
 
 
 def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) -> None:
-    """Run a generator in bfloat16 or compiled; torch is imported here, when it is needed anyway."""
+    """Run a generator in bfloat16 or compiled; imports torch."""
     from generators.base import Accelerated
     from generators.numerics import Numerics
 
     if not isinstance(generator, Accelerated):
-        raise ConfigError(f"{name} can be run neither in bfloat16 nor compiled")
+        raise ConfigError(f"{name} can run neither in bfloat16 nor compiled.")
     generator.accelerate(Numerics(bf16=bf16, compiled=compiled))

@@ -1,4 +1,4 @@
-"""What can be wrong with a request to a generator, beyond the faults every package knows."""
+"""Errors of generators, beyond those that every package shares."""
 
 from evalkit.core.errors import ConfigError, WeightsError
 

@@ -1,4 +1,4 @@
-"""How networks are run: float32 or bfloat16 where that is safe, compiled or not."""
+"""How networks run: in float32 or bfloat16, compiled or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """What changes speed, and rounding with it."""
+    """Options that change speed and rounding."""
 
     bf16: bool = False
     """Convolutions and products in bfloat16 (torch.autocast); sums and the process stay float32."""
@@ -21,16 +21,16 @@ class Numerics:
     """Networks through torch.compile, which takes a minute or so at the first batch."""
 
     def autocast(self, device: str) -> torch.autocast:
-        """The context in which networks are evaluated."""
+        """Return the autocast context in which networks are evaluated."""
         return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16)
 
     def apply(self, network: NetworkT) -> NetworkT:
-        """Compiles a network in place, if that was chosen."""
+        """Compile a network in place, if chosen."""
         if self.compiled:
             network.compile()
         return network
 
 
 def ready(network: NetworkT, device: str) -> NetworkT:
-    """The network on its device, in the memory layout that convolutions like, for evaluation."""
-    return network.to(device).to(memory_format=torch.channels_last).eval()
+    """Move a network to its device, channels last, in evaluation mode and without gradients."""
+    return network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)

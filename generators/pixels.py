@@ -1,4 +1,4 @@
-"""The one conversion between what networks compute with and what leaves this package.
+"""The one conversion between the images of networks and those that leave this package.
 
 Inside: float, batch x channels x height x width, in [-1, 1]. Outside: uint8, batch x height x
 width x channels, 0-255.
@@ -15,7 +15,7 @@ from torch import Tensor
 def to_uint8(
     images: Float[Tensor, "batch channels height width"],
 ) -> UInt8[Tensor, "batch height width channels"]:
-    """Rounds to the nearest of 256 levels, so that `to_uint8(from_uint8(u))` is `u`.
+    """Round to the nearest of 256 levels, so that `to_uint8(from_uint8(u))` is `u`.
 
     ADM's code truncates instead, GLIDE's and Imagen's round; rounding is used for every model.
 
@@ -35,7 +35,7 @@ def to_uint8(
 def from_uint8(
     images: UInt8[Tensor, "batch height width channels"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """The inverse of `to_uint8` on its range.
+    """Invert `to_uint8` on its range.
 
     >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 2, 1)).flatten().tolist()
     [-1.0, 1.0]
@@ -46,14 +46,14 @@ def from_uint8(
 def requantise(
     images: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """Images in [-1, 1] moved to the nearest of 256 levels: what an upsampler saw in training."""
+    """Round images in [-1, 1] to 256 levels, as an upsampler saw them in training."""
     return ((images + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
 
 def shrink(
     images: Float[Tensor, "batch channels height width"], size_px: int
 ) -> Float[Tensor, "batch channels {size_px} {size_px}"]:
-    """The area mean, exact for whole factors; images that have the size stay as they are.
+    """Shrink by area means, exact for whole factors; images of that size are returned as is.
 
     Args:
         images: Square, of any range.

@@ -1,12 +1,12 @@
-"""Settings of a generator's stages: their defaults, what may be chosen, and what a user typed.
+"""Settings of a generator's stages: defaults, allowed values, and parsing of user input.
 
-A stage is one network of a cascade. Which further options a stage has is decided by its defaults:
-an option exists where it has a default, and has the default's type.
+A stage is one network of a cascade. The defaults of a stage determine its
+further options: an option exists if it has a default, and has the default's type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from evalkit.core.errors import ConfigError
 OptionValue = str | int | float | bool
 TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 GUIDANCE_RANGE = (0.0, 100.0)
-"""Allowed guidance scales of a stage that names no range of its own."""
+"""Allowed guidance scales, unless the stage sets its own range."""
 Setting = Literal["guidance", "steps", "sampler"]
 SETTINGS: tuple[Setting, ...] = ("guidance", "steps", "sampler")
 
@@ -30,23 +30,23 @@ class StageSettings:
     """Name of the sampler, such as `ancestral` or `ddim`."""
     guidance: float | None = None
     """Scale: of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
-    classifier's gradient, 0 is off. None: has none."""
+    classifier's gradient, 0 is off. None: the stage has no guidance."""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     """Further settings of this stage, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """One stage: its name, its defaults, what may be chosen."""
+    """One stage: its name, its defaults and the allowed values."""
 
     name: str
     defaults: StageSettings
     samplers: tuple[str, ...] = ()
     max_steps: int | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What an option whose value is a word may be."""
+    """Allowed words of each string option."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """The least and the most that `guidance`, or an option whose value is a number, may be."""
+    """Minimum and maximum of `guidance` and of each numeric option."""
 
 
 Settings = Mapping[str, StageSettings]
@@ -54,7 +54,7 @@ Settings = Mapping[str, StageSettings]
 
 @runtime_checkable
 class Staged(Protocol):
-    """What settings are resolved against; `generators.base.GeneratorSpec` is one."""
+    """A spec that settings are resolved against, such as `generators.base.GeneratorSpec`."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class Staged(Protocol):
 
     @property
     def main_stage(self) -> str:
-        """The stage that takes a bare setting if it has it; empty: the first that has it."""
+        """The stage of an unqualified setting, if it has the setting; empty: the first with it."""
         ...
 
 
@@ -85,9 +85,9 @@ def resolve_settings(
     sampler: str | None = None,
     options: str | None = None,
 ) -> dict[str, StageSettings]:
-    """Settings from what a user typed.
+    """Resolve the settings that a user typed.
 
-    A bare value (`3`, `50`, `ddim`) goes to the main stage, or to the first that has the setting;
+    A bare value (`3`, `50`, `ddim`) applies to the main stage, or the first with the setting;
     `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
 
     Raises:
@@ -101,7 +101,7 @@ def resolve_settings(
 
 
 def default_settings(spec: Staged) -> dict[str, StageSettings]:
-    """Each stage's defaults by stage name."""
+    """Return the default settings of each stage, by stage name."""
     return {stage.name: stage.defaults for stage in spec.stages}
 
 
@@ -118,8 +118,8 @@ def _apply(
         stage, raw = (name, value) if eq else (bare, name)
         if stage not in having:
             raise ConfigError(
-                f"{spec.name} has no {setting} for a stage {stage!r}; it has it for: "
-                + ", ".join(having)
+                f"{spec.name} has no {setting} for stage {stage!r}; stages with {setting}: "
+                f"{', '.join(having)}."
             )
         changed[stage] = _with(spec.name, changed[stage], having[stage], setting, raw)
     return changed
@@ -128,7 +128,7 @@ def _apply(
 def _with(
     name: str, chosen: StageSettings, stage: StageSpec, setting: Setting, raw: str
 ) -> StageSettings:
-    """The settings of one stage with one of them as it was typed."""
+    """Return the settings of one stage with one of them replaced by what was typed."""
     if setting == "sampler":
         return replace(chosen, sampler=_sampler(name, stage, raw))
     if setting == "steps":
@@ -139,7 +139,7 @@ def _with(
 def _sampler(name: str, stage: StageSpec, raw: str) -> str:
     if raw not in stage.samplers:
         known = ", ".join(stage.samplers)
-        raise ConfigError(f"{name}: no sampler {raw!r} for {stage.name}; it has: {known}")
+        raise ConfigError(f"{name} has no sampler {raw!r} for stage {stage.name}; it has: {known}.")
     return raw
 
 
@@ -148,7 +148,7 @@ def _steps(stage: StageSpec, raw: str) -> int:
     number = int(_read(where, int, raw))
     if number < 1 or (most is not None and number > most):
         allowed = "at least 1" if most is None else f"1 to {most}"
-        raise ConfigError(f"{where}: expected {allowed}, got {number}")
+        raise ConfigError(f"{where} must be {allowed}, got {number}.")
     return number
 
 
@@ -163,18 +163,18 @@ def _not_had(spec: Staged, setting: Setting) -> str:
         name for name in SETTINGS if any(getattr(s.defaults, name) is not None for s in spec.stages)
     )
     has += [f"--set {option}" for option in _listed_options(spec)]
-    return f"{spec.name} has no {setting}{why}; it has: {', '.join(has) or 'no settings'}"
+    return f"{spec.name} has no {setting}{why}; it has: {', '.join(has) or 'no settings'}."
 
 
 def _apply_options(
     spec: Staged, settings: Mapping[str, StageSettings], text: str
 ) -> dict[str, StageSettings]:
-    """Settings with the options of a text, `NAME=VALUE` or `STAGE.NAME=VALUE`, comma-separated."""
+    """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
     changed = dict(settings)
     for part in text.split(","):
         key, eq, raw = part.strip().partition("=")
         if not eq:
-            raise ConfigError(f"--set wants NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}")
+            raise ConfigError(f"--set takes NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}.")
         stage = _stage_with(spec, key)
         name = key.rpartition(".")[2]
         options = {**changed[stage.name].options, name: _option(stage, name, raw)}
@@ -183,18 +183,18 @@ def _apply_options(
 
 
 def _listed_options(spec: Staged) -> list[str]:
-    """All options of a generator as `STAGE.NAME`."""
+    """Return all options of a generator as `STAGE.NAME`."""
     return [f"{stage.name}.{name}" for stage in spec.stages for name in stage.defaults.options]
 
 
 def _stage_with(spec: Staged, key: str) -> StageSpec:
-    """The stage that a key names, or the first that has a bare option."""
+    """Return the stage that a key names, or the first one with a bare option."""
     wanted, dot, name = key.rpartition(".")
     for stage in spec.stages:
         if name in stage.defaults.options and (not dot or stage.name == wanted):
             return stage
     known = ", ".join(_listed_options(spec)) or "none"
-    raise ConfigError(f"{spec.name} has no option {key!r}; it has: {known}")
+    raise ConfigError(f"{spec.name} has no option {key!r}; it has: {known}.")
 
 
 def _option(stage: StageSpec, name: str, raw: str) -> OptionValue:
@@ -202,12 +202,12 @@ def _option(stage: StageSpec, name: str, raw: str) -> OptionValue:
     where = f"--set {stage.name}.{name}"
     if isinstance(default, bool):
         if raw.lower() not in TRUTH:
-            raise ConfigError(f"{where}: expected {' or '.join(TRUTH)}, got {raw!r}")
+            raise ConfigError(f"{where} must be {_listed(TRUTH)}, got {raw!r}.")
         return TRUTH[raw.lower()]
     if isinstance(default, str):
         allowed = stage.choices.get(name, ())
         if raw not in allowed:
-            raise ConfigError(f"{where}: expected {' or '.join(allowed)}, got {raw!r}")
+            raise ConfigError(f"{where} must be {_listed(allowed)}, got {raw!r}.")
         return raw
     return _number(where, type(default), raw, stage.ranges.get(name))
 
@@ -218,7 +218,7 @@ def _number(
     value = _read(where, kind, raw)
     low, high = span or (float("-inf"), float("inf"))
     if not low <= value <= high:
-        raise ConfigError(f"{where}: expected {low:g} to {high:g}, got {raw}")
+        raise ConfigError(f"{where} must be {low:g} to {high:g}, got {raw}.")
     return value
 
 
@@ -227,4 +227,10 @@ def _read(where: str, kind: type[int] | type[float], raw: str) -> int | float:
         return kind(raw)
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{where}: expected {what}, got {raw!r}") from None
+        raise ConfigError(f"{where} must be {what}, got {raw!r}.") from None
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Join words as in `a, b or c`."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last

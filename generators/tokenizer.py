@@ -1,7 +1,8 @@
 """Byte-level byte-pair encoding (GPT-2's), as GLIDE uses it: lower case, fixed length, a mask.
 
 A text is cut into words, each word into bytes, each byte written as one printable character; then
-pairs are merged in the order of their rank. Nothing is unknown, so decoding is exact up to case.
+pairs are merged in the order of their rank. No token is unknown, so decoding is exact up to
+case.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from evalkit.core.errors import WeightsError
+from generators.weights.zoo import ZOO
 
 END_OF_TEXT = "<|endoftext|>"
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -27,7 +29,7 @@ WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A batch of captions as the text encoder takes them."""
+    """A batch of tokenised captions."""
 
     ids: Int64[Tensor, "batch length"]
     mask: Bool[Tensor, "batch length"]
@@ -46,7 +48,9 @@ class BytePairTokenizer:
 
     def __init__(self, encoder: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
         if END_OF_TEXT not in encoder:
-            raise WeightsError(f"the vocabulary has no {END_OF_TEXT}: is it a GPT-2 style one?")
+            raise WeightsError(
+                f"The vocabulary has no {END_OF_TEXT}, expected one in GPT-2's format."
+            )
         self.encoder = dict(encoder)
         self.decoder = {token_id: token for token, token_id in self.encoder.items()}
         self.merges = tuple(merges)
@@ -56,10 +60,10 @@ class BytePairTokenizer:
 
     @classmethod
     def from_files(cls, encoder_path: Path, merges_path: Path) -> BytePairTokenizer:
-        """Reads `encoder.json` and `vocab.bpe`, plain or `.gz`.
+        """Read `encoder.json` and `vocab.bpe`, plain or `.gz`.
 
         Raises:
-            WeightsError: A file is not what its name says.
+            WeightsError: A file is not in the format of its name.
         """
         try:
             encoder = json.loads(_read_text(encoder_path))
@@ -67,7 +71,8 @@ class BytePairTokenizer:
             merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
         except (ValueError, EOFError, gzip.BadGzipFile) as error:
             raise WeightsError(
-                f"can't read a byte-pair vocabulary from {encoder_path} and {merges_path}: {error}"
+                f"Cannot read a byte-pair vocabulary from {encoder_path} and {merges_path}: "
+                f"{error}."
             ) from None
         return cls(encoder, merges)
 
@@ -77,12 +82,12 @@ class BytePairTokenizer:
         return len(self.encoder)
 
     def encode(self, text: str, keeps: Callable[[], bool] | None = None) -> list[int]:
-        """Ids of a text, lowercased, without padding.
+        """Encode a text, lowercased, without padding.
 
         Args:
             text: Any text.
-            keeps: Asked for every possible merge at every step whether it may be done: byte-pair
-                dropout (Provilkov et al. 2019), with which the same word is cut in several ways.
+            keeps: Called for every possible merge at every step; False skips the merge. This is
+                byte-pair dropout (Provilkov et al. 2019), which splits a word in several ways.
         """
         ids: list[int] = []
         for word in WORDS.findall(text.lower()):
@@ -90,12 +95,12 @@ class BytePairTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The (lowercased) text of ids; broken UTF-8 shows as replacement characters."""
+        """Decode ids to lowercase text; broken UTF-8 becomes replacement characters."""
         characters = "".join(self.decoder[int(i)] for i in ids if int(i) != self.end_id)
         return bytes(_BYTES[c] for c in characters).decode("utf-8", errors="replace")
 
     def pad(self, captions: Sequence[str], length: int) -> Tokens:
-        """Encodes captions to one length; longer ones are cut and marked as truncated."""
+        """Encode captions to one length; longer ones are cut and marked as truncated."""
         encoded = [self.encode(caption) for caption in captions]
         ids = torch.full((len(captions), length), self.end_id, dtype=torch.long)
         mask = torch.zeros((len(captions), length), dtype=torch.bool)
@@ -115,8 +120,14 @@ class BytePairTokenizer:
         return tuple(self.encoder[part] for part in parts)
 
 
+@functools.cache
+def tiny_tokenizer() -> BytePairTokenizer:
+    """Return the tokenizer of the tiny models; its merges were learned from captions of shapes."""
+    return BytePairTokenizer.from_files(ZOO / "vocabulary.json", ZOO / "vocabulary.bpe")
+
+
 def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]:
-    """Learns merges from texts: the most frequent pair first, ties by the alphabet.
+    """Learn merges from texts: the most frequent pair first, ties in alphabetical order.
 
     For a small vocabulary of our own; `vocabulary` turns the merges into ids.
     """
@@ -140,7 +151,7 @@ def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]
 
 
 def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Ids: the 256 bytes, the merged tokens, the end token (GPT-2's order)."""
+    """Assign ids in GPT-2's order: the 256 bytes, the merged tokens, the end token."""
     tokens = [*_CHARACTERS.values(), *(left + right for left, right in merges), END_OF_TEXT]
     return {token: index for index, token in enumerate(dict.fromkeys(tokens))}
 
@@ -169,7 +180,7 @@ def _read_text(path: Path) -> str:
 
 
 def _byte_characters() -> dict[int, str]:
-    """A printable character for each byte: itself where it is one, else one from 256 on."""
+    """Return a printable character for each byte: itself where printable, else from 256 on."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

@@ -17,7 +17,7 @@ import torch
 
 from generators.dalle.model import DalleConfig, DalleTransformer
 from generators.dalle.pipeline import sample_codes
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.recipes.recipe import load_recipe
 
 
@@ -59,7 +59,7 @@ def random_network(grid_size: int) -> DalleTransformer:
 def seconds(network: DalleTransformer, text: torch.Tensor, *, cached: bool) -> float:
     """Measure the wall time of one batch."""
     started = time.perf_counter()
-    sample_codes(network, text, image_generators(range(len(text))), cached=cached)
+    sample_codes(network, text, image_rngs(range(len(text))), cached=cached)
     return time.perf_counter() - started
 
 

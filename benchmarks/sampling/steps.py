@@ -31,7 +31,7 @@ from evalkit.metrics.comparison import compare_sets
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from generators.catalog import load_generator
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.generator import GlideGenerator
 from generators.glide.pipeline import encode_captions, sample_base
@@ -83,7 +83,7 @@ def make_images(
                 images = sample_base(
                     glide.base.network,
                     texts,
-                    image_generators([image_seed(0, c.id, 0) for c in batch], "base"),
+                    image_rngs([image_seed(0, c.id, 0) for c in batch], "base"),
                     StageSampling(
                         process=glide.base.process,
                         sampler=sampler,

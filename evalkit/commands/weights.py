@@ -7,8 +7,8 @@ from rich.table import Table
 
 from evalkit.core.errors import MissingWeightsError
 from evalkit.core.progress import console, progress_bar
-from generators import weights
-from generators.weights import PUBLISHED, CachedFile
+from generators.weights import published as weights
+from generators.weights.published import PUBLISHED, CachedFile
 
 
 def show() -> None:

@@ -1,1 +1,1 @@
-"""Other people's models behind the Generator interface."""
+"""Third-party models behind the Generator interface."""

@@ -20,10 +20,10 @@ from evalkit.core.errors import MissingExtraError, WeightsError
 from evalkit.core.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import prompts_of, truncation_notes
-from generators.diffusion.noise import image_generators
-from generators.hub import folder_sha256, hub_folder
-from generators.parts import check_overrides
+from generators.diffusion.noise import image_rngs
 from generators.pixels import to_uint8
+from generators.weights.hub import folder_sha256, hub_folder
+from generators.weights.parts import check_overrides
 
 KARLO = "kakaobrain/karlo-v1-alpha"
 KARLO_PARTS = {
@@ -68,7 +68,7 @@ class KarloGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -76,7 +76,7 @@ class KarloGenerator:
         prompts = prompts_of(self.spec, requests)
         made = self.pipeline(
             prompts,
-            generator=image_generators([request.seed for request in requests]),
+            generator=image_rngs([request.seed for request in requests]),
             prior_num_inference_steps=settings["prior"].steps,
             decoder_num_inference_steps=settings["base"].steps,
             super_res_num_inference_steps=settings["sr1"].steps,
@@ -99,7 +99,7 @@ class DeepFloydGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         An image that the pipeline's own safety checker flags is a sample without an image.
 
@@ -112,7 +112,7 @@ class DeepFloydGenerator:
         small = self.base(
             prompt_embeds=text,
             negative_prompt_embeds=no_text,
-            generator=image_generators(seeds, "base"),
+            generator=image_rngs(seeds, "base"),
             num_inference_steps=settings["base"].steps,
             guidance_scale=settings["base"].guidance,
             output_type="pt",
@@ -121,7 +121,7 @@ class DeepFloydGenerator:
             image=small,
             prompt_embeds=text,
             negative_prompt_embeds=no_text,
-            generator=image_generators(seeds, "sr1"),
+            generator=image_rngs(seeds, "sr1"),
             num_inference_steps=settings["sr1"].steps,
             guidance_scale=settings["sr1"].guidance,
             noise_level=round(LEVEL_SCALE * float(settings["sr1"].options["aug_level"])),
@@ -142,7 +142,7 @@ TEXT_LENGTH = 77
 
 
 def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGenerator:
-    """`unclip:karlo`.
+    """Load `unclip:karlo`.
 
     Args:
         name: The catalog name.
@@ -170,7 +170,7 @@ def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGene
 
 
 def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGenerator:
-    """`imagen:if-xl`, its first two stages.
+    """Load the first two stages of `imagen:if-xl`.
 
     Args:
         name: The catalog name.
@@ -201,7 +201,7 @@ def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGen
 
 
 def _karlo_pipeline(folder: Path, device: str) -> Any:
-    """Karlo part by part: its index names a module of diffusers that has moved since."""
+    """Load Karlo part by part: its index names a module that diffusers has moved since."""
     diffusers = require("diffusers", extra="diffusers", what="Karlo through diffusers")
     transformers = require("transformers", extra="diffusers", what="Karlo through diffusers")
     kinds = {name: getattr(diffusers, kind) for name, kind in KARLO_PARTS.items()}
@@ -226,14 +226,14 @@ def _pipeline(kind: str, folder: Path, device: str, **parts: Any) -> Any:
 
 
 def _load(kind: Any, folder: Path, **parts: Any) -> Any:
-    """From a folder in the hub's format, or an error that says what it lacks."""
+    """Load a part from a folder in the hub's format."""
     if "Scheduler" not in kind.__name__ and "Tokenizer" not in kind.__name__:  # these hold none
         parts = {"use_safetensors": True, **parts}
     try:
         return kind.from_pretrained(str(folder), local_files_only=True, **parts)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"{folder} holds no {kind.__name__}: {reason}") from error
+        raise WeightsError(f"{folder} holds no {kind.__name__}: {reason.rstrip('.')}.") from error
 
 
 def _ready(pipeline: Any, device: str) -> Any:
@@ -242,7 +242,7 @@ def _ready(pipeline: Any, device: str) -> Any:
 
 
 def _uint8(images: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1], batch x height x width x 3, to 0-255."""
+    """Convert floats in [0, 1], batch x height x width x 3, to uint8."""
     pixels: Tensor = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
     return to_uint8(2 * pixels - 1).numpy()
 

@@ -2,14 +2,15 @@
 
 A vision transformer with a class token, and a causal text transformer read at the end token. The
 state-dict names are open_clip's, so its weights load. With `num_timesteps` it is GLIDE's *noised*
-CLIP: the image tower is told how noisy its image is.
+CLIP: the image tower also reads the timestep of its noisy image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from generators.errors import ArchitectureError
 from generators.nn.embeddings import cos_sin_embedding
 from generators.nn.normalization import LayerNorm
+from generators.nn.settings import config_from_flat
 
 MAX_LOGIT_SCALE = 100.0
 """Cosines are multiplied by at most this (section 2.5); `clip_loss` enforces it."""
@@ -48,16 +50,25 @@ class ClipConfig:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     """Of the pixels in [0, 1]; divided by."""
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> ClipConfig:
+        """Read settings as JSON or TOML have them.
+
+        Raises:
+            ArchitectureError: A setting is unknown or missing.
+        """
+        return config_from_flat(cls, settings, "CLIP")
+
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ArchitectureError(
-                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}."
             )
         for tower in ("vision", "text"):
             width, heads = getattr(self, f"{tower}_width"), getattr(self, f"{tower}_heads")
             if width % heads:
                 raise ArchitectureError(
-                    f"{tower}_width {width} is not a multiple of {tower}_heads {heads}"
+                    f"{tower}_width {width} is not a multiple of {tower}_heads {heads}."
                 )
 
 
@@ -65,7 +76,7 @@ class QuickGELU(nn.Module):
     """x sigmoid(1.702 x), as OpenAI's weights were trained; not interchangeable with GELU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as `x`."""
+        """Apply the activation; the shape stays."""
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -80,7 +91,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         batch, length, width = x.shape
         projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3W)
         heads = projected.view(batch, length, 3, self.heads, width // self.heads)
@@ -99,7 +110,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         return self.c_proj(self.gelu(self.c_fc(x)))
 
 
@@ -114,7 +125,7 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, *, causal: bool) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         x = x + self.attn(self.ln_1(x), causal=causal)
         return x + self.mlp(self.ln_2(x))
 
@@ -131,7 +142,7 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         for block in self.resblocks:
             x = block(x, causal=self.causal)
         return x
@@ -158,7 +169,7 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.randn(width, config.embed_dim) * width**-0.5)
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
-        """(B, 3, S, S), normalised, to (B, D)."""
+        """Map normalised (B, 3, S, S) to (B, D)."""
         patches = self.conv1(x).flatten(2).transpose(1, 2)  # (B, P, W)
         class_token = self.class_embedding.to(patches.dtype).expand(len(x), 1, -1)
         tokens = torch.cat([class_token, patches], dim=1)  # (B, 1 + P, W)
@@ -190,12 +201,17 @@ class Clip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> Clip:
+        """Build the network from flat settings; see `ClipConfig.from_flat`."""
+        return cls(ClipConfig.from_flat(settings))
+
     def encode_image(
         self,
         images: Float[Tensor, "batch 3 size size"],
         t: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch embed"]:
-        """Embeddings of images.
+        """Embed images.
 
         Args:
             images: In [-1, 1] (not yet normalised), `image_size` px; noisy ones for a noised CLIP.
@@ -204,16 +220,18 @@ class Clip(nn.Module):
         size = self.config.image_size
         if images.shape[-2:] != (size, size):
             raise ArchitectureError(
-                f"this CLIP takes {size} x {size} px images, got {tuple(images.shape[-2:])}"
+                f"This CLIP takes images of {size} x {size} px, got {tuple(images.shape[-2:])}."
             )
         if (t is None) != (self.config.num_timesteps is None):
-            raise ArchitectureError("timesteps are needed by a noised CLIP, and only there")
+            raise ArchitectureError(
+                "Timesteps are required by a noised CLIP and accepted by no other."
+            )
         return F.normalize(self.visual(self._normalised(images), t).float(), dim=-1)
 
     def encode_text(
         self, tokens: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch embed"]:
-        """Embeddings of captions.
+        """Embed captions.
 
         Args:
             tokens: Ids, the end token behind the last word and as padding.
@@ -224,7 +242,7 @@ class Clip(nn.Module):
     def read_text(
         self, tokens: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
     ) -> tuple[Float[Tensor, "batch length width"], Float[Tensor, "batch embed"]]:
-        """The text tower's last states, which unCLIP's prior reads, and the embeddings."""
+        """Return the text tower's last states, which unCLIP's prior reads, and the embeddings."""
         length = tokens.shape[1]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]  # (B, L, W)
         states = self.ln_final(self.transformer(x))
@@ -244,7 +262,7 @@ def clip_loss(
     log_scale: Float[Tensor, ""],
     duplicates: Sequence[int] | Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Symmetric contrastive loss: each image picks its caption, each caption its image.
+    """Compute the symmetric contrastive loss: image to caption and caption to image.
 
     Args:
         image_embeddings: Of length 1.
@@ -268,7 +286,7 @@ def clip_loss(
 
 
 def _initialise(block: ResidualAttentionBlock, width: int, layers: int) -> None:
-    """CLIP's initial deviations: residual projections shrink with depth."""
+    """Initialise as CLIP does: residual projections get smaller with depth."""
     residual_std = width**-0.5 * (2 * layers) ** -0.5
     nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
     nn.init.normal_(block.attn.out_proj.weight, std=residual_std)

@@ -12,7 +12,7 @@ CONTEXT = 77
 
 
 def _openai(*, patch_size: int, width: int, layers: int, text_width: int, dim: int) -> ClipConfig:
-    """Radford et al. 2021, table 20: heads of 64, 12 text layers, 224 px."""
+    """Build a configuration of Radford et al. 2021, table 20: heads of 64, 12 text layers."""
     return ClipConfig(
         image_size=224,
         patch_size=patch_size,

@@ -5,17 +5,19 @@ They differ in seed, width and training images, so that no model is judged by wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from generators.clip.model import Clip, ClipConfig
-from generators.loading import check_state_dict
+from generators.clip.model import Clip
+from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.pixels import from_uint8
-from generators.zoo import tiny_tokenizer, zoo_weights
+from generators.tokenizer import tiny_tokenizer
+from generators.weights.zoo import zoo_weights
 
 RECIPES = {"clip:tiny": "clip-tiny", "clip:tiny-judge": "clip-tiny-judge"}
 
@@ -36,23 +38,25 @@ class TinyClip:
     def embed_images(
         self, images: UInt8[np.ndarray, "batch size size 3"]
     ) -> Float32[np.ndarray, "batch dim"]:
-        """Embeddings of uint8 images of `size_px`."""
+        """Embed uint8 images of `size_px`."""
         pixels = from_uint8(torch.from_numpy(np.ascontiguousarray(images))).to(self.device)
         return self._network.encode_image(pixels).float().cpu().numpy()
 
     @torch.inference_mode()
     def embed_texts(self, captions: Sequence[str]) -> Float32[np.ndarray, "batch dim"]:
-        """Embeddings of captions; longer ones than the context are cut."""
+        """Embed captions; those longer than the context are truncated."""
         tokens = self._tokenizer.pad(captions, self._network.config.context_length)
         ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
         return self._network.encode_text(ids, mask).float().cpu().numpy()
 
 
 def load(name: str, device: str = "cpu", path: Path | None = None) -> TinyClip:
-    """One of `RECIPES`, from the zoo or from a file of `evalkit train`."""
+    """Load one of `RECIPES`, from the zoo or from a file that `evalkit train` wrote."""
     part = RECIPES[name]
     weights = zoo_weights(part, path)
-    network = Clip(ClipConfig(**weights.recipe.model))
-    check_state_dict(network.state_dict(), weights.state_dict, part)
-    network.load_state_dict(weights.state_dict)
-    return TinyClip(name, network, weights.sha256, device)
+    return TinyClip(name, weights.network(Clip, part), weights.sha256, device)
+
+
+def build_noised(settings: Mapping[str, Any]) -> Clip:
+    """Build the noised CLIP of a recipe, which knows `REFERENCE_STEPS` timesteps."""
+    return Clip.from_flat({**settings, "num_timesteps": REFERENCE_STEPS})

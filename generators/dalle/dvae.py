@@ -1,11 +1,11 @@
 """DALL-E's discrete VAE: an image as a grid of codes (Ramesh et al. 2021, section 2.1, appendix A).
 
 The encoder gives each place of a grid a distribution over a vocabulary, the decoder paints the
-image from one code a place. Between them stands a relaxation that gradients pass, the
+image from one code a place. Between them is a relaxation that gradients pass through, the
 Gumbel-softmax: a blend of codes that its temperature tau makes ever closer to a single one. The
 state-dict names are the released code's, so its weights load.
 
-Units: `x` is in [0, 1], as in the released code; inside, pixels lie in [0.1, 0.9], where the
+Units: `x` is in [0, 1], as in the released code; inside, pixels are in [0.1, 0.9], where the
 logit-Laplace density has no poles.
 """
 
@@ -49,7 +49,7 @@ class DVAEConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DVAEConfig:
-        """Reads settings as JSON or TOML have them.
+        """Read settings as JSON or TOML have them.
 
         Raises:
             ArchitectureError: A setting is unknown, or a size can't be built.
@@ -60,12 +60,12 @@ class DVAEConfig:
         sizes = (self.group_count, self.n_blk_per_group, self.vocab_size, self.n_init)
         if min(sizes) < 1 or self.n_hid < 4 or self.n_hid % 4:
             raise ArchitectureError(
-                f"a discrete VAE needs positive sizes and an n_hid that 4 divides, got {self}"
+                f"A discrete VAE needs positive sizes and n_hid a multiple of 4, got {self}."
             )
         if self.input_channels < 1 or self.output_channels < 2 or self.output_channels % 2:
             raise ArchitectureError(
-                "a discrete VAE gives a mean and a log-scale for each value, so output_channels "
-                f"is even, got {self.output_channels} for {self.input_channels} input_channels"
+                "output_channels must be even, a mean and a log-scale for each value, got "
+                f"{self.output_channels} for {self.input_channels} input_channels."
             )
 
     @property
@@ -95,7 +95,7 @@ class Conv2d(nn.Module):
         self.b = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) to (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
         return F.conv2d(x, self.w, self.b, padding=self.w.shape[-1] // 2)
 
 
@@ -114,7 +114,7 @@ class Block(nn.Module):
             self.res_path.add_module(f"conv_{index + 1}", conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, H, W) to (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
         return self.id_path(x) + self.gain * self.res_path(x)
 
 
@@ -134,10 +134,15 @@ class DVAEEncoder(nn.Module):
             self.blocks.add_module(f"group_{index + 1}", group)
         self.blocks.add_module("output", _output(widths[-1], config.vocab_size))
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DVAEEncoder:
+        """Build the network from flat settings; see `DVAEConfig.from_flat`."""
+        return cls(DVAEConfig.from_flat(settings))
+
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch vocab rows columns"]:
-        """Logits of the codes.
+        """Return the logits of the codes.
 
         Args:
             x: In [0, 1]; height and width are multiples of `config.factor`.
@@ -148,8 +153,8 @@ class DVAEEncoder(nn.Module):
         factor, channels = self.config.factor, self.config.input_channels
         if x.shape[1] != channels or x.shape[2] % factor or x.shape[3] % factor:
             raise ArchitectureError(
-                f"this encoder takes {channels} channels and edges that {factor} divides, got "
-                f"{tuple(x.shape[1:])}"
+                f"This encoder takes {channels} channels and edges of multiples of {factor}, got "
+                f"{tuple(x.shape[1:])}."
             )
         return self.blocks(map_pixels(x))
 
@@ -157,7 +162,7 @@ class DVAEEncoder(nn.Module):
     def codes(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Int[Tensor, "batch rows columns"]:
-        """The likeliest code of each place; no noise is added (section 2.2)."""
+        """Return the likeliest code of each position; no noise is added (section 2.2)."""
         return self(x).argmax(dim=1)
 
 
@@ -177,10 +182,15 @@ class DVAEDecoder(nn.Module):
             self.blocks.add_module(f"group_{index + 1}", group)
         self.blocks.add_module("output", _output(widths[-1], config.output_channels))
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DVAEDecoder:
+        """Build the network from flat settings; see `DVAEConfig.from_flat`."""
+        return cls(DVAEConfig.from_flat(settings))
+
     def forward(
         self, codes: Int[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch statistics height width"]:
-        """The statistics of whole codes: mu first, then ln b, of each channel."""
+        """Return the statistics of codes: mu of each channel, then ln b."""
         embed = self.blocks[0]
         assert isinstance(embed, Conv2d)
         # a 1x1 convolution of one-hot vectors is a row of its weights
@@ -190,14 +200,14 @@ class DVAEDecoder(nn.Module):
     def from_blend(
         self, blend: Float[Tensor, "batch vocab rows columns"]
     ) -> Float[Tensor, "batch statistics height width"]:
-        """The same for a blend of codes, whose weights sum to 1 at each place."""
+        """Return the statistics of a mixture of codes, whose weights sum to 1 at each position."""
         return self.blocks(blend)
 
     @torch.no_grad()
     def reconstruction(
         self, codes: Int[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The image of some codes, in [0, 1]: the median of the density."""
+        """Return the image of codes, in [0, 1]: the median of the density."""
         mu = self(codes)[:, : self.config.output_channels // 2]
         return unmap_pixels(torch.sigmoid(mu.float()))
 
@@ -209,16 +219,21 @@ class DVAE(nn.Module):
         super().__init__()
         if config.output_channels != 2 * config.input_channels:
             raise ArchitectureError(
-                f"output_channels is {config.output_channels}, expected twice input_channels, "
-                f"which is {config.input_channels}"
+                f"output_channels is {config.output_channels}, expected twice input_channels "
+                f"({config.input_channels})."
             )
         self.config = config
         self.encoder = DVAEEncoder(config)
         self.decoder = DVAEDecoder(config)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DVAE:
+        """Build the network from flat settings; see `DVAEConfig.from_flat`."""
+        return cls(DVAEConfig.from_flat(settings))
+
 
 def map_pixels(x: Tensor) -> Tensor:
-    """From [0, 1] to [0.1, 0.9].
+    """Map [0, 1] to [0.1, 0.9].
 
     >>> map_pixels(torch.tensor([0.0, 0.5])).tolist()
     [0.10000000149011612, 0.5]
@@ -227,23 +242,23 @@ def map_pixels(x: Tensor) -> Tensor:
 
 
 def unmap_pixels(x: Tensor) -> Tensor:
-    """The inverse of `map_pixels`, kept in [0, 1]."""
+    """Invert `map_pixels` and clip to [0, 1]."""
     return ((x - LOGIT_LAPLACE_EPS) / (1 - 2 * LOGIT_LAPLACE_EPS)).clamp(0, 1)
 
 
 def gumbel_softmax(
-    logits: Float[Tensor, "batch vocab rows columns"], tau: float, generator: torch.Generator
+    logits: Float[Tensor, "batch vocab rows columns"], tau: float, rng: torch.Generator
 ) -> Float[Tensor, "batch vocab rows columns"]:
-    """A relaxed sample of each place's code (Jang et al. 2016; Maddison et al. 2016).
+    """Draw a relaxed sample of each position's code (Jang et al. 2016; Maddison et al. 2016).
 
     softmax((logits + g) / tau) with g standard Gumbel noise; one-hot samples as tau goes to 0.
 
     Args:
         logits: Of the codes.
         tau: Temperature, above 0.
-        generator: Source of the noise, on the CPU.
+        rng: Source of the noise, on the CPU.
     """
-    exponential = torch.empty(logits.shape).exponential_(generator=generator).to(logits.device)
+    exponential = torch.empty(logits.shape).exponential_(generator=rng).to(logits.device)
     gumbel = -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
     return F.softmax((logits.float() + gumbel) / tau, dim=1)
 
@@ -252,7 +267,7 @@ def logit_laplace_nll(
     statistics: Float[Tensor, "batch statistics height width"],
     x: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch channels height width"]:
-    """-ln of the logit-Laplace density of each value (appendix A.3, equation 3), in nats.
+    """Compute -ln of the logit-Laplace density of each value (appendix A.3, eq. 3), in nats.
 
     f(x | mu, b) = 1 / (2 b x (1 - x)) exp(-|logit(x) - mu| / b) on (0, 1).
 
@@ -273,7 +288,7 @@ def logit_laplace_nll(
 def kl_from_uniform(
     logits: Float[Tensor, "batch vocab rows columns"],
 ) -> Float[Tensor, "batch rows columns"]:
-    """KL(q || uniform) of each place's distribution, in nats: ln K minus q's entropy.
+    """Compute KL(q || uniform) at each position, in nats: ln K minus the entropy of q.
 
     >>> sure = torch.tensor([1e4, 0, 0, 0]).view(1, 4, 1, 1)
     >>> round(kl_from_uniform(sure).item(), 4)  # ln 4
@@ -284,7 +299,7 @@ def kl_from_uniform(
 
 
 def usage_gap(logits: Float[Tensor, "batch vocab rows columns"]) -> Float[Tensor, ""]:
-    """KL(mean of q over images and places || uniform), in nats: 0 if all codes serve alike.
+    """Compute KL(mean of q || uniform), in nats; 0 if all codes are used equally.
 
     The paper has no such term. A few hundred small steps end with a handful of codes for all
     without it, since each step moves the logits of a code everywhere at once; Yu et al. 2023
@@ -305,7 +320,7 @@ def usage_gap(logits: Float[Tensor, "batch vocab rows columns"]) -> Float[Tensor
 def spread_codes(
     network: DVAE, x: Float[Tensor, "batch channels height width"], deviation: float
 ) -> None:
-    """Scales fresh weights by what a batch shows of them (Salimans & Kingma 2016, section 3).
+    """Initialise weights from the data (Salimans & Kingma 2016, section 3).
 
     Over the batch's places the logits of each code get mean 0 and the deviation given, so that
     many codes are chosen from the first step; embedded codes get a deviation of 1.
@@ -333,10 +348,10 @@ def dvae_loss(
     *,
     tau: float,
     kl_weight: float,
-    generator: torch.Generator,
+    rng: torch.Generator,
     usage_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """The relaxed evidence bound of appendix A.2, negated, in nats a value of the image.
+    """Compute the negative relaxed evidence lower bound (appendix A.2), in nats per value.
 
     The KL term is summed over the grid and, as the likelihood, divided by the number of values: at
     256 px and 32 x 32 places a weight of 6.6 counts as 6.6 / 192 of the mean over the places.
@@ -346,11 +361,11 @@ def dvae_loss(
         x: Images in [0, 1].
         tau: Temperature of the relaxation.
         kl_weight: beta.
-        generator: Source of the Gumbel noise, on the CPU.
+        rng: Source of the Gumbel noise, on the CPU.
         usage_weight: Of `usage_gap`; 0, the paper's loss, by default.
     """
     logits = network.encoder(x)
-    statistics = network.decoder.from_blend(gumbel_softmax(logits, tau, generator))
+    statistics = network.decoder.from_blend(gumbel_softmax(logits, tau, rng))
     values = x[0].numel()
     kl = kl_from_uniform(logits).sum(dim=(1, 2)) / values  # (B,)
     bound = logit_laplace_nll(statistics, x).mean() + kl_weight * kl.mean()
@@ -358,7 +373,7 @@ def dvae_loss(
 
 
 def cosine_decay(step: int, *, start: float, end: float, steps: int) -> float:
-    """Half a cosine from `start` to `end` over `steps`, then constant (appendix A.2).
+    """Follow half a cosine from `start` to `end` over `steps`, then stay (appendix A.2).
 
     >>> [round(cosine_decay(s, start=1, end=1 / 16, steps=4), 4) for s in (0, 2, 4, 9)]
     [1.0, 0.5312, 0.0625, 0.0625]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import captioned_samples, prompts_of
-from generators.dalle.dvae import DVAE, DVAEConfig, DVAEDecoder
-from generators.dalle.model import DalleConfig, DalleTransformer
+from generators.dalle.dvae import DVAE, DVAEDecoder
+from generators.dalle.model import DalleTransformer
 from generators.dalle.pipeline import check_codes, paint, sample_codes, text_ids
-from generators.diffusion.noise import image_generators
-from generators.parts import Parts, check_overrides, never_released
-from generators.tokenizer import BytePairTokenizer
-from generators.zoo import tiny_tokenizer
+from generators.diffusion.noise import image_rngs
+from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.weights.parts import Parts, check_overrides, never_released
 
 STAGE = "transformer"
 TINY_PARTS = ("dalle-tiny-dvae", "dalle-tiny-transformer")
@@ -42,7 +40,7 @@ class DalleGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -53,7 +51,7 @@ class DalleGenerator:
         codes = sample_codes(
             self.transformer,
             ids.to(self.device),
-            image_generators([request.seed for request in requests], STAGE),
+            image_rngs([request.seed for request in requests], STAGE),
             temperature=float(options["temperature"]),
             top_k=int(options["top_k"]),
         )
@@ -61,17 +59,17 @@ class DalleGenerator:
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:
-    """`dalle:tiny`, or the same networks with random weights (`dalle:tiny-untrained`).
+    """Load `dalle:tiny`, or the same networks with random weights (`dalle:tiny-untrained`).
 
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     check_overrides(name, weights, TINY_PARTS)
     parts, tokenizer = Parts(name, weights), tiny_tokenizer()
-    dvae = parts.load(TINY_PARTS[0], _build_dvae)
-    transformer = parts.load(TINY_PARTS[1], _build_transformer, {TINY_PARTS[0]: dvae.sha256})
+    dvae = parts.load(DVAE, TINY_PARTS[0])
+    transformer = parts.load(DalleTransformer, TINY_PARTS[1], {TINY_PARTS[0]: dvae.sha256})
     config = transformer.network.config
     check_codes(config, dvae.network.config, tokenizer.num_tokens)
     spec = GeneratorSpec(
@@ -94,7 +92,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGener
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:
-    """`dalle:paper`: an architecture without weights.
+    """Refuse `dalle:paper`, an architecture without weights.
 
     Raises:
         MissingWeightsError: Always.
@@ -103,17 +101,9 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> DalleGene
 
 
 def transformer_stage(image_vocab: int) -> StageSpec:
-    """The one stage and what can be set: `temperature` (0: the likeliest code) and `top_k`."""
+    """Build the one stage, with `temperature` (0: the likeliest code) and `top_k`."""
     return StageSpec(
         name=STAGE,
         defaults=StageSettings(options={"temperature": 1.0, "top_k": 0}),
         ranges={"temperature": (0, 10), "top_k": (0, image_vocab)},
     )
-
-
-def _build_dvae(model: Mapping[str, Any]) -> DVAE:
-    return DVAE(DVAEConfig.from_flat(model))
-
-
-def _build_transformer(model: Mapping[str, Any]) -> DalleTransformer:
-    return DalleTransformer(DalleConfig.from_flat(model))

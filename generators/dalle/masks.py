@@ -1,7 +1,8 @@
-"""Which state may look at which in DALL-E's transformer (Ramesh et al. 2021, appendix B.1).
+"""Attention masks of DALL-E's transformer (Ramesh et al. 2021, appendix B.1).
 
-The states are a start token, the caption and the image's tokens in raster order. Everybody sees the
-caption so far; an image token sees, besides, the image tokens that its layer's pattern picks:
+The states are a start token, the caption and the image's tokens in raster order. Every state
+attends to the caption so far. An image token also attends to the image tokens of its layer's
+pattern:
 
 - row: the last `grid + 1` ones, itself among them, so the furthest is the one straight above;
 - column: those of its column;
@@ -25,7 +26,7 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 
 def layer_patterns(num_layers: int) -> tuple[Pattern, ...]:
-    """The paper's order: row, column, row, row, row, column, ...; the last layer is convolutional.
+    """Return the paper's order: row, column, row, row, row, column, ...; convolution last.
 
     Layer i, from 1, is a column layer where (i - 2) mod 4 is 0.
 
@@ -41,7 +42,7 @@ def layer_patterns(num_layers: int) -> tuple[Pattern, ...]:
 def attention_mask(
     pattern: Pattern, *, num_text: int, grid_size: int, kernel_size: int = 11
 ) -> Bool[Tensor, "states states"]:
-    """Who (row) may look at whom (column); True means yes.
+    """Build the mask of a pattern: True where a state (row) attends to another (column).
 
     Args:
         pattern: Of the layer.
@@ -56,7 +57,7 @@ def attention_mask(
     [1, 0, 1, 1, 1]
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ArchitectureError(f"a window around a token has an odd edge, got {kernel_size}")
+        raise ArchitectureError(f"kernel_size must be positive and odd, got {kernel_size}.")
     state = torch.arange(num_text + grid_size**2, device="cpu")
     distance = state[:, None] - state[None]  # (L, L), in raster order
     half = kernel_size // 2

@@ -51,7 +51,7 @@ class DalleConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DalleConfig:
-        """Reads settings as JSON or TOML have them.
+        """Read settings as JSON or TOML have them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing, or a size can't be built.
@@ -62,7 +62,8 @@ class DalleConfig:
         sizes = (self.text_vocab, self.text_length, self.image_vocab, self.grid_size, self.layers)
         if min(sizes) < 1 or self.heads < 1 or self.width % self.heads:
             raise ArchitectureError(
-                f"DALL-E's transformer needs positive sizes and heads that divide the width: {self}"
+                "DALL-E's transformer needs positive sizes and a width that is a multiple of "
+                f"heads, got {self}."
             )
 
     @property
@@ -103,7 +104,7 @@ class KeyValueCache:
         """States that every layer has seen."""
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new states of a layer; all of the layer's keys and values so far come back."""
+        """Store new states of a layer and return all of its keys and values so far."""
         end = self.length + keys.shape[2]
         self.states[layer, 0, :, :, self.length : end] = keys
         self.states[layer, 1, :, :, self.length : end] = values
@@ -120,7 +121,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor, mask: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
-        """(B, S, W) to (B, S, W), where S states follow those in the cache."""
+        """Map (B, S, W) to (B, S, W), where S states follow those in the cache."""
         batch, length, width = x.shape
         split = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)  # (B, heads, S, W / heads)
@@ -145,7 +146,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor, cache: KeyValueCache | None, layer: int) -> Tensor:
-        """(B, S, W) to (B, S, W)."""
+        """Map (B, S, W) to (B, S, W)."""
         x = x + self.attention(self.ln_1(x), mask, cache, layer)
         return x + self.mlp(self.ln_2(x))
 
@@ -172,10 +173,15 @@ class DalleTransformer(nn.Module):
         self.register_buffer("masks", self._masks(), persistent=False)
         self._initialise()
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DalleTransformer:
+        """Build the network from flat settings; see `DalleConfig.from_flat`."""
+        return cls(DalleConfig.from_flat(settings))
+
     def forward(
         self, text: Int[Tensor, "batch length"], image: Int[Tensor, "batch num_codes"]
     ) -> tuple[Float[Tensor, "batch length text_ids"], Float[Tensor, "batch next_codes codes"]]:
-        """Logits of a caption's tokens and of the image's.
+        """Return the logits of the caption's tokens and of the image's tokens.
 
         Args:
             text: Ids of the caption, filled up with padding ids.
@@ -195,7 +201,7 @@ class DalleTransformer(nn.Module):
     def begin(
         self, text: Int[Tensor, "batch length"]
     ) -> tuple[Float[Tensor, "batch codes"], KeyValueCache]:
-        """Reads captions: logits of the first code, and the cache to go on with."""
+        """Read captions; return the logits of the first code and the cache."""
         x = self._embed_text(text)
         cache = KeyValueCache(self.config, len(text), x)
         return self.to_image(self._run(x, cache)[:, -1]), cache
@@ -203,12 +209,12 @@ class DalleTransformer(nn.Module):
     def advance(
         self, codes: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Float[Tensor, "batch codes"]:
-        """Reads the next code of every image: logits of the one after it."""
+        """Read the next code of every image; return the logits of the one after it."""
         place = cache.length - self.config.num_text_states
         return self.to_image(self._run(self._embed_image(codes[:, None], place), cache)[:, -1])
 
     def _run(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
-        """(B, S, W) to (B, S, W) for S states that follow those in the cache."""
+        """Map (B, S, W) to (B, S, W) for S states that follow those in the cache."""
         first = 0 if cache is None else cache.length
         end = first + x.shape[1]
         for layer, block in enumerate(self.blocks):
@@ -219,12 +225,12 @@ class DalleTransformer(nn.Module):
         return self.ln_final(x)
 
     def _embed_text(self, text: Tensor) -> Tensor:
-        """(B, T) to (B, 1 + T, W), the start token first."""
+        """Map (B, T) to (B, 1 + T, W), the start token first."""
         embedded = self.text_embedding(text) + self.text_position.weight
         return torch.cat([self.start.expand(len(text), 1, -1), embedded], dim=1)
 
     def _embed_image(self, codes: Tensor, first: int) -> Tensor:
-        """(B, S) to (B, S, W) for codes that begin at place `first` of the grid."""
+        """Map (B, S) to (B, S, W) for codes that begin at position `first` of the grid."""
         place = torch.arange(first, first + codes.shape[1], device=codes.device)
         row, column = place // self.config.grid_size, place % self.config.grid_size
         where = self.row_embedding(row) + self.column_embedding(column)
@@ -235,7 +241,7 @@ class DalleTransformer(nn.Module):
         return list(dict.fromkeys(self.patterns))
 
     def _masks(self) -> Tensor:
-        """One mask for each pattern in use, (patterns, states, states)."""
+        """Build one mask for each pattern in use, (patterns, states, states)."""
         config, states = self.config, self.config.num_states
         masks = [
             attention_mask(
@@ -249,7 +255,7 @@ class DalleTransformer(nn.Module):
         return torch.stack([mask[:states, :states] for mask in masks])
 
     def _initialise(self) -> None:
-        """GPT's initial deviations: what adds to the stream shrinks with depth."""
+        """Initialise as GPT does: residual projections get smaller with depth."""
         for name, parameter in self.named_parameters():
             if parameter.ndim > 1 or name == "start":
                 adds = name.endswith(("attention.proj.weight", "mlp.2.weight"))
@@ -267,7 +273,7 @@ def dalle_loss(
     *,
     text_weight: float = 1 / 8,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the text tokens times 1/8, and of the image tokens times 7/8 (section 2.2).
+    """Weight the cross-entropy of text by 1/8 and that of the image by 7/8 (section 2.2).
 
     Args:
         text_logits: Of all text positions, padding too.
@@ -277,7 +283,7 @@ def dalle_loss(
         text_weight: Share of the text; the image gets the rest.
 
     Returns:
-        In nats a token.
+        In nats per token.
     """
     of_text = F.cross_entropy(text_logits.flatten(0, 1).float(), text.flatten())
     of_image = F.cross_entropy(image_logits.flatten(0, 1).float(), image.flatten())

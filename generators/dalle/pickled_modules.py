@@ -1,11 +1,11 @@
-"""Reads the tensors out of pickled modules without running anything that came with them.
+"""Read the tensors of pickled modules without running any code that came with them.
 
-OpenAI published the discrete VAE as `encoder.pkl` and `decoder.pkl`: whole modules, pickled. To
-unpickle is to call what the file names, so here every name is looked up in a short list, behind
-which stand inert parts: an empty class for each module, a note of each tensor. A file that names
-anything else is refused before anything of it is used.
+OpenAI published the discrete VAE as `encoder.pkl` and `decoder.pkl`: whole modules, pickled.
+Unpickling calls what the file names, so every name is looked up in a short list of inert
+stand-ins: an empty class for each module, a description of each tensor. A file that names anything
+else is refused before any of it is used.
 
-Both of torch's formats are read: the zip (since 1.6) and the pickles in a row (before).
+Both of torch's formats are read: the zip (since 1.6) and the sequence of pickles (before).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MODULES = frozenset(
         "torch.nn.modules.upsampling.Upsample",
     }
 )
-"""Classes whose instances become empty parts."""
+"""Classes whose instances become empty stand-ins."""
 DTYPES = {
     "torch.FloatStorage": torch.float32,
     "torch.HalfStorage": torch.float16,
@@ -52,7 +52,7 @@ DTYPES = {
 }
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_DEPTH = 64
-"""Of modules in modules."""
+"""Maximum depth of nested modules."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class _Tensor:
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that knows a few names and builds nothing but notes."""
+    """An unpickler that knows a few names and builds only descriptions of tensors."""
 
     def __init__(self, file: io.BufferedIOBase, path: Path) -> None:
         super().__init__(file, encoding="utf-8")
         self.path = path
         self.part = type("Part", (), {})
-        """A class of its own for every file: nothing that a file does to it can last."""
+        """One class per file, so that nothing a file does to it outlives the read."""
         self.names: Mapping[str, Any] = {
             "collections.OrderedDict": OrderedDict,
             "builtins.set": set,
@@ -96,17 +96,17 @@ class _Reader(pickle.Unpickler):
         full = f"{module}.{name}"
         if full not in self.names:
             raise UnsafeWeightsError(
-                f"{self.path} is a pickle that wants {full}; only the tensors and modules of the "
-                "released discrete VAE are read, so it is refused"
+                f"{self.path} is a pickle that names {full}. Only the tensors and modules of the "
+                "released discrete VAE are read, so it is refused."
             )
         return self.names[full]
 
     def persistent_load(self, pid: Any) -> Any:
         kind, first, *rest = pid
-        if kind == "module":  # the old format keeps a class with its source, which nobody reads
+        if kind == "module":  # the old format stores a class with its source, which is ignored
             return first
         if kind != "storage" or not isinstance(first, torch.dtype):
-            raise WeightsError(f"{self.path} keeps something else than tensors: {kind!r}")
+            raise WeightsError(f"{self.path} stores something other than tensors: {kind!r}.")
         return _Storage(str(rest[0]), first)
 
     def _tensor(
@@ -114,7 +114,7 @@ class _Reader(pickle.Unpickler):
     ) -> _Tensor:
         del rest  # whether gradients are wanted, and hooks
         if not isinstance(storage, _Storage):
-            raise WeightsError(f"{self.path}: a tensor without a storage")
+            raise WeightsError(f"{self.path} holds a tensor without a storage.")
         return _Tensor(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
 
     def _parameter(self, data: _Tensor, *rest: Any) -> _Tensor:
@@ -126,7 +126,7 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickled_module(path: Path) -> dict[str, Tensor]:
-    """The state dict of a pickled module of the released discrete VAE.
+    """Read the state dict of a pickled module of the released discrete VAE.
 
     Args:
         path: `encoder.pkl`, `decoder.pkl`, or a module of the same classes.
@@ -135,21 +135,23 @@ def read_pickled_module(path: Path) -> dict[str, Tensor]:
         Tensors under the names that `state_dict()` would give them, on the CPU.
 
     Raises:
-        MissingWeightsError: There is no such file.
+        MissingWeightsError: The file does not exist.
         UnsafeWeightsError: The file names anything but those classes.
-        WeightsError: It is damaged, or holds no module.
+        WeightsError: The file is damaged, or holds no module.
     """
     if not path.is_file():
-        raise MissingWeightsError(f"no weights file at {path}")
+        raise MissingWeightsError(f"No weights file at {path}.")
     try:
         root, storages = (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
         found = dict(_tensors(root))
         return {name: tensor.read(storages(tensor.storage)) for name, tensor in found.items()}
     except WeightsError:
         raise
-    except Exception as error:  # a broken pickle fails in any way it likes
+    except Exception as error:  # a broken pickle can raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} is damaged or no pickled module: {reason}") from None
+        raise WeightsError(
+            f"{path} is damaged or not a pickled module: {reason.rstrip('.')}."
+        ) from None
 
 
 Contents = Callable[[_Storage], bytearray]
@@ -159,17 +161,17 @@ def _read_zip(path: Path) -> tuple[Any, Contents]:
     with zipfile.ZipFile(path) as archive:
         entries = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     if entries.get("byteorder", b"little") != b"little":
-        raise WeightsError(f"{path} was written on a big-endian machine, which is not supported")
+        raise WeightsError(f"{path} was written on a big-endian machine, which is not supported.")
     root = _Reader(io.BytesIO(entries["data.pkl"]), path).load()
     return root, lambda storage: bytearray(entries[f"data/{storage.key}"])
 
 
 def _read_legacy(path: Path) -> tuple[Any, Contents]:
-    """Magic number, protocol, system, module, keys: five pickles; then each storage's bytes."""
+    """Read five pickles (magic number, protocol, system, module, keys), then the storages."""
     with path.open("rb") as file:
         magic, _, system = (_Reader(file, path).load() for _ in range(3))
         if magic != LEGACY_MAGIC or not system["little_endian"]:
-            raise WeightsError(f"{path} is no torch file of this kind of machine")
+            raise WeightsError(f"{path} is not a torch file, or is one of a big-endian machine.")
         reader = _Reader(file, path)
         root = reader.load()
         keys = [str(key) for key in _Reader(file, path).load()]
@@ -182,7 +184,7 @@ def _read_legacy(path: Path) -> tuple[Any, Contents]:
 
 
 def _tensors(part: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, _Tensor]]:
-    """Parameters and buffers of a module and of the modules in it, as `state_dict` names them."""
+    """Yield parameters and buffers of a module and its children, as `state_dict` names them."""
     held = vars(part)
     if depth > MOST_DEPTH or not isinstance(held.get("_modules"), dict):
         raise ValueError("no module, or modules nested too deeply")

@@ -28,9 +28,9 @@ def text_ids(
     length: int,
     *,
     dropout: float = 0.0,
-    generator: torch.Generator | None = None,
+    rng: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "batch length"], tuple[bool, ...]]:
-    """Ids of captions, filled up with the padding ids of their positions.
+    """Encode captions, padded with the padding ids of their positions.
 
     Args:
         tokenizer: Lower case, byte pairs.
@@ -38,13 +38,13 @@ def text_ids(
         length: T, positions.
         dropout: Share of merges left out in training, so that a word comes in several cuts
             (Provilkov et al. 2019; DALL-E, section 2.2: 10 %).
-        generator: Source of the dropout's randomness, on the CPU.
+        rng: Source of the dropout's randomness, on the CPU.
 
     Returns:
         The ids, and which captions were cut.
     """
     ids = (tokenizer.num_tokens + torch.arange(length)).repeat(len(captions), 1)
-    keeps = _keeper(dropout, generator)
+    keeps = _keeper(dropout, rng)
     truncated = []
     for row, caption in enumerate(captions):
         tokens = tokenizer.encode(caption, keeps)
@@ -58,26 +58,26 @@ def text_ids(
 def sample_codes(
     network: DalleTransformer,
     text: Int[Tensor, "batch length"],
-    generators: Sequence[torch.Generator],
+    rngs: Sequence[torch.Generator],
     *,
     temperature: float = 1.0,
     top_k: int = 0,
     cached: bool = True,
     progress: Progress | None = None,
 ) -> Int[Tensor, "batch num_codes"]:
-    """Writes the image tokens of captions in raster order.
+    """Sample the image tokens of captions in raster order.
 
     Args:
         network: The transformer.
         text: Ids of the captions.
-        generators: One an image, on the CPU.
+        rngs: One per image, on the CPU.
         temperature: Divides the logits; below 1 favours likely codes, 0 takes the likeliest.
         top_k: Only this many of the likeliest codes can be drawn; 0: all.
         cached: Keep keys and values; without, every token costs the whole stream again.
         progress: Told after each token.
     """
     count = network.config.num_image_tokens
-    draws = torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in generators])
+    draws = torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in rngs])
     draws = draws.to(text.device)
     codes = torch.empty(len(text), count, dtype=torch.long, device=text.device)
     logits, cache = network.begin(text)
@@ -99,7 +99,7 @@ def choose(
     temperature: float = 1.0,
     top_k: int = 0,
 ) -> Int[Tensor, " batch"]:
-    """The code that each number in [0, 1) picks.
+    """Return the code that each number in [0, 1) selects.
 
     >>> logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(3, 3)
     >>> draws = torch.tensor([0.49, 0.79, 0.81], dtype=torch.float64)
@@ -123,13 +123,13 @@ def choose(
 def paint(
     decoder: DVAEDecoder, codes: Int[Tensor, "batch num_codes"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """Images of codes, in [-1, 1]."""
+    """Decode codes to images in [-1, 1]."""
     edge = round(codes.shape[1] ** 0.5)
     return 2 * decoder.reconstruction(codes.view(len(codes), edge, edge)) - 1
 
 
 def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> None:
-    """Compares the transformer's vocabularies with those it is given.
+    """Check that the transformer's vocabularies match the codes and the tokens.
 
     Raises:
         ConfigError: They differ.
@@ -139,12 +139,14 @@ def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> 
         ("text_vocab", config.text_vocab, num_text_tokens),
     ):
         if wanted != given:
-            raise ConfigError(f"the transformer's {what} is {wanted}, but there are {given} tokens")
+            raise ConfigError(
+                f"The transformer's {what} is {wanted}, but there are {given} tokens."
+            )
 
 
-def _keeper(dropout: float, generator: torch.Generator | None) -> Callable[[], bool] | None:
+def _keeper(dropout: float, rng: torch.Generator | None) -> Callable[[], bool] | None:
     if dropout == 0:
         return None
-    seed = int(torch.randint(2**62, (), generator=generator))
-    rng = np.random.default_rng(seed)
-    return lambda: bool(rng.random() >= dropout)
+    seed = int(torch.randint(2**62, (), generator=rng))
+    draws = np.random.default_rng(seed)
+    return lambda: bool(draws.random() >= dropout)

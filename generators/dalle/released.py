@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
@@ -11,13 +12,13 @@ from generators.dalle.dvae import DVAE
 from generators.dalle.pickled_modules import read_pickled_module
 from generators.dalle.presets import PAPER_DVAE
 from generators.errors import UnsafeWeightsError
-from generators.loading import check_state_dict
-from generators.weights import locate
-from generators.weights_io import load_state_dict
+from generators.weights import networks
+from generators.weights.published import locate
+from generators.weights.state_dicts import load_state_dict
 
 
 def load_released_dvae(weights: Mapping[str, Path] | None = None) -> DVAE:
-    """The published encoder and decoder, from given files, the cache or a download.
+    """Load the published encoder and decoder, from given files, the cache or a download.
 
     Args:
         weights: Files by `dalle-dvae-encoder` and `dalle-dvae-decoder`: the published pickles, or
@@ -33,15 +34,15 @@ def load_released_dvae(weights: Mapping[str, Path] | None = None) -> DVAE:
     for half in ("encoder", "decoder"):
         name = f"dalle-dvae-{half}"
         for key, tensor in read_released(locate(name, given.get(name))).items():
-            state[f"{half}.{key}"] = tensor.float()
-    network = DVAE(PAPER_DVAE)
-    check_state_dict(network.state_dict(), state, "DALL-E's discrete VAE")
-    network.load_state_dict(state)
-    return network.eval()
+            state[f"{half}.{key}"] = tensor
+    network = networks.load_released(
+        "dalle-dvae", state, asdict(PAPER_DVAE), source="DALL-E's discrete VAE"
+    )
+    return networks.checked(DVAE, "DALL-E's discrete VAE", network)
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """The tensors of half of a discrete VAE, whatever of the allowed formats they are in.
+    """Read the tensors of an encoder or a decoder, in any of the allowed formats.
 
     Raises:
         UnsafeWeightsError: A pickle that names other classes than the published one.

@@ -1,6 +1,6 @@
 """DALL-E's two trainings: the discrete VAE on images, then the transformer on its codes.
 
-Both are steps of `generators.training.loop`; randomness comes from the batch's generator alone.
+Both are steps of `generators.training.loop`; all randomness comes from the batch's rng.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import check_codes, text_ids
-from generators.loading import check_state_dict
 from generators.pixels import from_uint8
+from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch, TrainingSet
-from generators.zoo import ZooWeights, tiny_tokenizer, zoo_weights
+from generators.weights.zoo import ZooWeights, zoo_weights
 
 SPREAD_IMAGES = 128
 """Training images that the codes are first spread over."""
@@ -46,19 +46,19 @@ class DVAETraining(nn.Module):
         self.logit_deviation = float(objective.get("logit_deviation", 0.0))
 
     def prepare(self, data: TrainingSet) -> None:
-        """Spreads the codes over the first training images, if the recipe wants that."""
+        """Spread the codes over the first training images if the recipe sets `logit_deviation`."""
         if self.logit_deviation:
             first = from_uint8(torch.from_numpy(data.images[:SPREAD_IMAGES]))
             spread_codes(self.network, (first + 1) / 2, self.logit_deviation)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a value of the image."""
+        """Return the mean loss of the batch, in nats per value of the image."""
         return dvae_loss(
             self.network,
             (batch.images + 1) / 2,
             tau=cosine_decay(batch.step, start=1.0, end=self.tau_end, steps=self.tau_steps),
             kl_weight=cosine_decay(batch.step, start=0.0, end=self.kl_weight, steps=self.kl_steps),
-            generator=batch.generator,
+            rng=batch.rng,
             usage_weight=self.usage_weight,
         )
 
@@ -84,13 +84,13 @@ class DalleTraining(nn.Module):
         check_codes(config, self.dvae.config, self.tokenizer.num_tokens)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a token."""
+        """Return the mean loss of the batch, in nats per token."""
         text, _ = text_ids(
             self.tokenizer,
             batch.captions,
             self.network.config.text_length,
             dropout=self.bpe_dropout,
-            generator=batch.generator,
+            rng=batch.rng,
         )
         text = text.to(batch.images.device)
         with torch.autocast(batch.images.device.type, enabled=False):
@@ -100,7 +100,7 @@ class DalleTraining(nn.Module):
 
 
 def dvae_weights(name_or_path: str) -> ZooWeights:
-    """Weights of a discrete VAE by a name of the zoo, or from a file."""
+    """Read the weights of a discrete VAE, by its name in the zoo or from a file."""
     path = Path(name_or_path)
     if path.suffix == ".safetensors":
         return zoo_weights(path.stem, path)
@@ -108,8 +108,5 @@ def dvae_weights(name_or_path: str) -> ZooWeights:
 
 
 def dvae_from(weights: ZooWeights) -> DVAE:
-    """The network with its trained weights, in evaluation mode."""
-    network = DVAE(DVAEConfig.from_flat(weights.recipe.model))
-    check_state_dict(network.state_dict(), weights.state_dict, weights.recipe.name)
-    network.load_state_dict(weights.state_dict)
-    return network.eval()
+    """Build the discrete VAE with its trained weights, in evaluation mode."""
+    return weights.network(DVAE, weights.recipe.name)

@@ -1,8 +1,10 @@
-"""ADM's networks besides the U-Net (Dhariwal & Nichol 2021): noisy classifier and upsampler."""
+"""ADM's networks other than the U-Net (Dhariwal & Nichol 2021): noisy classifier and upsampler."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -45,13 +47,19 @@ class NoisyClassifier(UNetEncoder):
             self.out = _spatial_head(sum(self.skip_widths) + channels, config.out_channels, pool)
         else:
             raise ArchitectureError(
-                f"unknown pool {pool!r}; known: adaptive, attention, spatial, spatial_v2"
+                f"Unknown pool {pool!r}; known: adaptive, attention, spatial, spatial_v2."
             )
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> NoisyClassifier:
+        """Build the classifier from settings of `UNetConfig` and `pool` (default: `adaptive`)."""
+        unet = {name: value for name, value in settings.items() if name != "pool"}
+        return cls(UNetConfig.from_flat(unet), settings.get("pool", "adaptive"))
 
     def forward(
         self, x: Float[Tensor, "batch in_channels height width"], t: Shaped[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
-        """Logits of the classes, from noisy images and the timesteps of training."""
+        """Return the logits of the classes for noisy images at timesteps of training."""
         emb = self.embed_timestep(t)
         maps = self.encode(x, emb)
         maps.append(self.middle_block(maps[-1], emb, None))
@@ -73,13 +81,13 @@ class SuperResUNet(UNet):
         low_res: Float[Tensor, "batch channels low_height low_width"],
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; `low_res` is in [-1, 1]."""
+        """Evaluate the network; `low_res` is in [-1, 1]."""
         return super().forward(torch.cat([x, enlarge(low_res, x)], dim=1), t, y)
 
 
 def _attention_pool(config: UNetConfig, channels: int) -> AttentionPool2d:
     if config.num_head_channels == -1:
-        raise ArchitectureError("attention pooling needs num_head_channels, the width of a head")
+        raise ArchitectureError("Attention pooling needs num_head_channels, the width of a head.")
     return AttentionPool2d(
         config.image_size // 2 ** (len(config.channel_mult) - 1),
         channels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -11,24 +12,24 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.ddpm.model import current_names
+from generators.ddpm.adm import NoisyClassifier
 from generators.ddpm.pipeline import sample_images
-from generators.ddpm.presets import PRESETS, DDPMPreset
-from generators.ddpm.tiny import build_classifier, build_network
+from generators.ddpm.presets import CLASSIFIER, PRESETS, DDPMPreset
 from generators.diffusion.losses import bits_per_dim
-from generators.diffusion.noise import draw_noise, image_generators
+from generators.diffusion.noise import draw_noise, image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import THRESHOLDS
 from generators.errors import UnsupportedRequestError
-from generators.loading import fill_network, joint_hash, network_from_file
+from generators.nn.unet import UNet
 from generators.numerics import Numerics, ready
-from generators.parts import check_overrides
 from generators.pixels import from_uint8, to_uint8
-from generators.weights import MODEL_FILES, locate
-from generators.weights_io import file_sha256, load_state_dict
-from generators.zoo import zoo_weights
+from generators.weights import networks
+from generators.weights.parts import check_overrides
+from generators.weights.published import MODEL_FILES, locate
+from generators.weights.state_dicts import file_sha256, joint_hash, load_state_dict
+from generators.weights.zoo import zoo_weights
 
 STAGE = "base"
 TINY_STEPS = 25
@@ -40,9 +41,9 @@ class DDPMGenerator:
     """A network, its process and perhaps a classifier behind the Generator interface.
 
     Args:
-        spec: What it is; asked with a class where the network or the classifier knows classes.
+        spec: Class-conditional if the network or the classifier knows classes.
         network: Called with (x, t), or with (x, t, y) where `takes_labels`.
-        takes_labels: Whether the network itself is told the class.
+        takes_labels: Whether the network itself takes class labels.
         process: All timesteps of its training.
         classifier: Of noisy images, for guidance.
         device: Where all of it runs.
@@ -67,13 +68,13 @@ class DDPMGenerator:
         self.numerics = Numerics()
 
     def accelerate(self, numerics: Numerics) -> None:
-        """Run the networks otherwise than in plain float32."""
+        """Change the numerics of all later calls to `generate`."""
         self.numerics = numerics
         numerics.apply(self.network)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has a prompt, or a label the model does not know.
@@ -82,7 +83,7 @@ class DDPMGenerator:
         with self.numerics.autocast(self.device):
             images = sample_images(
                 self.network,
-                image_generators([request.seed for request in requests], STAGE),
+                image_rngs([request.seed for request in requests], STAGE),
                 StageSampling.chosen(self.process, settings[STAGE]),
                 size_px=self.spec.size_px,
                 labels=labels,
@@ -104,44 +105,45 @@ class DDPMGenerator:
         *,
         steps: int | None = None,
     ) -> Tensor:
-        """The variational bound on each image's -log2 p per dimension; lower is better.
+        """Compute the variational bound on each image's -log2 p per dimension; lower is better.
 
         Args:
             images: Of the network's size.
-            seeds: One an image, for the noise at all timesteps.
+            seeds: One per image, for the noise at all timesteps.
             steps: Timesteps of a respaced process, whose bound is looser; None: all of them.
 
         Raises:
-            UnsupportedRequestError: The network is told classes, so it has no p(x) of its own.
+            UnsupportedRequestError: The network is class-conditional, so it has no p(x).
         """
         if self.takes_labels:
             raise UnsupportedRequestError(
-                f"{self.spec.name} is class-conditional; bits per dimension are for unconditional "
-                "models"
+                f"{self.spec.name} is class-conditional. Bits per dimension need an unconditional "
+                "model."
             )
         process = self.process if steps is None else self.process.respaced(str(steps))
         x_0 = from_uint8(torch.from_numpy(images)).to(self.device)
-        generators = image_generators(seeds, "nll")
+        rngs = image_rngs(seeds, "nll")
         return bits_per_dim(
-            self.network, process, x_0, lambda _: draw_noise(generators, x_0.shape[1:], x_0.device)
+            self.network, process, x_0, lambda _: draw_noise(rngs, x_0.shape[1:], x_0.device)
         )
 
     def _labels(self, requests: Sequence[Request]) -> Tensor | None:
         if any(request.prompt is not None for request in requests):
-            asked = "a class" if self.spec.num_classes else "nothing"
-            raise UnsupportedRequestError(f"{self.spec.name} takes no prompts: it wants {asked}")
+            raise UnsupportedRequestError(
+                f"{self.spec.name} takes no prompts; conditioning: {self.spec.conditioning}."
+            )
         labels = [request.label for request in requests]
         if self.spec.num_classes is None:
             if any(label is not None for label in labels):
                 raise UnsupportedRequestError(
-                    f"{self.spec.name} is unconditional: it has no labels"
+                    f"{self.spec.name} is unconditional and takes no labels."
                 )
             return None
         for label in labels:
             if label is None or not 0 <= label < self.spec.num_classes:
                 raise UnsupportedRequestError(
-                    f"{self.spec.name} wants a label from 0 to {self.spec.num_classes - 1}, "
-                    f"got {label}"
+                    f"{self.spec.name} needs a label from 0 to {self.spec.num_classes - 1}, "
+                    f"got {label}."
                 )
         return torch.tensor(labels, device=self.device)
 
@@ -149,7 +151,7 @@ class DDPMGenerator:
 def stage(
     *, steps: int, sampler: str, guidance: float | None, num_timesteps: int
 ) -> tuple[StageSpec]:
-    """The one stage, with its defaults."""
+    """Build the one stage, with its defaults."""
     defaults = StageSettings(
         steps=steps, sampler=sampler, guidance=guidance, options={"threshold": "static", "eta": 0.0}
     )
@@ -166,23 +168,22 @@ def stage(
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:
-    """`ddpm:tiny`, or `ddpm:tiny-class` with its noisy classifier.
+    """Load `ddpm:tiny`, or `ddpm:tiny-class` with its noisy classifier.
 
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     part = name.replace(":", "-")
     parts = [part, "ddpm-tiny-classifier"] if name == "ddpm:tiny-class" else [part]
     check_overrides(name, weights, parts)
     trained = {each: zoo_weights(each, weights.get(each)) for each in parts}
     recipe = trained[part].recipe
-    network = fill_network(build_network(recipe.model), trained[part].state_dict, part)
+    network = trained[part].network(UNet, part)
     classifier = None
     if len(parts) > 1:
-        other = trained[parts[1]]
-        classifier = fill_network(build_classifier(other.recipe.model), other.state_dict, parts[1])
+        classifier = trained[parts[1]].network(NoisyClassifier, parts[1])
     process = DiffusionProcess.from_objective(recipe.objective)
     num_classes = recipe.model.get("num_classes")
     spec = GeneratorSpec(
@@ -212,7 +213,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
 
 
 def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:
-    """A preset of `generators.ddpm.presets` with its published weights.
+    """Load a preset of `generators.ddpm.presets` with its published weights.
 
     Raises:
         MissingWeightsError: A file is neither given, cached nor downloadable.
@@ -222,12 +223,10 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
     parts = MODEL_FILES[name]
     check_overrides(name, weights, parts)
     files = [locate(part, weights.get(part), instead="ddpm:tiny") for part in parts]
-    with torch.device("meta"):
-        network, classifier = preset.build(), preset.build_classifier()
-    state = load_state_dict(files[0])
-    network = fill_network(network, current_names(state), files[0].name)
-    if classifier is not None:
-        classifier = network_from_file(classifier, files[1])
+    network = _from_file(files[0], preset.architecture, preset.settings)
+    classifier = None
+    if preset.classifier_settings is not None:
+        classifier = _from_file(files[1], CLASSIFIER, preset.classifier_settings)
     return DDPMGenerator(
         _released_spec(name, preset, [file_sha256(file) for file in files]),
         network=network,
@@ -236,6 +235,10 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGe
         classifier=classifier,
         device=device,
     )
+
+
+def _from_file(file: Path, name: str, settings: Mapping[str, Any]) -> nn.Module:
+    return networks.load_released(name, load_state_dict(file), settings, source=file.name)
 
 
 def _released_spec(name: str, preset: DDPMPreset, hashes: Sequence[str]) -> GeneratorSpec:

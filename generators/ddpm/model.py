@@ -55,7 +55,7 @@ class DDPMConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DDPMConfig:
-        """Reads settings as JSON or TOML have them.
+        """Read settings as JSON or TOML have them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -65,7 +65,7 @@ class DDPMConfig:
     def __post_init__(self) -> None:
         if not self.channel_mult or any(width % NUM_GROUPS for width in self.widths):
             raise ArchitectureError(
-                f"each level's width must be a multiple of {NUM_GROUPS}, got {self.widths}"
+                f"Each level's width must be a multiple of {NUM_GROUPS}, got {self.widths}."
             )
 
     @property
@@ -83,7 +83,7 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = nn.Linear(emb_channels, emb_channels)
 
     def forward(self, sinusoids: Tensor) -> Tensor:
-        """(B, C) to (B, 4C)."""
+        """Map (B, C) to (B, 4C)."""
         return self.linear_2(F.silu(self.linear_1(sinusoids)))
 
 
@@ -102,7 +102,7 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if changes else None
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + self.time_emb_proj(F.silu(emb))[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
@@ -121,7 +121,7 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([zeroed(nn.Linear(channels, channels))])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         batch, channels, height, width = x.shape
         tokens = self.group_norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
@@ -138,7 +138,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H / 2, W / 2)."""
+        """Map (B, C, H, W) to (B, C, H / 2, W / 2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -150,7 +150,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -166,7 +166,7 @@ class DownLevel(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample(channels)]) if downsample else None
 
     def forward(self, x: Tensor, emb: Tensor) -> list[Tensor]:
-        """The feature map behind each block."""
+        """Return the feature map after each block."""
         maps = []
         for index, resnet in enumerate(self.resnets):
             x = resnet(x, emb)
@@ -187,7 +187,7 @@ class UpLevel(nn.Module):
         self.upsamplers = nn.ModuleList([Upsample(channels)]) if upsample else None
 
     def forward(self, x: Tensor, maps: list[Tensor], emb: Tensor) -> Tensor:
-        """Takes the maps it needs from the end of `maps`."""
+        """Evaluate the level; its skip connections are popped from the end of `maps`."""
         for index, resnet in enumerate(self.resnets):
             x = resnet(torch.cat([x, maps.pop()], dim=1), emb)
             x = x if self.attentions is None else self.attentions[index](x)
@@ -203,7 +203,7 @@ class Middle(nn.Module):
         self.resnets = nn.ModuleList(ResnetBlock(channels, channels, config) for _ in range(2))
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         return self.resnets[1](self.attentions[0](self.resnets[0](x, emb)), emb)
 
 
@@ -225,13 +225,18 @@ class DDPMUNet(nn.Module):
         self.conv_norm_out = GroupNorm(channels, eps=EPS)
         self.conv_out = zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1))
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DDPMUNet:
+        """Build the network from flat settings; see `DDPMConfig.from_flat`."""
+        return cls(DDPMConfig.from_flat(settings))
+
     def forward(
         self,
         x: Float[Tensor, "batch in_channels height width"],
         t: Shaped[Tensor, " batch"],
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network on noisy images at timesteps `t`, with labels if it has classes."""
+        """Evaluate the network on noisy images at timesteps `t`, with labels if it has classes."""
         emb = self._embed(t, y)
         maps = [self.conv_in(x)]
         for level in self.down_blocks:
@@ -244,8 +249,8 @@ class DDPMUNet(nn.Module):
     def _embed(self, t: Tensor, y: Tensor | None) -> Tensor:
         if (y is None) != (self.config.num_classes is None):
             raise ArchitectureError(
-                "labels y are needed by a class-conditional network, and by no other one; "
-                f"num_classes is {self.config.num_classes}"
+                "Labels y are required by a class-conditional network and accepted by no other; "
+                f"num_classes is {self.config.num_classes}."
             )
         sinusoids = sin_cos_embedding(t, self.config.model_channels)
         emb = self.time_embedding(sinusoids.to(self.conv_in.weight.dtype))
@@ -253,7 +258,7 @@ class DDPMUNet(nn.Module):
 
 
 def current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with the names of old weights files brought up to date."""
+    """Rename the keys of old weights files to the current names."""
     renamed = {}
     for name, tensor in state_dict.items():
         parts = name.split(".")

@@ -17,7 +17,7 @@ from generators.diffusion.stage_sampling import StageSampling
 @torch.no_grad()
 def sample_images(
     network: nn.Module,
-    generators: Sequence[torch.Generator],
+    rngs: Sequence[torch.Generator],
     sampling: StageSampling,
     *,
     size_px: int,
@@ -25,11 +25,11 @@ def sample_images(
     label_network: bool = False,
     classifier: nn.Module | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Makes images.
+    """Sample images.
 
     Args:
         network: Called with (x, t), or with (x, t, y) where `label_network`.
-        generators: One an image, for all of its noise.
+        rngs: One per image, for all of its noise.
         sampling: How; its `guidance_scale` multiplies the classifier's gradient, and 0 or None
             leaves the classifier unused.
         size_px: Edge of the images.
@@ -46,5 +46,5 @@ def sample_images(
         sampling = replace(sampling, options=replace(sampling.options, gradient=gradient))
     model = (lambda x_t, t: network(x_t, t, labels)) if label_network else network
     device = next(network.parameters()).device
-    x_T = draw_noise(generators, (3, size_px, size_px), device)
-    return sampling.sample(model, x_T, generators)
+    x_T = draw_noise(rngs, (3, size_px, size_px), device)
+    return sampling.sample(model, x_T, rngs)

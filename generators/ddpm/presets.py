@@ -1,19 +1,22 @@
-"""Configurations of the DDPM family whose weights the public can get."""
+"""Configurations of the DDPM family with public weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from torch import nn
 
-from generators.ddpm.adm import NoisyClassifier
-from generators.ddpm.model import DDPMConfig, DDPMUNet
+from generators.ddpm.model import DDPMConfig
 from generators.diffusion.process import DiffusionProcess, Variance
 from generators.diffusion.schedules import REFERENCE_STEPS, Schedule
-from generators.nn.unet import UNet, UNetConfig
+from generators.nn.unet import UNetConfig
+from generators.weights.networks import build_network
 
 IMAGENET_CLASSES = 1000
+CLASSIFIER = "adm-classifier"
+"""The row of `generators.weights.networks.NETWORKS` of every preset's classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class DDPMPreset:
     num_steps: int = 1000
     variance: Variance = "learned_range"
     rescale_timesteps: bool = False
-    """The network is told t * 1000 / T (improved-diffusion's default)."""
+    """The network's input is t * 1000 / T (improved-diffusion's default)."""
     respacing: str = "250"
     """Steps of ancestral sampling."""
     classifier: UNetConfig | None = None
@@ -40,31 +43,45 @@ class DDPMPreset:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of labels that it can be asked for; None: unconditional."""
+        """Number of classes; None: unconditional."""
         if self.network.num_classes is None and self.classifier is not None:
             return self.classifier.out_channels
         return self.network.num_classes
 
     def process(self) -> DiffusionProcess:
-        """All timesteps."""
+        """Return the process with all timesteps."""
         scale = REFERENCE_STEPS / self.num_steps if self.rescale_timesteps else 1.0
         return DiffusionProcess.from_schedule(
             self.schedule, self.num_steps, variance=self.variance, timestep_scale=scale
         )
 
-    def build(self) -> nn.Module:
-        """The network, with new weights."""
-        if isinstance(self.network, DDPMConfig):
-            return DDPMUNet(self.network)
-        return UNet(self.network)
+    @property
+    def architecture(self) -> str:
+        """The network's row of `generators.weights.networks.NETWORKS`."""
+        return "ddpm-unet" if isinstance(self.network, DDPMConfig) else "adm-unet"
 
-    def build_classifier(self) -> NoisyClassifier | None:
-        """The classifier, with new weights."""
-        return None if self.classifier is None else NoisyClassifier(self.classifier)
+    @property
+    def classifier_settings(self) -> dict[str, Any] | None:
+        """Flat settings of the network `CLASSIFIER`; None: the preset has no classifier."""
+        return None if self.classifier is None else {**asdict(self.classifier), "pool": "attention"}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Flat settings of the network."""
+        return asdict(self.network)
+
+    def build(self) -> nn.Module:
+        """Build the network, with new weights."""
+        return build_network(self.architecture, self.settings)
+
+    def build_classifier(self) -> nn.Module | None:
+        """Build the classifier, with new weights."""
+        settings = self.classifier_settings
+        return None if settings is None else build_network(CLASSIFIER, settings)
 
 
 def _adm(image_size: int, channel_mult: tuple[float, ...], **changes: object) -> UNetConfig:
-    """ADM's U-Net: 256 channels, 2 blocks, attention at 32, 16 and 8 px (section 3, README)."""
+    """Configure ADM's U-Net: 256 channels, 2 blocks, attention at 32, 16 and 8 px."""
     config = UNetConfig(
         image_size=image_size,
         model_channels=256,
@@ -82,7 +99,7 @@ def _adm(image_size: int, channel_mult: tuple[float, ...], **changes: object) ->
 
 
 def _adm_classifier(unet: UNetConfig, *, depth: int = 2) -> UNetConfig:
-    """The classifier that goes with a U-Net: 128 channels, attention pooling (section 4.1)."""
+    """Configure the classifier of a U-Net: 128 channels, attention pooling (section 4.1)."""
     return replace(
         unet,
         model_channels=128,
@@ -96,7 +113,7 @@ def _adm_classifier(unet: UNetConfig, *, depth: int = 2) -> UNetConfig:
 
 
 def _improved(image_size: int, channel_mult: tuple[float, ...], *, dropout: float) -> UNetConfig:
-    """Improved DDPM's U-Net: 128 channels, 3 blocks, attention at 16 and 8 px."""
+    """Configure Improved DDPM's U-Net: 128 channels, 3 blocks, attention at 16 and 8 px."""
     return UNetConfig(
         image_size=image_size,
         model_channels=128,

@@ -10,7 +10,7 @@ from generators.nn.unet import UNet, UNetConfig
 
 
 def build_network(settings: Mapping[str, Any]) -> UNet:
-    """The U-Net of a recipe: settings of `UNetConfig`.
+    """Build the U-Net of a recipe from settings of `UNetConfig`.
 
     Raises:
         ArchitectureError: A setting is unknown, missing or doesn't fit the others.
@@ -19,7 +19,7 @@ def build_network(settings: Mapping[str, Any]) -> UNet:
 
 
 def build_classifier(settings: Mapping[str, Any]) -> NoisyClassifier:
-    """The noisy classifier of a recipe; `out_channels` is the number of classes.
+    """Build the noisy classifier of a recipe; `out_channels` is the number of classes.
 
     Raises:
         ArchitectureError: As in `build_network`.

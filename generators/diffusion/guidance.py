@@ -24,7 +24,7 @@ IMAGE_CHANNELS = 3
 def classifier_free(
     network: Denoiser, guidance_scale: float, *, guided_channels: int = IMAGE_CHANNELS
 ) -> Denoiser:
-    """Guides by the difference that the condition makes (Ho & Salimans 2021; GLIDE, eq. 8).
+    """Apply classifier-free guidance (Ho & Salimans 2021; GLIDE, eq. 8).
 
     Both halves go through the network as one batch. The first channels are guided, eps_u + s
     (eps_c - eps_u); the variance's channels are the conditional half's. Guiding a predicted x_0 or
@@ -53,7 +53,7 @@ def classifier_free(
 def classifier_gradient(
     classifier: Denoiser, labels: Int[Tensor, " batch"], guidance_scale: float
 ) -> Gradient:
-    """Scale * gradient of log p(label | x_t), from a classifier trained on noisy images."""
+    """Return scale * gradient of log p(label | x_t), of a classifier trained on noisy images."""
 
     def gradient(x_t: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -71,7 +71,7 @@ def clip_gradient(
     logit_scale: float,
     guidance_scale: float,
 ) -> Gradient:
-    """Scale * gradient of the similarity of image and caption, from a noised CLIP (GLIDE, eq. 9).
+    """Return scale * gradient of image-caption similarity, of a noised CLIP (GLIDE, eq. 9).
 
     Args:
         encode_image: (x_t, network timesteps) to image embeddings of length 1.

@@ -23,7 +23,7 @@ def simple_loss(
     t: Int[Tensor, " batch"],
     noise: Float[Tensor, " batch *chw"],
 ) -> Float[Tensor, " batch"]:
-    """Mean squared error of the prediction (Ho et al. 2020, eq. 14)."""
+    """Compute the mean squared error of the prediction (Ho et al. 2020, eq. 14)."""
     prediction, _ = process.split_output(output)
     return _mean(torch.square(process.target(x_0, t, noise) - prediction))
 
@@ -38,7 +38,7 @@ def hybrid_loss(
     *,
     weight: Float[Tensor, " batch"] | float = 1.0,
 ) -> Float[Tensor, " batch"]:
-    """Simple loss plus the bound as far as the variance moves it (Nichol & Dhariwal 2021, eq. 16).
+    """Add to the simple loss the bound with a detached mean (Nichol & Dhariwal 2021, eq. 16).
 
     The bound sees the mean detached, and is weighted T / 1000: with one t drawn an image that is
     lambda = 0.001 on the sum over all timesteps. `weight` multiplies the simple loss alone.
@@ -54,7 +54,7 @@ def hybrid_loss(
 def velocity_weight(
     process: DiffusionProcess, t: Int[Tensor, " batch"], *, cap: float
 ) -> Float[Tensor, " batch"]:
-    """What makes an error in eps count as one in v: 1 / alpha_bar, at most `cap`.
+    """Weight an error in eps as the same error in v: 1 / alpha_bar, at most `cap`.
 
     The plain loss on eps hardly sees what a caption decides, which happens where noise prevails
     (Salimans & Ho 2022, section 4: weighting "SNR + 1"); without a cap the last timesteps would
@@ -73,7 +73,7 @@ def bound_term(
     *,
     threshold: Threshold | None = None,
 ) -> Float[Tensor, " batch"]:
-    """One timestep's term of the variational bound, in bits per dimension.
+    """Compute one timestep's term of the variational bound, in bits per dimension.
 
     For t > 0 the divergence of the reverse step from the posterior; for t = 0 minus the
     log-probability of the image's 256 levels (Ho et al. 2020, eqs. 5 and 13).
@@ -90,7 +90,7 @@ def bound_term(
 def prior_term(
     process: DiffusionProcess, x_0: Float[Tensor, " batch *chw"]
 ) -> Float[Tensor, " batch"]:
-    """Bits per dimension that q(x_T | x_0) differs from standard normal noise."""
+    """Compute KL(q(x_T | x_0) || N(0, I)), in bits per dimension."""
     last = float(process.alpha_bar[-1])
     mean = math.sqrt(last) * x_0
     log_variance = torch.full_like(x_0, math.log(1 - last))
@@ -106,7 +106,7 @@ def bits_per_dim(
     *,
     threshold: Threshold | None = static_threshold,
 ) -> Float[Tensor, " batch"]:
-    """The variational bound on -log2 p(x_0) per dimension, one noise a timestep.
+    """Compute the variational bound on -log2 p(x_0) per dimension, one noise per timestep.
 
     Args:
         model: (x_t, network timesteps) to output.
@@ -130,7 +130,7 @@ def bits_per_dim(
 def gaussian_kl(
     mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor
 ) -> Tensor:
-    """KL(N_1 || N_2) per element, in nats."""
+    """Compute KL(N_1 || N_2) per element, in nats."""
     return 0.5 * (
         log_variance_2
         - log_variance_1
@@ -141,7 +141,7 @@ def gaussian_kl(
 
 
 def level_log_probability(x_0: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """Log of the mass a Gaussian puts on the level of each pixel, in nats.
+    """Compute the log of the mass that a Gaussian puts on each pixel's level, in nats.
 
     The lowest and the highest level take the whole tail. The normal distribution function is the
     tanh approximation the released code uses (error below 2e-4).

@@ -1,6 +1,6 @@
-"""Noise of one image comes from that image's own generator, on the CPU.
+"""The noise of an image comes from that image's own random number generator, on the CPU.
 
-So what is drawn depends on neither batch size, order, device nor the other images.
+The noise is therefore independent of batch size, order, device and the other images.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from jaxtyping import Float32
 from torch import Tensor
 
 
-def image_generators(seeds: Sequence[int], stage: str = "") -> list[torch.Generator]:
-    """One seeded generator an image.
+def image_rngs(seeds: Sequence[int], stage: str = "") -> list[torch.Generator]:
+    """Return one seeded random number generator per image.
 
     torch seeds its CPU generator with the low 32 bits alone, so they are hashed from the whole
     seed and the stage.
 
     Args:
         seeds: Any non-negative integers.
-        stage: Each stage of a cascade draws its own noise, whatever the stages before it drew.
+        stage: Name of the stage; each stage of a cascade draws its own noise.
     """
     return [torch.Generator().manual_seed(_stage_seed(seed, stage)) for seed in seeds]
 
@@ -32,15 +32,15 @@ def _stage_seed(seed: int, stage: str) -> int:
 
 
 def draw_noise(
-    generators: Sequence[torch.Generator],
+    rngs: Sequence[torch.Generator],
     shape: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> Float32[Tensor, "batch ..."]:
-    """Standard normal noise of `shape`, one image from each generator.
+    """Draw standard normal noise of `shape`, one image from each rng.
 
-    >>> a, b = draw_noise(image_generators([1, 2]), (3, 8, 8))
-    >>> bool((a == draw_noise(image_generators([1]), (3, 8, 8))[0]).all())
+    >>> a, b = draw_noise(image_rngs([1, 2]), (3, 8, 8))
+    >>> bool((a == draw_noise(image_rngs([1]), (3, 8, 8))[0]).all())
     True
     """
-    images = [torch.randn(tuple(shape), generator=generator) for generator in generators]
+    images = [torch.randn(tuple(shape), generator=rng) for rng in rngs]
     return torch.stack(images).to(device)

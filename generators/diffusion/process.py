@@ -1,11 +1,11 @@
-"""The Gaussian diffusion process: its tables, and what follows from them in closed form.
+"""The Gaussian diffusion process: its tables and their closed forms.
 
 Symbols (Ho et al. 2020): x_0 is an image in [-1, 1], x_t the same after t steps of noise,
 q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I), eps the noise in it, and
 v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022).
 
 A timestep here is an *index* into this process, 0 to num_steps - 1, 0 the cleanest. A respaced
-process keeps fewer of them; `network_timesteps` says what the network was told in training.
+process keeps fewer of them; `network_timesteps` maps indices to the timesteps of training.
 Tables are float64 and read-only; what multiplies images is rounded to float32 once.
 """
 
@@ -37,7 +37,7 @@ Variance = Literal["fixed_small", "fixed_large", "learned_range"]
 
 @dataclass(frozen=True, eq=False)
 class Reverse:
-    """What a network's output says about p(x_{t-1} | x_t)."""
+    """The network's estimate of p(x_{t-1} | x_t)."""
 
     mean: Tensor
     """Of the Gaussian over x_{t-1}."""
@@ -49,7 +49,7 @@ class Reverse:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DiffusionProcess:
-    """Frozen tables of one process, and how the network's output is to be read."""
+    """Frozen tables of one process, and how the network's output is interpreted."""
 
     betas: Float64[ndarray, " steps"]
     prediction: Prediction = "eps"
@@ -59,22 +59,24 @@ class DiffusionProcess:
     timesteps: Int64[ndarray, " known"] | None = None
     """For each index the timestep the network was trained with; None: the index itself."""
     timestep_scale: float = 1.0
-    """The network is told timestep * scale (improved-diffusion's weights: 1000 / T)."""
+    """The network's input is timestep * scale (improved-diffusion's weights: 1000 / T)."""
     known_alpha_bar: InitVar[Float64[ndarray, " steps"] | None] = None
-    """alpha_bar where it is known better than a beta next to 1 can say; None: the product."""
+    """alpha_bar where it is known more precisely than from betas near 1; None: the product."""
     alpha_bar: Float64[ndarray, " steps"] = field(init=False)
     alpha_bar_prev: Float64[ndarray, " steps"] = field(init=False)
     posterior_variance: Float64[ndarray, " steps"] = field(init=False)
     posterior_log_variance: Float64[ndarray, " steps"] = field(init=False)
-    """Clipped: the variance at index 0 is 0, so index 1 stands in for it."""
+    """Clipped: the variance at index 0 is 0, so the value at index 1 replaces it."""
 
     def __post_init__(self, known_alpha_bar: Float64[ndarray, " steps"] | None) -> None:
         betas = np.array(self.betas, dtype=np.float64)
         if betas.ndim != 1 or not betas.size or betas.min() <= 0 or betas.max() > 1:
-            raise ConfigError("betas must be a non-empty list of numbers in (0, 1]")
+            raise ConfigError("betas must be a non-empty list of numbers in (0, 1].")
         timesteps = np.arange(len(betas)) if self.timesteps is None else np.array(self.timesteps)
         if len(timesteps) != len(betas):
-            raise ConfigError(f"{len(timesteps)} timesteps for {len(betas)} betas")
+            raise ConfigError(
+                f"A process has one timestep per beta, got {len(timesteps)} and {len(betas)}."
+            )
         alpha_bar = np.cumprod(1 - betas) if known_alpha_bar is None else known_alpha_bar.copy()
         alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
         posterior_variance = betas * (1 - alpha_bar_prev) / (1 - alpha_bar)
@@ -101,7 +103,7 @@ class DiffusionProcess:
         variance: Variance = "learned_range",
         timestep_scale: float = 1.0,
     ) -> DiffusionProcess:
-        """The process of a named schedule."""
+        """Build the process of a named schedule."""
         return cls(
             betas=betas_for(schedule, num_steps),
             prediction=prediction,
@@ -117,12 +119,12 @@ class DiffusionProcess:
         prediction: Prediction | None = None,
         variance: Variance = "learned_range",
     ) -> DiffusionProcess:
-        """The process that a recipe's objective names; training and sampling both read it here.
+        """Build the process of a recipe's objective, for training and for sampling.
 
         Args:
             objective: `schedule`, and `prediction` where that is not eps.
-            prediction: Of a network that always predicts the same, whatever the objective says.
-            variance: What the network's architecture makes of it.
+            prediction: Overrides the objective's, for a network with a fixed prediction.
+            variance: How the network's architecture gives the variance.
         """
         return cls.from_schedule(
             objective["schedule"],
@@ -136,7 +138,7 @@ class DiffusionProcess:
         return len(self.betas)
 
     def respaced(self, spec: str | Sequence[int]) -> DiffusionProcess:
-        """The process that visits fewer timesteps with the same alpha_bar at each.
+        """Return the process that visits fewer timesteps with the same alpha_bar at each.
 
         Args:
             spec: See `respacing`; or the indices to keep, ascending.
@@ -160,7 +162,7 @@ class DiffusionProcess:
         return spaced_timesteps(self.num_steps, spec)
 
     def network_timesteps(self, t: Int[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
-        """What the network is told for indices `t`: whole numbers unless they are rescaled."""
+        """Return the network's timesteps at indices `t`: integers unless they are rescaled."""
         assert self.timesteps is not None
         steps = torch.from_numpy(self.timesteps.copy()).to(t.device)[t]
         return steps if self.timestep_scale == 1.0 else steps.float() * self.timestep_scale
@@ -173,7 +175,7 @@ class DiffusionProcess:
         t: Int[Tensor, " batch"],
         noise: Float[Tensor, " batch *chw"],
     ) -> Float[Tensor, " batch *chw"]:
-        """x_t given x_0 and the noise (Ho et al. 2020, eq. 4)."""
+        """Compute x_t from x_0 and the noise (Ho et al. 2020, eq. 4)."""
         signal, sigma = self._signal_and_sigma(t, x_0)
         return signal * x_0 + sigma * noise
 
@@ -183,50 +185,50 @@ class DiffusionProcess:
         x_t: Float[Tensor, " batch *chw"],
         t: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, " batch *chw"], Float[Tensor, " batch *chw"]]:
-        """Mean and log variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eqs. 6 and 7)."""
+        """Compute mean and log variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, eqs. 6 and 7)."""
         from_x_0 = self.betas * np.sqrt(self.alpha_bar_prev) / (1 - self.alpha_bar)
         from_x_t = (1 - self.alpha_bar_prev) * np.sqrt(1 - self.betas) / (1 - self.alpha_bar)
         mean = lookup(from_x_0, t, x_t) * x_0 + lookup(from_x_t, t, x_t) * x_t
         return mean, lookup(self.posterior_log_variance, t, x_t).expand_as(x_t)
 
-    # Three ways to say the same: eps, x_0, v
+    # Three equivalent predictions: eps, x_0, v
 
     def x_0_from_eps(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
+        """Return x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
         scale = lookup(np.sqrt(1 / self.alpha_bar), t, x_t)
         return scale * x_t - lookup(np.sqrt(1 / self.alpha_bar - 1), t, x_t) * eps
 
     def eps_from_x_0(self, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
-        """The inverse of `x_0_from_eps`."""
+        """Invert `x_0_from_eps`."""
         scale = lookup(np.sqrt(1 / self.alpha_bar), t, x_t)
         return (scale * x_t - x_0) / lookup(np.sqrt(1 / self.alpha_bar - 1), t, x_t)
 
     def v_from(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """V = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022, appendix D)."""
+        """Return v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022, app. D)."""
         signal, sigma = self._signal_and_sigma(t, x_0)
         return signal * noise - sigma * x_0
 
     def x_0_from_v(self, x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """x_0 = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v."""
+        """Return x_0 = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v."""
         signal, sigma = self._signal_and_sigma(t, x_t)
         return signal * x_t - sigma * v
 
     def target(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the network is to predict."""
+        """Return what the network should predict."""
         if self.prediction == "eps":
             return noise
         return x_0 if self.prediction == "x_0" else self.v_from(x_0, t, noise)
 
     def predicted_x_0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_0 from the network's prediction, not thresholded."""
+        """Return x_0 of the network's prediction, not thresholded."""
         if self.prediction == "eps":
             return self.x_0_from_eps(x_t, t, prediction)
         return prediction if self.prediction == "x_0" else self.x_0_from_v(x_t, t, prediction)
 
-    # p: taking noise away
+    # p: removing noise
 
     def split_output(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The prediction, and the numbers that place the variance where that is learned."""
+        """Split the output into the prediction and, if learned, the variance's interpolation."""
         if self.variance != "learned_range":
             return output, None
         prediction, placed = output.chunk(2, dim=1)
@@ -240,7 +242,7 @@ class DiffusionProcess:
         *,
         threshold: Threshold | None = None,
     ) -> Reverse:
-        """The Gaussian over x_{t-1} that the network's output stands for.
+        """Return the Gaussian over x_{t-1} that the network's output describes.
 
         Args:
             output: What the network gave for x_t.
@@ -271,6 +273,6 @@ class DiffusionProcess:
 
 
 def lookup(table: Float64[ndarray, " steps"], t: Tensor, like: Tensor) -> Tensor:
-    """Entries `t` of a table in float32, shaped to multiply `like` (B, ...)."""
+    """Return entries `t` of a table in float32, shaped to multiply `like` (B, ...)."""
     values = torch.from_numpy(np.asarray(table, dtype=np.float64)[t.cpu().numpy()])
     return values.to(device=like.device, dtype=torch.float32).view(-1, *[1] * (like.ndim - 1))

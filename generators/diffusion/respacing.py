@@ -21,14 +21,14 @@ SIGMA_MAX = 80.0
 
 
 def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
-    """The timesteps to keep, ascending.
+    """Return the timesteps to keep, ascending.
 
     Args:
         num_steps: Number of timesteps T of the trained process.
-        spec: See the module's first lines.
+        spec: See the module docstring.
 
     Raises:
-        ConfigError: The spec can't be read, or asks for more steps than there are.
+        ConfigError: The spec can't be read, or has more steps than there are.
 
     >>> spaced_timesteps(1000, "4")
     (0, 333, 666, 999)
@@ -44,7 +44,7 @@ def spaced_timesteps(num_steps: int, spec: str) -> tuple[int, ...]:
 
 
 def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple[int, ...]:
-    """Timesteps whose noise follows Karras et al. 2022, eq. 5, with rho 7 and at most sigma 80.
+    """Return timesteps with the noise of Karras et al. 2022, eq. 5: rho 7, sigma at most 80.
 
     Here sigma = sqrt(1 / alpha_bar - 1). Solvers of second order need steps that are alike; the
     last timesteps of a cosine schedule, with sigma up to 20,000, are not.
@@ -58,7 +58,7 @@ def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple
     """
     num_steps = len(alpha_bar)
     if not 1 <= count <= num_steps:
-        raise ConfigError(f"respacing {KARRAS}{count}: expected 1 to {num_steps} steps")
+        raise ConfigError(f"Respacing {KARRAS}{count} must have 1 to {num_steps} steps.")
     sigmas = np.sqrt(1 / alpha_bar - 1)
     ends = np.array([sigmas[0], min(SIGMA_MAX, sigmas[-1])]) ** (1 / RHO)
     wanted = np.linspace(ends[0], ends[1], count) ** RHO if count > 1 else ends[1:] ** RHO
@@ -70,7 +70,7 @@ def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple
 
 
 def _fast27(num_steps: int) -> tuple[int, ...]:
-    """The last step is taken a little early: at T - 1 nothing of the image is left."""
+    """Take the last step a little early: at T - 1 nothing of the image is left."""
     steps = set(spaced_timesteps(num_steps, FAST27_SECTIONS))
     steps.remove(num_steps - 1)
     steps.add(num_steps - 3)
@@ -83,8 +83,8 @@ def _strided(num_steps: int, count: int, spec: str) -> tuple[int, ...]:
         if len(steps) == count:
             return steps
     raise ConfigError(
-        f"respacing {spec!r}: no whole stride makes {count} of {num_steps} steps; "
-        f"use {str(count)!r} for uneven ones"
+        f"Respacing {spec!r} is impossible: no whole stride makes {count} of {num_steps} steps. "
+        f"Use {str(count)!r} for uneven strides."
     )
 
 
@@ -96,8 +96,8 @@ def _sections(num_steps: int, counts: list[int], spec: str) -> tuple[int, ...]:
         length = size + (index < extra)
         if count > length:
             raise ConfigError(
-                f"respacing {spec!r}: {count} steps asked of a section of {length} "
-                f"({num_steps} timesteps in {len(counts)} sections)"
+                f"Respacing {spec!r} has {count} steps in a section of {length} "
+                f"({num_steps} timesteps in {len(counts)} sections)."
             )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         position = 0.0  # summed up, not multiplied: rounds as the released code does
@@ -109,9 +109,10 @@ def _sections(num_steps: int, counts: list[int], spec: str) -> tuple[int, ...]:
 
 
 def step_count(text: str, spec: str) -> int:
-    """A number of steps inside a spec."""
+    """Read a number of steps inside a spec."""
     if not text.strip().isdecimal() or int(text) < 1:
         raise ConfigError(
-            f"respacing {spec!r}: expected '250', '10,15,20', 'ddim25', 'karras18' or 'fast27'"
+            f"Respacing {spec!r} is unknown, expected '250', '10,15,20', 'ddim25', 'karras18' or "
+            "'fast27'."
         )
     return int(text)

@@ -1,7 +1,7 @@
 """Samplers: from noise x_T to an image x_0, each a function of a model and a process.
 
 Every sampler takes a `Denoiser` (condition and guidance already in it), the noise to start from, a
-process respaced to the steps to make, the images' own generators, and `SamplerOptions`. `SAMPLERS`
+process respaced to the steps to make, one rng per image, and `SamplerOptions`. `SAMPLERS`
 is the table of them; another package adds rows by entry points in `evalkit.samplers`.
 """
 
@@ -24,14 +24,14 @@ from generators.diffusion.respacing import KARRAS
 from generators.diffusion.thresholding import Threshold, static_threshold
 
 Images = Float[Tensor, " batch *chw"]
-Generators = Sequence[torch.Generator]
+Rngs = Sequence[torch.Generator]
 Progress = Callable[[int, int], None]
 """Called after each step with the steps made and the steps to make."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
-    """What a sampler heeds besides the model's output."""
+    """Options of a sampler."""
 
     eta: float = 0.0
     """Share of fresh noise in each step of DDIM; 0 is deterministic."""
@@ -45,7 +45,7 @@ class SamplerOptions:
 
 PLAIN = SamplerOptions()
 UNBOUNDED = SamplerOptions(threshold=None)
-Sampler = Callable[[Denoiser, Tensor, DiffusionProcess, Generators, SamplerOptions], Tensor]
+Sampler = Callable[[Denoiser, Tensor, DiffusionProcess, Rngs, SamplerOptions], Tensor]
 
 
 @torch.no_grad()
@@ -53,10 +53,10 @@ def sample_ancestral(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators,
+    rngs: Rngs,
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """Draws from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
+    """Draw from p(x_{t-1} | x_t) step by step (Ho et al. 2020, algorithm 2).
 
     A gradient g shifts the mean by the variance times g (Dhariwal & Nichol 2021, algorithm 1).
     """
@@ -71,7 +71,7 @@ def sample_ancestral(
             mean = mean + reverse.log_variance.exp() * shift
         x = mean
         if index:
-            noise = draw_noise(generators, x.shape[1:], x.device)
+            noise = draw_noise(rngs, x.shape[1:], x.device)
             x = mean + torch.exp(0.5 * reverse.log_variance) * noise
     return x
 
@@ -81,10 +81,10 @@ def sample_ddim(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators = (),
+    rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """Steps of the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
+    """Step through the implicit model (Song et al. 2021, eq. 12); eta 0 is deterministic.
 
     A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
     """
@@ -95,7 +95,7 @@ def sample_ddim(
         sigma = options.eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
         x = float(np.sqrt(previous)) * x_0 + float(np.sqrt(1 - previous - sigma**2)) * eps
         if index and options.eta:
-            x = x + float(sigma) * draw_noise(generators, x.shape[1:], x.device)
+            x = x + float(sigma) * draw_noise(rngs, x.shape[1:], x.device)
     return x
 
 
@@ -103,7 +103,7 @@ def sample_ddim(
 def invert_ddim(
     model: Denoiser, x_0: Images, process: DiffusionProcess, *, progress: Progress | None = None
 ) -> Images:
-    """The noise x_T from which deterministic DDIM makes an image (Dhariwal & Nichol 2021, app. F).
+    """Find the noise x_T that DDIM maps to an image (Dhariwal & Nichol 2021, appendix F).
 
     DDIM's steps are walked the other way, each with the eps of the cleaner end; so the way back is
     exact in the limit of many steps. Nothing is thresholded, which would lose information.
@@ -112,7 +112,7 @@ def invert_ddim(
         model: The denoiser, condition bound, best unguided.
         x_0: Images in [-1, 1].
         process: Respaced to the steps to walk.
-        progress: Told after each step.
+        progress: Called after each step.
     """
     x = x_0  # at timestep 0, whose noise is too little to see
     for index in range(1, process.num_steps):
@@ -129,10 +129,10 @@ def sample_dpm_solver_pp_2m(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators = (),
+    rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """DPM-Solver++(2M), multistep, of second order in x_0 (Lu et al. 2022, algorithm 2).
+    """Sample by DPM-Solver++(2M), multistep, second order in x_0 (Lu et al. 2022, algorithm 2).
 
     With lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar)) and h the step in lambda. The first
     step is of first order, and so is the last, whose h is infinite: it goes to x_0.
@@ -159,10 +159,10 @@ def sample_heun(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators = (),
+    rngs: Rngs = (),
     options: SamplerOptions = PLAIN,
 ) -> Images:
-    """Heun's method on the probability-flow equation (Karras et al. 2022, algorithm 1).
+    """Solve the probability-flow ODE by Heun's method (Karras et al. 2022, algorithm 1).
 
     In the variable z = x_t / sqrt(alpha_bar) with noise sigma = sqrt(1 / alpha_bar - 1), where
     dz / dsigma = eps. Two evaluations a step, the last step has one.
@@ -193,7 +193,7 @@ def _x_0_and_eps(
     *,
     clip_guided: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The predicted image in range, shifted by the gradient, and the eps that agrees with it.
+    """Return the predicted image, thresholded and shifted by the gradient, and its eps.
 
     The shift of x_0 is (1 - alpha_bar) / sqrt(alpha_bar) times the gradient, which is huge where
     alpha_bar is near 0. ADM's DDIM leaves it at that; `clip_guided` brings it back in range.
@@ -218,9 +218,9 @@ def _x_0_and_eps(
 def _steps(
     x: Tensor, process: DiffusionProcess, options: SamplerOptions
 ) -> Iterator[tuple[int, Tensor]]:
-    """Each index of a process, the noisiest first, as a number and for the batch.
+    """Yield each index of a process, the noisiest first, as a number and for the batch.
 
-    Progress is reported when a step is done, that is when the next one is asked for.
+    Progress is reported when a step is done, that is, when the next one is requested.
     """
     for index in reversed(range(process.num_steps)):
         yield index, _indices(x, index)
@@ -234,26 +234,26 @@ def _indices(x: Tensor, index: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerRow:
-    """One sampler that can be chosen by name."""
+    """One sampler, chosen by name."""
 
     function: Sampler
-    """Takes the model, the noise to start from, the respaced process, the images' generators and
+    """Takes the model, the noise to start from, the respaced process, one rng per image and
     the options; returns the images."""
     paper: str
     stochastic: bool
-    """Whether it draws noise on the way where no option asks for it."""
+    """Whether it draws noise at each step by default."""
     takes_eta: bool = False
-    """Whether the option eta means something to it."""
+    """Whether it accepts the option eta."""
     least_steps: int = 1
-    """Evaluations of the network that it needs."""
+    """Minimum number of network evaluations."""
     most_steps: int | None = None
-    """Evaluations that it can make; None: as many as the process allows."""
+    """Maximum number of network evaluations; None: as many as the process allows."""
     respacing: Callable[[int], str] = str
-    """The timesteps that it visits with so many evaluations, as `diffusion.respacing` reads it."""
+    """From a number of evaluations to a respacing, as `diffusion.respacing` reads it."""
 
 
 def _alike_in_noise(steps: int) -> str:
-    """Heun evaluates the network twice a step, and once in the last."""
+    """Space timesteps by noise; Heun evaluates the network twice a step, once in the last."""
     return f"{KARRAS}{(steps + 1) // 2}"
 
 
@@ -276,13 +276,13 @@ SAMPLERS: dict[str, SamplerRow] = {
 }
 
 CATALOG = Catalog("samplers", SAMPLERS, SamplerRow)
-"""Our samplers and those of other packages."""
+"""Built-in samplers and those of other packages."""
 SAMPLER_NAMES = tuple(CATALOG)
-"""What a stage that diffuses accepts as its sampler."""
+"""Samplers that a diffusion stage accepts."""
 
 
 def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> DiffusionProcess:
-    """The timesteps a sampler visits.
+    """Return the process with the timesteps that a sampler visits.
 
     Evenly spread, but for Heun's method: that one needs steps that are alike in noise. With even
     ones it fails, since the first goes from sigma 20,000 to about 20 on a cosine schedule.
@@ -293,8 +293,8 @@ def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> Di
         steps: Number of evaluations of the network, or a respacing as text.
 
     Raises:
-        UnknownNameError: No such sampler.
-        ConfigError: The sampler can't make so many steps.
+        UnknownNameError: The sampler does not exist.
+        ConfigError: The sampler does not allow this number of steps.
     """
     if isinstance(steps, str):
         return process.respaced(steps)
@@ -302,7 +302,7 @@ def process_for(process: DiffusionProcess, sampler: str, steps: int | str) -> Di
     if steps < row.least_steps or (row.most_steps is not None and steps > row.most_steps):
         most = "" if row.most_steps is None else f", at most {row.most_steps}"
         raise ConfigError(
-            f"the sampler {sampler} needs at least {row.least_steps} steps{most}, got {steps}"
+            f"The sampler {sampler} needs at least {row.least_steps} steps{most}, got {steps}."
         )
     return process.respaced(row.respacing(steps))
 
@@ -312,17 +312,19 @@ def sample(
     model: Denoiser,
     x_T: Images,
     process: DiffusionProcess,
-    generators: Generators,
+    rngs: Rngs,
     options: SamplerOptions = PLAIN,
 ) -> Images:
     """Sample by a sampler's name.
 
     Raises:
-        UnknownNameError: No such sampler.
-        ConfigError: An eta for a sampler that has none.
+        UnknownNameError: The sampler does not exist.
+        ConfigError: The sampler does not accept eta.
     """
     row = CATALOG[sampler]
     if options.eta and not row.takes_eta:
         having = ", ".join(name for name, own in SAMPLERS.items() if own.takes_eta)
-        raise ConfigError(f"eta is a setting of the sampler {having}, not of {sampler}")
-    return row.function(model, x_T, process, generators, options)
+        raise ConfigError(
+            f"The sampler {sampler} has no eta, got {options.eta}; samplers with eta: {having}."
+        )
+    return row.function(model, x_T, process, rngs, options)

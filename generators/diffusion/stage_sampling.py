@@ -1,4 +1,4 @@
-"""How one stage of a cascade is sampled: its process, and what a user chose for it."""
+"""How one stage of a cascade is sampled: its process and the user's settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from generators.diffusion.guidance import IMAGE_CHANNELS, Denoiser, classifier_f
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
     PLAIN,
-    Generators,
     Images,
+    Rngs,
     SamplerOptions,
     process_for,
     sample,
@@ -21,7 +21,7 @@ from generators.settings import StageSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StageSampling:
-    """Everything about the sampling of one stage but the network and the noise."""
+    """How to sample one stage, except for the network and the noise."""
 
     process: DiffusionProcess
     """All timesteps of the network's training."""
@@ -33,19 +33,19 @@ class StageSampling:
     """Of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
     classifier's gradient, 0 is off. None: the stage is not guided."""
     options: SamplerOptions = PLAIN
-    """What the sampler heeds besides."""
+    """Further options of the sampler."""
 
     @classmethod
     def chosen(cls, process: DiffusionProcess, settings: StageSettings) -> StageSampling:
-        """What a stage's settings ask for; `threshold`, `percentile` and `eta` are options.
+        """Resolve the settings of a stage; `threshold`, `percentile` and `eta` are options.
 
         Raises:
-            ConfigError: The settings name no sampler or no steps, or no threshold that there is.
+            ConfigError: The settings have no sampler, no steps or an unknown threshold.
         """
         if settings.sampler is None or settings.steps is None:
             raise ConfigError(
-                f"a stage that diffuses needs a sampler and steps, got sampler {settings.sampler} "
-                f"and steps {settings.steps}; take them from the generator's default settings"
+                f"A diffusion stage needs a sampler and steps, got sampler {settings.sampler} and "
+                f"steps {settings.steps}. Start from the generator's default settings."
             )
         return cls(
             process=process,
@@ -63,7 +63,7 @@ class StageSampling:
         return self.guidance_scale not in (None, 1.0)
 
     def guided(self, model: Denoiser, *, guided_channels: int = IMAGE_CHANNELS) -> Denoiser:
-        """The model with classifier-free guidance, if there is any.
+        """Return the model with classifier-free guidance, if the stage is guided.
 
         Args:
             model: Takes both halves as one batch where `is_guided`, else the conditional half.
@@ -74,22 +74,22 @@ class StageSampling:
         return classifier_free(model, self.guidance_scale, guided_channels=guided_channels)
 
     def with_threshold(self, threshold: Threshold | None) -> StageSampling:
-        """The same with another threshold."""
+        """Return the same sampling with another threshold."""
         return replace(self, options=replace(self.options, threshold=threshold))
 
-    def sample(self, model: Denoiser, x_T: Images, generators: Generators) -> Images:
+    def sample(self, model: Denoiser, x_T: Images, rngs: Rngs) -> Images:
         """Run the sampler over its timesteps.
 
         Args:
             model: The denoiser, condition and guidance bound.
             x_T: The noise to start from.
-            generators: One an image, for the noise on the way.
+            rngs: One per image, for the noise at each step.
 
         Raises:
-            ConfigError: No such sampler, or it can't do what the options ask.
+            ConfigError: The sampler does not exist, or does not support the options.
         """
         spaced = process_for(self.process, self.sampler, self.steps)
-        return sample(self.sampler, model, x_T, spaced, generators, self.options)
+        return sample(self.sampler, model, x_T, spaced, rngs, self.options)
 
 
 def _threshold(settings: StageSettings) -> Threshold:

@@ -1,4 +1,4 @@
-"""Keeping a predicted x_0 in the range of images while sampling."""
+"""Thresholds keep a predicted x_0 in the range of images while sampling."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from evalkit.core.errors import ConfigError
 
 Threshold = Callable[[Tensor], Tensor]
-"""Takes a predicted x_0 (B, C, H, W), gives it back in range."""
+"""From a predicted x_0 (B, C, H, W) to one in range."""
 THRESHOLDS = ("dynamic", "static")
 PERCENTILE = 0.995
 """Of dynamic thresholding in Imagen (appendix C)."""
 
 
 def static_threshold(x_0: Float[Tensor, " batch *chw"]) -> Float[Tensor, " batch *chw"]:
-    """Clips to [-1, 1]."""
+    """Clip to [-1, 1]."""
     return x_0.clamp(-1, 1)
 
 
@@ -29,7 +29,7 @@ def dynamic_threshold(
     percentile: float = PERCENTILE,
     max_scale: float | None = None,
 ) -> Float[Tensor, " batch *chw"]:
-    """Clips each image to [-s, s] and divides by s, s the percentile of |x_0|, at least 1.
+    """Clip each image to [-s, s] and divide by s, the percentile of |x_0|, at least 1.
 
     Saharia et al. 2022 (Imagen), section 2.3: high guidance then doesn't saturate the image.
 
@@ -48,17 +48,17 @@ def dynamic_threshold(
 
 
 def threshold_for(name: str, percentile: float = PERCENTILE) -> Threshold:
-    """A threshold by its name.
+    """Return a threshold by its name.
 
     Args:
         name: One of `THRESHOLDS`.
         percentile: In [0, 1], for the dynamic one.
 
     Raises:
-        ConfigError: There is no such.
+        ConfigError: The threshold does not exist.
     """
     if name == "static":
         return static_threshold
     if name == "dynamic":
         return partial(dynamic_threshold, percentile=percentile)
-    raise ConfigError(f"unknown threshold {name!r}; known: {', '.join(THRESHOLDS)}")
+    raise ConfigError(f"Unknown threshold {name!r}; known: {', '.join(THRESHOLDS)}.")

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings
-from generators.cascade import TrainedStage, captioned_samples, prompts_of
+from generators.cascade import Stage, captioned_samples, prompts_of
 from generators.clip.model import Clip
 from generators.diffusion.guidance import Gradient, clip_gradient
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.errors import UnsupportedRequestError
 from generators.glide.inpainting import GivenPixels, given_pixels
@@ -35,7 +35,7 @@ class NoisedClip:
     tokenizer: BytePairTokenizer
 
     def gradient(self, captions: Sequence[str], scale: float, device: str) -> Gradient:
-        """Scale * gradient of the similarity of noisy images and their captions."""
+        """Return scale * gradient of the similarity of noisy images and their captions."""
         clip = self.network.to(device).requires_grad_(False)
         tokens = self.tokenizer.pad(captions, clip.config.context_length)
         with torch.no_grad():
@@ -60,8 +60,8 @@ class GlideGenerator:
         self,
         spec: GeneratorSpec,
         *,
-        base: TrainedStage[Text2ImUNet],
-        upsampler: TrainedStage[Text2ImUNet],
+        base: Stage[Text2ImUNet],
+        upsampler: Stage[Text2ImUNet],
         tokenizer: BytePairTokenizer,
         device: str,
         inpaints: bool = False,
@@ -78,14 +78,14 @@ class GlideGenerator:
         self._clip: NoisedClip | None = None
 
     def accelerate(self, numerics: Numerics) -> None:
-        """Run the networks otherwise than in plain float32."""
+        """Change the numerics of all later calls to `generate`."""
         self.numerics = numerics
         numerics.apply(self.base.network)
         numerics.apply(self.upsampler.network)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt, or an image and the networks don't
@@ -117,7 +117,7 @@ class GlideGenerator:
         return sample_base(
             network,
             captions,
-            image_generators(seeds, "base"),
+            image_rngs(seeds, "base"),
             sampling,
             given=given and given.shrunk(network.config.image_size),
         )
@@ -136,7 +136,7 @@ class GlideGenerator:
             network,
             small,
             encode_captions(network, self.tokenizer, texts) if network.text else None,
-            image_generators(seeds, "upsampler"),
+            image_rngs(seeds, "upsampler"),
             replace(sampling, steps=_upsampler_steps(settings)),
             enlarging=Enlarging(
                 temperature=float(settings.options["temperature"]),
@@ -154,7 +154,7 @@ class GlideGenerator:
             UnsupportedRequestError: There is none.
         """
         if self._load_clip is None:
-            raise UnsupportedRequestError(f"{self.spec.name} has no noised CLIP to be guided by")
+            raise UnsupportedRequestError(f"{self.spec.name} has no noised CLIP for CLIP guidance.")
         if self._clip is None:
             self._clip = self._load_clip()
         return self._clip
@@ -164,12 +164,12 @@ class GlideGenerator:
             return given_pixels(requests, self.spec.size_px, self.device)
         if any(request.image is not None or request.mask is not None for request in requests):
             raise UnsupportedRequestError(
-                f"{self.spec.name} does not inpaint; glide:released-inpaint does"
+                f"{self.spec.name} does not inpaint; glide:released-inpaint does."
             )
         return None
 
 
 def _upsampler_steps(settings: StageSettings) -> int | str:
-    """GLIDE's own 27 steps are uneven; any other number is spread evenly."""
+    """Use GLIDE's uneven 27 steps; spread any other number evenly."""
     assert settings.steps is not None
     return "fast27" if settings.steps == 27 and settings.sampler == "ddim" else settings.steps

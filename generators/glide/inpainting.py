@@ -1,7 +1,7 @@
 """Inpainting (GLIDE, section 4.3): some pixels are given, the network makes the others.
 
-The network sees the given pixels and where they are; besides, every predicted image gets them put
-in, as the authors' notebook does, so that they come out as they were.
+The network sees the given pixels and their mask. They are also pasted into every predicted image,
+as in the authors' notebook, so that they are kept exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from generators.pixels import from_uint8
 
 @dataclass(frozen=True, eq=False)
 class GivenPixels:
-    """What a batch keeps."""
+    """The pixels that a batch keeps."""
 
     image: Float[Tensor, "batch 3 size size"]
     """In [-1, 1]; 0 where nothing is kept."""
@@ -31,27 +31,27 @@ class GivenPixels:
     """1 on pixels to keep."""
 
     def shrunk(self, size_px: int) -> GivenPixels:
-        """The same for a smaller image: area means, kept where every pixel under them is."""
+        """Shrink by area means; a pixel is kept if all pixels under it are."""
         factor = self.mask.shape[-1] // size_px
         image = F.interpolate(self.image, (size_px, size_px), mode="area")
         lost = F.max_pool2d(1 - self.mask, factor)
         return GivenPixels(image, 1 - lost)
 
     def twice(self) -> GivenPixels:
-        """For both halves of classifier-free guidance."""
+        """Repeat the batch for both halves of classifier-free guidance."""
         return GivenPixels(torch.cat([self.image] * 2), torch.cat([self.mask] * 2))
 
     def put_into(self, threshold: Threshold) -> Threshold:
-        """A threshold that first puts the given pixels into the predicted image."""
+        """Return a threshold that first pastes the given pixels into the predicted image."""
         return lambda x_0: threshold(x_0 * (1 - self.mask) + self.image * self.mask)
 
     def as_inputs(self) -> dict[str, Tensor]:
-        """Keywords of the inpainting networks."""
+        """Return the keyword arguments of the inpainting networks."""
         return {"inpaint_image": self.image, "inpaint_mask": self.mask}
 
 
 def given_pixels(requests: Sequence[Request], size_px: int, device: str) -> GivenPixels:
-    """What a batch of requests keeps; a request without an image keeps nothing.
+    """Collect the pixels that a batch of requests keeps; without an image, none.
 
     Raises:
         UnsupportedRequestError: An image without a mask or the other way round, or another size.
@@ -62,11 +62,13 @@ def given_pixels(requests: Sequence[Request], size_px: int, device: str) -> Give
         if request.image is None and request.mask is None:
             continue
         if request.image is None or request.mask is None:
-            raise UnsupportedRequestError("inpainting wants an image and a mask, got one of them")
+            raise UnsupportedRequestError(
+                "Inpainting needs both an image and a mask, got one of them."
+            )
         if request.image.shape != images.shape[1:] or request.mask.shape != masks.shape[2:]:
             raise UnsupportedRequestError(
-                f"inpainting wants an image of {size_px} x {size_px} px in RGB and a mask of that "
-                f"size, got {request.image.shape} and {request.mask.shape}"
+                f"Inpainting needs an RGB image of {size_px} x {size_px} px and a mask of that "
+                f"size, got {request.image.shape} and {request.mask.shape}."
             )
         images[row], masks[row, 0] = request.image, request.mask
     mask = torch.from_numpy(masks).to(device)

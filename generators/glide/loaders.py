@@ -8,25 +8,19 @@ from pathlib import Path
 import torch
 
 from generators.base import GeneratorSpec, StageSettings, StageSpec
-from generators.cascade import TrainedStage
-from generators.clip.model import Clip, ClipConfig
+from generators.cascade import Stage
+from generators.clip.model import Clip
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.thresholding import THRESHOLDS
 from generators.glide.generator import GlideGenerator, NoisedClip
-from generators.glide.model import (
-    GlideConfig,
-    InpaintText2ImUNet,
-    SuperResInpaintText2ImUNet,
-    SuperResText2ImUNet,
-    Text2ImUNet,
-)
+from generators.glide.model import SuperResText2ImUNet, Text2ImUNet
 from generators.glide.presets import PAPER, RELEASED, GlidePreset
-from generators.loading import fill_network, joint_hash, network_from_file
-from generators.parts import UNTRAINED_SEED, check_overrides
-from generators.tokenizer import BytePairTokenizer
-from generators.weights import MODEL_FILES, locate
-from generators.weights_io import file_sha256
-from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
+from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.weights import networks
+from generators.weights.parts import UNTRAINED_SEED, check_overrides
+from generators.weights.published import MODEL_FILES, locate
+from generators.weights.state_dicts import file_sha256, joint_hash, load_state_dict
+from generators.weights.zoo import ZOO, ZooWeights, zoo_weights
 
 TINY_NETWORKS = ("glide-tiny-base", "glide-tiny-upsampler")
 TINY_CLIP = "clip-tiny-noised"
@@ -78,25 +72,17 @@ RELEASED_STAGES = _stages(
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:tiny`, or the same networks with random weights (`glide:tiny-untrained`).
+    """Load `glide:tiny`, or the same networks with random weights (`glide:tiny-untrained`).
 
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     check_overrides(name, weights, [*TINY_NETWORKS, TINY_CLIP])
     parts = {part: zoo_weights(part, weights.get(part)) for part in TINY_NETWORKS}
     trained = name == "glide:tiny"
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(UNTRAINED_SEED)
-        base_config, upsampler_config = (
-            GlideConfig.from_flat(parts[part].recipe.model) for part in TINY_NETWORKS
-        )
-        base, upsampler = Text2ImUNet(base_config), SuperResText2ImUNet(upsampler_config)
-    if trained:
-        for part, network in zip(TINY_NETWORKS, (base, upsampler), strict=True):
-            fill_network(network, parts[part].state_dict, part)
+    base, upsampler = _trained(parts) if trained else _untrained(parts)
     objectives = [parts[part].recipe.objective for part in TINY_NETWORKS]
     clip_file = weights.get(TINY_CLIP, ZOO / f"{TINY_CLIP}.safetensors")
     hashes = [parts[part].sha256 for part in TINY_NETWORKS]
@@ -116,8 +102,8 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
     )
     return GlideGenerator(
         spec,
-        base=TrainedStage.from_objective(base, objectives[0]),
-        upsampler=TrainedStage.from_objective(upsampler, objectives[1]),
+        base=Stage.from_objective(base, objectives[0]),
+        upsampler=Stage.from_objective(upsampler, objectives[1]),
         tokenizer=tiny_tokenizer(),
         device=device,
         load_clip=lambda: _tiny_clip(weights.get(TINY_CLIP)),
@@ -125,7 +111,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
 
 
 def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:released`: OpenAI's filtered networks of December 2021.
+    """Load `glide:released`, OpenAI's filtered networks of December 2021.
 
     Raises:
         MissingWeightsError: A file is neither given, cached nor downloadable.
@@ -137,7 +123,7 @@ def load_released(name: str, device: str, weights: Mapping[str, Path]) -> GlideG
 
 
 def load_released_inpaint(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:released-inpaint`: the networks that see pixels to keep.
+    """Load `glide:released-inpaint`, the networks that see pixels to keep.
 
     Raises:
         MissingWeightsError: A file is neither given, cached nor downloadable.
@@ -150,7 +136,7 @@ def load_released_inpaint(name: str, device: str, weights: Mapping[str, Path]) -
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> GlideGenerator:
-    """`glide:paper`: the paper's sizes, for whoever has weights of that size.
+    """Load `glide:paper`, networks of the paper's size, from given weights.
 
     Raises:
         MissingWeightsError: None are given; they were never released.
@@ -171,14 +157,25 @@ def _load_published(
     inpaints: bool = False,
 ) -> GlideGenerator:
     parts = MODEL_FILES[name]
-    networks = parts[:2]
+    weights_of_networks = parts[:2]
     check_overrides(name, weights, parts)
     files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in parts}
-    with torch.device("meta"):
-        base: Text2ImUNet = (InpaintText2ImUNet if inpaints else Text2ImUNet)(preset.base.network)
-        upsampler: Text2ImUNet = (SuperResInpaintText2ImUNet if inpaints else SuperResText2ImUNet)(
-            preset.upsampler.network
+    suffix = "-inpaint" if inpaints else ""
+    base, upsampler = (
+        networks.checked(
+            Text2ImUNet,
+            files[part].name,
+            networks.load_released(
+                f"glide-{stage}{suffix}",
+                load_state_dict(files[part]),
+                chosen.network.flat(),
+                source=files[part].name,
+            ),
         )
+        for part, stage, chosen in zip(
+            weights_of_networks, ("base", "upsampler"), (preset.base, preset.upsampler), strict=True
+        )
+    )
     spec = GeneratorSpec(
         name=name,
         display_name=display_name,
@@ -186,25 +183,44 @@ def _load_published(
         stages=RELEASED_STAGES,
         size_px=preset.upsampler.network.unet.image_size,
         training_data=("openai-filtered",) if preset is RELEASED else (),
-        weights="given" if set(networks) & set(weights) else "released in December 2021",
-        weights_sha256=joint_hash(file_sha256(files[part]) for part in networks),
+        weights="given" if set(weights_of_networks) & set(weights) else "released in December 2021",
+        weights_sha256=joint_hash(file_sha256(files[part]) for part in weights_of_networks),
     )
     return GlideGenerator(
         spec,
-        base=TrainedStage(network_from_file(base, files[networks[0]]), preset.base.process()),
-        upsampler=TrainedStage(
-            network_from_file(upsampler, files[networks[1]]), preset.upsampler.process()
-        ),
+        base=Stage(base, preset.base.process()),
+        upsampler=Stage(upsampler, preset.upsampler.process()),
         tokenizer=BytePairTokenizer.from_files(files["gpt2-encoder"], files["gpt2-merges"]),
         device=device,
         inpaints=inpaints,
     )
 
 
+def _trained(parts: Mapping[str, ZooWeights]) -> tuple[Text2ImUNet, SuperResText2ImUNet]:
+    base, upsampler = TINY_NETWORKS
+    return (
+        parts[base].network(Text2ImUNet, base),
+        parts[upsampler].network(SuperResText2ImUNet, upsampler),
+    )
+
+
+def _untrained(parts: Mapping[str, ZooWeights]) -> tuple[Text2ImUNet, SuperResText2ImUNet]:
+    """Build both networks one after the other from one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(UNTRAINED_SEED)
+        base, upsampler = (
+            networks.build_network(parts[part].recipe.network, parts[part].recipe.model)
+            for part in TINY_NETWORKS
+        )
+    return (
+        networks.checked(Text2ImUNet, TINY_NETWORKS[0], base),
+        networks.checked(SuperResText2ImUNet, TINY_NETWORKS[1], upsampler),
+    )
+
+
 def _tiny_clip(file: Path | None) -> NoisedClip:
     weights = zoo_weights(TINY_CLIP, file)
-    config = ClipConfig(**weights.recipe.model, num_timesteps=1000)
-    return NoisedClip(fill_network(Clip(config), weights.state_dict, TINY_CLIP), tiny_tokenizer())
+    return NoisedClip(weights.network(Clip, TINY_CLIP).requires_grad_(False), tiny_tokenizer())
 
 
 def _provenance(trained: bool, own: Mapping[str, Path] | Sequence[str]) -> str:

@@ -9,7 +9,7 @@ between its bounds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         if self.xf_width % self.xf_heads:
             raise ArchitectureError(
-                f"xf_width {self.xf_width} is not a multiple of xf_heads {self.xf_heads}"
+                f"xf_width {self.xf_width} is not a multiple of xf_heads {self.xf_heads}."
             )
 
 
@@ -59,7 +59,7 @@ class GlideConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> GlideConfig:
-        """Reads the released code's flat settings; `xf_width` 0 or absent means no text.
+        """Read the released code's flat settings; `xf_width` 0 or absent means no text.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -70,6 +70,10 @@ class GlideConfig:
         if not text_settings.get("xf_width"):
             return cls(unet=unet, text=None)
         return cls(unet=unet, text=config_from_flat(TextConfig, text_settings, "a text encoder"))
+
+    def flat(self) -> dict[str, Any]:
+        """Return the flat settings that `from_flat` reads back as this configuration."""
+        return asdict(self.unet) | ({} if self.text is None else asdict(self.text))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,7 @@ class TextStates:
 
     @staticmethod
     def cat(parts: list[TextStates]) -> TextStates:
-        """Joins batches, such as the conditional and the unconditional half."""
+        """Join batches, such as the conditional and the unconditional half."""
         return TextStates(
             torch.cat([part.proj for part in parts]),
             torch.cat([part.states for part in parts]),
@@ -93,7 +97,7 @@ class TextStates:
         )
 
     def select(self, index: Tensor | slice) -> TextStates:
-        """The states of some captions of the batch."""
+        """Return the states of some captions of the batch."""
         kv = tuple(part[index] for part in self.kv)
         return TextStates(self.proj[index], self.states[index], kv)
 
@@ -125,9 +129,14 @@ class Text2ImUNet(UNet):
         for embedding in embeddings:
             nn.init.normal_(embedding, std=EMBEDDING_STD)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> Text2ImUNet:
+        """Build the network from flat settings; see `GlideConfig.from_flat`."""
+        return cls(GlideConfig.from_flat(settings))
+
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Channels of the U-Net's input, extra images included."""
+        """Count the channels of the U-Net's input, extra images included."""
         return image_channels
 
     def encode_text(
@@ -135,7 +144,7 @@ class Text2ImUNet(UNet):
         tokens: Int[Tensor, "batch length"],
         mask: Bool[Tensor, "batch length"] | None = None,
     ) -> TextStates:
-        """Runs the text transformer.
+        """Run the text transformer.
 
         Args:
             tokens: Ids, padded to the context's length.
@@ -150,16 +159,20 @@ class Text2ImUNet(UNet):
         tokens: Int[Tensor, "batch length"],
         mask: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length width"]:
-        """The text transformer's states."""
+        """Return the text transformer's states."""
         text = self.text
         if text is None:
-            raise ArchitectureError("this network has no text encoder: xf_width is 0")
+            raise ArchitectureError("This network has no text encoder: xf_width is 0.")
         if tokens.shape[1] != text.text_ctx:
-            raise ArchitectureError(f"expected {text.text_ctx} tokens, got {tokens.shape[1]}")
+            raise ArchitectureError(
+                f"The text encoder reads {text.text_ctx} tokens, got {tokens.shape[1]}."
+            )
         x = self.token_embedding(tokens) + self.positional_embedding  # (B, L, W)
         if text.xf_padding:
             if mask is None:
-                raise ArchitectureError("this network needs the mask of the tokens: xf_padding")
+                raise ArchitectureError(
+                    "This network needs the mask of the tokens: xf_padding is set."
+                )
             x = torch.where(mask[..., None], x, self.padding_embedding)
         x = self.transformer(x)
         return x if self.final_ln is None else self.final_ln(x)
@@ -174,12 +187,12 @@ class Text2ImUNet(UNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network on captions given as tokens, or as states computed before."""
+        """Evaluate the network on captions given as tokens or as `encode_text` states."""
         if text is None and tokens is not None:
             text = self.encode_text(tokens, mask)
         if (text is None) != (self.text is None):
             raise ArchitectureError(
-                "a caption is needed by a text-conditional network, and only there"
+                "A caption is required by a text-conditional network and accepted by no other."
             )
         if text is None:
             return super().forward(x, t, y)
@@ -191,7 +204,7 @@ class SuperResText2ImUNet(Text2ImUNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Noisy image and low-resolution image."""
+        """Count noisy image and low-resolution image."""
         return 2 * image_channels
 
     def forward(  # type: ignore[override]
@@ -205,7 +218,7 @@ class SuperResText2ImUNet(Text2ImUNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; `low_res` is in [-1, 1]."""
+        """Evaluate the network; `low_res` is in [-1, 1]."""
         x = torch.cat([x, enlarge(low_res, x)], dim=1)
         return super().forward(x, t, tokens, mask, text=text, y=y)
 
@@ -215,7 +228,7 @@ class InpaintText2ImUNet(Text2ImUNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Noisy image, masked image, mask."""
+        """Count noisy image, masked image and mask."""
         return 2 * image_channels + 1
 
     def forward(  # type: ignore[override]
@@ -230,7 +243,7 @@ class InpaintText2ImUNet(Text2ImUNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; the mask is 1 on pixels to keep. Without one, none are kept."""
+        """Evaluate the network; the mask is 1 on pixels to keep. Without a mask, none are kept."""
         x = torch.cat([x, *kept_pixels(x, inpaint_image, inpaint_mask)], dim=1)
         return super().forward(x, t, tokens, mask, text=text, y=y)
 
@@ -240,7 +253,7 @@ class SuperResInpaintText2ImUNet(Text2ImUNet):
 
     @staticmethod
     def total_in_channels(image_channels: int) -> int:
-        """Noisy image, masked image, mask, low-resolution image."""
+        """Count noisy image, masked image, mask and low-resolution image."""
         return 3 * image_channels + 1
 
     def forward(  # type: ignore[override]
@@ -256,14 +269,14 @@ class SuperResInpaintText2ImUNet(Text2ImUNet):
         text: TextStates | None = None,
         y: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network; see `InpaintText2ImUNet` and `SuperResText2ImUNet`."""
+        """Evaluate the network; see `InpaintText2ImUNet` and `SuperResText2ImUNet`."""
         kept = kept_pixels(x, inpaint_image, inpaint_mask)
         x = torch.cat([x, *kept, enlarge(low_res, x)], dim=1)
         return super().forward(x, t, tokens, mask, text=text, y=y)
 
 
 def kept_pixels(like: Tensor, image: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The masked image and the mask; zeros where none is given."""
+    """Return the masked image and the mask; zeros where none is given."""
     if image is None:
         image = torch.zeros_like(like)
     if mask is None:

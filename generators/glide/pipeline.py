@@ -16,7 +16,7 @@ from torch import Tensor
 from evalkit.core.errors import ConfigError
 from generators.diffusion.guidance import Denoiser
 from generators.diffusion.noise import draw_noise
-from generators.diffusion.samplers import Generators
+from generators.diffusion.samplers import Rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.inpainting import GivenPixels
 from generators.glide.model import Text2ImUNet, TextStates
@@ -30,7 +30,7 @@ UPSAMPLER_TEMPERATURE = 0.997
 
 @dataclass(frozen=True, eq=False)
 class Captions:
-    """What a stage needs to know of a batch of captions."""
+    """The text states of a batch of captions at one stage."""
 
     text: TextStates
     empty: TextStates
@@ -43,13 +43,13 @@ class Captions:
 def encode_captions(
     network: Text2ImUNet, tokenizer: BytePairTokenizer, captions: Sequence[str]
 ) -> Captions:
-    """Runs a network's text encoder, once for each different caption.
+    """Run a network's text encoder, once for each distinct caption.
 
     Raises:
         ConfigError: The network has no text encoder.
     """
     if network.text is None:
-        raise ConfigError("this network takes no captions: it has no text encoder")
+        raise ConfigError("This network takes no captions: it has no text encoder.")
     unique = list(dict.fromkeys(["", *captions]))
     tokens = tokenizer.pad(unique, network.text.text_ctx)
     device = next(network.parameters()).device
@@ -65,7 +65,7 @@ def encode_captions(
 
 @dataclass(frozen=True, kw_only=True)
 class Enlarging:
-    """What an upsampler does with the small images and with its noise."""
+    """How an upsampler treats the small images and its noise."""
 
     temperature: float = UPSAMPLER_TEMPERATURE
     """Multiplies the noise to start from."""
@@ -80,17 +80,17 @@ class Enlarging:
 def sample_base(
     network: Text2ImUNet,
     captions: Captions,
-    generators: Generators,
+    rngs: Rngs,
     sampling: StageSampling,
     *,
     given: GivenPixels | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Makes the small images.
+    """Sample the small images.
 
     Args:
         network: The base network.
         captions: Of the batch, from this network's text encoder.
-        generators: One an image, for all of its noise at this stage.
+        rngs: One per image, for all of its noise at this stage.
         sampling: How; its gradient is a noised CLIP's, instead of (or beside) classifier-free
             guidance.
         given: Pixels to keep, for an inpainting network.
@@ -106,8 +106,8 @@ def sample_base(
         model = sampling.guided(_bound(network, both, given and given.twice()))
     else:
         model = _bound(network, text, given)
-    x_T = draw_noise(generators, (3, size, size), text.proj.device)
-    return _keeping(sampling, given).sample(model, x_T, generators)
+    x_T = draw_noise(rngs, (3, size, size), text.proj.device)
+    return _keeping(sampling, given).sample(model, x_T, rngs)
 
 
 @torch.no_grad()
@@ -115,19 +115,19 @@ def sample_upsampler(
     network: Text2ImUNet,
     low_res: Float[Tensor, "batch 3 low_height low_width"],
     captions: Captions | None,
-    generators: Generators,
+    rngs: Rngs,
     sampling: StageSampling,
     *,
     enlarging: Enlarging,
     given: GivenPixels | None = None,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Enlarges images to the network's size.
+    """Upsample images to the network's size.
 
     Args:
         network: The upsampler.
         low_res: The base's images in [-1, 1].
         captions: Of the batch, from *this* network's text encoder; None where it has none.
-        generators: One an image, for all of its noise at this stage.
+        rngs: One per image, for all of its noise at this stage.
         sampling: How, unguided; residuals are thresholded statically whatever it says.
         enlarging: What is done with the small images and with the noise.
         given: Pixels to keep, for an inpainting network.
@@ -139,12 +139,12 @@ def sample_upsampler(
     inputs = {} if given is None else given.as_inputs()
     seen = requantise(low_res) if enlarging.quantise else low_res.clamp(-1, 1)
     text = captions.text if captions else None
-    x_T = enlarging.temperature * draw_noise(generators, (3, size, size), low_res.device)
+    x_T = enlarging.temperature * draw_noise(rngs, (3, size, size), low_res.device)
     scale = enlarging.residual_scale
     if scale is not None:
         sampling = sampling.with_threshold(residual_threshold(seen, scale))
     made = _keeping(sampling, given).sample(
-        lambda x_t, t: network(x_t, t, seen, text=text, **inputs), x_T, generators
+        lambda x_t, t: network(x_t, t, seen, text=text, **inputs), x_T, rngs
     )
     return made if scale is None else from_residual(made, seen, scale)
 
@@ -155,7 +155,7 @@ def _bound(network: Text2ImUNet, text: TextStates, given: GivenPixels | None) ->
 
 
 def _keeping(sampling: StageSampling, given: GivenPixels | None) -> StageSampling:
-    """The threshold, after the given pixels are put into the predicted image."""
+    """Paste the given pixels into the predicted image before its threshold."""
     if given is None:
         return sampling
     threshold = sampling.options.threshold or (lambda x_0: x_0)

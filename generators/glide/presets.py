@@ -14,15 +14,15 @@ CONTEXT_LENGTH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlideStage:
-    """A network and the process it was trained with."""
+class NetworkPreset:
+    """A network's sizes and the process that it was trained with."""
 
     network: GlideConfig
     schedule: Schedule
     num_steps: int = 1000
 
     def process(self) -> DiffusionProcess:
-        """All timesteps; the variance is always learned."""
+        """Return the process with all timesteps; its variance is learned."""
         return DiffusionProcess.from_schedule(self.schedule, self.num_steps)
 
 
@@ -30,8 +30,8 @@ class GlideStage:
 class GlidePreset:
     """The two networks of a system."""
 
-    base: GlideStage
-    upsampler: GlideStage
+    base: NetworkPreset
+    upsampler: NetworkPreset
 
 
 RELEASED_TEXT = TextConfig(
@@ -79,10 +79,10 @@ PAPER_UPSAMPLER = GlideConfig(
 """1.5 B parameters (section 4.1); never released."""
 
 RELEASED = GlidePreset(
-    base=GlideStage(network=RELEASED_BASE, schedule="cosine"),
-    upsampler=GlideStage(network=RELEASED_UPSAMPLER, schedule="linear"),
+    base=NetworkPreset(network=RELEASED_BASE, schedule="cosine"),
+    upsampler=NetworkPreset(network=RELEASED_UPSAMPLER, schedule="linear"),
 )
 PAPER = GlidePreset(
-    base=GlideStage(network=PAPER_BASE, schedule="cosine"),
-    upsampler=GlideStage(network=PAPER_UPSAMPLER, schedule="linear"),
+    base=NetworkPreset(network=PAPER_BASE, schedule="cosine"),
+    upsampler=NetworkPreset(network=PAPER_UPSAMPLER, schedule="linear"),
 )

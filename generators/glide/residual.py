@@ -1,4 +1,4 @@
-"""An upsampler that makes only what the enlarged image lacks (Li et al. 2022, SRDiff, section 3).
+"""Residual upsampling: predict what the enlarged image lacks (Li et al. 2022, SRDiff, section 3).
 
 The residual r = scale * (x_0 - enlarge(low_res)) takes the place of x_0 in the diffusion process,
 so that colours and places are right from the start and a small network learns edges alone.
@@ -18,7 +18,7 @@ def to_residual(
     low_res: Float[Tensor, "batch channels low_height low_width"],
     scale: float,
 ) -> Float[Tensor, "batch channels height width"]:
-    """What `low_res`, enlarged bilinearly, lacks to be `x_0`; both are in [-1, 1]."""
+    """Subtract the bilinearly enlarged `low_res` from `x_0`; both are in [-1, 1]."""
     return scale * (x_0 - enlarge(low_res, x_0))
 
 
@@ -27,7 +27,7 @@ def from_residual(
     low_res: Float[Tensor, "batch channels low_height low_width"],
     scale: float,
 ) -> Float[Tensor, "batch channels height width"]:
-    """The image of a residual; the inverse of `to_residual`."""
+    """Return the image of a residual; the inverse of `to_residual`."""
     return enlarge(low_res, residual) + residual / scale
 
 
@@ -36,7 +36,7 @@ def residual_threshold(
     scale: float,
     of_image: Threshold = static_threshold,
 ) -> Threshold:
-    """Keeps the *image* of a predicted residual in [-1, 1], clipped or by another threshold."""
+    """Keep the *image* of a predicted residual in [-1, 1], clipped or by another threshold."""
 
     def threshold(residual: Tensor) -> Tensor:
         image = of_image(from_residual(residual, low_res, scale))

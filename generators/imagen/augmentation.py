@@ -1,8 +1,8 @@
 """Noise-conditioning augmentation (Saharia et al. 2022, section 2.4; Ho et al. 2021).
 
-An upsampler is trained on low-resolution images with noise of a random level on them, and is told
-the level. When sampling, the level is a setting: little noise keeps what the stage before made,
-more noise lets the upsampler correct it.
+An upsampler is trained on low-resolution images with noise of a random level, and reads the level.
+When sampling, the level is a setting: little noise preserves the previous stage's image, more
+noise lets the upsampler correct it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def augmented(
     aug_level: Float[Tensor, " batch"],
     noise: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The forward process at a continuous time: variance-preserving, on the cosine schedule.
+    """Noise images to a continuous level: variance-preserving, on the cosine schedule.
 
     Args:
         low_res: Images in [-1, 1].
@@ -34,7 +34,7 @@ def augmented(
 
 
 def signal_share(level: Float[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
-    """The alpha_bar of a level, exactly 1 at level 0.
+    """Return the alpha_bar of a level, exactly 1 at level 0.
 
     >>> signal_share(torch.tensor([0.0, 0.5, 1.0])).round(decimals=3).tolist()
     [1.0, 0.494, 0.0]

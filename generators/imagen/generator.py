@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.cascade import NetworkT, TrainedStage, captioned_samples, prompts_of
-from generators.diffusion.noise import image_generators
+from generators.cascade import NetworkT, Stage, captioned_samples, prompts_of
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import THRESHOLDS
-from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
+from generators.imagen.model import ImagenBase, ImagenUpsampler
 from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import T5_XXL
 from generators.imagen.text import T5_NAME, FrozenT5
-from generators.parts import UNTRAINED_SEED, Part, Parts, check_overrides, never_released
 from generators.recipes.recipe import load_recipe
 from generators.settings import OptionValue
+from generators.weights.parts import UNTRAINED_SEED, Part, Parts, check_overrides, never_released
 
 BASE = "base"
 NETWORK_PARTS = {BASE: "imagen-tiny-base", "sr1": "imagen-tiny-sr1", "sr2": "imagen-tiny-sr2"}
@@ -42,8 +41,8 @@ class ImagenGenerator:
         spec: GeneratorSpec,
         *,
         text: FrozenT5,
-        base: TrainedStage[ImagenBase],
-        upsamplers: Mapping[str, TrainedStage[ImagenUpsampler]],
+        base: Stage[ImagenBase],
+        upsamplers: Mapping[str, Stage[ImagenUpsampler]],
     ) -> None:
         self.spec = spec
         self.text = text
@@ -52,7 +51,7 @@ class ImagenGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -60,14 +59,14 @@ class ImagenGenerator:
         read = self.text.read(prompts_of(self.spec, requests))
         seeds = [request.seed for request in requests]
         sampling = StageSampling.chosen(self.base.process, settings[BASE])
-        noise = image_generators(seeds, BASE)
+        noise = image_rngs(seeds, BASE)
         images = sample_base(self.base.network, read.states, noise, sampling)
         for name, stage in self.upsamplers.items():
             images = sample_upsampler(
                 stage.network,
                 images,
                 read.states,
-                image_generators(seeds, name),
+                image_rngs(seeds, name),
                 StageSampling.chosen(stage.process, settings[name]),
                 aug_level=float(settings[name].options["aug_level"]),
                 residual_scale=stage.residual_scale,
@@ -99,20 +98,20 @@ TINY_STAGES = (
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGenerator:
-    """`imagen:tiny`, or the same networks with random weights (`imagen:tiny-untrained`).
+    """Load `imagen:tiny`, or the same networks with random weights (`imagen:tiny-untrained`).
 
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     check_overrides(name, weights, (T5_NAME, *NETWORK_PARTS.values()))
     parts = Parts(name, weights)
     text = _text_encoder(parts).to(device)
     frozen = {text.name: text.sha256}
-    base = parts.load(NETWORK_PARTS[BASE], build_base, frozen)
+    base = parts.load(ImagenBase, NETWORK_PARTS[BASE], frozen)
     upsamplers = {
-        stage: parts.load(part, build_upsampler, frozen)
+        stage: parts.load(ImagenUpsampler, part, frozen)
         for stage, part in NETWORK_PARTS.items()
         if stage != BASE
     }
@@ -135,7 +134,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGene
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGenerator:
-    """`imagen:paper`: an architecture without weights.
+    """Refuse `imagen:paper`, an architecture without weights.
 
     Raises:
         MissingWeightsError: Always.
@@ -143,19 +142,9 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> ImagenGen
     raise never_released(name, f"imagen:tiny (only its text encoder, {T5_XXL}, is public)")
 
 
-def build_base(model: Mapping[str, Any]) -> ImagenBase:
-    """The base from a recipe's `model`."""
-    return ImagenBase(ImagenConfig.base_from_flat(model))
-
-
-def build_upsampler(model: Mapping[str, Any]) -> ImagenUpsampler:
-    """An upsampler from a recipe's `model`."""
-    return ImagenUpsampler(ImagenConfig.upsampler_from_flat(model))
-
-
-def _stage(part: Part[NetworkT], device: str) -> TrainedStage[NetworkT]:
-    """Imagen's networks don't predict the variance."""
-    return TrainedStage.from_objective(
+def _stage(part: Part[NetworkT], device: str) -> Stage[NetworkT]:
+    """Build a stage with fixed variance: Imagen's networks do not predict it."""
+    return Stage.from_objective(
         part.network, part.recipe.objective, device=device, variance="fixed_small"
     )
 

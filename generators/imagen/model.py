@@ -1,7 +1,7 @@
 """Imagen's networks (Saharia et al. 2022, sections 2.3 to 2.4, appendix F).
 
 All read the frozen encoder's states through a layer norm: pooled by attention and added to the
-embedded timestep, and in full by cross-attention, whose keys and values stand before those of the
+embedded timestep, and in full by cross-attention, whose keys and values precede those of the
 image. The base is ADM's U-Net, the two upsamplers are Efficient U-Nets that also see the
 low-resolution image and how much noise was put on it. No text is all states zero. Images are in
 [-1, 1].
@@ -41,7 +41,7 @@ class ImagenConfig:
 
     @classmethod
     def base_from_flat(cls, settings: Mapping[str, Any]) -> ImagenConfig:
-        """Reads `text_width` and the settings of a U-Net.
+        """Read `text_width` and the settings of a U-Net.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -51,7 +51,7 @@ class ImagenConfig:
 
     @classmethod
     def upsampler_from_flat(cls, settings: Mapping[str, Any]) -> ImagenConfig:
-        """Reads `text_width` and the settings of an Efficient U-Net.
+        """Read `text_width` and the settings of an Efficient U-Net.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -78,7 +78,7 @@ class TextPooling(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch length width"]
     ) -> Float[Tensor, "batch out_channels"]:
-        """The pooled states."""
+        """Return the pooled states."""
         mean = states.mean(dim=1, keepdim=True)
         q = self._split(self.q(mean))  # (B, heads, 1, W / heads)
         k, v = (self._split(part) for part in self.kv(torch.cat([mean, states], 1)).chunk(2, -1))
@@ -97,8 +97,13 @@ class ImagenBase(UNet):
         self.text_norm = LayerNorm(config.text_width)
         self.text_pooling = TextPooling(config.text_width, config.unet.embedding_channels)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> ImagenBase:
+        """Build the network from flat settings; see `ImagenConfig.base_from_flat`."""
+        return cls(ImagenConfig.base_from_flat(settings))
+
     def read_text(self, states: Float[Tensor, "batch length width"]) -> TextStates:
-        """What the U-Net needs of the text, for all of its timesteps."""
+        """Return the text states that the U-Net uses at every timestep."""
         return _read_text(self, states)
 
     def forward(  # type: ignore[override]
@@ -107,7 +112,7 @@ class ImagenBase(UNet):
         t: Shaped[Tensor, " batch"],
         text: TextStates,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network."""
+        """Evaluate the network."""
         return super().forward(x, t, extra_emb=text.proj, context_kv=text.kv)
 
 
@@ -123,8 +128,13 @@ class ImagenUpsampler(EfficientUNet):
         self.text_norm = LayerNorm(config.text_width)
         self.text_pooling = TextPooling(config.text_width, width)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> ImagenUpsampler:
+        """Build the network from flat settings; see `ImagenConfig.upsampler_from_flat`."""
+        return cls(ImagenConfig.upsampler_from_flat(settings))
+
     def read_text(self, states: Float[Tensor, "batch length width"]) -> TextStates:
-        """What the U-Net needs of the text, for all of its timesteps."""
+        """Return the text states that the U-Net uses at every timestep."""
         return _read_text(self, states)
 
     def forward(
@@ -136,7 +146,7 @@ class ImagenUpsampler(EfficientUNet):
         low_res: Float[Tensor, "batch channels low_height low_width"],
         aug_level: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network.
+        """Evaluate the network.
 
         Args:
             x: Noisy images.
@@ -164,5 +174,5 @@ def _embedding_mlp(channels: int, width: int) -> nn.Sequential:
 
 def _without_text_width(settings: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     if "text_width" not in settings:
-        raise ArchitectureError("missing settings of an Imagen network: text_width")
+        raise ArchitectureError("Missing settings of an Imagen network: text_width.")
     return {k: v for k, v in settings.items() if k != "text_width"}, int(settings["text_width"])

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from generators.diffusion.noise import draw_noise
-from generators.diffusion.samplers import Generators
+from generators.diffusion.samplers import Rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.model import TextStates
 from generators.glide.residual import from_residual, residual_threshold
@@ -20,14 +20,14 @@ States = Float[Tensor, "batch length width"]
 
 @torch.no_grad()
 def sample_base(
-    network: ImagenBase, states: States, generators: Generators, sampling: StageSampling
+    network: ImagenBase, states: States, rngs: Rngs, sampling: StageSampling
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Makes the small images.
+    """Sample the small images.
 
     Args:
         network: The base.
         states: The text encoder's, zero on padding.
-        generators: One an image.
+        rngs: One per image.
         sampling: How.
 
     Returns:
@@ -35,8 +35,8 @@ def sample_base(
     """
     text = _text(network, states, guided=sampling.is_guided)
     model = sampling.guided(lambda x_t, t: network(x_t, t, text))
-    x_T = draw_noise(generators, (3, *[network.config.image_size] * 2), states.device)
-    return sampling.sample(model, x_T, generators)
+    x_T = draw_noise(rngs, (3, *[network.config.image_size] * 2), states.device)
+    return sampling.sample(model, x_T, rngs)
 
 
 @torch.no_grad()
@@ -44,19 +44,19 @@ def sample_upsampler(
     network: ImagenUpsampler,
     low_res: Float[Tensor, "batch 3 low_size low_size"],
     states: States,
-    generators: Generators,
+    rngs: Rngs,
     sampling: StageSampling,
     *,
     aug_level: float,
     residual_scale: float | None = None,
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Enlarges images.
+    """Upsample images.
 
     Args:
         network: The upsampler.
         low_res: Images in [-1, 1] of the stage before.
         states: The text encoder's, zero on padding.
-        generators: One an image; they draw the augmentation's noise first.
+        rngs: One per image; they draw the augmentation's noise first.
         sampling: How.
         aug_level: Of the noise on the low-resolution images, in [0, 1].
         residual_scale: Of a network that makes only what the enlarged image lacks.
@@ -66,7 +66,7 @@ def sample_upsampler(
     """
     text = _text(network, states, guided=sampling.is_guided)
     level = torch.full((len(states),), aug_level, device=states.device)
-    disturbance = draw_noise(generators, low_res.shape[1:], states.device)
+    disturbance = draw_noise(rngs, low_res.shape[1:], states.device)
     low_res = low_res.clamp(-1, 1)
     seen = augmented(low_res, level, disturbance)
     if residual_scale is not None:
@@ -76,11 +76,11 @@ def sample_upsampler(
     if sampling.is_guided:
         seen, level = torch.cat([seen, seen]), torch.cat([level, level])
     model = sampling.guided(lambda x_t, t: network(x_t, t, text, low_res=seen, aug_level=level))
-    x_T = draw_noise(generators, (3, *[network.config.image_size] * 2), states.device)
-    made = sampling.sample(model, x_T, generators)
+    x_T = draw_noise(rngs, (3, *[network.config.image_size] * 2), states.device)
+    made = sampling.sample(model, x_T, rngs)
     return made if residual_scale is None else from_residual(made, low_res, residual_scale)
 
 
 def _text(network: ImagenBase | ImagenUpsampler, states: Tensor, *, guided: bool) -> TextStates:
-    """The captions', and behind them, for guidance, as many times no text: zeros."""
+    """Read the captions; for guidance, append an unconditional half of zeros."""
     return network.read_text(torch.cat([states, torch.zeros_like(states)]) if guided else states)

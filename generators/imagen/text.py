@@ -15,27 +15,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import T5Config
-from transformers.models.t5.modeling_t5 import T5EncoderModel
+from transformers.models.t5.modeling_t5 import T5EncoderModel, T5Stack
 
 from evalkit.core.errors import MissingWeightsError
-from generators.hub import folder_sha256, hub_folder
-from generators.loading import check_state_dict
-from generators.tokenizer import BytePairTokenizer, Tokens
-from generators.zoo import ZOO, tiny_tokenizer, zoo_weights
+from generators.tokenizer import BytePairTokenizer, Tokens, tiny_tokenizer
+from generators.weights.hub import folder_sha256, hub_folder
+from generators.weights.zoo import ZOO, zoo_weights
 
 T5_NAME = "imagen-tiny-t5"
 """The text encoder of the tiny models, in the zoo."""
 TINY_LENGTH = 24
 """Tokens of the tiny models, the end token among them."""
 NUM_SENTINELS = 16
-"""Tokens that stand for a cut-out span in pre-training, behind the vocabulary and the start."""
+"""Tokens that replace a masked span in pre-training; they follow the vocabulary and the start."""
 
 Tokenize = Callable[[Sequence[str]], Tokens]
 
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
-    """What the frozen encoder says of a batch of captions."""
+    """The frozen encoder's states of a batch of captions."""
 
     states: Float[Tensor, "batch length width"]
     """Zero on padding."""
@@ -53,7 +52,7 @@ class FrozenT5:
     """
 
     def __init__(
-        self, encoder: T5EncoderModel, tokenize: Tokenize, *, name: str, sha256: str
+        self, encoder: T5EncoderModel | T5Stack, tokenize: Tokenize, *, name: str, sha256: str
     ) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.tokenize = tokenize
@@ -63,36 +62,33 @@ class FrozenT5:
 
     @classmethod
     def from_zoo(cls, path: Path | None = None) -> FrozenT5:
-        """`imagen-tiny-t5`, or a file of `evalkit train` in its place.
+        """Load `imagen-tiny-t5`, or a file of `evalkit train` in its place.
 
         Raises:
-            MissingWeightsError: It is not there; the networks beside it can't be trained yet.
+            MissingWeightsError: The file does not exist.
         """
         file = path or ZOO / f"{T5_NAME}.safetensors"
         if not file.is_file():
             raise MissingWeightsError(
-                f"no text encoder at {file}: train it first (evalkit train {T5_NAME}), then copy "
-                "its weights.safetensors there, or name the file as objective.text_encoder in the "
-                "recipe"
+                f"No text encoder at {file}. Train it with: evalkit train {T5_NAME}, then copy its "
+                "weights.safetensors there, or name the file as objective.text_encoder in the "
+                "recipe."
             )
         weights = zoo_weights(T5_NAME, file)
-        encoder = T5EncoderModel(t5_config(weights.recipe.model))
-        stack = encoder.get_encoder()
-        check_state_dict(stack.state_dict(), weights.state_dict, T5_NAME)
-        stack.load_state_dict(weights.state_dict)
+        encoder = weights.network(T5Stack, T5_NAME)
         return cls(encoder, tiny_tokens, name=T5_NAME, sha256=weights.sha256)
 
     @classmethod
     def untrained(cls, model: Mapping[str, Any], seed: int) -> FrozenT5:
-        """An encoder of the tiny size with random weights."""
+        """Build an encoder of the tiny size with random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            encoder = T5EncoderModel(t5_config(model))
+            encoder = build_encoder(model)
         return cls(encoder, tiny_tokens, name=T5_NAME, sha256="random")
 
     @classmethod
     def from_pretrained(cls, name: str, *, length: int = 128) -> FrozenT5:
-        """A published T5 by its name or folder, such as the paper's `google/t5-v1_1-xxl`.
+        """Load a published T5 by its name or folder, such as the paper's `google/t5-v1_1-xxl`.
 
         Args:
             name: On the hub, or a folder in its format.
@@ -125,7 +121,7 @@ class FrozenT5:
         return cls(encoder, tokenize, name=name, sha256=folder_sha256(folder))
 
     def to(self, device: torch.device | str) -> FrozenT5:
-        """Moves the network; gives itself back."""
+        """Move the network to a device; return self."""
         self.encoder.to(device)
         return self
 
@@ -136,7 +132,7 @@ class FrozenT5:
 
     @torch.no_grad()
     def read(self, captions: Sequence[str]) -> TextReading:
-        """Runs the encoder, once for each different caption, in float32."""
+        """Run the encoder, once for each distinct caption, in float32."""
         unique = list(dict.fromkeys(captions))
         tokens = self.tokenize(unique)
         ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
@@ -154,8 +150,13 @@ class FrozenT5:
         return output.last_hidden_state * mask[..., None]
 
 
+def build_encoder(model: Mapping[str, Any]) -> T5Stack:
+    """Build the encoder of the tiny size from the settings of `t5_config`."""
+    return T5EncoderModel(t5_config(model)).get_encoder()
+
+
 def t5_config(model: Mapping[str, Any]) -> T5Config:
-    """A T5 of version 1.1 (gated GELU) over the tiny vocabulary.
+    """Configure a T5 of version 1.1 (gated GELU) over the tiny vocabulary.
 
     Args:
         model: `d_model`, `d_kv`, `d_ff`, `num_heads`, `num_layers`, `num_decoder_layers`.
@@ -177,12 +178,12 @@ def t5_config(model: Mapping[str, Any]) -> T5Config:
 
 
 def first_sentinel(tokenizer: BytePairTokenizer) -> int:
-    """Id of the first sentinel; they follow one another."""
+    """Return the id of the first sentinel; the others follow."""
     return tokenizer.num_tokens + 1
 
 
 def tiny_tokens(captions: Sequence[str]) -> Tokens:
-    """Ids over the tiny vocabulary, each caption with its end token inside the mask."""
+    """Encode captions with the tiny vocabulary, each with its end token inside the mask."""
     tokens = tiny_tokenizer().pad(captions, TINY_LENGTH - 1)
     ends = torch.full((len(captions), 1), tiny_tokenizer().end_id)
     first = torch.ones(len(captions), 1, dtype=torch.bool)

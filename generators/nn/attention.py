@@ -19,7 +19,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def split_heads(projected: Tensor, num_heads: int, *, parts: int, new_order: bool) -> Tensor:
-    """Cuts a projection (B, T, parts * C) into (parts, B, heads, T, C / heads)."""
+    """Split a projection (B, T, parts * C) into (parts, B, heads, T, C / heads)."""
     batch, length, width = projected.shape
     head_width = width // (parts * num_heads)
     if new_order:
@@ -28,12 +28,12 @@ def split_heads(projected: Tensor, num_heads: int, *, parts: int, new_order: boo
 
 
 def merge_heads(attended: Tensor) -> Tensor:
-    """(B, heads, T, C / heads) back to (B, T, C)."""
+    """Merge (B, heads, T, C / heads) back to (B, T, C)."""
     return attended.transpose(1, 2).flatten(2)
 
 
 def pointwise(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """Applies a convolution of width 1 to tokens (B, T, C): a matrix product without a copy."""
+    """Apply a convolution of width 1 to tokens (B, T, C): a matrix product without a copy."""
     return F.linear(x, conv.weight.squeeze(-1), conv.bias)
 
 
@@ -47,13 +47,13 @@ class _ContextAttention(nn.Module):
     def project_context(
         self, context: Float[Tensor, "batch context_channels length"]
     ) -> Float[Tensor, "batch length kv"]:
-        """Keys and values of a context: as long as it stays the same, so do they."""
+        """Return the keys and values of a context; they change only with the context."""
         return pointwise(context.transpose(1, 2), self.encoder_kv)
 
     def _added(
         self, x: Float[Tensor, "batch channels height width"], q: Tensor, k: Tensor, v: Tensor
     ) -> Float[Tensor, "batch channels height width"]:
-        """The feature map plus what its positions gather; q, k, v are (B, heads, T, C / heads)."""
+        """Add what each position attends to; q, k, v are (B, heads, T, C / heads)."""
         batch, channels, height, width = x.shape
         attended = merge_heads(F.scaled_dot_product_attention(q, k, v))  # (B, T, C)
         out = pointwise(attended, self.proj_out).view(batch, height, width, channels)
@@ -97,7 +97,7 @@ class AttentionBlock(_ContextAttention):
         x: Float[Tensor, "batch channels height width"],
         context_kv: Float[Tensor, "batch length kv"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """Adds what each position gathers from all others and from the (projected) context."""
+        """Attend to all positions and to the projected context; add the result."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q, k, v = self._split(pointwise(tokens, self.qkv), 3)  # (B, heads, T, C / heads)
         if context_kv is not None:
@@ -132,7 +132,7 @@ class CrossAttentionBlock(_ContextAttention):
         x: Float[Tensor, "batch channels height width"],
         context_kv: Float[Tensor, "batch length kv"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Adds what each position gathers from the (projected) context."""
+        """Attend to the projected context; add the result."""
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q = split_heads(pointwise(tokens, self.q), self.num_heads, parts=1, new_order=True)[0]
         k, v = split_heads(context_kv, self.num_heads, parts=2, new_order=True)
@@ -161,7 +161,7 @@ class AttentionPool2d(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels size size"]
     ) -> Float[Tensor, "batch out_channels"]:
-        """What the mean token gathers; the q, k, v order is always the new one here."""
+        """Return what the mean token attends to; q, k, v are always in the new order."""
         tokens = x.flatten(2).transpose(1, 2)  # (B, T, C)
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)  # (B, 1 + T, C)
         tokens = tokens + self.positional_embedding.t().to(tokens.dtype)
@@ -172,7 +172,7 @@ class AttentionPool2d(nn.Module):
 
 
 def zeroed(module: ModuleT) -> ModuleT:
-    """Sets all parameters to zero, so that a new residual branch starts as the identity."""
+    """Set all parameters to zero, so that a new residual branch starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module

@@ -1,6 +1,6 @@
 """Imagen's Efficient U-Net (Saharia et al. 2022, section 2.4 and appendix B.1).
 
-What makes it faster than ADM's U-Net: most residual blocks stand at low resolution, a block on the
+What makes it faster than ADM's U-Net: most residual blocks work at low resolution, a block on the
 way down resamples *before* its convolutions and one on the way up *after* them, and skip
 connections are scaled by 1 / sqrt(2). A block: convolution of stride 2, the embedding of timestep
 and text added, residual blocks, attention (in the lowest block only).
@@ -41,7 +41,7 @@ class EfficientUNetConfig:
     num_res_blocks: tuple[int, ...]
     """Residual blocks of each block, on the way down as on the way up."""
     in_channels: int = 6
-    """Noisy image and low-resolution image."""
+    """Count noisy image and low-resolution image."""
     out_channels: int = 3
     self_attention: bool = True
     """In the lowest block."""
@@ -51,7 +51,7 @@ class EfficientUNetConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> EfficientUNetConfig:
-        """Reads settings as TOML has them.
+        """Read settings as TOML has them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -61,21 +61,21 @@ class EfficientUNetConfig:
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.num_res_blocks) or not self.channels:
             raise ArchitectureError(
-                f"{len(self.channels)} widths for {len(self.num_res_blocks)} numbers of residual "
-                "blocks: give one of each for every block"
+                "channels and num_res_blocks must have one entry per block, got "
+                f"{len(self.channels)} and {len(self.num_res_blocks)}."
             )
         if any(width <= 0 or width % NUM_GROUPS for width in self.channels):
             raise ArchitectureError(
-                f"each block's width must be a positive multiple of {NUM_GROUPS}, "
-                f"got {list(self.channels)}"
+                f"Each block's width must be a positive multiple of {NUM_GROUPS}, "
+                f"got {list(self.channels)}."
             )
         if self.channels[-1] % self.num_heads:
             raise ArchitectureError(
-                f"a width of {self.channels[-1]} can't be split into {self.num_heads} heads"
+                f"A width of {self.channels[-1]} cannot be split into {self.num_heads} heads."
             )
         if self.image_size % 2 ** len(self.channels):
             raise ArchitectureError(
-                f"{self.image_size} px can't be halved {len(self.channels)} times"
+                f"image_size {self.image_size} cannot be halved {len(self.channels)} times."
             )
 
     @property
@@ -100,7 +100,7 @@ class ResNetBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         return self.skip(x) + self.second(self.first(x))
 
 
@@ -131,7 +131,7 @@ class Block(nn.Module):
         self.attention = _attention(config, channels) if lowest else None
 
     def forward(self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         x = self.res_blocks(x + self.combine(emb).to(x.dtype)[:, :, None, None])
         if self.attention is None:
             return x
@@ -171,7 +171,7 @@ class EfficientUNet(nn.Module):
         )
 
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
-        """Keys and values of text states for each attention, in the order of execution."""
+        """Return each attention's keys and values of text states, in the order of execution."""
         attending = (AttentionBlock, CrossAttentionBlock)
         blocks = [module for module in self.modules() if isinstance(module, attending)]
         return tuple(block.project_context(context) for block in blocks)
@@ -182,7 +182,7 @@ class EfficientUNet(nn.Module):
         emb: Float[Tensor, "batch embedding"],
         context_kv: ContextKV | None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network on its full input."""
+        """Evaluate the network on its full input."""
         projected = None if context_kv is None else iter(context_kv)
         x = self.first(x)
         maps = [x]

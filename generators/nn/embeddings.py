@@ -16,7 +16,7 @@ MAX_PERIOD = 10_000.0
 
 
 def cos_sin_embedding(t: Shaped[Tensor, " batch"], dim: int) -> Float[Tensor, "batch dim"]:
-    """Cosines, then sines, f_i = 10000^(-i / half) (Improved DDPM, ADM, GLIDE).
+    """Return cosines, then sines, f_i = 10000^(-i / half) (Improved DDPM, ADM, GLIDE).
 
     Args:
         t: Timesteps, integers or (rescaled) floats.
@@ -28,7 +28,7 @@ def cos_sin_embedding(t: Shaped[Tensor, " batch"], dim: int) -> Float[Tensor, "b
 
 
 def sin_cos_embedding(t: Shaped[Tensor, " batch"], dim: int) -> Float[Tensor, "batch dim"]:
-    """Sines, then cosines, f_i = 10000^(-i / (half - 1)) (DDPM)."""
+    """Return sines, then cosines, f_i = 10000^(-i / (half - 1)) (DDPM)."""
     half = dim // 2
     angles = _angles(t, half, half - 1)
     return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, dim % 2))

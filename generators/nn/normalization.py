@@ -15,7 +15,7 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(NUM_GROUPS, channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape and type as `x`."""
+        """Normalise in float32; shape and type stay those of `x`."""
         return F.group_norm(
             x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
         ).to(x.dtype)
@@ -25,7 +25,7 @@ class LayerNorm(nn.LayerNorm):
     """Layer normalisation with statistics in float32, output in the input's type."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape and type as `x`."""
+        """Normalise in float32; shape and type stay those of `x`."""
         return F.layer_norm(
             x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
         ).to(x.dtype)

@@ -12,7 +12,7 @@ ConfigT = TypeVar("ConfigT")
 
 
 def config_from_flat(cls: type[ConfigT], settings: Mapping[str, Any], what: str) -> ConfigT:
-    """Builds a configuration dataclass; lists become tuples.
+    """Build a configuration dataclass; lists become tuples.
 
     Args:
         cls: The dataclass.
@@ -24,8 +24,8 @@ def config_from_flat(cls: type[ConfigT], settings: Mapping[str, Any], what: str)
     """
     known = fields(cls)  # type: ignore[arg-type]
     if unknown := sorted(set(settings) - {field.name for field in known}):
-        raise ArchitectureError(f"unknown settings of {what}: {', '.join(unknown)}")
+        raise ArchitectureError(f"Unknown settings of {what}: {', '.join(unknown)}.")
     needed = {field.name for field in known if field.default is MISSING}
     if missing := sorted(needed - set(settings)):
-        raise ArchitectureError(f"missing settings of {what}: {', '.join(missing)}")
+        raise ArchitectureError(f"Missing settings of {what}: {', '.join(missing)}.")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

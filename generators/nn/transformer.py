@@ -30,7 +30,7 @@ class MultiheadAttention(nn.Module):
         self.c_proj = _linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         q, k, v = split_heads(self.c_qkv(x), self.heads, parts=3, new_order=False)
         return self.c_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, mask)))
 
@@ -44,7 +44,7 @@ class MLP(nn.Module):
         self.c_proj = _linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         return self.c_proj(F.gelu(self.c_fc(x)))
 
 
@@ -59,7 +59,7 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, L, W) to (B, L, W)."""
+        """Map (B, L, W) to (B, L, W)."""
         x = x + self.attn(self.ln_1(x), mask)
         return x + self.mlp(self.ln_2(x))
 
@@ -82,14 +82,14 @@ class Transformer(nn.Module):
         x: Float[Tensor, "batch length width"],
         mask: Bool[Tensor, "#batch 1 length length"] | None = None,
     ) -> Float[Tensor, "batch length width"]:
-        """Same shape as `x`; `mask` is True where a position (row) may look at another (column)."""
+        """Apply the blocks; `mask` is True where a position (row) attends to another (column)."""
         for block in self.resblocks:
             x = block(x, mask)
         return x
 
 
 def causal_mask(kept: Bool[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
-    """Who may look at whom: each position at itself and at those before it that are kept.
+    """Build the causal mask: each position attends to itself and to kept ones before it.
 
     A position always sees itself, so that no row is empty (a softmax over nothing is NaN).
 

@@ -67,7 +67,7 @@ class UNetConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> UNetConfig:
-        """Reads settings as JSON or TOML have them.
+        """Read settings as JSON or TOML have them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -78,15 +78,15 @@ class UNetConfig:
         widths = [self.width(mult) for mult in self.channel_mult]
         if not widths or any(width <= 0 or width % NUM_GROUPS for width in widths):
             raise ArchitectureError(
-                f"each level's width must be a positive multiple of {NUM_GROUPS}, got {widths}: "
-                "change model_channels or channel_mult"
+                f"Each level's width must be a positive multiple of {NUM_GROUPS}, got {widths}. "
+                "Change model_channels or channel_mult."
             )
         for width in widths:
             for heads in (self.heads(width), self.heads(width, up=True)):
                 if heads < 1 or width % heads:
                     raise ArchitectureError(
-                        f"a width of {width} can't be split into {heads} heads: "
-                        "change num_heads or num_head_channels"
+                        f"A width of {width} cannot be split into {heads} heads. "
+                        "Change num_heads or num_head_channels."
                     )
 
     @property
@@ -95,11 +95,11 @@ class UNetConfig:
         return 4 * self.model_channels
 
     def width(self, mult: float) -> int:
-        """Channels of a level."""
+        """Return the channels of a level."""
         return int(mult * self.model_channels)
 
     def heads(self, channels: int, *, up: bool = False) -> int:
-        """Number of attention heads for a width."""
+        """Return the number of attention heads for a width."""
         if self.num_head_channels != -1:
             return channels // self.num_head_channels
         return self.num_heads_upsample if up and self.num_heads_upsample != -1 else self.num_heads
@@ -115,7 +115,7 @@ class Downsample(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H / 2, W / 2)."""
+        """Map (B, C, H, W) to (B, C, H / 2, W / 2)."""
         return self.op(x)
 
 
@@ -127,7 +127,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         return x if self.conv is None else self.conv(x)
 
@@ -170,7 +170,7 @@ class ResBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W')."""
+        """Map (B, C, H, W) to (B, C', H', W')."""
         norm, activation, conv = self.in_layers
         h = activation(norm(x))
         if self.resample is not None:
@@ -186,13 +186,13 @@ class ResBlock(nn.Module):
         return self.skip_connection(x) + h
 
 
-class Stage(nn.Sequential):
-    """Layers in a row, each handed what it takes besides the feature map."""
+class TimestepEmbedSequential(nn.Sequential):
+    """Layers in sequence, each called with the inputs that its kind takes."""
 
     def forward(  # type: ignore[override]
         self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None
     ) -> Tensor:
-        """(B, C, H, W) to (B, C', H', W'); takes the next of `context_kv` for each attention."""
+        """Map (B, C, H, W) to (B, C', H', W'); each attention takes the next of `context_kv`."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, emb)
@@ -215,21 +215,23 @@ class UNetEncoder(nn.Module):
             nn.Linear(config.embedding_channels, config.embedding_channels),
         )
         channels = config.width(config.channel_mult[0])
-        stages = [Stage(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
+        blocks = [TimestepEmbedSequential(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
         self.skip_widths = [channels]
         last_level = len(config.channel_mult) - 1
         for level, mult in enumerate(config.channel_mult):
             for _ in range(config.num_res_blocks):
                 block = ResBlock(channels, config.width(mult), config)
                 channels = config.width(mult)
-                stages.append(Stage(block, *_attention(config, channels, 2**level)))
+                blocks.append(
+                    TimestepEmbedSequential(block, *_attention(config, channels, 2**level))
+                )
                 self.skip_widths.append(channels)
             if level != last_level:
-                stages.append(Stage(_downsampling(channels, config)))
+                blocks.append(TimestepEmbedSequential(_downsampling(channels, config)))
                 self.skip_widths.append(channels)
-        self.input_blocks = nn.ModuleList(stages)
+        self.input_blocks = nn.ModuleList(blocks)
         middle_attention = [_attention_block(config, channels)] if config.middle_attention else []
-        self.middle_block = Stage(
+        self.middle_block = TimestepEmbedSequential(
             ResBlock(channels, channels, config),
             *middle_attention,
             ResBlock(channels, channels, config),
@@ -237,17 +239,17 @@ class UNetEncoder(nn.Module):
         self.middle_channels = channels
 
     def embed_timestep(self, t: Tensor) -> Tensor:
-        """(B,) to (B, 4 * model_channels)."""
+        """Map (B,) to (B, 4 * model_channels)."""
         sinusoids = cos_sin_embedding(t, self.config.model_channels)
         return self.time_embed(sinusoids.to(next(self.time_embed.parameters()).dtype))
 
     def encode(
         self, x: Tensor, emb: Tensor, context_kv: Iterator[Tensor] | None = None
     ) -> list[Tensor]:
-        """The feature map behind each input block, finest first."""
+        """Return the feature map after each input block, finest first."""
         maps: list[Tensor] = []
-        for stage in self.input_blocks:
-            x = stage(x, emb, context_kv)
+        for block in self.input_blocks:
+            x = block(x, emb, context_kv)
             maps.append(x)
         return maps
 
@@ -260,7 +262,7 @@ class UNet(UNetEncoder):
         if config.num_classes is not None:
             self.label_emb = nn.Embedding(config.num_classes, config.embedding_channels)
         channels, skip_widths = self.middle_channels, list(self.skip_widths)
-        stages: list[Stage] = []
+        blocks: list[TimestepEmbedSequential] = []
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             for index in range(config.num_res_blocks + 1):
                 block = ResBlock(channels + skip_widths.pop(), config.width(mult), config)
@@ -268,18 +270,23 @@ class UNet(UNetEncoder):
                 layers = [block, *_attention(config, channels, 2**level, up=True)]
                 if level and index == config.num_res_blocks:
                     layers.append(_upsampling(channels, config))
-                stages.append(Stage(*layers))
-        self.output_blocks = nn.ModuleList(stages)
+                blocks.append(TimestepEmbedSequential(*layers))
+        self.output_blocks = nn.ModuleList(blocks)
         self.out = nn.Sequential(
             GroupNorm(channels),
             nn.SiLU(),
             zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
         )
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> UNet:
+        """Build the network from flat settings; see `UNetConfig.from_flat`."""
+        return cls(UNetConfig.from_flat(settings))
+
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
-        """Every attention block's keys and values of text states; they don't change with t."""
-        blocks = [module for module in self.modules() if isinstance(module, AttentionBlock)]
-        return tuple(block.project_context(context) for block in blocks)
+        """Return every attention block's keys and values of text states, valid for all t."""
+        attention = [module for module in self.modules() if isinstance(module, AttentionBlock)]
+        return tuple(block.project_context(context) for block in attention)
 
     def forward(
         self,
@@ -290,7 +297,7 @@ class UNet(UNetEncoder):
         extra_emb: Float[Tensor, "batch embedding"] | None = None,
         context_kv: ContextKV | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
-        """Evaluates the network.
+        """Evaluate the network.
 
         Args:
             x: Noisy images x_t.
@@ -301,8 +308,8 @@ class UNet(UNetEncoder):
         """
         if (y is None) != (self.config.num_classes is None):
             raise ArchitectureError(
-                "labels y are needed by a class-conditional network, and by no other one; "
-                f"num_classes is {self.config.num_classes}"
+                "Labels y are required by a class-conditional network and accepted by no other; "
+                f"num_classes is {self.config.num_classes}."
             )
         emb = self.embed_timestep(t)
         if y is not None:
@@ -318,7 +325,7 @@ class UNet(UNetEncoder):
 
 
 def enlarge(low_res: Tensor, like: Tensor) -> Tensor:
-    """Bilinear, corners not aligned, to the height and width of `like`."""
+    """Enlarge bilinearly, corners not aligned, to the height and width of `like`."""
     size = (like.shape[2], like.shape[3])
     return F.interpolate(low_res.to(like.dtype), size, mode="bilinear", align_corners=False)
 

@@ -1,1 +1,1 @@
-"""Recipes: what decides what a training run makes, as a table of names and TOML files."""
+"""Recipes: a table of names, and the TOML files that determine a training run."""

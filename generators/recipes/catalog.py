@@ -18,7 +18,7 @@ class RecipeRow:
     """One recipe that `evalkit train` knows by name."""
 
     summary: str
-    """What it trains, in one line."""
+    """One line for lists."""
     network: str
     """The row of `generators.training.networks.NETWORKS` that it trains."""
     file: str
@@ -27,7 +27,7 @@ class RecipeRow:
     """The importable package that ships the file."""
 
     def path(self) -> Path:
-        """Where the TOML file is.
+        """Return the path of the TOML file.
 
         Raises:
             ConfigError: The package does not ship it.
@@ -105,4 +105,4 @@ RECIPES: dict[str, RecipeRow] = {
 }
 
 CATALOG = Catalog("recipes", RECIPES, RecipeRow)
-"""Our recipes and those of other packages."""
+"""Built-in recipes and those of other packages."""

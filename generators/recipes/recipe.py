@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a training run makes, as a TOML file read strictly."""
+"""A recipe: everything that determines the result of a training run, in a strict TOML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generators.recipes.catalog import CATALOG
 
 StoredAs = Literal["fp16", "int8"]
 SceneKind = Literal["single", "relation", "count", "several"]
-"""Kinds of scenes of `shapes`, which the networks' side knows by name only."""
+"""Kinds of scenes of `shapes`."""
 
 
 class _Strict(BaseModel):
@@ -22,13 +22,13 @@ class _Strict(BaseModel):
 
 
 class DataRecipe(_Strict):
-    """Which images, and how many."""
+    """The training images: which, and how many."""
 
     dataset: Literal["shapes"] = "shapes"
     kinds: dict[SceneKind, float] = Field(default_factory=dict)
-    """Share of each kind of scene, adding up to 1; empty takes them as the data set has them."""
+    """Share of each kind of scene, adding up to 1; empty: the data set's own shares."""
     split: Literal["train"] = "train"
-    """The validation split is never trained on, so there is no other choice."""
+    """The validation split is never trained on."""
     num_images: int = Field(gt=0)
     seed: int = Field(ge=0)
 
@@ -52,7 +52,7 @@ class OptimizerRecipe(_Strict):
     gradient_clip: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision on every device; `precision_gpu` overrides it where there is a GPU."""
+    """Mixed precision; `precision_gpu` replaces it on a GPU."""
     precision_gpu: Literal["no", "bf16", "fp16"] = "bf16"
 
 
@@ -64,11 +64,11 @@ class Recipe(_Strict):
     """A row of `generators.training.networks.NETWORKS`."""
     seed: int = Field(ge=0)
     start_from: str | None = None
-    """Name of the recipe whose finished weights training begins with; None: random weights."""
+    """Recipe whose finished weights training starts from; None: random weights."""
     start_partly: bool = False
-    """Begin with those of its weights that have the name and shape of one here, the rest random."""
+    """Load only the weights whose name and shape match; the others stay random."""
     stored_as: StoredAs = "fp16"
-    """How the finished weights are written; `int8` is half the size (`generators.quantised`)."""
+    """How the finished weights are written; `int8` halves the file (see `weights.quantised`)."""
     data: DataRecipe
     optimizer: OptimizerRecipe
     model: dict[str, Any]
@@ -78,7 +78,7 @@ class Recipe(_Strict):
 
 
 def list_recipes() -> list[str]:
-    """Names of all recipes, those of other packages among them."""
+    """Return the names of all recipes, including those of other packages."""
     return sorted(CATALOG)
 
 
@@ -90,14 +90,14 @@ def load_recipe(name_or_path: str, *, steps: int | None = None) -> Recipe:
         steps: Replaces the recipe's number of steps.
 
     Raises:
-        UnknownNameError: No such recipe.
+        UnknownNameError: The recipe does not exist.
         ConfigError: The file is not a recipe.
     """
     recipe = _read(_file(name_or_path))
     if steps is None:
         return recipe
     if steps < 1:
-        raise ConfigError(f"--steps wants at least 1, got {steps}")
+        raise ConfigError(f"--steps must be at least 1, got {steps}.")
     optimizer = recipe.optimizer.model_copy(update={"steps": steps})
     return recipe.model_copy(update={"optimizer": optimizer})
 
@@ -115,8 +115,8 @@ def _read(path: Path) -> Recipe:
     try:
         return Recipe(**tomllib.loads(path.read_text("utf-8")))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML ({error})") from error
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+        raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r}.") from error

@@ -1,6 +1,6 @@
 """Checkpoints of a training run: weights as safetensors, the rest as plain tensors.
 
-Each is written to a temporary name and renamed, so a kill leaves the former one whole.
+Each is written to a temporary name and renamed, so a killed run keeps the previous checkpoint.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from evalkit.core.errors import WeightsError
 from evalkit.core.results import write_atomically
-from generators.quantised import SCALE, quantise
 from generators.recipes.recipe import StoredAs
 from generators.training.ema import MovingAverage
+from generators.weights.quantised import SCALE, quantise
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that changes while a network is trained, and the recipe that it is trained by."""
+    """Everything that changes during training, and the hash of the recipe."""
 
     recipe_hash: str
     network: nn.Module
@@ -34,7 +34,7 @@ class TrainingState:
 
 
 def save_checkpoint(path: Path, state: TrainingState, *, step: int, seconds: float) -> None:
-    """Store all that is needed to go on as if nothing had happened."""
+    """Store all that is needed to resume the run exactly."""
     tensors: dict[str, Tensor] = {}
     tensors |= {f"network.{k}": v for k, v in state.network.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.network.state_dict().items()}
@@ -64,9 +64,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
             meta = json.loads(handle.metadata()["training"])
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors has no public exception of its own
-        raise WeightsError(f"{path}: not a training checkpoint ({error})") from error
+        raise WeightsError(f"{path} is not a training checkpoint: {error}.") from error
     if meta["recipe"] != state.recipe_hash:
-        raise WeightsError(f"{path} belongs to another recipe; choose another --out or delete it")
+        raise WeightsError(f"{path} belongs to another recipe. Choose another --out or delete it.")
     state.network.load_state_dict(_under(tensors, "network."))
     state.ema.network.load_state_dict(_under(tensors, "ema."))
     state.ema.num_updates = meta["ema"]
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
 def export_weights(
     path: Path, network: nn.Module, metadata: dict[str, str], *, stored_as: StoredAs = "fp16"
 ) -> None:
-    """Write a network as safetensors, what the zoo ships: `fp16`, or `int8` where that is named."""
+    """Write a network as safetensors in the zoo's format, `fp16` or `int8`."""
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     if stored_as == "int8":
         state = quantise(state)

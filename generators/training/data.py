@@ -14,7 +14,7 @@ from generators.pixels import from_uint8
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a network is trained on."""
+    """The images, captions and labels that a network is trained on."""
 
     images: np.ndarray
     """uint8, N x height x width x 3."""
@@ -26,26 +26,26 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of one process sees."""
+    """The input of one training step of one process."""
 
     images: Tensor
     """float32, B x 3 x height x width, in [-1, 1]."""
     captions: list[str]
     labels: Tensor
     step: int
-    """Steps that were done before, for what changes while a network is trained."""
-    generator: torch.Generator
+    """Number of earlier steps, for quantities that change during training."""
+    rng: torch.Generator
     """Source of all randomness of the step (timesteps, noise, dropped captions), on the CPU."""
 
     def to(self, device: torch.device) -> Batch:
-        """The batch with its tensors on a device."""
+        """Return the batch with its tensors on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def draw_batch(
     data: TrainingSet, *, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Batch:
-    """The batch of a step, the same whether the run was interrupted before it or not.
+    """Draw the batch of a step, the same whether or not the run was interrupted before it.
 
     Each of `world_size` processes takes its own equal slice of one global batch.
     """

@@ -21,7 +21,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move the average towards the network's present weights; buffers are copied."""
+        """Move the average towards the network's current weights; buffers are copied."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         averages: list[Tensor] = list(self.network.parameters())

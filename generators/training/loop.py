@@ -25,7 +25,6 @@ from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from evalkit.core.registry import require, resolve
 from evalkit.core.results import write_atomically
 from evalkit.core.run import config_hash
-from generators.loading import check_state_dict
 from generators.recipes.recipe import Recipe
 from generators.training.checkpoint import (
     TrainingState,
@@ -36,20 +35,20 @@ from generators.training.checkpoint import (
 from generators.training.data import Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
-from generators.weights_io import file_sha256
-from generators.zoo import ZOO, trained_state
+from generators.weights.state_dicts import check_state_dict, file_sha256
+from generators.weights.zoo import ZOO, trained_state
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
 WEIGHTS = "weights.safetensors"
-"""What a finished run leaves in its folder."""
+"""The finished weights in the folder of a run."""
 START = "start.json"
-"""What a run that began with other weights writes down of them."""
+"""Where a run records the weights that it started from."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows after a step."""
+    """The state of a training run after a step."""
 
     step: int
     steps: int
@@ -66,24 +65,24 @@ def train(
     start: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
-    """Train a network to the end of its recipe, going on from the last checkpoint in `out`.
+    """Train a network to the end of its recipe, resuming from the checkpoint in `out`.
 
     Args:
         recipe: What to train and how.
         data: Captioned images.
         out: Folder of the checkpoint, the log and the finished weights.
         cpu: Train on the CPU even where there is a GPU.
-        start: Weights to begin with, where the recipe begins with another one's; unless given,
-            those that this recipe left beside `out`, or the shipped ones.
+        start: Weights to start from, where the recipe starts from another recipe's; default:
+            those that the other recipe left beside `out`, or the shipped ones.
         report: Called after each step.
 
     Returns:
         The file of the finished weights.
 
     Raises:
-        ConfigError: The batch can't be shared out among the processes.
+        ConfigError: The batch cannot be split among the processes.
         WeightsError: `out` holds a checkpoint of another recipe.
-        MissingWeightsError: The recipe begins with weights that aren't there.
+        MissingWeightsError: The weights that the recipe starts from do not exist.
     """
     accelerate = require("accelerate", extra="train", what="training")
     gpu = torch.cuda.is_available() and not cpu
@@ -92,8 +91,8 @@ def train(
     accelerator = accelerate.Accelerator(mixed_precision=precision, cpu=not gpu)
     if settings.batch_size % accelerator.num_processes:
         raise ConfigError(
-            f"a batch of {settings.batch_size} can't be shared by {accelerator.num_processes} "
-            "processes; change optimizer.batch_size"
+            f"A batch of {settings.batch_size} cannot be split among {accelerator.num_processes} "
+            "processes. Change optimizer.batch_size."
         )
     out.mkdir(parents=True, exist_ok=True)
     recipe_dict = recipe.model_dump()
@@ -173,34 +172,34 @@ def train(
 def begin_with(
     network: nn.Module, recipe: Recipe, start: Path | None, out: Path
 ) -> dict[str, Any] | None:
-    """Load the weights that a recipe begins with, if it begins with any.
+    """Load the weights that a recipe starts from, if any.
 
     Returns:
-        Which file it was, its hash, and the names of the weights that stayed random.
+        The file, its hash, and the names of the weights that stayed random.
 
     Raises:
-        MissingWeightsError: They aren't there.
-        ConfigError: `start` is given to a recipe that begins at random.
-        WeightsError: They don't fit the network, or share nothing with it.
+        MissingWeightsError: The weights do not exist.
+        ConfigError: `start` is given to a recipe that starts from random weights.
+        WeightsError: The weights do not fit the network, or share nothing with it.
     """
     if recipe.start_from is None:
         if start is not None:
-            raise ConfigError(f"{recipe.name} begins with random weights, so it takes no --start")
+            raise ConfigError(f"{recipe.name} starts from random weights, so it takes no --start.")
         return None
     beside = out.parent / recipe.start_from / WEIGHTS
     shipped = ZOO / f"{recipe.start_from}.safetensors"
     path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
     if not path.is_file():
         raise MissingWeightsError(
-            f"{recipe.name} begins with the weights of {recipe.start_from}, and {path} is not "
-            f"there. Train it first (evalkit train {recipe.start_from}) or give --start FILE"
+            f"{recipe.name} starts from the weights of {recipe.start_from}, but {path} does not "
+            f"exist. Train it first with: evalkit train {recipe.start_from}, or pass --start FILE."
         )
     weights = trained_state(path)
     own, random = network.state_dict(), []
     if recipe.start_partly:
         shared = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
         if not shared:
-            raise WeightsError(f"{recipe.name} shares no weights with {path.name}")
+            raise WeightsError(f"{recipe.name} shares no weights with {path.name}.")
         random = sorted(own.keys() - shared.keys())
         weights = own | shared
     check_state_dict(own, weights, path.name)
@@ -209,7 +208,7 @@ def begin_with(
 
 
 def _metadata(recipe: Mapping[str, Any], trainee: nn.Module, out: Path) -> dict[str, str]:
-    """The recipe, what it began with, and the hashes of the frozen networks it learned beside."""
+    """Return the recipe, the starting weights and the hashes of the frozen networks."""
     metadata = {"recipe": json.dumps(recipe)}
     if (out / START).is_file():
         metadata["began_with"] = (out / START).read_text("utf-8")
@@ -219,7 +218,7 @@ def _metadata(recipe: Mapping[str, Any], trainee: nn.Module, out: Path) -> dict[
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
+    """Warm up linearly, then decay along half a cosine to zero at the last step."""
     settings = recipe.optimizer
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -247,27 +246,27 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FloatingPointError(f"{recipe.name}: the loss became {value} at step {step}")
+        raise FloatingPointError(f"The loss of {recipe.name} became {value} at step {step}.")
     return value
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """Plain products on a CPU, where the fused attention's backward pass is the slower one."""
+    """Use plain products on a CPU, where the fused attention's backward pass is slower."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C finish the step that runs, so that the checkpoint is of a whole step."""
+    """Let Ctrl-C finish the current step, so that the checkpoint is of a whole step."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     caught: list[int] = []
-    former = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    previous = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
     try:
         yield lambda: bool(caught)
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _log(path: Path, **row: float) -> None:

@@ -1,6 +1,6 @@
-"""What training steps share: crops, dropped captions, timesteps and their noise.
+"""Shared parts of training steps: crops, dropped captions, timesteps and their noise.
 
-Randomness comes from the batch's generator on the CPU, so a step is a function of (seed, step).
+All randomness comes from the batch's rng on the CPU, so a step is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from generators.tokenizer import BytePairTokenizer, Tokens
 from generators.training.data import Batch
 
 
-def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Generator) -> Tensor:
-    """One crop an image, its corner on a grid so that low-resolution pixels stay whole."""
+def random_crops(images: Tensor, crop_px: int, grid_px: int, rng: torch.Generator) -> Tensor:
+    """Crop each image once, its corner on a grid so that low-resolution pixels stay whole."""
     places = (images.shape[-1] - crop_px) // grid_px + 1
-    corners = torch.randint(places, (len(images), 2), generator=generator) * grid_px
+    corners = torch.randint(places, (len(images), 2), generator=rng) * grid_px
     crops = [
         image[:, y : y + crop_px, x : x + crop_px]
         for image, (y, x) in zip(images, corners.tolist(), strict=True)
@@ -28,8 +28,8 @@ def random_crops(images: Tensor, crop_px: int, grid_px: int, generator: torch.Ge
 
 
 def drop_captions(batch: Batch, share: float) -> Sequence[str]:
-    """Replaces a share of the captions by an empty one."""
-    dropped = torch.rand(len(batch.captions), generator=batch.generator) < share
+    """Replace a share of the captions by an empty one."""
+    dropped = torch.rand(len(batch.captions), generator=batch.rng) < share
     return ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
 
 
@@ -47,41 +47,41 @@ class Timesteps:
     def __init__(self, focus: Sequence[float] | None = None) -> None:
         self.focus = None if focus is None else (float(focus[0]), float(focus[1]))
 
-    def draw(self, count: int, num_steps: int, generator: torch.Generator) -> Tensor:
-        """int64 timesteps, (count,)."""
-        even = torch.randint(num_steps, (count,), generator=generator)
+    def draw(self, count: int, num_steps: int, rng: torch.Generator) -> Tensor:
+        """Draw int64 timesteps, (count,)."""
+        even = torch.randint(num_steps, (count,), generator=rng)
         if self.focus is None:
             return even
         mean, deviation = self.focus
-        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=generator))
+        share = torch.sigmoid(mean + deviation * torch.randn(count, generator=rng))
         focused = (share * num_steps).long().clamp(max=num_steps - 1)
-        chosen = torch.rand(count, generator=generator) < self.FOCUSED_SHARE
+        chosen = torch.rand(count, generator=rng) < self.FOCUSED_SHARE
         return torch.where(chosen, focused, even)
 
 
 def noised(
     process: DiffusionProcess,
     x_0: Tensor,
-    generator: torch.Generator,
+    rng: torch.Generator,
     timesteps: Timesteps | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A timestep for each image (drawn evenly unless told otherwise), its noise, and x_t."""
-    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, generator)
+    """Draw a timestep and noise for each image; return x_t, timesteps and noise."""
+    drawn = (timesteps or Timesteps()).draw(len(x_0), process.num_steps, rng)
     t = drawn.to(x_0.device)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
+    noise = torch.randn(x_0.shape, generator=rng).to(x_0.device)
     return process.q_sample(x_0, t, noise), t, noise
 
 
 def labels_of(batch: Batch) -> Tensor:
-    """The labels, if each image has one.
+    """Return the labels, if each image has one.
 
     Raises:
-        ConfigError: One has none.
+        ConfigError: An image has no label.
     """
     if bool((batch.labels < 0).any()):
         raise ConfigError(
-            "this network learns classes and some images have none: set data.kinds to "
-            "{single = 1.0} in the recipe"
+            "This network learns classes, but some images have none. Set data.kinds to "
+            "{single = 1.0} in the recipe."
         )
     return batch.labels
 
@@ -89,6 +89,6 @@ def labels_of(batch: Batch) -> Tensor:
 def on_device(
     tokenizer: BytePairTokenizer, captions: Sequence[str], length: int, device: torch.device
 ) -> Tokens:
-    """Padded tokens on the network's device."""
+    """Encode captions to padded tokens on a device."""
     tokens = tokenizer.pad(captions, length)
     return Tokens(tokens.ids.to(device), tokens.mask.to(device), tokens.truncated)

@@ -26,7 +26,7 @@ from generators.unclip.conditioning import CaptionReading, embedding_scale
 
 NEW_STD = 0.02
 OUTSIDE = 0.001
-"""Share of the embeddings, at either end, that lie outside the buckets' range."""
+"""Share of the embeddings, at either end, outside the buckets' range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class AutoregressivePriorConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> AutoregressivePriorConfig:
-        """Reads settings as TOML has them.
+        """Read settings as TOML has them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -57,14 +57,15 @@ class AutoregressivePriorConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}.")
         if self.num_components > self.embed_dim:
             raise ArchitectureError(
-                f"{self.num_components} components asked of embeddings of {self.embed_dim}"
+                f"num_components must be at most embed_dim ({self.embed_dim}), "
+                f"got {self.num_components}."
             )
         if self.num_agreements < 2 or self.num_agreements % 2:
             raise ArchitectureError(
-                f"num_agreements must be even and at least 2, got {self.num_agreements}"
+                f"num_agreements must be even and at least 2, got {self.num_agreements}."
             )
 
 
@@ -93,7 +94,7 @@ class EmbeddingCodes(nn.Module):
         embeddings: Float[Tensor, "images embed_dim"],
         agreements: Float[Tensor, " images"],
     ) -> None:
-        """Takes axes, ranges and quantiles from training data.
+        """Fit axes, ranges and quantiles to training data.
 
         Args:
             embeddings: Scaled image embeddings, more than there are components.
@@ -104,8 +105,8 @@ class EmbeddingCodes(nn.Module):
         """
         if len(embeddings) <= len(self.basis):
             raise ConfigError(
-                f"{len(self.basis)} components want more images than that, got {len(embeddings)}: "
-                "draw more, or lower num_components"
+                f"Need more images than components ({len(self.basis)}), got {len(embeddings)}. "
+                "Draw more, or lower num_components."
             )
         count = len(self.basis)
         centre = embeddings.double().mean(dim=0)
@@ -123,23 +124,23 @@ class EmbeddingCodes(nn.Module):
     def components(
         self, embeddings: Float[Tensor, "batch embed_dim"]
     ) -> Float[Tensor, "batch components"]:
-        """Coordinates along the axes."""
+        """Return the coordinates along the axes."""
         return (embeddings - self.mean) @ self.basis.t()
 
     def encode(
         self, embeddings: Float[Tensor, "batch embed_dim"]
     ) -> Int[Tensor, "batch components"]:
-        """Codes 0 to num_buckets - 1; what lies outside the range gets the end's."""
+        """Return codes 0 to num_buckets - 1; values outside the range get the nearest one."""
         share = (self.components(embeddings) - self.low) / (self.high - self.low)
         return (share * self.num_buckets).floor().clamp(0, self.num_buckets - 1).long()
 
     def decode(self, codes: Int[Tensor, "batch components"]) -> Float[Tensor, "batch embed_dim"]:
-        """Embeddings at the middle of each bucket."""
+        """Return the embeddings at the middle of each bucket."""
         share = (codes + 0.5) / self.num_buckets
         return self.mean + (self.low + share * (self.high - self.low)) @ self.basis
 
     def agreement(self, cosines: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """The token of a cosine of image and caption, 0 the worst."""
+        """Return the token of a cosine of image and caption, 0 the worst."""
         return torch.bucketize(cosines.contiguous(), self.agreement_edges)
 
 
@@ -164,13 +165,18 @@ class AutoregressivePrior(nn.Module):
         for embedding in (self.agreement, self.code):
             nn.init.normal_(embedding.weight, std=NEW_STD)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> AutoregressivePrior:
+        """Build the network from flat settings; see `AutoregressivePriorConfig.from_flat`."""
+        return cls(AutoregressivePriorConfig.from_flat(settings))
+
     def forward(
         self,
         codes: Int[Tensor, "batch known"],
         agreement: Int[Tensor, " batch"],
         caption: CaptionReading,
     ) -> Float[Tensor, "batch next buckets"]:
-        """Logits of the first code, and of the one behind each that is given.
+        """Return the logits of the first code, and of the one after each given code.
 
         Args:
             codes: The codes known so far, at most all but the last; may be none.
@@ -194,12 +200,12 @@ class AutoregressivePrior(nn.Module):
         cosines: Float[Tensor, " batch"],
         caption: CaptionReading,
     ) -> Float[Tensor, " batch"]:
-        """Mean cross-entropy of the codes, in nats a code.
+        """Compute the mean cross-entropy of the codes, in nats per code.
 
         Args:
             embeddings: Scaled image embeddings.
             cosines: Of each with the embedding of its own caption, dropped or not.
-            caption: What the network is told; the empty caption's where the caption is dropped.
+            caption: The caption's reading; the empty caption's where the caption is dropped.
         """
         codes = self.codes.encode(embeddings)
         logits = self(codes[:, :-1], self.codes.agreement(cosines), caption)
@@ -211,13 +217,13 @@ class AutoregressivePrior(nn.Module):
 def sample_codes(
     network: AutoregressivePrior,
     caption: CaptionReading,
-    generators: Sequence[torch.Generator],
+    rngs: Sequence[torch.Generator],
     *,
     empty: CaptionReading | None = None,
     guidance_scale: float = 1.0,
     temperature: float = 1.0,
 ) -> Float[Tensor, "batch embed_dim"]:
-    """Draws image embeddings code by code.
+    """Sample image embeddings code by code.
 
     Guidance moves logits, l_u + s (l_c - l_u). The agreement token is drawn evenly from its upper
     half: the half of the training pairs that agree best.
@@ -225,7 +231,7 @@ def sample_codes(
     Args:
         network: The prior.
         caption: The batch's.
-        generators: One an image, on the CPU.
+        rngs: One per image, on the CPU.
         empty: The empty caption's, of the batch's size; needed where the guidance isn't 1.
         guidance_scale: s; 1 is off.
         temperature: Divides the logits; 0 takes the likeliest code.
@@ -234,7 +240,7 @@ def sample_codes(
         Scaled embeddings, not yet of a fixed length.
     """
     half = network.config.num_agreements // 2
-    drawn = [half + int(torch.randint(half, (1,), generator=g)) for g in generators]
+    drawn = [half + int(torch.randint(half, (1,), generator=g)) for g in rngs]
     device = caption.states.device
     agreement = torch.tensor(drawn, device=device)
     codes = torch.empty(len(drawn), 0, dtype=torch.long, device=device)
@@ -248,15 +254,13 @@ def sample_codes(
             logits = without + guidance_scale * (with_caption - without)
         else:
             logits = network(codes, agreement, caption)[:, -1].float()
-        codes = torch.cat([codes, _draw(logits, temperature, generators)[:, None]], dim=1)
+        codes = torch.cat([codes, _draw(logits, temperature, rngs)[:, None]], dim=1)
     return network.codes.decode(codes)
 
 
-def _draw(logits: Tensor, temperature: float, generators: Sequence[torch.Generator]) -> Tensor:
+def _draw(logits: Tensor, temperature: float, rngs: Sequence[torch.Generator]) -> Tensor:
     if temperature == 0:
         return logits.argmax(dim=1)
     shares = (logits / temperature).softmax(dim=1).cpu()
-    rows = [
-        torch.multinomial(row, 1, generator=g) for row, g in zip(shares, generators, strict=True)
-    ]
+    rows = [torch.multinomial(row, 1, generator=g) for row, g in zip(shares, rngs, strict=True)]
     return torch.cat(rows).to(logits.device)

@@ -1,8 +1,8 @@
-"""What a frozen CLIP says of captions and images, in the units that unCLIP's networks work in.
+"""A frozen CLIP's reading of captions and images, in the units of unCLIP's networks.
 
 CLIP's embeddings have length 1. The paper multiplies them by 17.2, so that their variance is that
 of ImageNet's pixels in [-1, 1] (appendix C); with its 1,024 numbers that is 0.29 each. For another
-width the same variance asks for 17.2 sqrt(width / 1024).
+width the same variance needs 17.2 sqrt(width / 1024).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from generators.clip.model import Clip, ClipConfig
-from generators.loading import check_state_dict
-from generators.tokenizer import BytePairTokenizer
-from generators.zoo import tiny_tokenizer, zoo_weights
+from generators.clip.model import Clip
+from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.weights.zoo import zoo_weights
 
 PAPER_SCALE = 17.2
 PAPER_EMBED_DIM = 1024
@@ -28,7 +27,7 @@ CLIP_NAME = "clip-tiny"
 
 
 def embedding_scale(embed_dim: int) -> float:
-    """What an embedding of length 1 is multiplied by.
+    """Return the factor that an embedding of length 1 is multiplied by.
 
     >>> round(embedding_scale(1024), 2), round(embedding_scale(256), 2)
     (17.2, 8.6)
@@ -38,7 +37,7 @@ def embedding_scale(embed_dim: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class CaptionReading:
-    """What a prior is told of a batch of captions."""
+    """CLIP's reading of a batch of captions, the input of a prior."""
 
     states: Float[Tensor, "batch length text_width"]
     """Last states of CLIP's text tower."""
@@ -49,14 +48,14 @@ class CaptionReading:
     truncated: tuple[bool, ...]
 
     def select(self, rows: Sequence[int]) -> CaptionReading:
-        """The readings of some captions, in the order of `rows`."""
+        """Return the readings of some captions, in the order of `rows`."""
         index = torch.tensor(list(rows), dtype=torch.long, device=self.states.device)
         cut = tuple(self.truncated[row] for row in rows)
         return CaptionReading(self.states[index], self.kept[index], self.embedding[index], cut)
 
     @staticmethod
     def cat(first: CaptionReading, second: CaptionReading) -> CaptionReading:
-        """Joins two batches, such as the conditional and the unconditional half."""
+        """Join two batches, such as the conditional and the unconditional half."""
         return CaptionReading(
             torch.cat([first.states, second.states]),
             torch.cat([first.kept, second.kept]),
@@ -79,15 +78,13 @@ class FrozenClip:
 
     @classmethod
     def from_zoo(cls, path: Path | None = None) -> FrozenClip:
-        """`clip-tiny`, or a file of `evalkit train` in its place."""
+        """Load `clip-tiny`, or a file of `evalkit train` in its place."""
         weights = zoo_weights(CLIP_NAME, path)
-        network = Clip(ClipConfig(**weights.recipe.model))
-        check_state_dict(network.state_dict(), weights.state_dict, CLIP_NAME)
-        network.load_state_dict(weights.state_dict)
+        network = weights.network(Clip, CLIP_NAME)
         return cls(network, tiny_tokenizer(), name=CLIP_NAME, sha256=weights.sha256)
 
     def to(self, device: torch.device | str) -> FrozenClip:
-        """Moves the network; gives itself back."""
+        """Move the network to a device; return self."""
         self.network.to(device)
         return self
 
@@ -98,7 +95,7 @@ class FrozenClip:
 
     @torch.no_grad()
     def read_captions(self, captions: Sequence[str]) -> CaptionReading:
-        """Runs the text tower, once for each different caption, in float32."""
+        """Run the text tower, once for each distinct caption, in float32."""
         unique = list(dict.fromkeys(captions))
         tokens = self.tokenizer.pad(unique, self.network.config.context_length)
         ids, kept = tokens.ids.to(self.device), tokens.mask.to(self.device)
@@ -112,6 +109,6 @@ class FrozenClip:
     def embed_images(
         self, images: Float[Tensor, "batch 3 size size"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Embeddings of images in [-1, 1], of length 1, in float32."""
+        """Embed images in [-1, 1]; embeddings are float32 of length 1."""
         with torch.autocast(self.device.type, enabled=False):
             return self.network.encode_image(images.to(self.device).float())

@@ -1,7 +1,7 @@
-"""unCLIP's decoder (Ramesh et al. 2022, section 2.1): GLIDE that is also told an image embedding.
+"""unCLIP's decoder (Ramesh et al. 2022, section 2.1): GLIDE conditioned on an image embedding too.
 
 The embedding is projected and added to the embedded timestep, and projected to four more tokens
-that stand behind the caption's states. Either condition can be left out: the embedding's place is
+that follow the caption's states. Either condition can be left out: the embedding's place is
 then taken by a learned one, the caption's by the empty caption. Embeddings are CLIP's times
 `embedding_scale`.
 """
@@ -24,7 +24,7 @@ from generators.tokenizer import BytePairTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """A GLIDE network and what it is told of the image embedding."""
+    """A GLIDE network and the sizes of its conditioning on image embeddings."""
 
     glide: GlideConfig
     embed_dim: int
@@ -34,20 +34,20 @@ class DecoderConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DecoderConfig:
-        """Reads GLIDE's flat settings and `embed_dim`, `embedding_tokens`.
+        """Read GLIDE's flat settings and `embed_dim`, `embedding_tokens`.
 
         Raises:
             ArchitectureError: A setting is unknown or missing, or there is no text encoder.
         """
         own = {k: settings[k] for k in ("embed_dim", "embedding_tokens") if k in settings}
         if "embed_dim" not in own:
-            raise ArchitectureError("missing settings of a decoder: embed_dim")
+            raise ArchitectureError("Missing settings of a decoder: embed_dim.")
         glide = GlideConfig.from_flat({k: v for k, v in settings.items() if k not in own})
         return cls(glide=glide, **own)
 
     def __post_init__(self) -> None:
         if self.glide.text is None:
-            raise ArchitectureError("unCLIP's decoder reads captions: xf_width must not be 0")
+            raise ArchitectureError("unCLIP's decoder reads captions, so xf_width must not be 0.")
 
 
 class UnclipDecoder(Text2ImUNet):
@@ -64,6 +64,11 @@ class UnclipDecoder(Text2ImUNet):
         )
         self.embedding_to_tokens = nn.Linear(config.embed_dim, self.num_tokens * text.xf_width)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> UnclipDecoder:
+        """Build the network from flat settings; see `DecoderConfig.from_flat`."""
+        return cls(DecoderConfig.from_flat(settings))
+
     def condition(
         self,
         tokens: Int[Tensor, "batch length"],
@@ -71,7 +76,7 @@ class UnclipDecoder(Text2ImUNet):
         embedding: Float[Tensor, "batch embed_dim"],
         given: Bool[Tensor, " batch"],
     ) -> TextStates:
-        """What the U-Net reads, for all of its timesteps.
+        """Return the text states that the U-Net uses at every timestep.
 
         Args:
             tokens: The caption's, padded.
@@ -96,7 +101,7 @@ def decoder_captions(
     captions: Sequence[str],
     embedding: Float[Tensor, "batch embed_dim"] | None,
 ) -> Captions:
-    """Both halves of guidance: caption and embedding, and neither.
+    """Encode both halves of guidance: caption and embedding, and neither.
 
     Args:
         network: The decoder.

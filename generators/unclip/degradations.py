@@ -1,4 +1,4 @@
-"""What unCLIP's upsamplers see in training instead of clean small images (section 2.1).
+"""Degradations of the low-resolution images in the training of unCLIP's upsamplers (section 2.1).
 
 The first one gets them blurred, the second one through a simplified BSR degradation (Zhang et al.
 2021): blur, resizing, noise and JPEG, each of random strength, in random order. An upsampler that
@@ -39,7 +39,7 @@ Degradation = Callable[[Tensor, torch.Generator], Tensor]
 def gaussian_kernel(
     size_px: int, sigmas_px: tuple[float, float], angle: float = 0.0
 ) -> Float[Tensor, "size size"]:
-    """A normalised Gaussian with a deviation along each of two axes, turned by an angle.
+    """Build a normalised Gaussian with a deviation along each of two rotated axes.
 
     Args:
         size_px: Odd edge.
@@ -57,63 +57,63 @@ def gaussian_kernel(
 def convolve(
     images: Float[Tensor, "batch 3 height width"], kernel: Float[Tensor, "size size"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Each channel with the same kernel; edges are mirrored."""
+    """Convolve each channel with the same kernel; edges are mirrored."""
     half = kernel.shape[0] // 2
     weights = kernel.to(images).expand(3, 1, *kernel.shape)
     return F.conv2d(F.pad(images, [half] * 4, mode="reflect"), weights, groups=3)
 
 
 def blur(
-    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator | None = None
+    images: Float[Tensor, "batch 3 height width"], rng: torch.Generator | None = None
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The first upsampler's: a fixed Gaussian of 3 px with deviation 0.6; draws nothing."""
+    """Blur by a fixed Gaussian of 3 px with deviation 0.6, for the first upsampler."""
     sigmas = (BLUR_SIGMA_PX, BLUR_SIGMA_PX)
     return convolve(images, gaussian_kernel(BLUR_SIZE_PX, sigmas))
 
 
 def bsr(
-    images: Float[Tensor, "batch 3 height width"], generator: torch.Generator
+    images: Float[Tensor, "batch 3 height width"], rng: torch.Generator
 ) -> Float[Tensor, "batch 3 height width"]:
-    """The second upsampler's: each image blurred, resized, noised and compressed in its own way."""
-    return torch.cat([_degraded(images[i : i + 1], generator) for i in range(len(images))])
+    """Blur, resize, noise and compress each image differently, for the second upsampler."""
+    return torch.cat([_degraded(images[i : i + 1], rng) for i in range(len(images))])
 
 
-def _degraded(image: Tensor, generator: torch.Generator) -> Tensor:
-    for index in torch.randperm(len(BSR_STEPS), generator=generator).tolist():
-        image = BSR_STEPS[index](image, generator)
+def _degraded(image: Tensor, rng: torch.Generator) -> Tensor:
+    for index in torch.randperm(len(BSR_STEPS), generator=rng).tolist():
+        image = BSR_STEPS[index](image, rng)
     return image.clamp(-1, 1)
 
 
-def _random_blur(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Round in half of the cases, else longer along one axis."""
-    first, second = (uniform(*BSR_SIGMA_PX, generator) for _ in range(2))
-    round_one = uniform(0, 1, generator) < 0.5
-    angle = uniform(0, math.pi, generator)
+def _random_blur(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Blur by a kernel that is isotropic in half of the cases."""
+    first, second = (uniform(*BSR_SIGMA_PX, rng) for _ in range(2))
+    round_one = uniform(0, 1, rng) < 0.5
+    angle = uniform(0, math.pi, rng)
     kernel = gaussian_kernel(BSR_KERNEL_PX, (first, first if round_one else second), angle)
     return convolve(image, kernel)
 
 
-def _random_resize(image: Tensor, generator: torch.Generator) -> Tensor:
-    """To another size and back, each with a filter drawn at random."""
+def _random_resize(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Resize to another size and back, each time with a random filter."""
     size = image.shape[-1]
-    between = max(2, round(size * uniform(*BSR_RESIZE, generator)))
+    between = max(2, round(size * uniform(*BSR_RESIZE, rng)))
     for target in (between, size):
-        mode = RESIZE_MODES[int(torch.randint(len(RESIZE_MODES), (1,), generator=generator))]
+        mode = RESIZE_MODES[int(torch.randint(len(RESIZE_MODES), (1,), generator=rng))]
         image = F.interpolate(image, (target, target), mode=mode)
     return image
 
 
-def _random_noise(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian, in some cases the same for all three channels."""
-    deviation = uniform(*BSR_NOISE, generator)
-    gray = uniform(0, 1, generator) < BSR_GRAY_NOISE_SHARE
+def _random_noise(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Add Gaussian noise, in some cases the same for all three channels."""
+    deviation = uniform(*BSR_NOISE, rng)
+    gray = uniform(0, 1, rng) < BSR_GRAY_NOISE_SHARE
     shape = (1, 1, *image.shape[2:]) if gray else image.shape
-    return image + deviation * torch.randn(shape, generator=generator).to(image)
+    return image + deviation * torch.randn(shape, generator=rng).to(image)
 
 
-def _random_jpeg(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Compressed and read again."""
-    quality = int(torch.randint(*BSR_JPEG_QUALITY, (1,), generator=generator))
+def _random_jpeg(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Compress as JPEG and read back."""
+    quality = int(torch.randint(*BSR_JPEG_QUALITY, (1,), generator=rng))
     pixels = to_uint8(image)[0].cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality)
@@ -126,16 +126,16 @@ DEGRADATIONS: dict[str, Degradation] = {"blur": blur, "bsr": bsr}
 
 
 def resolve_degradation(name: str) -> Degradation:
-    """A degradation by its name in a recipe.
+    """Return a degradation by its name in a recipe.
 
     Raises:
-        ConfigError: There is no such.
+        ConfigError: The degradation does not exist.
     """
     if name not in DEGRADATIONS:
-        raise ConfigError(f"unknown degradation {name!r}; known: {', '.join(DEGRADATIONS)}")
+        raise ConfigError(f"Unknown degradation {name!r}; known: {', '.join(DEGRADATIONS)}.")
     return DEGRADATIONS[name]
 
 
-def uniform(low: float, high: float, generator: torch.Generator) -> float:
-    """An evenly drawn number."""
-    return low + (high - low) * float(torch.rand((), generator=generator))
+def uniform(low: float, high: float, rng: torch.Generator) -> float:
+    """Draw a uniform number."""
+    return low + (high - low) * float(torch.rand((), generator=rng))

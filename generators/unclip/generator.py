@@ -4,38 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
-from generators.cascade import NetworkT, TrainedStage, captioned_samples, prompts_of
-from generators.diffusion.noise import image_generators
+from generators.cascade import NetworkT, Stage, captioned_samples, prompts_of
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.diffusion.stage_sampling import StageSampling
-from generators.glide.model import GlideConfig, SuperResText2ImUNet
+from generators.glide.model import SuperResText2ImUNet
 from generators.glide.pipeline import Enlarging, sample_base, sample_upsampler
-from generators.parts import Part, Parts, check_overrides, never_released
 from generators.settings import OptionValue
-from generators.unclip.autoregressive import (
-    AutoregressivePrior,
-    AutoregressivePriorConfig,
-    sample_codes,
-)
+from generators.unclip.autoregressive import AutoregressivePrior, sample_codes
 from generators.unclip.conditioning import CLIP_NAME, CaptionReading, FrozenClip
-from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
+from generators.unclip.decoder import UnclipDecoder, decoder_captions
 from generators.unclip.pipeline import best_of, prior_process, sample_prior
-from generators.unclip.prior import DiffusionPrior, PriorConfig
+from generators.unclip.prior import DiffusionPrior
+from generators.weights.parts import Part, Parts, check_overrides, never_released
 
 EMBEDDINGS = ("prior", "text", "none")
-"""What the decoder is told: the prior's image embedding, CLIP's text embedding in its place, or
-nothing but the caption (the paper's comparison, section 5.1)."""
+"""What conditions the decoder: the prior's image embedding, CLIP's text embedding instead, or the
+caption alone (the paper's comparison, section 5.1)."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +43,12 @@ class DiffusingPrior:
         self,
         caption: CaptionReading,
         empty: CaptionReading,
-        generators: Sequence[torch.Generator],
+        rngs: Sequence[torch.Generator],
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """From noise, in `settings.steps` steps."""
+        """Sample embeddings from noise, in `settings.steps` steps."""
         sampling = StageSampling.chosen(self.process, settings)
-        return sample_prior(self.network, caption, empty, generators, sampling)
+        return sample_prior(self.network, caption, empty, rngs, sampling)
 
 
 @dataclass(frozen=True)
@@ -67,15 +61,15 @@ class CodingPrior:
         self,
         caption: CaptionReading,
         empty: CaptionReading,
-        generators: Sequence[torch.Generator],
+        rngs: Sequence[torch.Generator],
         settings: StageSettings,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Code by code."""
+        """Sample embeddings code by code."""
         assert settings.guidance is not None
         return sample_codes(
             self.network,
             caption,
-            generators,
+            rngs,
             empty=empty,
             guidance_scale=settings.guidance,
             temperature=float(settings.options["temperature"]),
@@ -83,7 +77,7 @@ class CodingPrior:
 
 
 Prior = DiffusingPrior | CodingPrior
-"""From captions to embeddings; how, is each one's own business."""
+"""From captions to embeddings."""
 
 
 class UnclipGenerator:
@@ -95,8 +89,8 @@ class UnclipGenerator:
         *,
         clip: FrozenClip,
         prior: Prior,
-        decoder: TrainedStage[UnclipDecoder],
-        upsamplers: Mapping[str, TrainedStage[SuperResText2ImUNet]],
+        decoder: Stage[UnclipDecoder],
+        upsamplers: Mapping[str, Stage[SuperResText2ImUNet]],
     ) -> None:
         self.spec = spec
         self.clip = clip
@@ -106,7 +100,7 @@ class UnclipGenerator:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
-        """One image per request; all requests are one batch.
+        """Generate one image per request; all requests are one batch.
 
         Raises:
             UnsupportedRequestError: A request has no prompt.
@@ -117,14 +111,14 @@ class UnclipGenerator:
         decoder = self.decoder
         captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
         sampling = StageSampling.chosen(decoder.process, settings["base"])
-        noise = image_generators(seeds, "base")
+        noise = image_rngs(seeds, "base")
         small = sample_base(decoder.network, captions, noise, sampling)
         return captioned_samples(self.enlarge(small, seeds, settings), captions.truncated)
 
     def embed(
         self, prompts: Sequence[str], seeds: Sequence[int], settings: StageSettings
     ) -> Float[Tensor, "batch embed_dim"] | None:
-        """What the decoder is told besides the captions; None: nothing."""
+        """Return the embeddings that condition the decoder; None: captions only."""
         if settings.options["embedding"] == "none":
             return None
         caption = self.clip.read_captions(prompts)
@@ -132,7 +126,7 @@ class UnclipGenerator:
             return caption.embedding * self.clip.scale
         empty = self.clip.read_captions([""] * len(prompts))
         return best_of(
-            lambda generators: self.prior.draw(caption, empty, generators, settings),
+            lambda rngs: self.prior.draw(caption, empty, rngs, settings),
             caption.embedding,
             seeds,
             candidates=int(settings.options["candidates"]),
@@ -142,13 +136,13 @@ class UnclipGenerator:
     def enlarge(
         self, images: Float[Tensor, "batch 3 s s"], seeds: Sequence[int], settings: Settings
     ) -> Float[Tensor, "batch 3 size size"]:
-        """Runs the upsamplers, one after the other."""
+        """Run the upsamplers, one after the other."""
         for name, stage in self.upsamplers.items():
             images = sample_upsampler(
                 stage.network,
                 images,
                 None,
-                image_generators(seeds, name),
+                image_rngs(seeds, name),
                 StageSampling.chosen(stage.process, settings[name]),
                 enlarging=Enlarging(
                     temperature=float(settings[name].options["temperature"]),
@@ -197,21 +191,24 @@ IMAGE_PARTS = ("unclip-tiny-decoder", "unclip-tiny-sr1", "unclip-tiny-sr2")
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGenerator:
-    """`unclip:tiny` and `unclip:tiny-ar`, or the same networks with random weights (`-untrained`).
+    """Load `unclip:tiny` or `unclip:tiny-ar`, or their networks with random weights.
 
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: Files of `evalkit train` in the place of the shipped ones.
+        weights: Files of `evalkit train` that replace the shipped ones.
     """
     kind = "autoregressive" if name.startswith("unclip:tiny-ar") else "diffusion"
     check_overrides(name, weights, (CLIP_NAME, PRIORS[kind], *IMAGE_PARTS))
     clip = FrozenClip.from_zoo(weights.get(CLIP_NAME)).to(device)
     parts, frozen = Parts(name, weights), {clip.name: clip.sha256}
-    prior_part = parts.load(PRIORS[kind], partial(_build_prior, kind), frozen)
+    prior_kind = DiffusionPrior if kind == "diffusion" else AutoregressivePrior
+    prior_part: Part[DiffusionPrior | AutoregressivePrior] = parts.load(
+        prior_kind, PRIORS[kind], frozen
+    )
     decoder, sr1, sr2 = (
-        parts.load(IMAGE_PARTS[0], _build_decoder, frozen),
-        *(parts.load(part, _build_upsampler) for part in IMAGE_PARTS[1:]),
+        parts.load(UnclipDecoder, IMAGE_PARTS[0], frozen),
+        *(parts.load(SuperResText2ImUNet, part) for part in IMAGE_PARTS[1:]),
     )
     prior = prior_part.network.to(device).eval()
     shown = {"diffusion": "", "autoregressive": ", autoregressive prior"}[kind]
@@ -240,7 +237,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGene
 
 
 def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGenerator:
-    """`unclip:paper`: an architecture without weights.
+    """Refuse `unclip:paper`, an architecture without weights.
 
     Raises:
         MissingWeightsError: Always.
@@ -248,19 +245,5 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> UnclipGen
     raise never_released(name, "unclip:tiny")
 
 
-def _build_prior(kind: str, model: Mapping[str, Any]) -> DiffusionPrior | AutoregressivePrior:
-    if kind == "diffusion":
-        return DiffusionPrior(PriorConfig.from_flat(model))
-    return AutoregressivePrior(AutoregressivePriorConfig.from_flat(model))
-
-
-def _build_decoder(model: Mapping[str, Any]) -> UnclipDecoder:
-    return UnclipDecoder(DecoderConfig.from_flat(model))
-
-
-def _build_upsampler(model: Mapping[str, Any]) -> SuperResText2ImUNet:
-    return SuperResText2ImUNet(GlideConfig.from_flat(model))
-
-
-def _stage(part: Part[NetworkT], device: str) -> TrainedStage[NetworkT]:
-    return TrainedStage.from_objective(part.network, part.recipe.objective, device=device)
+def _stage(part: Part[NetworkT], device: str) -> Stage[NetworkT]:
+    return Stage.from_objective(part.network, part.recipe.objective, device=device)

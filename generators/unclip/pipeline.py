@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from generators.diffusion.noise import draw_noise, image_generators
+from generators.diffusion.noise import draw_noise, image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.stage_sampling import StageSampling
 from generators.unclip.conditioning import CaptionReading
 from generators.unclip.prior import DiffusionPrior
 
 Draw = Callable[[Sequence[torch.Generator]], Tensor]
-"""From one generator an image to one embedding an image."""
+"""From one rng per image to one embedding per image."""
 
 
 @torch.no_grad()
@@ -25,16 +25,16 @@ def sample_prior(
     network: DiffusionPrior,
     caption: CaptionReading,
     empty: CaptionReading,
-    generators: Sequence[torch.Generator],
+    rngs: Sequence[torch.Generator],
     sampling: StageSampling,
 ) -> Float[Tensor, "batch embed_dim"]:
-    """Draws image embeddings from noise.
+    """Sample image embeddings from noise.
 
     Args:
         network: The diffusion prior.
         caption: The batch's.
         empty: The empty caption's, of the batch's size: the unconditional half.
-        generators: One an image.
+        rngs: One per image.
         sampling: How. The paper guides the decoder alone (section 4.1) and samples with
             Analytic-DPM; embeddings have no range, so a threshold in it is left out.
 
@@ -44,12 +44,12 @@ def sample_prior(
     size = network.config.embed_dim
     read = CaptionReading.cat(caption, empty) if sampling.is_guided else caption
     model = sampling.guided(lambda z_t, t: network(z_t, t, read), guided_channels=size)
-    z_T = draw_noise(generators, (size,), caption.states.device)
-    return sampling.with_threshold(None).sample(model, z_T, generators)
+    z_T = draw_noise(rngs, (size,), caption.states.device)
+    return sampling.with_threshold(None).sample(model, z_T, rngs)
 
 
 def prior_process(objective: Mapping[str, Any]) -> DiffusionProcess:
-    """Timesteps of the diffusion prior: it predicts z_0, its variance is fixed.
+    """Build the process of the diffusion prior: it predicts z_0, its variance is fixed.
 
     Args:
         objective: A recipe's; its `schedule` counts.
@@ -65,7 +65,7 @@ def best_of(
     candidates: int,
     scale: float,
 ) -> Float[Tensor, "batch embed_dim"]:
-    """Draws several embeddings an image and keeps the one closest to the text embedding.
+    """Draw several embeddings per image and keep the one closest to the text embedding.
 
     The paper draws two (section 2.2). Candidate k of an image is the same whatever their number.
 
@@ -76,7 +76,7 @@ def best_of(
         candidates: How many, at least 1.
         scale: Length of what is returned: on the sphere that the decoder knows.
     """
-    drawn = [draw(image_generators(seeds, f"prior {k}")) for k in range(candidates)]
+    drawn = [draw(image_rngs(seeds, f"prior {k}")) for k in range(candidates)]
     unit = F.normalize(torch.stack(drawn), dim=-1)  # (K, B, D)
     best = (unit * text_embedding).sum(dim=-1).argmax(dim=0)  # (B,)
     return scale * unit[best, torch.arange(len(best), device=best.device)]

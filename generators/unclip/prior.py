@@ -44,7 +44,7 @@ class PriorConfig:
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> PriorConfig:
-        """Reads settings as TOML has them.
+        """Read settings as TOML has them.
 
         Raises:
             ArchitectureError: A setting is unknown or missing.
@@ -53,7 +53,7 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ArchitectureError(f"width {self.width} is not a multiple of heads {self.heads}.")
 
 
 class DiffusionPrior(nn.Module):
@@ -74,13 +74,18 @@ class DiffusionPrior(nn.Module):
         self.final_ln = LayerNorm(width)
         self.out = nn.Linear(width, config.embed_dim)
 
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> DiffusionPrior:
+        """Build the network from flat settings; see `PriorConfig.from_flat`."""
+        return cls(PriorConfig.from_flat(settings))
+
     def forward(
         self,
         z_t: Float[Tensor, "batch embed_dim"],
         t: Shaped[Tensor, " batch"],
         caption: CaptionReading,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """The predicted z_0.
+        """Predict z_0.
 
         Args:
             z_t: Noisy embeddings, scaled.

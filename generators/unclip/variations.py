@@ -18,7 +18,7 @@ from torch import Tensor
 from evalkit.core.errors import DataError
 from generators.base import Settings
 from generators.diffusion.guidance import Denoiser, classifier_free
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.samplers import SamplerOptions, invert_ddim, sample_ddim
 from generators.glide.model import TextStates
 from generators.pixels import from_uint8, shrink, to_uint8
@@ -44,7 +44,7 @@ def encode_images(
     *,
     steps: int = INVERSION_STEPS,
 ) -> EncodedImages:
-    """CLIP's embedding, and the noise behind an image for an unguided decoder without a caption.
+    """Encode images as CLIP's embedding and the noise that the unguided decoder maps to them.
 
     Args:
         generator: A tiny unCLIP.
@@ -58,7 +58,7 @@ def encode_images(
     if images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise DataError(
             f"{generator.spec.name} encodes images of {size} x {size} x 3, got "
-            f"{' x '.join(map(str, images.shape[1:]))}: resize them first"
+            f"{' x '.join(map(str, images.shape[1:]))}. Resize them first."
         )
     pixels = from_uint8(torch.from_numpy(np.ascontiguousarray(images))).to(generator.clip.device)
     embedding = generator.clip.embed_images(pixels) * generator.clip.scale
@@ -77,12 +77,12 @@ def decode_images(
     *,
     eta: float = 0.0,
 ) -> UInt8[np.ndarray, "batch size size 3"]:
-    """Images from what was encoded; with eta 0 (and guidance 1) nearly those that were encoded.
+    """Decode images; with eta 0 and guidance 1 they are close to the encoded ones.
 
     Args:
         generator: The model that encoded them.
         encoded: Embeddings and noise.
-        seeds: Of the fresh noise, one an image.
+        seeds: Of the fresh noise, one per image.
         settings: Steps and guidance of the stage `base`, and the upsamplers'.
         eta: DDIM's; at 1 all of the noise on the way is fresh.
     """
@@ -92,14 +92,14 @@ def decode_images(
         _denoiser(generator, encoded.embedding, base.guidance),
         encoded.noise,
         generator.decoder.process.respaced(str(base.steps)),
-        image_generators(seeds, "base"),
+        image_rngs(seeds, "base"),
         SamplerOptions(eta=eta),
     )
     return to_uint8(generator.enlarge(small, seeds, settings)).cpu().numpy()
 
 
 def interpolate(first: EncodedImages, second: EncodedImages, share: float) -> EncodedImages:
-    """Between two images (section 3.2), both halves by `slerp`.
+    """Interpolate between two images (section 3.2), both halves by `slerp`.
 
     Args:
         first: At share 0.
@@ -114,7 +114,7 @@ def interpolate(first: EncodedImages, second: EncodedImages, share: float) -> En
 def slerp(
     first: Float[Tensor, "batch ..."], second: Float[Tensor, "batch ..."], share: float
 ) -> Float[Tensor, "batch ..."]:
-    """Spherical interpolation: along the great circle, and evenly in length.
+    """Interpolate spherically: along the great circle, and linearly in length.
 
     >>> right, up = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     >>> slerp(right, up, 0.5)[0].tolist()
@@ -132,11 +132,11 @@ def slerp(
 
 
 def _denoiser(generator: UnclipGenerator, embedding: Tensor, guidance_scale: float) -> Denoiser:
-    """The decoder, told an embedding and no caption."""
+    """Return the decoder conditioned on an embedding, without a caption."""
     network = generator.decoder.network
-    told = decoder_captions(network, generator.clip.tokenizer, [""] * len(embedding), embedding)
+    captions = decoder_captions(network, generator.clip.tokenizer, [""] * len(embedding), embedding)
     if guidance_scale == 1.0:
-        return lambda x_t, t: network(x_t, t, text=told.text)
-    nothing = told.empty.select(torch.zeros(len(embedding), dtype=torch.long))
-    both = TextStates.cat([told.text, nothing])
+        return lambda x_t, t: network(x_t, t, text=captions.text)
+    nothing = captions.empty.select(torch.zeros(len(embedding), dtype=torch.long))
+    both = TextStates.cat([captions.text, nothing])
     return classifier_free(lambda x_t, t: network(x_t, t, text=both), guidance_scale)

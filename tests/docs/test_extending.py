@@ -187,10 +187,6 @@ def test_a_generator(installed: Installed, outside: Outside) -> None:
     assert "Circles" in outside.report("circles")
 
 
-@pytest.mark.xfail(
-    raises=FailedCommandError,
-    reason="protocol_for reads the protocol '' of a row that names none, and finds no such file",
-)
 def test_a_data_set(installed: Installed, outside: Outside) -> None:
     listing, fid = installed("A data set").commands
     assert "30 flags of two colours with their captions" in outside.listed(listing, "lab/flags")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from generators.base import GeneratorSpec, Request
-from generators.cascade import TrainedStage, captioned_samples, prompts_of
+from generators.cascade import Stage, captioned_samples, prompts_of
 from generators.diffusion.process import DiffusionProcess
 from generators.errors import UnsupportedRequestError
 
@@ -19,7 +19,7 @@ SPEC = GeneratorSpec(
 
 def test_every_request_needs_a_prompt_and_an_empty_one_is_one() -> None:
     assert prompts_of(SPEC, [Request(prompt="a"), Request(prompt="")]) == ["a", ""]
-    with pytest.raises(UnsupportedRequestError, match="x:y wants a prompt with every request"):
+    with pytest.raises(UnsupportedRequestError, match="x:y needs a prompt in every request"):
         prompts_of(SPEC, [Request(prompt="a"), Request(label=1)])
 
 
@@ -35,7 +35,7 @@ def test_samples_are_uint8_and_cut_captions_are_noted() -> None:
 def test_a_stage_is_what_its_recipes_objective_says() -> None:
     network = nn.Linear(1, 1)
     objective = {"schedule": "cosine", "prediction": "v", "residual_scale": 3.0, "other": 1}
-    stage = TrainedStage.from_objective(network, objective, variance="fixed_small")
+    stage = Stage.from_objective(network, objective, variance="fixed_small")
     assert stage.residual_scale == 3.0
     assert (stage.process.prediction, stage.process.variance) == ("v", "fixed_small")
     assert not stage.network.training

@@ -10,7 +10,7 @@ from packages import install_package
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
 from generators.base import Request
 from generators.catalog import CATALOG, MODELS, full_name, load_generator, require_model
-from generators.weights import MODEL_FILES, PUBLISHED
+from generators.weights.published import MODEL_FILES, PUBLISHED
 
 THEIRS = """
 import numpy as np
@@ -95,7 +95,7 @@ def test_a_bare_loader_becomes_a_row_that_says_what_it_does_not_know() -> None:
 def test_only_a_generator_that_says_so_is_accelerated() -> None:
     fast = load_generator("their/fast", bf16=True)
     assert vars(fast)["numerics"].bf16
-    with pytest.raises(ConfigError, match="their/bare can be run neither in bfloat16 nor compiled"):
+    with pytest.raises(ConfigError, match="their/bare can run neither in bfloat16 nor compiled"):
         load_generator("their/bare", bf16=True)
 
 

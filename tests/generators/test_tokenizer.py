@@ -100,6 +100,6 @@ def test_files_that_are_no_vocabulary(tmp_path):
     (tmp_path / "broken.gz").write_bytes(b"not gzip")
     with pytest.raises(WeightsError, match=r"broken\.gz"):
         BytePairTokenizer.from_files(tmp_path / "broken.gz", bad)
-    with pytest.raises(WeightsError, match="the vocabulary has no"):
+    with pytest.raises(WeightsError, match="The vocabulary has no"):
         BytePairTokenizer({"a": 0}, [])
     assert END_OF_TEXT in TINY.encoder

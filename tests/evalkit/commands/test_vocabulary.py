@@ -10,7 +10,7 @@ import pytest
 from evalkit.cli import main
 from generators.tokenizer import BytePairTokenizer
 from generators.training.vocabulary import FILES
-from generators.zoo import ZOO
+from generators.weights.zoo import ZOO
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -155,9 +155,9 @@ def test_noised_clip_knows_the_timestep(randomised):
     images = torch.zeros(2, 3, 16, 16)
     early, late = clip.encode_image(images, torch.tensor([0, 9]))
     assert not torch.allclose(early, late, atol=1e-3)
-    with pytest.raises(ArchitectureError, match="timesteps are needed"):
+    with pytest.raises(ArchitectureError, match="Timesteps are required"):
         clip.encode_image(images)
-    with pytest.raises(ArchitectureError, match="timesteps are needed"):
+    with pytest.raises(ArchitectureError, match="Timesteps are required"):
         Clip(ClipConfig(**TINY)).encode_image(images, torch.tensor([0, 9]))
 
 
@@ -171,5 +171,5 @@ def test_noised_clip_knows_the_timestep(randomised):
 def test_configurations_that_cannot_be_built(changes, message):
     with pytest.raises(ArchitectureError, match=message):
         ClipConfig(**(TINY | changes))
-    with pytest.raises(ArchitectureError, match="takes 16 x 16 px"):
+    with pytest.raises(ArchitectureError, match="takes images of 16 x 16 px"):
         Clip(ClipConfig(**TINY)).encode_image(torch.zeros(1, 3, 8, 8))

@@ -8,7 +8,7 @@ import pytest
 from evalkit.datasets.shapes.dataset import render
 from generators.catalog import CLIP_MODELS
 from generators.clip.tiny import load
-from generators.zoo import zoo_weights
+from generators.weights.zoo import zoo_weights
 
 CHANCE = 1 / 64
 

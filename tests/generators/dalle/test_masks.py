@@ -47,7 +47,7 @@ def test_the_order_of_the_papers_64_layers():
 
 
 def test_a_window_has_a_middle():
-    with pytest.raises(ArchitectureError, match="odd edge, got 4"):
+    with pytest.raises(ArchitectureError, match="must be positive and odd, got 4"):
         attention_mask("row", num_text=1, grid_size=2, kernel_size=4)
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from generators.dalle.dvae import DVAE, DVAEConfig
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import choose, paint, sample_codes, text_ids
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.errors import ArchitectureError
-from generators.zoo import tiny_tokenizer
+from generators.tokenizer import tiny_tokenizer
 
 CACHE = 1e-5  # relative: the same float32 sums, over states that were kept
 CONFIG = DalleConfig(
@@ -55,13 +55,13 @@ def test_sampling_with_and_without_the_cache_draws_the_same(network, stream):
     text = stream[0]
 
     def codes(**options):
-        return sample_codes(network, text, image_generators([1, 2, 3]), **options)
+        return sample_codes(network, text, image_rngs([1, 2, 3]), **options)
 
     assert torch.equal(codes(), codes(cached=False))
     assert not torch.equal(codes(), codes(temperature=0.1))
     assert not torch.equal(codes(), codes(top_k=2))
     assert torch.equal(codes(temperature=0), codes(top_k=1))
-    others = sample_codes(network, text, image_generators([4, 5, 6]))
+    others = sample_codes(network, text, image_rngs([4, 5, 6]))
     assert not torch.equal(codes(), others)
 
 
@@ -69,11 +69,11 @@ def test_sampling_with_and_without_the_cache_draws_the_same(network, stream):
 def test_the_batch_moves_neither_logits_nor_draws(network, stream):
     text, image = stream
     together = network(text, image)[1]
-    codes = sample_codes(network, text, image_generators([7, 8, 9]))
+    codes = sample_codes(network, text, image_rngs([7, 8, 9]))
     for row in range(3):
         alone = network(text[row : row + 1], image[row : row + 1])[1][0]
         torch.testing.assert_close(alone, together[row], rtol=1e-5, atol=1e-5)
-        one = sample_codes(network, text[row : row + 1], image_generators([7 + row]))
+        one = sample_codes(network, text[row : row + 1], image_rngs([7 + row]))
         assert torch.equal(one[0], codes[row])
 
 
@@ -188,17 +188,15 @@ def test_dropout_cuts_words_in_other_ways_that_say_the_same():
     generator = torch.Generator().manual_seed(0)
     cuts = set()
     for _ in range(20):
-        ids, _ = text_ids(tokenizer, [caption], 64, dropout=0.3, generator=generator)
+        ids, _ = text_ids(tokenizer, [caption], 64, dropout=0.3, rng=generator)
         words = [i for i in ids[0].tolist() if i < tokenizer.num_tokens]
         assert tokenizer.decode(words) == caption
         cuts.add(tuple(words))
     assert len(cuts) > 10
-    bytes_only, _ = text_ids(tokenizer, [caption], 64, dropout=1.0, generator=generator)
+    bytes_only, _ = text_ids(tokenizer, [caption], 64, dropout=1.0, rng=generator)
     assert (bytes_only < tokenizer.num_tokens).sum() == len(caption)
     again = [
-        text_ids(tokenizer, [caption], 64, dropout=0.3, generator=torch.Generator().manual_seed(5))[
-            0
-        ]
+        text_ids(tokenizer, [caption], 64, dropout=0.3, rng=torch.Generator().manual_seed(5))[0]
         for _ in range(2)
     ]
     assert torch.equal(*again)
@@ -212,7 +210,7 @@ def test_codes_become_images_of_the_dvae():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ArchitectureError, match="heads that divide the width"):
+    with pytest.raises(ArchitectureError, match="a width that is a multiple of heads"):
         DalleConfig(**{**vars(CONFIG), "heads": 3})
-    with pytest.raises(ArchitectureError, match="missing settings of DALL-E's transformer"):
+    with pytest.raises(ArchitectureError, match="Missing settings of DALL-E's transformer"):
         DalleConfig.from_flat({"width": 8})

@@ -9,7 +9,7 @@ from generators.ddpm.model import DDPMConfig, DDPMUNet
 from generators.ddpm.pipeline import sample_images
 from generators.ddpm.presets import CIFAR10, PRESETS
 from generators.ddpm.tiny import build_classifier, build_network
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.errors import ArchitectureError
 from generators.nn.unet import UNetConfig
@@ -144,7 +144,7 @@ def test_pools_that_cannot_be():
     config = UNetConfig(
         image_size=8, model_channels=32, out_channels=5, num_res_blocks=1, channel_mult=(1,)
     )
-    with pytest.raises(ArchitectureError, match="unknown pool 'mean'"):
+    with pytest.raises(ArchitectureError, match="Unknown pool 'mean'"):
         NoisyClassifier(config, "mean")
     with pytest.raises(ArchitectureError, match="needs num_head_channels"):
         NoisyClassifier(config, "attention")
@@ -186,7 +186,7 @@ def test_sampling_with_labels_and_a_classifier(randomised):
         settings = {"process": process, "steps": 3, "sampler": "ancestral"} | options
         return sample_images(
             network,
-            image_generators(seeds),
+            image_rngs(seeds),
             stage_sampling(settings),
             labels=torch.tensor(labels),
             **networks,

@@ -13,7 +13,7 @@ from packages import install_package
 
 from evalkit.core.errors import ConfigError, UnknownNameError
 from generators.diffusion.guidance import classifier_free, classifier_gradient, clip_gradient
-from generators.diffusion.noise import draw_noise, image_generators
+from generators.diffusion.noise import draw_noise, image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
     CATALOG,
@@ -67,7 +67,7 @@ def test_ancestral_samples_have_the_moments_that_follow_from_the_steps():
     process = COSINE.respaced("20")
     mean, variance = ancestral_moments(list(process.betas), MEAN, SIGMA**2)
     assert 0.8 < math.sqrt(variance) / SIGMA < 0.95
-    generators = image_generators(range(n))
+    generators = image_rngs(range(n))
     x = sample_ancestral(gaussian_model(), noise(n), process, generators, UNBOUNDED)
     assert x.mean().item() == pytest.approx(mean, abs=4 * SIGMA / math.sqrt(n))
     assert x.var().item() == pytest.approx(variance, rel=4 * math.sqrt(2 / n))
@@ -114,9 +114,9 @@ def test_ddim_with_eta_1_is_ancestral_sampling():
     n = 500
     process = COSINE.respaced("20")
     model, x_T = gaussian_model(), noise(n)
-    ancestral = sample_ancestral(model, x_T, process, image_generators(range(n)), UNBOUNDED)
+    ancestral = sample_ancestral(model, x_T, process, image_rngs(range(n)), UNBOUNDED)
     fresh = SamplerOptions(eta=1.0, threshold=None)
-    ddim = sample_ddim(model, x_T, process, image_generators(range(n)), fresh)
+    ddim = sample_ddim(model, x_T, process, image_rngs(range(n)), fresh)
     torch.testing.assert_close(ddim, ancestral, rtol=0, atol=1e-3)
 
 
@@ -125,7 +125,7 @@ def test_noise_is_the_images_own():
     process, model = COSINE.respaced("5"), gaussian_model()
 
     def images(seeds):
-        generators = image_generators(seeds, "base")
+        generators = image_rngs(seeds, "base")
         return sample_ancestral(model, draw_noise(generators, (3, 4, 4)), process, generators)
 
     together = images([1, 2, 3])
@@ -136,7 +136,7 @@ def test_noise_is_the_images_own():
 
 def test_stages_and_seeds_draw_their_own_noise():
     def first(seed, stage):
-        return draw_noise(image_generators([seed], stage), (4,)).flatten().tolist()
+        return draw_noise(image_rngs([seed], stage), (4,)).flatten().tolist()
 
     draws = [first(5, "base"), first(5, "upsampler"), first(5 + 2**32, "base"), first(6, "base")]
     assert len({tuple(draw) for draw in draws}) == 4
@@ -148,9 +148,7 @@ def test_options_matter():
     results = {
         "ddim": sample("ddim", model, x_T, process, ()),
         "unclipped": sample("ddim", model, x_T, process, (), UNBOUNDED),
-        "eta": sample(
-            "ddim", model, x_T, process, image_generators(range(8)), SamplerOptions(eta=0.7)
-        ),
+        "eta": sample("ddim", model, x_T, process, image_rngs(range(8)), SamplerOptions(eta=0.7)),
         "guided": sample("ddim", model, x_T, process, (), SamplerOptions(gradient=lambda x, t: -x)),
         "dpm": sample("dpm++2m", gaussian_model(), x_T, process, ()),
         "heun": sample("heun", gaussian_model(), x_T, process, ()),
@@ -169,7 +167,7 @@ def test_steps_count_evaluations_of_the_network():
             return torch.zeros_like(x)
 
         process = process_for(COSINE, sampler, 7)
-        sample(sampler, model, noise(1), process, image_generators([0]))
+        sample(sampler, model, noise(1), process, image_rngs([0]))
         assert len(calls) == 7, sampler
         assert calls[0] == (999 if sampler != "heun" else 991), sampler
         assert calls[-1] == 0
@@ -198,7 +196,7 @@ def test_progress_counts_to_the_end():
 def test_samplers_that_cannot_be():
     with pytest.raises(UnknownNameError, match="Known: ancestral, ddim"):
         sample("euler", gaussian_model(), noise(1), COSINE.respaced("2"), ())
-    with pytest.raises(ConfigError, match="eta is a setting of the sampler ddim"):
+    with pytest.raises(ConfigError, match=r"has no eta, got 0\.5; samplers with eta: ddim"):
         sample(
             "heun", gaussian_model(), noise(1), COSINE.respaced("2"), (), SamplerOptions(eta=0.5)
         )
@@ -208,12 +206,12 @@ def test_what_a_row_says_of_its_sampler_is_so():
     """Only a stochastic one depends on the generators; each takes its least steps and no fewer."""
     for name, row in SAMPLERS.items():
         x = [
-            sample(name, gaussian_model(), noise(1), COSINE.respaced("5"), image_generators([seed]))
+            sample(name, gaussian_model(), noise(1), COSINE.respaced("5"), image_rngs([seed]))
             for seed in (1, 2)
         ]
         assert torch.equal(*x) != row.stochastic, name
         fewest = process_for(COSINE, name, row.least_steps)
-        assert sample(name, gaussian_model(), noise(1), fewest, image_generators([0])).isfinite()
+        assert sample(name, gaussian_model(), noise(1), fewest, image_rngs([0])).isfinite()
         with pytest.raises(ConfigError, match=f"{re.escape(name)} needs at least 1 steps, got 0"):
             process_for(COSINE, name, 0)
 
@@ -262,7 +260,7 @@ def test_a_sampler_of_another_package_serves_our_models(tmp_path, monkeypatch, r
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"the sampler their/still needs at least 2 steps, at most 4, got {steps}"
+        f"The sampler their/still needs at least 2 steps, at most 4, got {steps}."
         for steps in (1, 5)
     ]
 
@@ -342,7 +340,7 @@ def test_a_gradient_shifts_the_mean_of_ancestral_steps_by_the_variance():
             model,
             torch.ones(1, 1, 1, 1),
             process,
-            image_generators([0]),
+            image_rngs([0]),
             SamplerOptions(gradient=lambda x, t, scale=scale: torch.full_like(x, scale)),
         )
     assert seen[3] - seen[1] == pytest.approx(0.142027 * 2, abs=1e-5)

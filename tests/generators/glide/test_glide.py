@@ -6,7 +6,7 @@ from sampling import stage_sampling
 
 from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import dynamic_threshold
@@ -74,7 +74,7 @@ def make(base, captions=CAPTIONS, seeds=(1, 2, 1), **options):
     text = encode_captions(base, TOKENIZER, captions)
     settings = {"process": PROCESS, "steps": 3, "guidance_scale": 2.0, "sampler": "ancestral"}
     sampling = stage_sampling(settings | options)
-    return sample_base(base, text, image_generators(seeds, "base"), sampling)
+    return sample_base(base, text, image_rngs(seeds, "base"), sampling)
 
 
 def parameters(network):
@@ -133,7 +133,7 @@ def test_given_pixels_come_out_as_they_were(randomised):
 
     def make_from(kept, sampler="ddim", scale=2.0):
         sampling = StageSampling(process=PROCESS, steps=3, sampler=sampler, guidance_scale=scale)
-        return sample_base(network, text, image_generators([1, 2]), sampling, given=kept)
+        return sample_base(network, text, image_rngs([1, 2]), sampling, given=kept)
 
     for sampler in ("ddim", "ancestral", "dpm++2m"):
         made = make_from(given, sampler)
@@ -224,7 +224,7 @@ def test_the_upsampler_enlarges_rounds_its_input_and_tempers_its_noise(upsampler
     low_res = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def enlarge(image, sampler="ddim", **options):
-        generators = image_generators([1, 2], "upsampler")
+        generators = image_rngs([1, 2], "upsampler")
         sampling = StageSampling(process=PROCESS, steps=3, sampler=sampler)
         enlarging = Enlarging(**options)
         return sample_upsampler(upsampler, image, None, generators, sampling, enlarging=enlarging)

@@ -2,7 +2,7 @@
 
 import torch
 
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.model import GlideConfig, SuperResText2ImUNet
@@ -42,7 +42,7 @@ def test_a_network_that_knows_nothing_still_enlarges():
 
     def made(residual_scale):
         enlarging = Enlarging(quantise=False, residual_scale=residual_scale)
-        noise = image_generators([0, 1], "upsampler")
+        noise = image_rngs([0, 1], "upsampler")
         return sample_upsampler(network, low_res, None, noise, sampling, enlarging=enlarging)
 
     image = made(100.0)

@@ -82,7 +82,7 @@ def test_every_setting_matters(
 
 def test_a_setting_that_it_does_not_have_is_answered_with_those_it_has() -> None:
     spec = load_generator("imagen:tiny-untrained").spec
-    with pytest.raises(ConfigError, match="'prior'; it has it for: base, sr1, sr2"):
+    with pytest.raises(ConfigError, match="'prior'; stages with steps: base, sr1, sr2"):
         resolve_settings(spec, steps="prior=25,base=50")
     with pytest.raises(ConfigError, match=r"it has: base\.threshold, base\.percentile, sr1\."):
         resolve_settings(spec, options="base.aug_level=0.1")
@@ -133,7 +133,7 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
 def test_what_is_not_shipped_says_how_to_make_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("generators.parts.ZOO", tmp_path)
+    monkeypatch.setattr("generators.weights.parts.ZOO", tmp_path)
     with pytest.raises(MissingWeightsError, match=r"evalkit train imagen-tiny-t5.*untrained"):
         load_generator("imagen:tiny")
     with pytest.raises(ConfigError, match="no weights 'base'; it has: imagen-tiny-t5, imagen-"):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from sampling import stage_sampling
 
 from evalkit.core.errors import ConfigError
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.thresholding import dynamic_threshold, static_threshold, threshold_for
 from generators.errors import ArchitectureError
@@ -213,7 +213,7 @@ def make(network, states, seeds=SEEDS, **options):
         "sampler": "ddim",
         "threshold": static_threshold,
     } | options
-    noise = image_generators(seeds)
+    noise = image_rngs(seeds)
     aug_level, residual_scale = settings.pop("aug_level", 0.2), settings.pop("residual_scale", None)
     sampling = stage_sampling(settings)
     if isinstance(network, ImagenBase):
@@ -266,19 +266,19 @@ def test_thresholds_by_name():
     x_0 = torch.tensor([[0.5, -2.0, 4.0]])
     assert torch.equal(threshold_for("static", 0.5)(x_0), static_threshold(x_0))
     assert torch.equal(threshold_for("dynamic", 0.5)(x_0), dynamic_threshold(x_0, percentile=0.5))
-    with pytest.raises(ConfigError, match="unknown threshold 'none'; known: dynamic, static"):
+    with pytest.raises(ConfigError, match="Unknown threshold 'none'; known: dynamic, static"):
         threshold_for("none", 0.5)
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"num_res_blocks": [1]}, "2 widths for 1 numbers of residual blocks"),
+        ({"num_res_blocks": [1]}, "must have one entry per block, got 2 and 1"),
         ({"channels": [32, 50]}, r"multiple of 32, got \[32, 50\]"),
-        ({"num_heads": 5}, "64 can't be split into 5 heads"),
-        ({"image_size": 18}, "18 px can't be halved 2 times"),
-        ({"surprise": 1}, "unknown settings of an Efficient U-Net: surprise"),
-        ({"text_width": None}, "missing settings of an Imagen network: text_width"),
+        ({"num_heads": 5}, "64 cannot be split into 5 heads"),
+        ({"image_size": 18}, "image_size 18 cannot be halved 2 times"),
+        ({"surprise": 1}, "Unknown settings of an Efficient U-Net: surprise"),
+        ({"text_width": None}, "Missing settings of an Imagen network: text_width"),
     ],
 )
 def test_impossible_sizes_are_refused(change, complaint):

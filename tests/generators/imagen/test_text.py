@@ -12,9 +12,9 @@ from transformers.models.t5.modeling_t5 import T5EncoderModel, T5ForConditionalG
 
 from evalkit.core.errors import MissingWeightsError
 from generators.imagen.text import NUM_SENTINELS, TINY_LENGTH, FrozenT5, t5_config, tiny_tokens
+from generators.imagen.training import corrupt_spans
 from generators.recipes.recipe import load_recipe
-from generators.training.imagen import corrupt_spans
-from generators.zoo import tiny_tokenizer
+from generators.tokenizer import tiny_tokenizer
 
 CAPTIONS = ["a red circle", "", "a small blue square left of a red circle", "a red circle"]
 ROUNDING = 1e-5  # float32, padded to another length
@@ -76,7 +76,7 @@ def test_a_published_encoder_is_read_from_its_folder(tmp_path: Path):
 
 
 def test_an_encoder_that_is_nowhere_is_an_error_of_one_line():
-    with pytest.raises(MissingWeightsError, match="no/such-t5: ") as caught:
+    with pytest.raises(MissingWeightsError, match="no/such-t5 not found in the cache") as caught:
         FrozenT5.from_pretrained("no/such-t5")
     assert "\n" not in str(caught.value)
 

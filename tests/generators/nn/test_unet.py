@@ -135,7 +135,7 @@ def test_bfloat16_autocast_trains_and_stays_close(randomised, relative_error):
     [
         ({"model_channels": 20}, "multiple of 32"),
         ({"channel_mult": []}, "multiple of 32"),
-        ({"num_heads": 3}, "can't be split into 3 heads"),
+        ({"num_heads": 3}, "cannot be split into 3 heads"),
     ],
 )
 def test_configurations_that_cannot_be_built(changes, message):
@@ -147,9 +147,9 @@ def test_labels_and_captions_where_there_are_none():
     with pytest.raises(ArchitectureError, match="num_classes is None"):
         UNet(UNetConfig.from_flat(SMALL))(**inputs(), y=torch.tensor([0, 1]))
     glide = Text2ImUNet(GlideConfig.from_flat(SMALL | TEXT))
-    with pytest.raises(ArchitectureError, match="a caption is needed"):
+    with pytest.raises(ArchitectureError, match="A caption is required"):
         glide(**inputs())
     with pytest.raises(ArchitectureError, match="needs the mask"):
         glide(**inputs(), tokens=torch.zeros(2, 6, dtype=torch.long))
-    with pytest.raises(ArchitectureError, match="expected 6 tokens, got 5"):
+    with pytest.raises(ArchitectureError, match="reads 6 tokens, got 5"):
         glide.encode_text(torch.zeros(2, 5, dtype=torch.long))

@@ -22,19 +22,19 @@ from evalkit.core.registry import load
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import KIND_WEIGHTS, sample_scene
 from generators.dalle.training import DVAETraining
+from generators.imagen.training import ImagenUpsamplerTraining
 from generators.pixels import shrink
-from generators.quantised import quantise
 from generators.recipes import recipe as recipe_module
 from generators.recipes.catalog import RECIPES
 from generators.recipes.recipe import Recipe, list_recipes, load_recipe
 from generators.training import loop
 from generators.training.checkpoint import export_weights
 from generators.training.data import Batch, TrainingSet, draw_batch
-from generators.training.imagen import ImagenUpsamplerTraining
 from generators.training.loop import Progress, begin_with, learning_rate, train
 from generators.training.networks import NETWORKS
 from generators.training.steps import Timesteps, random_crops
-from generators.zoo import trained_state, zoo_weights
+from generators.weights.quantised import quantise
+from generators.weights.zoo import trained_state, zoo_weights
 
 STEPS = 6
 
@@ -148,8 +148,9 @@ def test_gradients_reach_every_parameter(
     if "dvae" in recipe.objective:
         beside = {"dvae": str(untrained_dvae(tmp_path))}
     trainee = load(NETWORKS[recipe.network])(recipe.model, {**recipe.objective, **beside})
+    rng = torch.Generator().manual_seed(0)
     for parameter in trainee.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+        torch.nn.init.normal_(parameter, std=0.05, generator=rng)
     trainee(draw_batch(singles, seed=0, step=0, batch_size=8)).backward()
     learning = {key: p.grad for key, p in trainee.named_parameters() if p.requires_grad}
     assert {f"network.{key}" for key, _ in trainee.network.named_parameters()} == set(learning)
@@ -166,7 +167,7 @@ def test_classes_are_learned_from_images_that_have_one(
     assert (data.labels == -1).any()
     recipe = load_recipe(name)
     trainee = load(NETWORKS[recipe.network])(recipe.model, recipe.objective)
-    with pytest.raises(ConfigError, match=r"set data\.kinds to \{single = 1\.0\}"):
+    with pytest.raises(ConfigError, match=r"Set data\.kinds to \{single = 1\.0\}"):
         trainee(draw_batch(data, seed=0, step=0, batch_size=24))
     assert recipe.data.kinds == {"single": 1.0}
 
@@ -200,9 +201,7 @@ def test_a_step_sees_the_same_whatever_came_before(data: TrainingSet) -> None:
     other = draw_batch(data, seed=3, step=8, batch_size=8)
     assert torch.equal(one.images, again.images)
     assert one.captions == again.captions
-    assert torch.equal(
-        torch.randn(4, generator=one.generator), torch.randn(4, generator=again.generator)
-    )
+    assert torch.equal(torch.randn(4, generator=one.rng), torch.randn(4, generator=again.rng))
     assert not torch.equal(one.images, other.images)
 
 
@@ -210,7 +209,7 @@ def test_processes_share_one_batch(data: TrainingSet) -> None:
     whole = draw_batch(data, seed=0, step=0, batch_size=8)
     parts = [draw_batch(data, seed=0, step=0, batch_size=8, rank=r, world_size=2) for r in (0, 1)]
     assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
-    first, second = (torch.randn(4, generator=part.generator) for part in parts)
+    first, second = (torch.randn(4, generator=part.rng) for part in parts)
     assert not torch.equal(first, second)
 
 
@@ -240,7 +239,7 @@ def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: 
 
 def test_weights_to_begin_with_must_be_wanted_and_fit(data: TrainingSet, tmp_path: Path) -> None:
     weights = train(tiny("clip-tiny"), data, tmp_path / "clip", cpu=True)
-    with pytest.raises(ConfigError, match="begins with random weights"):
+    with pytest.raises(ConfigError, match="starts from random weights"):
         train(tiny("clip-tiny"), data, tmp_path / "other", cpu=True, start=weights)
     other = tiny("glide-tiny-base").model_copy(update={"start_from": "clip-tiny"})
     with pytest.raises(WeightsError, match="missing"):
@@ -318,7 +317,7 @@ def test_the_recipe_of_the_discrete_vae_spreads_its_codes(data: TrainingSet) -> 
         torch.manual_seed(0)
         trainee = DVAETraining(recipe.model, {**recipe.objective, **changes})
         trainee.prepare(data)
-        batch.generator.manual_seed(3)
+        batch.rng.manual_seed(3)
         with torch.no_grad():
             used = trainee.network.encoder.codes((batch.images + 1) / 2).unique().numel()
             return used, float(trainee(batch))

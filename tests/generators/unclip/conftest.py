@@ -3,8 +3,8 @@
 import pytest
 
 from generators.clip.model import Clip, ClipConfig
+from generators.tokenizer import tiny_tokenizer
 from generators.unclip.conditioning import FrozenClip
-from generators.zoo import tiny_tokenizer
 
 CAPTIONS = ["a red circle", "a small blue square left of a red circle", "a red circle"]
 

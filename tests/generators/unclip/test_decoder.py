@@ -11,11 +11,11 @@ from evalkit.core.errors import ConfigError
 from generators.errors import ArchitectureError
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, TextConfig
 from generators.nn.unet import UNetConfig
+from generators.tokenizer import tiny_tokenizer
 from generators.unclip import degradations
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
 from generators.unclip.degradations import blur, bsr, gaussian_kernel, resolve_degradation
 from generators.unclip.presets import PAPER_DECODER, PAPER_SR1, PAPER_SR2
-from generators.zoo import tiny_tokenizer
 
 TEXT = TextConfig(n_vocab=444, text_ctx=12, xf_width=32, xf_layers=1, xf_heads=2)
 CONFIG = DecoderConfig(
@@ -105,7 +105,7 @@ def test_what_the_embedding_was_does_not_matter_where_it_is_left_out(decoder):
 def test_a_decoder_without_captions_is_refused():
     with pytest.raises(ArchitectureError, match="xf_width must not be 0"):
         DecoderConfig(glide=dataclasses.replace(CONFIG.glide, text=None), embed_dim=16)
-    with pytest.raises(ArchitectureError, match="missing settings of a decoder: embed_dim"):
+    with pytest.raises(ArchitectureError, match="Missing settings of a decoder: embed_dim"):
         DecoderConfig.from_flat({"image_size": 8})
 
 
@@ -143,5 +143,5 @@ def test_every_step_of_the_degradation_keeps_the_image_recognisable(step):
 
 
 def test_an_unknown_degradation_is_refused():
-    with pytest.raises(ConfigError, match="unknown degradation 'mud'; known: blur, bsr"):
+    with pytest.raises(ConfigError, match="Unknown degradation 'mud'; known: blur, bsr"):
         resolve_degradation("mud")

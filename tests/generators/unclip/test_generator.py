@@ -92,7 +92,9 @@ def test_a_bare_guidance_goes_to_the_decoder(unclip: UnclipGenerator) -> None:
 
 def test_a_setting_that_it_does_not_have_is_answered_with_those_it_has() -> None:
     spec = load_generator("unclip:tiny-untrained").spec
-    with pytest.raises(ConfigError, match="guidance for a stage 'sr1'; it has it for: prior, base"):
+    with pytest.raises(
+        ConfigError, match="guidance for stage 'sr1'; stages with guidance: prior, base"
+    ):
         resolve_settings(spec, guidance="base=1.35,sr1=8")
     with pytest.raises(ConfigError, match=r"no option 'aug_level'; it has: prior\.candidates"):
         resolve_settings(spec, options="aug_level=0.1")
@@ -156,7 +158,7 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
 
     clip = train(quick("clip-tiny"), data, tmp_path / "clip", cpu=True)
     with pytest.raises(
-        WeightsError, match=r"was trained with clip-tiny .* train unclip-tiny-prior"
+        WeightsError, match=r"was trained with clip-tiny .* Train unclip-tiny-prior"
     ):
         load_generator("unclip:tiny-ar", weights={**weights, "clip-tiny": clip})
 
@@ -164,7 +166,7 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
 def test_what_is_not_shipped_says_how_to_make_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("generators.parts.ZOO", tmp_path)
+    monkeypatch.setattr("generators.weights.parts.ZOO", tmp_path)
     with pytest.raises(MissingWeightsError, match=r"evalkit train unclip-tiny-prior.*untrained"):
         load_generator("unclip:tiny")
     with pytest.raises(ConfigError, match="no weights 'prior'; it has: clip-tiny, unclip-tiny-"):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from sampling import stage_sampling
 from sklearn.decomposition import PCA
 
-from generators.diffusion.noise import image_generators
+from generators.diffusion.noise import image_rngs
 from generators.errors import ArchitectureError
 from generators.unclip.autoregressive import (
     AutoregressivePrior,
@@ -43,7 +43,7 @@ def coder(randomised):
 def draw(prior, caption, empty, seeds=SEEDS, **options):
     settings = {"process": PROCESS, "steps": 4, "guidance_scale": 2.0, "sampler": "dpm++2m"}
     sampling = stage_sampling(settings | options)
-    return sample_prior(prior, caption, empty, image_generators(seeds), sampling)
+    return sample_prior(prior, caption, empty, image_rngs(seeds), sampling)
 
 
 def parameters(network):
@@ -194,7 +194,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_codes(coder, caption):
 def test_codes_are_drawn_from_each_images_own_generator(coder, caption, empty):
     def codes(rows, seeds, **options):
         told, none = caption.select(rows), empty.select(rows)
-        return sample_codes(coder, told, image_generators(seeds), empty=none, **options)
+        return sample_codes(coder, told, image_rngs(seeds), empty=none, **options)
 
     batch = codes([0, 1, 2], SEEDS, guidance_scale=2.0)
     torch.testing.assert_close(batch[1:2], codes([1], [2], guidance_scale=2.0))
@@ -210,9 +210,9 @@ def test_codes_are_drawn_from_each_images_own_generator(coder, caption, empty):
     ("change", "complaint"),
     [
         ({"heads": 3}, "width 32 is not a multiple of heads 3"),
-        ({"num_components": 17}, "17 components asked of embeddings of 16"),
+        ({"num_components": 17}, r"at most embed_dim \(16\), got 17"),
         ({"num_agreements": 3}, "must be even"),
-        ({"surprise": 1}, "unknown settings of an autoregressive prior: surprise"),
+        ({"surprise": 1}, "Unknown settings of an autoregressive prior: surprise"),
     ],
 )
 def test_impossible_sizes_are_refused(change, complaint):

@@ -25,9 +25,9 @@ from generators.imagen.text import (
     t5_config,
 )
 from generators.pixels import requantise, shrink
+from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch
 from generators.training.steps import Timesteps, noised, random_crops
-from generators.zoo import tiny_tokenizer
 
 IGNORED = -100
 """Label of positions without a loss, in transformers."""
@@ -45,19 +45,19 @@ class T5Training(nn.Module):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = T5ForConditionalGeneration(t5_config(model))
-        # transformers starts an untied head with deviation 1: a loss of 60 nats a token
+        # transformers starts an untied head with deviation 1: a loss of 60 nats per token
         nn.init.normal_(self.network.lm_head.weight, std=float(model["d_model"]) ** -0.5)
         self.tokenizer = tiny_tokenizer()
         self.noise_density = float(objective["noise_density"])
         self.mean_span = float(objective["mean_span"])
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a token."""
+        """Return the mean loss of the batch, in nats per token."""
         start, end = first_sentinel(self.tokenizer), self.tokenizer.end_id
         pairs = [
             corrupt_spans(
                 self.tokenizer.encode(caption)[: TINY_LENGTH - 1],
-                batch.generator,
+                batch.rng,
                 first_sentinel=start,
                 noise_density=self.noise_density,
                 mean_span=self.mean_span,
@@ -71,7 +71,7 @@ class T5Training(nn.Module):
         return self.network(input_ids=inputs, attention_mask=mask.long(), labels=labels).loss
 
     def exported(self, network: T5ForConditionalGeneration) -> nn.Module:
-        """What ships: the encoder; the decoder has served."""
+        """Return the part that ships, the encoder; the decoder only serves training."""
         return network.get_encoder()
 
 
@@ -89,9 +89,9 @@ class _ImagenTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective, variance="fixed_small")
 
     def read(self, batch: Batch) -> TextStates:
-        """The captions' states, some of them set to zero, as the network reads them."""
+        """Return the captions' states as the network reads them, some of them set to zero."""
         states = self.text.to(batch.images.device).read(batch.captions).states
-        kept = torch.rand(len(states), generator=batch.generator) >= self.text_dropout
+        kept = torch.rand(len(states), generator=batch.rng) >= self.text_dropout
         return self.network.read_text(states * kept.to(states)[:, None, None])
 
 
@@ -112,10 +112,10 @@ class ImagenBaseTraining(_ImagenTraining):
         self.timesteps = Timesteps(objective.get("timestep_focus"))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         x_0 = shrink(batch.images, self.network.config.image_size)
         text = self.read(batch)
-        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, text)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
@@ -141,16 +141,16 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         self.residual_scale = objective.get("residual_scale")
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
-        x_0 = random_crops(images, self.crop_px, self.factor, batch.generator)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        level = torch.rand(len(x_0), generator=batch.generator).to(x_0)
-        disturbance = torch.randn(low_res.shape, generator=batch.generator).to(x_0)
+        level = torch.rand(len(x_0), generator=batch.rng).to(x_0)
+        disturbance = torch.randn(low_res.shape, generator=batch.rng).to(x_0)
         text = self.read(batch)
         if self.residual_scale is not None:
             x_0 = to_residual(x_0, low_res, self.residual_scale)
-        x_t, t, noise = noised(self.process, x_0, batch.generator)
+        x_t, t, noise = noised(self.process, x_0, batch.rng)
         seen = augmented(low_res, level, disturbance)
         output = self.network(x_t, t, text, low_res=seen, aug_level=level)
         return simple_loss(self.process, output.float(), x_0, t, noise).mean()
@@ -158,17 +158,17 @@ class ImagenUpsamplerTraining(_ImagenTraining):
 
 def corrupt_spans(
     ids: Sequence[int],
-    generator: torch.Generator,
+    rng: torch.Generator,
     *,
     first_sentinel: int,
     noise_density: float,
     mean_span: float,
 ) -> tuple[list[int], list[int]]:
-    """Cuts spans out of a caption: a sentinel in each one's place, and before it in the label.
+    """Replace spans of a caption by sentinels; the label is each sentinel and its span.
 
     Args:
         ids: At least two tokens.
-        generator: Draws where the spans are.
+        rng: Draws where the spans are.
         first_sentinel: Id of the first sentinel.
         noise_density: Share of tokens that are cut out.
         mean_span: Mean number of tokens of a span.
@@ -178,8 +178,8 @@ def corrupt_spans(
     """
     cut = min(max(1, round(len(ids) * noise_density)), len(ids) - 1)
     spans = min(max(1, round(cut / mean_span)), cut, len(ids) - cut, NUM_SENTINELS)
-    kept_lengths = _parts(len(ids) - cut, spans, generator)
-    cut_lengths = _parts(cut, spans, generator)
+    kept_lengths = _parts(len(ids) - cut, spans, rng)
+    cut_lengths = _parts(cut, spans, rng)
     corrupted: list[int] = []
     label: list[int] = []
     place = 0
@@ -190,9 +190,9 @@ def corrupt_spans(
     return corrupted, label
 
 
-def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
-    """Splits a number into that many positive parts, each way of doing so equally likely."""
-    cuts = sorted(torch.randperm(total - 1, generator=generator)[: count - 1].tolist())
+def _parts(total: int, count: int, rng: torch.Generator) -> list[int]:
+    """Split a number into `count` positive parts, uniformly over all such splits."""
+    cuts = sorted(torch.randperm(total - 1, generator=rng)[: count - 1].tolist())
     edges = [0, *(cut + 1 for cut in cuts), total]
     return [high - low for low, high in itertools.pairwise(edges)]
 
@@ -200,7 +200,7 @@ def _parts(total: int, count: int, generator: torch.Generator) -> list[int]:
 def _padded(
     rows: Sequence[Sequence[int]], fill: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Ids in one tensor, and a mask that is False on what was filled in."""
+    """Pad ids to one tensor; the mask is False on padding."""
     length = max(map(len, rows))
     ids = torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)

@@ -81,9 +81,9 @@ def test_unknown_networks_and_settings_are_refused(reference):
     ref = reference("adm_classifier")
     with pytest.raises(UnknownNameError, match="known: glide-base"):
         load_released("glide", ref.weights, ref.config)
-    with pytest.raises(ArchitectureError, match="unknown settings of a U-Net: widths"):
+    with pytest.raises(ArchitectureError, match="Unknown settings of a U-Net: widths"):
         load_released("adm-unet", {}, {"widths": 3})
-    with pytest.raises(ArchitectureError, match="missing settings of a U-Net: channel_mult"):
+    with pytest.raises(ArchitectureError, match="Missing settings of a U-Net: channel_mult"):
         load_released("adm-unet", {}, {})
     with pytest.raises(ArchitectureError, match="dims = 3 is not implemented, only 2"):
         load_released("adm-unet", {}, {"dims": 3})

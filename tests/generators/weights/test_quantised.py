@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from generators.quantised import dequantise, quantise
 from generators.training.checkpoint import export_weights
-from generators.zoo import trained_state
+from generators.weights.quantised import dequantise, quantise
+from generators.weights.zoo import trained_state
 
 
 def network() -> nn.Module:

@@ -1,4 +1,4 @@
-"""Weights that others published: where they are, how they are called, what hash they have."""
+"""Published weights: names, addresses and hashes, and the cache of their files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from evalkit.core.results import write_atomically
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """One file that can be fetched."""
+    """One published file."""
 
     file: str
     """Its name in the cache's folder `weights`."""
     url: str
     """Empty where the weights were never released."""
     sha256: str
-    """Published hash; empty where its authors published none."""
+    """Hash that its authors published; empty: none."""
     what: str
 
 
@@ -203,7 +203,7 @@ UNPUBLISHED = "unpublished"
 
 @dataclass(frozen=True)
 class CachedFile:
-    """What is known of one row's file in the cache."""
+    """The state of one row's file in the cache."""
 
     name: str
     path: Path
@@ -223,10 +223,10 @@ class CachedFile:
 
 
 def cached_file(name: str) -> CachedFile:
-    """What is known of a row of `PUBLISHED` on this machine.
+    """Return the cache's state of a row of `PUBLISHED`.
 
     Raises:
-        UnknownNameError: No such row.
+        UnknownNameError: The row does not exist.
     """
     if name not in PUBLISHED:
         raise unknown(name, PUBLISHED, kind="weights")
@@ -235,7 +235,7 @@ def cached_file(name: str) -> CachedFile:
 
 
 def weights_folder() -> Path:
-    """Where fetched weights lie."""
+    """Return the cache's folder of published weights."""
     return cache_root() / "weights"
 
 
@@ -246,25 +246,25 @@ def locate(
     instead: str = "",
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """The file of some published weights: the one given, the cached one, or a download.
+    """Return the file of published weights: the given one, the cached one, or a download.
 
-    A cached file is compared with the published hash, or with the one it had at its first use; a
-    given one is the caller's own and is taken as it is.
+    A cached file is compared with the published hash, or with its hash at first use. A given file
+    is not checked.
 
     Args:
         name: A row of `PUBLISHED`.
-        given: A local file that takes its place.
-        instead: A model that works without, for the error's advice.
-        report: Called with (bytes there, bytes in all) while it is fetched.
+        given: A local file to use instead.
+        instead: A model that needs no download, for the error message.
+        report: Called with (bytes done, total bytes) during the download.
 
     Raises:
-        MissingWeightsError: The file is nowhere; the message says where to get and put it.
-        WeightsError: The cached file is not what it was.
+        MissingWeightsError: The file is neither cached nor downloadable.
+        WeightsError: The cached file has another hash.
     """
     cached = cached_file(name)
     if given is not None:
         if not given.is_file():
-            raise MissingWeightsError(f"--weights {name}={given}: no such file")
+            raise MissingWeightsError(f"--weights {name}={given} is not a file.")
         return given
     if not cached.is_there:
         _fetch(cached, instead, report)
@@ -273,26 +273,26 @@ def locate(
 
 
 def verify(name: str) -> str:
-    """Compares a cached file with its hash, recording it where none is published or recorded.
+    """Compare a cached file with its hash; record the hash at first use.
 
     Returns:
         The file's sha256.
 
     Raises:
-        MissingWeightsError: It isn't cached.
-        WeightsError: It has another hash.
+        MissingWeightsError: The file is not cached.
+        WeightsError: The file has another hash.
     """
     cached = cached_file(name)
     if not cached.is_there:
         raise MissingWeightsError(
-            f"{name} is not cached: fetch it with `evalkit weights fetch {name}`"
+            f"Weights {name} are not cached. Fetch them with: evalkit weights fetch {name}"
         )
     found = sha256_of(cached.path)
     if not found.startswith(cached.expected):
         raise WeightsError(
             f"{cached.path} has sha256 {found}, expected {cached.expected} ({cached.origin}"
-            f"{', recorded at first use' if cached.origin == UNPUBLISHED else ''}): delete it and "
-            f"fetch it again with `evalkit weights fetch {name}`"
+            f"{', recorded at first use' if cached.origin == UNPUBLISHED else ''}). Delete it and "
+            f"fetch it again with: evalkit weights fetch {name}"
         )
     if cached.recorded != found:
         _record(cached.path.name, found)
@@ -301,19 +301,19 @@ def verify(name: str) -> str:
 
 def _fetch(cached: CachedFile, instead: str, report: Callable[[int, int], None]) -> None:
     row = PUBLISHED[cached.name]
-    advice = f", or use {instead}, which works now" if instead else ""
+    advice = f", or use {instead}, which needs no download" if instead else ""
     if not row.url:
         raise MissingWeightsError(
-            f"{row.what}: these weights were never released; pass --weights "
-            f"{cached.name}=PATH{advice}"
+            f"The weights {cached.name} ({row.what}) were never released. Pass --weights "
+            f"{cached.name}=PATH{advice}."
         )
     try:
         fetch(row.url, cached.path, sha256_prefix=cached.expected, report=report)
     except NetworkError as error:
         raise MissingWeightsError(
-            f"{row.what}: {error}. Fetch {row.url} (sha256 "
-            f"{row.sha256 or 'not published'}) and put it at {cached.path}, or pass "
-            f"--weights {cached.name}=PATH{advice}"
+            f"Weights {cached.name} ({row.what}) not found in the cache, and the download failed: "
+            f"{str(error).rstrip('.')}. Fetch {row.url} (sha256 {row.sha256 or 'not published'}) "
+            f"and put it at {cached.path}, or pass --weights {cached.name}=PATH{advice}."
         ) from error
 
 
@@ -324,7 +324,7 @@ def _recorded() -> dict[str, str]:
     try:
         hashes: dict[str, str] = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise WeightsError(f"{file} is damaged ({error}); delete it") from error
+        raise WeightsError(f"{file} is damaged: {error}. Delete it.") from error
     return hashes
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.errors import UnsafeWeightsError
-from generators.weights_io import file_sha256, load_state_dict
+from generators.weights.state_dicts import file_sha256, load_state_dict
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2).half()}
 
@@ -78,12 +78,12 @@ def test_hashes_are_compared(tmp_path):
     assert same(load_state_dict(path, sha256=digest))
     assert same(load_state_dict(path, sha256=digest[:8].upper()))
     for wrong in ("0" * 64, ""):
-        with pytest.raises(WeightsError, match="delete it and fetch it again"):
+        with pytest.raises(WeightsError, match="Delete it and fetch it again"):
             load_state_dict(path, sha256=wrong)
 
 
 def test_files_that_hold_no_weights(tmp_path):
-    with pytest.raises(MissingWeightsError, match="no weights file at"):
+    with pytest.raises(MissingWeightsError, match="No weights file at"):
         load_state_dict(tmp_path / "none.pt")
     buffer = io.BytesIO()
     torch.save(STATE, buffer)

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from evalkit.cli import app
 from evalkit.core.errors import MissingWeightsError, NetworkError, UnknownNameError, WeightsError
-from generators import weights
 from generators.catalog import MODELS
 from generators.ddpm.presets import PRESETS
-from generators.weights import PUBLISHED, cached_file, locate, verify, weights_folder
+from generators.weights import published as weights
+from generators.weights.published import PUBLISHED, cached_file, locate, verify, weights_folder
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_file_without_a_published_hash_is_recorded_and_compared(cached: Path) 
     assert known.expected == hashlib.sha256(b"merges").hexdigest()
     assert known.origin == "unpublished"
     cached.write_bytes(b"tampered")
-    with pytest.raises(WeightsError, match=r"unpublished, recorded at first use.*delete it"):
+    with pytest.raises(WeightsError, match=r"unpublished, recorded at first use.*Delete it"):
         locate("gpt2-merges")
 
 
@@ -52,7 +52,7 @@ def test_a_given_file_is_the_callers_own(cached: Path, tmp_path: Path) -> None:
     own.write_bytes(b"mine")
     assert locate("gpt2-merges", own) == own
     assert cached_file("gpt2-merges").recorded == ""
-    with pytest.raises(MissingWeightsError, match="no such file"):
+    with pytest.raises(MissingWeightsError, match="is not a file"):
         locate("gpt2-merges", tmp_path / "nowhere")
 
 

@@ -1,8 +1,8 @@
-"""Weights in 8 bits: matrices and kernels as integers with one scale an output channel.
+"""Weights in 8 bits: matrices and kernels as integers with one scale per output channel.
 
-Weight-only quantisation, symmetric, to the nearest (Jacob et al. 2018, section 2.1, with a scale
-for each channel as in Krishnamoorthi 2018, section 3.1.1). It halves a file of fp16; the networks
-themselves compute in floating point.
+Weight-only quantisation, symmetric, rounded to nearest (Jacob et al. 2018, section 2.1, with a
+scale per channel as in Krishnamoorthi 2018, section 3.1.1). It halves an fp16 file; the networks
+compute in floating point.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SCALE = "::scale"
 """Ends the name under which a tensor's scales are stored."""
 LEVELS = 127
 MIN_VALUES = 4096
-"""Smaller tensors stay as they are: they weigh nothing."""
+"""Smaller tensors are not quantised."""
 
 
 def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each large float tensor as int8, and its float32 scales beside it; the rest unchanged."""
+    """Store each large float tensor as int8 with float32 scales; leave the rest unchanged."""
     stored: dict[str, Tensor] = {}
     for name, value in state.items():
         if value.ndim < 2 or value.numel() < MIN_VALUES or not value.is_floating_point():
@@ -34,7 +34,7 @@ def quantise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantise(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating point again: the inverse of `quantise`, within half a step of each channel.
+    """Return to floating point: the inverse of `quantise`, within half a step per channel.
 
     >>> weights = {"w": torch.randn(64, 64), "b": torch.ones(64)}
     >>> back = dequantise(quantise(weights))

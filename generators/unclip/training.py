@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.glide.training import GlideUpsamplerTraining
 from generators.pixels import from_uint8, shrink
 from generators.training.data import Batch, TrainingSet
-from generators.training.networks import GlideUpsamplerTraining
 from generators.training.steps import Timesteps, drop_captions, noised, on_device
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip
@@ -45,11 +45,11 @@ class DiffusionPriorTraining(nn.Module):
         self.process = prior_process(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         self.clip.to(batch.images.device)
         z_0 = self.clip.embed_images(batch.images) * self.clip.scale
         caption = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
-        z_t, t, noise = noised(self.process, z_0, batch.generator)
+        z_t, t, noise = noised(self.process, z_0, batch.rng)
         predicted = self.network(z_t, t, caption)
         return simple_loss(self.process, predicted.float(), z_0, t, noise).mean()
 
@@ -70,7 +70,7 @@ class AutoregressivePriorTraining(nn.Module):
         self.caption_dropout = float(objective["caption_dropout"])
 
     def prepare(self, data: TrainingSet) -> None:
-        """Fits the codes to the first training images, each with its first caption."""
+        """Fit the codes to the first training images, each with its first caption."""
         count = min(FIT_IMAGES, len(data.images))
         found, cosines = [], []
         for start in range(0, count, FIT_BATCH):
@@ -82,16 +82,16 @@ class AutoregressivePriorTraining(nn.Module):
         self.network.codes.fit(torch.cat(found), torch.cat(cosines))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch, in nats a code."""
+        """Return the mean loss of the batch, in nats per code."""
         self.clip.to(batch.images.device)
         unit = self.clip.embed_images(batch.images)
         cosines = (unit * self.clip.read_captions(batch.captions).embedding).sum(dim=1)
-        told = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
-        return self.network.loss(unit * self.clip.scale, cosines, told).mean()
+        caption = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
+        return self.network.loss(unit * self.clip.scale, cosines, caption).mean()
 
 
 class DecoderTraining(nn.Module):
-    """The decoder on GLIDE's hybrid loss, told the embedding of the very image it is to make.
+    """The decoder on GLIDE's hybrid loss, conditioned on the embedding of its target image.
 
     Args:
         model: Settings of `DecoderConfig.from_flat`.
@@ -114,16 +114,16 @@ class DecoderTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Mean loss of the batch."""
+        """Return the mean loss of the batch."""
         device = batch.images.device
         self.clip.to(device)
         embedding = self.clip.embed_images(batch.images) * self.clip.scale
         captions = drop_captions(batch, self.caption_dropout)
-        kept = torch.rand(len(captions), generator=batch.generator) >= self.embedding_dropout
+        kept = torch.rand(len(captions), generator=batch.rng) >= self.embedding_dropout
         tokens = on_device(self.clip.tokenizer, captions, self.length, device)
         read = self.network.condition(tokens.ids, tokens.mask, embedding, kept.to(device))
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, noise = noised(self.process, x_0, batch.generator, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
         output = self.network(x_t, t, text=read)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
@@ -141,12 +141,12 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
         super().__init__(model, objective)
         self.degrade = resolve_degradation(objective["degradation"])
 
-    def degraded(self, low_res: Tensor, generator: torch.Generator) -> Tensor:
-        """Blurred, or put through the BSR degradation."""
-        return self.degrade(low_res, generator)
+    def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
+        """Blur the images, or apply the BSR degradation."""
+        return self.degrade(low_res, rng)
 
 
 def clip_of(objective: Mapping[str, Any]) -> FrozenClip:
-    """The CLIP that a recipe trains beside."""
+    """Load the frozen CLIP of a recipe."""
     given = objective.get("clip")
     return FrozenClip.from_zoo(None if given is None else Path(given))

@@ -5,26 +5,26 @@ A part is a network under its recipe's name, such as `unclip-tiny-prior`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
-from generators import loading
-from generators.loading import check_state_dict
 from generators.recipes.recipe import Recipe, load_recipe
-from generators.zoo import ZOO, check_trained_with, zoo_weights
+from generators.weights import state_dicts
+from generators.weights.networks import build_network, checked
+from generators.weights.zoo import ZOO, check_trained_with, zoo_weights
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 NetworkT_co = TypeVar("NetworkT_co", bound=nn.Module, covariant=True)
 UNTRAINED_SEED = 0
 """Seed of the random weights of `...-untrained` models."""
 UNTRAINED = "-untrained"
-"""What the names of such models end in."""
+"""Suffix of the names of such models."""
 
 
 @dataclass(frozen=True)
@@ -43,86 +43,84 @@ class Parts:
     model: str
     """The catalog name."""
     weights: Mapping[str, Path]
-    """Files of `evalkit train` in the place of the shipped ones."""
+    """Files of `evalkit train` that replace the shipped ones."""
 
     @property
     def trained(self) -> bool:
-        """False for the twin with random weights."""
+        """False for the variant with random weights."""
         return not self.model.endswith(UNTRAINED)
 
     def load(
         self,
+        kind: type[NetworkT],
         name: str,
-        build: Callable[[Mapping[str, Any]], NetworkT],
         frozen: Mapping[str, str] | None = None,
     ) -> Part[NetworkT]:
-        """One network.
+        """Load one network.
 
         Args:
-            name: Its recipe's.
-            build: From the recipe's `model` to a network.
-            frozen: Hashes of the frozen networks it works beside, which are to be those of its
-                training.
+            kind: The class of the network.
+            name: The name of its recipe.
+            frozen: Hashes of the frozen networks that it reads; they must be those of its training.
 
         Raises:
-            MissingWeightsError: It isn't shipped, and no file is given.
-            WeightsError: The weights don't fit.
+            MissingWeightsError: The network does not ship, and no file is given.
+            WeightsError: The weights do not fit.
         """
         if not self.trained:
             recipe = load_recipe(name)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(UNTRAINED_SEED)
-                return Part(build(recipe.model), recipe, "random")
+                network = build_network(recipe.network, recipe.model)
+            return Part(checked(kind, name, network), recipe, "random")
         weights = zoo_weights(name, self.file(name))
-        network = build(weights.recipe.model)
-        check_state_dict(network.state_dict(), weights.state_dict, name)
-        network.load_state_dict(weights.state_dict)
+        loaded = weights.network(kind, name)
         check_trained_with(name, weights, frozen or {})
-        return Part(network, weights.recipe, weights.sha256)
+        return Part(loaded, weights.recipe, weights.sha256)
 
     def file(self, name: str) -> Path | None:
-        """The file that is given for a network; None: the shipped one.
+        """Return the file that is given for a network; None: the shipped one.
 
         Raises:
-            MissingWeightsError: Neither is there.
+            MissingWeightsError: No file is given, and none ships.
         """
         given = self.weights.get(name)
         if given is None and not (ZOO / f"{name}.safetensors").is_file():
             raise MissingWeightsError(
-                f"{self.model}: {name} is not shipped. Train it with: evalkit train {name}, then "
-                f"pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
-                f"{self.model}{UNTRAINED}, which works now"
+                f"Weights {name} of {self.model} do not ship. Train them with: evalkit train "
+                f"{name}, then pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
+                f"{self.model}{UNTRAINED}, which needs no weights."
             )
         return given
 
     def provenance(self) -> str:
-        """Where the weights came from, for the spec."""
+        """Return where the weights came from, for the spec."""
         if not self.trained:
             return f"random, seed {UNTRAINED_SEED}"
         return "given: " + ", ".join(self.weights) if self.weights else "generators/zoo"
 
     def joint_hash(self, parts: Sequence[Part[nn.Module]], frozen: Sequence[str] = ()) -> str:
-        """One hash for all networks, in the order of the stages, the frozen ones last."""
+        """Return one hash for all networks, in the order of the stages, the frozen ones last."""
         if not self.trained:
             return "random"
-        return loading.joint_hash([*(part.sha256 for part in parts), *frozen])
+        return state_dicts.joint_hash([*(part.sha256 for part in parts), *frozen])
 
 
 def never_released(name: str, instead: str) -> MissingWeightsError:
-    """What a preset of the published size is answered with: it is an architecture only."""
+    """Build the error of a preset of the published size, which is an architecture only."""
     return MissingWeightsError(
         f"{name} is the published architecture; its weights were never released. Build its "
         f"networks from the presets in generators/{name.partition(':')[0]}/presets.py, or use "
-        f"{instead}"
+        f"{instead}."
     )
 
 
 def check_overrides(name: str, weights: Mapping[str, Path], known: Sequence[str]) -> None:
-    """Refuses weights that a model doesn't have.
+    """Refuse weights that a model does not have.
 
     Raises:
-        ConfigError: There are such.
+        ConfigError: The model does not have such weights.
     """
     for part in weights:
         if part not in known:
-            raise ConfigError(f"{name} has no weights {part!r}; it has: {', '.join(known)}")
+            raise ConfigError(f"{name} has no weights {part!r}; it has: {', '.join(known)}.")

@@ -9,7 +9,7 @@ from evalkit.datasets.shapes.scene import COLOUR_NAMES, SHAPES
 from generators.base import Request, resolve_settings
 from generators.catalog import MODELS, load_generator
 from generators.recipes.recipe import list_recipes, load_recipe
-from generators.zoo import ZOO, zoo_weights
+from generators.weights.zoo import ZOO, zoo_weights
 
 EMBEDDED = sorted(name for name, row in MODELS.items() if row.weights == "embedded")
 SHIPPED = sorted(path.stem for path in ZOO.glob("*.safetensors"))

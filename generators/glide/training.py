@@ -1,0 +1,93 @@
+"""Training of GLIDE's two networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generators.diffusion.losses import hybrid_loss, velocity_weight
+from generators.diffusion.process import DiffusionProcess
+from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
+from generators.glide.residual import to_residual
+from generators.pixels import requantise, shrink
+from generators.tokenizer import tiny_tokenizer
+from generators.training.data import Batch
+from generators.training.steps import Timesteps, drop_captions, noised, on_device, random_crops
+
+
+class GlideBaseTraining(nn.Module):
+    """GLIDE's base network on its hybrid loss, with captions dropped for guidance.
+
+    Args:
+        model: Settings of `GlideConfig.from_flat`.
+        objective: `schedule`; `caption_dropout`, the share of captions that are replaced by an
+            empty one (GLIDE section 3.3: 20 %); `weight_cap`, above 1 makes the timesteps that a
+            caption decides count more (see `velocity_weight`); `timestep_focus`, see `Timesteps`.
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        config = GlideConfig.from_flat(model)
+        assert config.text is not None
+        self.network = Text2ImUNet(config)
+        self.tokenizer = tiny_tokenizer()
+        self.length = config.text.text_ctx
+        self.size_px = config.unet.image_size
+        self.caption_dropout = float(objective["caption_dropout"])
+        self.weight_cap = float(objective.get("weight_cap", 1.0))
+        self.timesteps = Timesteps(objective.get("timestep_focus"))
+        self.process = DiffusionProcess.from_objective(objective)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean loss of the batch."""
+        x_0 = shrink(batch.images, self.size_px)
+        captions = drop_captions(batch, self.caption_dropout)
+        tokens = on_device(self.tokenizer, captions, self.length, x_0.device)
+        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
+        output = self.network(x_t, t, tokens.ids, tokens.mask)
+        weight = velocity_weight(self.process, t, cap=self.weight_cap)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
+
+
+class GlideUpsamplerTraining(nn.Module):
+    """GLIDE's upsampler on crops, conditioned on the image shrunk by an area mean.
+
+    Args:
+        model: Settings of `GlideConfig.from_flat`.
+        objective: `schedule`; `prediction` (`eps`, or `v`, which keeps the colours of few steps
+            true: Salimans & Ho 2022); `low_res_px`, the edge of the whole low-resolution image;
+            `crop_px`, the edge of the crops it is trained on (a network without attention works at
+            any size); `low_res_noise`, deviation of the noise on the low-resolution image in
+            [-1, 1], which makes up for a base model's faults; `residual_scale`, where the network
+            is to make what the enlarged image lacks (see `generators.glide.residual`).
+    """
+
+    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+        super().__init__()
+        config = GlideConfig.from_flat(model)
+        self.network = SuperResText2ImUNet(config)
+        self.size_px = config.unet.image_size
+        self.factor = config.unet.image_size // int(objective["low_res_px"])
+        self.crop_px = int(objective["crop_px"])
+        self.low_res_noise = float(objective.get("low_res_noise", 0.0))
+        self.residual_scale = objective.get("residual_scale")
+        self.process = DiffusionProcess.from_objective(objective)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean loss of the batch."""
+        images = shrink(batch.images, self.size_px)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
+        low_res = requantise(shrink(x_0, self.crop_px // self.factor))
+        low_res = self.degraded(low_res, batch.rng)
+        if self.residual_scale is not None:
+            x_0 = to_residual(x_0, low_res, self.residual_scale)
+        x_t, t, noise = noised(self.process, x_0, batch.rng)
+        output = self.network(x_t, t, low_res)
+        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise).mean()
+
+    def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
+        """Degrade a clean low-resolution image to what the network sees."""
+        return low_res + self.low_res_noise * torch.randn(low_res.shape, generator=rng).to(low_res)

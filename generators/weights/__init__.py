@@ -1,0 +1,1 @@
+"""Weights: where they are published, how they are read, and which network they belong to."""

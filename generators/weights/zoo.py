@@ -1,0 +1,107 @@
+"""The tiny trained models that ship with evalkit, in the folder `generators/zoo`.
+
+Each network is a safetensors file (fp16, or int8 with scales: see `quantised.py`) whose metadata
+holds the recipe that trained it. The cards beside the files state data, training time and scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from evalkit.core.errors import MissingWeightsError, WeightsError
+from generators.recipes.recipe import Recipe
+from generators.weights import networks
+from generators.weights.networks import NetworkT
+from generators.weights.quantised import dequantise
+from generators.weights.state_dicts import file_sha256, load_state_dict
+
+ZOO = Path(__file__).parents[1] / "zoo"
+
+
+@dataclass(frozen=True)
+class ZooWeights:
+    """A trained network's weights and how it was made."""
+
+    state_dict: dict[str, Tensor]
+    """float32."""
+    recipe: Recipe
+    sha256: str
+    trained_with: Mapping[str, str] = field(default_factory=dict)
+    """Hashes by name of the frozen networks whose outputs it was trained on."""
+
+    def network(self, kind: type[NetworkT], name: str) -> NetworkT:
+        """Build the network of the recipe and load these weights.
+
+        Args:
+            kind: The class that the network must have.
+            name: What errors call the weights.
+
+        Raises:
+            WeightsError: The weights are of another network.
+        """
+        loaded = networks.load_released(
+            self.recipe.network, self.state_dict, self.recipe.model, source=name
+        )
+        return networks.checked(kind, name, loaded)
+
+
+def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
+    """Read weights by the name of their recipe.
+
+    Args:
+        name: Such as `glide-tiny-base`.
+        path: A file of `evalkit train` that replaces the shipped one.
+
+    Raises:
+        MissingWeightsError: The file does not exist, or does not state its recipe.
+        WeightsError: The file is damaged.
+    """
+    file = path or ZOO / f"{name}.safetensors"
+    if path is None and not file.is_file():
+        raise MissingWeightsError(
+            f"Weights {name} do not ship. Train them with: evalkit train {name}, then pass "
+            f"--weights {name}=runs/train/{name}/weights.safetensors."
+        )
+    state = trained_state(file)
+    with safe_open(file, framework="pt") as handle:
+        metadata = handle.metadata() or {}
+    if "recipe" not in metadata:
+        raise MissingWeightsError(f"{file} holds no recipe. Give a file that evalkit train wrote.")
+    return ZooWeights(
+        state,
+        Recipe(**json.loads(metadata["recipe"])),
+        file_sha256(file),
+        json.loads(metadata.get("trained_with", "{}")),
+    )
+
+
+def trained_state(file: Path) -> dict[str, Tensor]:
+    """Read weights that `evalkit train` wrote, in float32."""
+    return {name: tensor.float() for name, tensor in dequantise(load_state_dict(file)).items()}
+
+
+def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]) -> None:
+    """Compare the frozen networks in use with those of the training.
+
+    Args:
+        name: The trained network's, for the message.
+        weights: Its weights.
+        frozen: Hashes of the frozen networks in use, by their names.
+
+    Raises:
+        WeightsError: The network was trained with another frozen network.
+    """
+    for other, sha256 in frozen.items():
+        known = weights.trained_with.get(other)
+        if known != sha256:
+            beside = known[:12] if known else "of unknown hash"
+            raise WeightsError(
+                f"{name} was trained with {other} {beside}, but {sha256[:12]} is in use. "
+                f"Train {name} again, or pass the file it was trained with: --weights {other}=PATH"
+            )
