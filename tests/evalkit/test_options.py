@@ -118,7 +118,7 @@ def test_a_default_that_is_typed_counts_as_given() -> None:
 def test_a_command_can_name_a_flag_otherwise_and_leave_one_out() -> None:
     words = ["--batch-size", "5"]
     found = typed_into(
-        measuring, words, flags={"batch_size": "--batch-size"}, without=("halvings",)
+        measuring, words, flags={"batch_size": "--batch-size"}, without=("distractors",)
     )
     assert found.batch_size == 5
 
