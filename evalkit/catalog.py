@@ -70,13 +70,15 @@ class RecordRow:
     def __post_init__(self) -> None:
         if self.direction not in get_args(Direction):
             raise ValueError(
-                f"record {self.name!r}: direction {self.direction!r}, expected one of "
-                f"{', '.join(get_args(Direction))}"
+                f"Record {self.name!r} has the direction {self.direction!r}, expected one of "
+                f"{', '.join(get_args(Direction))}."
             )
         try:
             _pattern(self.name)
         except re.error as error:
-            raise ValueError(f"record {self.name!r}: can't be matched ({error})") from error
+            raise ValueError(
+                f"The name of record {self.name!r} can't be matched ({error})."
+            ) from error
         words = {"features", "other_features", *_words(self.name)}
         for text, allowed in ((self.label, words), (self.summary, {"metric"})):
             unknown = _words(text) - allowed
@@ -121,16 +123,18 @@ class MetricRow:
     def __post_init__(self) -> None:
         if not self.records or not all(isinstance(one, RecordRow) for one in self.records):
             raise ValueError(
-                f"the metric of {self.target} needs a RecordRow for each record, at least one, got "
-                f"{self.records!r}"
+                f"The metric of {self.target} needs a RecordRow for each record, at least one, got "
+                f"{self.records!r}."
             )
         if self.needs not in get_args(Needs):
             raise ValueError(
-                f"the metric of {self.target} needs {self.needs!r}, expected one of "
-                f"{', '.join(get_args(Needs))}"
+                f"The metric of {self.target} needs {self.needs!r}, expected one of "
+                f"{', '.join(get_args(Needs))}."
             )
         if not isinstance(self.min_n, int) or self.min_n < 1:
-            raise ValueError(f"the metric of {self.target}: min_n is {self.min_n!r}, expected >= 1")
+            raise ValueError(
+                f"The metric of {self.target} has min_n {self.min_n!r}, expected 1 or more."
+            )
 
     @property
     def direction(self) -> Direction:

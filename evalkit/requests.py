@@ -185,14 +185,14 @@ class PromptSource:
             ConfigError: There is none, or one is blank.
         """
         if not self.prompts:
-            raise ConfigError("there are no prompts; give at least one with --prompt")
+            raise ConfigError("There are no prompts. Give at least one with --prompt.")
         for number, prompt in enumerate(self.prompts, start=1):
             if not prompt.text.strip():
-                raise ConfigError(f"prompt {number} of {len(self.prompts)} is blank; leave it out")
+                raise ConfigError(f"Prompt {number} of {len(self.prompts)} is blank. Leave it out.")
             if not prompt.text.isprintable() and _is_broken(prompt.text):
                 raise ConfigError(
-                    f"prompt {number} of {len(self.prompts)} holds half of a surrogate pair: "
-                    f"{prompt.text!r}; write the whole character"
+                    f"Prompt {number} of {len(self.prompts)} holds half of a surrogate pair: "
+                    f"{prompt.text!r}; write the whole character."
                 )
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
@@ -203,7 +203,7 @@ class PromptSource:
         """
         del seed, progress
         if spec.conditioning != "text":
-            raise ConfigError(f"{spec.name} takes no prompts; {_takes(spec)}")
+            raise ConfigError(f"{spec.name} takes no prompts; {_takes(spec)}.")
         return _given(self.prompts, self.n, name="prompts", rule=GIVEN_RULE)
 
 
@@ -223,9 +223,9 @@ class LabelSource:
             ConfigError: There is none, or one is negative.
         """
         if not self.labels:
-            raise ConfigError("there are no labels; give some with --labels 3,7")
+            raise ConfigError("There are no labels. Give some with --labels 3,7.")
         if min(self.labels) < 0:
-            raise ConfigError(f"--labels: {min(self.labels)} is no label; they start at 0")
+            raise ConfigError(f"--labels: {min(self.labels)} is no label. Labels start at 0.")
 
     def select(self, spec: GeneratorSpec, seed: int, progress: ProgressFactory) -> Requests:
         """Select the labels in rotation.
@@ -235,11 +235,11 @@ class LabelSource:
         """
         del seed, progress
         if spec.conditioning != "class" or spec.num_classes is None:
-            raise ConfigError(f"{spec.name} takes no labels; {_takes(spec)}")
+            raise ConfigError(f"{spec.name} takes no labels; {_takes(spec)}.")
         if max(self.labels) >= spec.num_classes:
             raise ConfigError(
                 f"--labels: {spec.name} has no label {max(self.labels)}; it knows 0 to "
-                f"{spec.num_classes - 1}"
+                f"{spec.num_classes - 1}."
             )
         wanted = [Caption(f"class-{label}", "", "", label) for label in self.labels]
         return _given(wanted, self.n, name="labels", rule=LABELS_RULE)
@@ -294,7 +294,7 @@ def _number(n: int | None, count: int, dataset: CaptionedImages) -> int:
     available = len(dataset.captions)
     if not available:
         raise ConfigError(
-            f"{dataset.name} has no captions: add captions.jsonl (file_name, text) to the folder"
+            f"{dataset.name} has no captions: add captions.jsonl (file_name, text) to the folder."
         )
     return min(available, count) if n is None else n
 

@@ -44,9 +44,7 @@ def generation_options(
 
 def _protocol(asked: RequestOptions) -> MeasurementProtocol | None:
     if asked.coco and asked.protocol:
-        raise ConfigError(
-            f"--coco means --protocol {COCO_PROTOCOL}; give one of --coco and --protocol"
-        )
+        raise ConfigError(f"--coco means --protocol {COCO_PROTOCOL}; give only one of the two.")
     name = COCO_PROTOCOL if asked.coco else asked.protocol
     return open_protocol(name) if name else None
 
@@ -63,12 +61,13 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
     flags = [flag for flag, is_given in given.items() if is_given]
     if len(flags) != 1:
         raise ConfigError(
-            "say what the model is asked for: exactly one of --coco, --data NAME|PATH, --protocol "
-            "NAME|FILE.toml or, to generate, --prompt TEXT, --prompts FILE, --labels 3,7; got "
+            "Choose what to generate: give exactly one of --coco, --data NAME|PATH, --protocol "
+            "NAME|FILE.toml or, with generate, --prompt TEXT, --prompts FILE, --labels 3,7. Got "
             + (" and ".join(flags) or "none of them")
+            + "."
         )
     if asked.coco_root is not None and not (asked.coco or asked.data or protocol):
-        raise ConfigError(f"--coco-root goes with --coco, not with {flags[0]}")
+        raise ConfigError(f"--coco-root applies to --coco, not to {flags[0]}.")
     if asked.prompt:
         return PromptSource.of_texts(asked.prompt, asked.n)
     if asked.prompts is not None:
@@ -93,14 +92,14 @@ def read_prompts(path: Path) -> list[Caption]:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ConfigError(f"--prompts {path}: expected a file ending in {', '.join(SUFFIXES)}")
+        raise ConfigError(f"--prompts {path}: expected a file ending in {', '.join(SUFFIXES)}.")
     found = list(_json_lines(path) if suffix == ".jsonl" else _table(path))
     if not found:
-        raise DataError(f"{path}: no prompts in it; give at least one")
+        raise DataError(f"{path}: the file has no prompts. Give at least one.")
     first: dict[str, Caption] = {}
     for prompt in found:
         if first.setdefault(prompt.id, prompt) != prompt:
-            raise DataError(f"{path}: two prompts have the id {prompt.id!r}; ids must differ")
+            raise DataError(f"{path}: two prompts have the id {prompt.id!r}. Ids must differ.")
     return found
 
 
@@ -117,9 +116,9 @@ def _json_lines(path: Path) -> Iterator[Caption]:
     try:
         lines = path.read_text("utf-8-sig").split("\n")
     except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file of prompts") from None
+        raise MissingDataError(f"{path}: no such file. Give a file of prompts.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as UTF-8 text ({error})") from error
+        raise DataError(f"{path}: can't be read as UTF-8 text ({error}).") from error
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _prompt(line, f"{path}:{number}")
@@ -129,7 +128,7 @@ def _prompt(line: str, where: str) -> Caption:
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error})") from error
+        raise DataError(f"{where}: not valid JSON ({error}).") from error
     if isinstance(row, str):
         row = {"prompt": row}
     keys = sorted(row) if isinstance(row, Mapping) else []
@@ -137,10 +136,10 @@ def _prompt(line: str, where: str) -> Caption:
     if name is None:
         raise DataError(
             f"{where}: expected a text under {' or '.join(PROMPT_COLUMNS)}, found "
-            f"{', '.join(keys) or line.strip()[:40]}"
+            f"{', '.join(keys) or line.strip()[:40]}."
         )
     if not isinstance(row[name], str):
-        raise DataError(f"{where}: {name!r} must be a text, got {row[name]!r}")
+        raise DataError(f"{where}: {name!r} must be a text, got {row[name]!r}.")
     return Caption(
         _word(row, "id", where) or prompt_id(row[name]),
         "",
@@ -155,5 +154,5 @@ def _word(row: Mapping[str, Any], key: str, where: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{where}: {key!r} must be a text or a whole number, got {value!r}")
+        raise DataError(f"{where}: {key!r} must be a text or a whole number, got {value!r}.")
     return str(value).strip()

@@ -33,7 +33,7 @@ def statistics(
         raise ConfigError(f"--out {out}: the name must end in .npz.")
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
-        raise DataError(f"{images} is a statistics file already; give the images")
+        raise DataError(f"{images} is a statistics file already. Give the images.")
     if spatial and not options.is_given("features"):
         options = replace(options, typed=options.typed | {"features"})  # spatial means Inception's
     given, options = options, opened.options(options)

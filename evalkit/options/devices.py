@@ -37,9 +37,9 @@ def torch_device(name: str, *, bf16: bool = False) -> str:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
+        raise ConfigError(f"--device {name!r} is unknown. Use auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {name}: this machine has no usable GPU; use cpu")
+        raise ConfigError(f"--device {name}: this machine has no usable GPU. Use cpu.")
     if bf16 and device.type == "cpu" and emulates_bf16():
         errors.print(EMULATED_BF16, highlight=False)
     return name

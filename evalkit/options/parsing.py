@@ -21,7 +21,7 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
     for text in texts:
         name, eq, path = text.partition("=")
         if not (name and eq and path):
-            raise ConfigError(f"--weights wants NAME=PATH, got {text!r}")
+            raise ConfigError(f"--weights expects NAME=PATH, got {text!r}.")
         pairs[name] = Path(path)
     return pairs
 
@@ -47,4 +47,4 @@ def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"{flag} wants whole numbers such as 3,5, got {text!r}") from None
+        raise ConfigError(f"{flag} expects whole numbers such as 3,5, got {text!r}.") from None

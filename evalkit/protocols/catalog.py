@@ -41,7 +41,8 @@ def open_protocol(name: str) -> MeasurementProtocol:
     found = _read(path)
     if found.name in (*PROTOCOLS, UNNAMED):
         raise ConfigError(
-            f"{path}: the name {found.name!r} is taken by a protocol of evalkit; choose another one"
+            f"{path}: the name {found.name!r} belongs to a protocol of evalkit. Choose another "
+            "name."
         )
     return found
 
@@ -75,23 +76,24 @@ def _read(path: Path) -> MeasurementProtocol:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file; give a protocol as a TOML file") from None
+        raise MissingDataError(f"{path}: no such file. Give a protocol as a TOML file.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: can't be read as TOML ({_short(str(error))})") from error
+        raise ConfigError(f"{path}: can't be read as TOML ({_short(str(error))}).") from error
     try:
         protocol = MeasurementProtocol.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_fault(error)}") from error
+        raise ConfigError(f"{path}: {_first_fault(error)}.") from error
     for metric in protocol.metrics:
         if metric not in METRICS:
-            raise ConfigError(f"{path}: metrics: {unknown(metric, METRICS, kind='metrics')}")
+            fault = unknown(metric, METRICS, kind="metrics")
+            raise ConfigError(f"{path}: metrics: {str(fault).removesuffix('.')}.")
     return protocol
 
 
 def _first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = _short(".".join(map(str, first["loc"]))) or "the protocol"
-    what = first["msg"].removeprefix("Value error, ")
+    what = first["msg"].removeprefix("Value error, ").removesuffix(".")
     if first["type"] not in ("value_error", "missing"):
         what += f", got {_short(repr(first['input']))}"
     return f"{where}: {_short(what, 300)}"

@@ -107,21 +107,21 @@ class MeasurementProtocol(_Part):
     def _check(self) -> MeasurementProtocol:
         stated, values = set(self.sources), set(self.values())
         if unknown := sorted(stated - values):
-            raise ValueError(f"sources names {unknown[0]!r}, which is no value of the protocol")
+            raise ValueError(f"sources names {unknown[0]!r}, which is no value of the protocol.")
         if missing := sorted(values - stated):
-            raise ValueError(f"sources does not say where {missing[0]!r} is stated")
+            raise ValueError(f"sources does not say where {missing[0]!r} is stated.")
         scale = CLIP_SCALES[self.clip.variant]
         if self.clip.scale != scale:
             raise ValueError(
                 f"clip.scale is {self.clip.scale:g}, and variant {self.clip.variant!r} means "
-                f"{scale:g}"
+                f"{scale:g}."
             )
         for part in ("reference", "samples"):
             prepared = getattr(self, part)
             if prepared.crop == "squash" and prepared.size_px is None:
-                raise ValueError(f"{part}.crop 'squash' needs {part}.size_px")
+                raise ValueError(f"{part}.crop 'squash' needs {part}.size_px.")
         if len(set(self.metrics)) < len(self.metrics):
-            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}")
+            raise ValueError(f"metrics names one twice: {', '.join(self.metrics)}.")
         return self
 
     def values(self) -> dict[str, object]:

@@ -135,5 +135,7 @@ def test_the_seed_that_meant_the_metrics_names_its_successor(
 
 
 def test_neighbours_that_are_no_numbers_are_told() -> None:
-    with pytest.raises(ConfigError, match="--neighbours wants whole numbers such as 3,5, got 'a'"):
+    with pytest.raises(
+        ConfigError, match="--neighbours expects whole numbers such as 3,5, got 'a'"
+    ):
         cli.app(["score", "a", "--against", "b", "--neighbours", "a"], standalone_mode=False)

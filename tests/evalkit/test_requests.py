@@ -84,7 +84,7 @@ def test_ids_and_categories_of_a_file_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("p.txt", "\n\n", "no prompts in it"),
+        ("p.txt", "\n\n", "the file has no prompts"),
         ("p.csv", "words\na\n", "words"),
         ("p.jsonl", '{"promt": "a"}\n', "found promt"),
         ("p.jsonl", "{\n", "not valid JSON"),
@@ -164,7 +164,7 @@ def test_coco_is_a_protocol() -> None:
     ],
 )
 def test_nothing_or_two_things_are_refused(asked: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"one of|goes with"):
+    with pytest.raises(ConfigError, match=r"one of|applies to|only one"):
         generation_options("m", RequestOptions(**asked), SamplingOptions(), None)
 
 
@@ -188,8 +188,8 @@ def test_the_seed_of_a_protocol_holds_unless_one_is_typed(tmp_path: Path) -> Non
         ("glide:tiny", ["--labels", "1"], "takes no labels; it takes prompts"),
         ("ddpm:tiny-class", ["--labels", "1,99"], "has no label 99; it knows 0 to"),
         ("ddpm:tiny-class", ["--labels=-1"], "-1 is no label"),
-        ("ddpm:tiny-class", ["--labels", "a"], "--labels wants whole numbers"),
-        ("glide:tiny", ["--prompt", " "], "prompt 1 of 1 is blank"),
+        ("ddpm:tiny-class", ["--labels", "a"], "--labels expects whole numbers"),
+        ("glide:tiny", ["--prompt", " "], "Prompt 1 of 1 is blank"),
     ],
 )
 def test_a_model_is_asked_for_what_it_takes(

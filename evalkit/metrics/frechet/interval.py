@@ -174,7 +174,7 @@ def interval_of_groups(
         varying = unbiased_distances(fake.whole, real.whole).num_varying
         found = pseudo_values(_estimates, fake, real)
     except NotEnoughImagesError as error:
-        return replace(plain, reason=f"{error}; {_needed(fake)}")
+        return replace(plain, reason=f"{error} {_needed(fake)}")
     corrected = Jackknifed.of(found[:, 0], least_variance(fake.whole, real.whole))
     low, high = corrected.ends(level)
     projected = fake.whole.dim - varying
@@ -242,7 +242,7 @@ def _refusal(fake: GroupedMoments, real: GroupedMoments) -> str:
 def _needed(fake: GroupedMoments) -> str:
     groups = len(fake.groups)
     n = math.ceil((fake.whole.dim + 2) * groups / (groups - 1))
-    return f"a jackknife over {groups} groups takes {n:,} of each"
+    return f"A jackknife over {groups} groups takes {n:,} of each."
 
 
 def _limits(real: GroupedMoments) -> str:

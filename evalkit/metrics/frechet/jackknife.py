@@ -110,7 +110,7 @@ def pseudo_values(
     """
     num = len(fake.groups)
     if num < 2:
-        raise NotEnoughImagesError(f"a jackknife needs at least 2 groups of ids, got {num}")
+        raise NotEnoughImagesError(f"A jackknife needs at least 2 groups of ids, got {num}.")
     whole = estimate(fake.whole, real.whole)
     left = np.array([estimate(fake.without(j), real.without(j)) for j in range(num)])
     pseudo: np.ndarray = num * whole - (num - 1) * left

@@ -61,7 +61,7 @@ def unbiased_distances(fake: Moments, real: Moments) -> Distances:
     """
     refuse_mismatch(fake.dim, real.dim)
     if fake.n is None:
-        raise DataError("the number of samples is unknown; give their features or their moments")
+        raise DataError("The number of samples is unknown. Give their features or moments with n.")
     gap = fake.mean - real.mean
     fake_covariance, real_covariance = fake.covariance, real.covariance
     eigenvalues = _product_spectrum(fake_covariance, real_covariance)
@@ -69,8 +69,8 @@ def unbiased_distances(fake: Moments, real: Moments) -> Distances:
     for moments, what in ((fake, "samples"), (real, "reference images")):
         if moments.n is not None and moments.n - 1 <= kept:
             raise NotEnoughImagesError(
-                f"not estimable from {moments.n:,} {what} in {fake.dim:,} dimensions: as many as "
-                f"vary, and 2 more, are needed, {fake.dim + 2:,} if all do"
+                f"Not estimable from {moments.n:,} {what} in {fake.dim:,} dimensions: it takes 2 "
+                f"more than there are varying dimensions, {fake.dim + 2:,} if all vary."
             )
     roots = 0.0
     if kept:

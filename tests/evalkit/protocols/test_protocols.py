@@ -181,8 +181,8 @@ def test_a_file_is_a_protocol(tmp_path: Path) -> None:
         ("scale = 100.0", "scale = 2.5", "clip.scale is 2.5"),
         ('"captions.count" = ', '"captions.number" = ', "'captions.number', which is no value"),
         ('"clip.scale" = ', '# "clip.scale" = ', "where 'clip.scale' is stated"),
-        ('name = "mine"', 'name = "imagen-30k"', "is taken"),
-        ('name = "mine"', f'name = "{UNNAMED}"', "is taken"),
+        ('name = "mine"', 'name = "imagen-30k"', "belongs to a protocol"),
+        ('name = "mine"', f'name = "{UNNAMED}"', "belongs to a protocol"),
         ("[captions]", "[captions", "can't be read as TOML"),
         ('metrics = ["fid", "clip-score"]', "metrics = []", "metrics"),
         ('metrics = ["fid", "clip-score"]', 'metrics = ["fdi"]', "did you mean 'fd'"),
@@ -244,7 +244,7 @@ def test_another_packages_data_set_needs_no_protocol(
         },
     )
     assert protocol_for("lab/plain").name == UNNAMED
-    with pytest.raises(UnknownNameError, match="no protocol 'gone'"):
+    with pytest.raises(UnknownNameError, match="Unknown protocol 'gone'"):
         protocol_for("lab/named")
     show("datasets")
 

@@ -71,7 +71,7 @@ class TestInterval:
         found = frechet_interval(x[np.arange(200) % DIM], y)
         assert np.isfinite(found.value)
         assert (found.standard_error, found.corrected, found.low) == (None, None, None)
-        assert "not estimable from 5 reference images" in found.reason
+        assert "Not estimable from 5 reference images" in found.reason
 
     def test_record_holds_what_the_api_promises(self) -> None:
         x, y = pair(200, 200)
@@ -120,7 +120,7 @@ class TestInterval:
         """Without one group of the jackknife, 8 images are 7, and 6 dimensions need 8."""
         found = frechet_interval(*pair(n, m))
         assert found.standard_error is found.corrected is found.low is None
-        assert "not estimable" in found.reason
+        assert "Not estimable" in found.reason
         assert re.search(r"\b(9|10) of each", found.reason)
         assert frechet_interval(*pair(10, 100)).corrected is not None
 
@@ -185,7 +185,7 @@ class TestInterval:
 
     def test_bad_level_and_ids(self) -> None:
         x, y = pair(60, 60)
-        with pytest.raises(ConfigError, match=r"level 95 .*between 0 and 1"):
+        with pytest.raises(ConfigError, match=r"Level 95 .*between 0 and 1"):
             frechet_interval(x, y, level=95)
         with pytest.raises(DataError, match="2 ids for 60 samples"):
             frechet_interval(x, y, fake_ids=["a", "b"])
@@ -222,7 +222,7 @@ class TestPairedDifference:
 
     def test_too_few_images(self) -> None:
         x, y = pair(5, 100)
-        with pytest.raises(NotEnoughImagesError, match="not estimable from 5 samples"):
+        with pytest.raises(NotEnoughImagesError, match="Not estimable from 5 samples"):
             paired_frechet_difference(x, x, y)
 
     def test_models_may_have_unequal_numbers(self) -> None:
@@ -314,8 +314,8 @@ class TestPlan:
         ("options", "message"),
         [
             ({"difference": 0.0}, "not positive"),
-            ({"difference": 1.0, "power": 1.5}, "power 1.5"),
-            ({"difference": 1.0, "level": 0.0}, "level 0.0"),
+            ({"difference": 1.0, "power": 1.5}, "Power 1.5"),
+            ({"difference": 1.0, "level": 0.0}, "Level 0.0"),
         ],
     )
     def test_bad_wishes(self, options: dict[str, float], message: str) -> None:
@@ -323,5 +323,5 @@ class TestPlan:
             plan_fid(*pair(60, 60), **options)
 
     def test_a_pilot_too_small(self) -> None:
-        with pytest.raises(NotEnoughImagesError, match="no plan: not estimable from 6 samples"):
+        with pytest.raises(NotEnoughImagesError, match="No plan: Not estimable from 6 samples"):
             plan_fid(*pair(6, 60), difference=1.0)

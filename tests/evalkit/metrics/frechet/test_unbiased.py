@@ -83,7 +83,7 @@ def test_a_feature_that_only_the_reference_has_is_projected_out() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(21, 70), (70, 21), (15, 70)])
 def test_too_few_images_are_refused_with_the_number_that_would_do(n: int, m: int) -> None:
-    with pytest.raises(NotEnoughImagesError, match=r"not estimable from .* 22 if all do"):
+    with pytest.raises(NotEnoughImagesError, match=r"Not estimable from .* 22 if all vary"):
         unbiased_distances(moments(draw(n, 20, 0)), moments(draw(m, 20, 1)))
 
 
