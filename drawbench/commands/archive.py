@@ -52,7 +52,7 @@ def backup(
 ) -> None:
     """Write a study, its images and all votes to one file. Raters may go on meanwhile."""
     store = open_study(study, database)
-    from drawbench.backup import back_up
+    from drawbench.store.backup import back_up
 
     typer.echo(f"{out}: {_counted(back_up(store, out))}")
 
@@ -64,7 +64,7 @@ def restore(
 ) -> None:
     """Make a study anew from a backup, on SQLite or PostgreSQL."""
     require_store()
-    from drawbench.backup import restore as run
+    from drawbench.store.backup import restore as run
 
     typer.echo(f"{study}: {_counted(run(file, study, database))}")
 
@@ -83,7 +83,7 @@ def export(
     With --as label-studio: the tasks as JSON, and the labelling interface beside it as XML.
     """
     store = open_study(study, database)
-    from drawbench.label_studio import label_studio_config, label_studio_tasks
+    from drawbench.exchange.label_studio import label_studio_config, label_studio_tasks
     from evalkit.core.results import write_atomically
 
     if form is ExportForm.LABEL_STUDIO:
@@ -111,9 +111,9 @@ def import_(
 ) -> None:
     """Take votes from elsewhere into a study, or match a crowd platform's batch with its raters."""
     store = open_study(study, database)
-    from drawbench.exchange import import_votes_csv
-    from drawbench.label_studio import import_label_studio
-    from drawbench.platforms import match_batch
+    from drawbench.exchange.into_store import import_votes_csv
+    from drawbench.exchange.label_studio import import_label_studio
+    from drawbench.exchange.platforms import match_batch
 
     if form is ImportForm.BATCH:
         table = match_batch(store, file).table
@@ -128,7 +128,7 @@ def import_(
 
 
 def _frame(store: Store, form: ExportForm) -> pd.DataFrame:
-    from drawbench import exports
+    from drawbench.exchange import exports
 
     makers = {
         ExportForm.VOTES: exports.votes_frame,

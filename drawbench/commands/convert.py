@@ -25,7 +25,7 @@ def convert(
     submissions: Submissions = None,
 ) -> None:
     """Read votes that another tool collected and write them as a CSV for `results --votes`."""
-    from drawbench.imports import import_votes, parse_words
+    from drawbench.exchange.formats import import_votes, parse_words
     from drawbench.votes import write_votes
 
     imported = import_votes(

@@ -16,9 +16,9 @@ from drawbench.commands.options import DatabaseUrl, StudyPath
 from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
-    from drawbench.design import StudyConfig
-    from drawbench.sources import ImageSource
     from drawbench.study import Study
+    from drawbench.study.design import StudyConfig
+    from drawbench.study.sources import ImageSource
     from drawbench.suites import Suite
 
 
@@ -72,7 +72,7 @@ def new(
     database: DatabaseUrl = "",
 ) -> None:
     """Make a study: copy the images under blind names and lay out who sees what."""
-    from drawbench.design import load_preset, make_config, read_config_file
+    from drawbench.study.design import load_preset, make_config, read_config_file
 
     sources = _named_folders(models, "--models")
     given = {
@@ -153,7 +153,7 @@ def _chosen(name: str, categories: Sequence[str]) -> Suite:
 def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, Path]) -> Study:
     from rich.progress import Progress
 
-    from drawbench.making import make_study
+    from drawbench.study.making import make_study
 
     sources = [_source(name, folder, suite, config) for name, folder in folders.items()]
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -168,7 +168,7 @@ def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, P
 
 
 def _source(name: str, folder: Path, suite: Suite, config: StudyConfig) -> ImageSource:
-    from drawbench.sources import open_source
+    from drawbench.study.sources import open_source
 
     return open_source(
         name,
@@ -183,7 +183,7 @@ def _try_database(url: str) -> None:
     """Find out whether the database answers before thousands of images are copied."""
     require_store()
     if url and not url.startswith("sqlite:"):
-        from drawbench.database import open_database
+        from drawbench.store.database import open_database
 
         open_database(url, create=True).close()
 

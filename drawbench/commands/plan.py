@@ -45,7 +45,7 @@ def plan(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write records here.")] = None,
 ) -> None:
     """Say which difference raters, prompts and their correlations can find, and what looks cost."""
-    from drawbench.simulate import DRAWBENCH_SIZES
+    from drawbench.simulation.raters import DRAWBENCH_SIZES
     from drawbench.stats.power import StudyPlan
     from evalkit.core.results import write_records
 

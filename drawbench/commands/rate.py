@@ -37,7 +37,7 @@ def rate(
     database: DatabaseUrl = "",
 ) -> None:
     """Put a study before raters in a browser."""
-    from drawbench.serving import page_command, page_environment
+    from drawbench.rating.serving import page_command, page_environment
 
     command = page_command(results, port, address)
     if results and not os.environ.get(PASSWORD_VARIABLE):
@@ -51,7 +51,7 @@ def rate(
 def screenshots(study: StudyPath) -> None:
     """Take pictures of the page as raters see it; the report shows them. Needs Chromium."""
     require_store()
-    from drawbench.screenshots import take_screenshots
+    from drawbench.rating.screenshots import take_screenshots
     from drawbench.study import load_study
 
     for path in take_screenshots(load_study(study)):

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def status(study: StudyPath, database: DatabaseUrl = "") -> None:
     """Show how far a study is: ratings by category, raters by state, reported images."""
     store = open_study(study, database)
-    from drawbench.exports import quota_frame, raters_frame, reports_frame
+    from drawbench.exchange.exports import quota_frame, raters_frame, reports_frame
 
     console = Console()
     console.print(_quota_table(quota_frame(store)))
@@ -53,7 +53,7 @@ def invite(
     """Make personal links. Each opens one rater's place; only their hashes are stored."""
     store = open_study(study, database)
     from drawbench.errors import StudyError
-    from drawbench.platforms import invitations
+    from drawbench.exchange.platforms import invitations
     from drawbench.votes import csv_text
     from evalkit.core.results import write_atomically
 
@@ -90,8 +90,8 @@ def rehearse(
 ) -> None:
     """Fill a study with simulated raters, marked as such in every export and report."""
     store = open_study(study, database)
-    from drawbench.rehearsal import rehearse as run
-    from drawbench.simulate import SimulatedPanel
+    from drawbench.simulation.raters import SimulatedPanel
+    from drawbench.simulation.rehearsal import rehearse as run
 
     names = [*store.study.config.models, *filter(None, [store.study.config.reference])]
     strengths = {name: lead * (index == 0) for index, name in enumerate(names)}

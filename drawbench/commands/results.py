@@ -102,7 +102,7 @@ def results(
 def _of_file(
     path: Path, form: str, answers: list[str], submissions: Path | None
 ) -> tuple[pd.DataFrame, Context, QualityRules]:
-    from drawbench.imports import import_votes, parse_words
+    from drawbench.exchange.formats import import_votes, parse_words
     from drawbench.report.page import Context
     from drawbench.stats.raters import QualityRules
 
@@ -114,7 +114,7 @@ def _of_file(
 
 def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, QualityRules]:
     store = open_study(path, database)
-    from drawbench.exports import votes_frame
+    from drawbench.exchange.exports import votes_frame
     from drawbench.report.study import context_of, rules_of
     from drawbench.votes import validate_votes
 

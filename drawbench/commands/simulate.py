@@ -33,7 +33,7 @@ def simulate(
     import itertools
     import math
 
-    from drawbench.simulate import SimulatedPanel, simulate_votes, tie_threshold_for
+    from drawbench.simulation.raters import SimulatedPanel, simulate_votes, tie_threshold_for
     from drawbench.votes import write_votes
 
     strengths = _strengths(model or ["model A=0.2", "model B=0"])

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from drawbench.suite_catalog import SuiteRow
+    from drawbench.suites.catalog import SuiteRow
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def list_suites() -> None:
     """List the prompt suites that can be asked for by name: one a line, the name first."""
-    from drawbench.suites import listed_suites
+    from drawbench.suites.suite import listed_suites
 
     suites = listed_suites()
     width = max(len(suite.name) for suite in suites)
@@ -41,7 +41,7 @@ def show_suite(
     ] = None,
 ) -> None:
     """Load a suite, verify it, and say what it holds."""
-    from drawbench.suites import load_suite, suite_row, write_suite
+    from drawbench.suites.suite import load_suite, suite_row, write_suite
 
     suite, row = load_suite(name), suite_row(name)
     table = Table(

@@ -51,7 +51,7 @@ class Context:
     simulated_ratings: bool = False
     """Whether any of the ratings comes from no person."""
     reported: pd.DataFrame | None = None
-    """Images that raters reported, as `drawbench.exports.reports_frame` lists them."""
+    """Images that raters reported, as `drawbench.exchange.exports.reports_frame` lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from drawbench.design import StudyConfig, load_preset, make_config, preset_names
 from drawbench.errors import NoVotesError
-from drawbench.exports import raters_frame, ratings_frame, reports_frame
+from drawbench.exchange.exports import raters_frame, ratings_frame, reports_frame
 from drawbench.report.card import ReportingCard
 from drawbench.report.page import Context
 from drawbench.stats.raters import QualityRules
 from drawbench.stats.ratings import MeanRating, mean_ratings
 from drawbench.store import Store
 from drawbench.study import Study
+from drawbench.study.design import StudyConfig, load_preset, make_config, preset_names
 
 NO_DEVIATION = frozenset(
     ("models", "reference", "title", "contact", "seed", "completion_code", "invited_only")

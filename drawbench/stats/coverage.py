@@ -1,7 +1,7 @@
 """Does an interval hold what it promises? Studies simulated many times over, on arrays.
 
-The same felt leads as `drawbench.simulate`, drawn for whole studies at once; every interval is
-made by the function that makes the published ones.
+The same felt leads as in `drawbench.simulation.raters`, drawn for whole studies at once; every
+interval is made by the function that makes the published ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
+from drawbench.simulation.raters import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.stats.clustered import LEVEL, Floats, Layout, estimate_mean, make_layout
 from evalkit.core.intervals import check_level, wilson_interval
 from evalkit.core.results import Interval

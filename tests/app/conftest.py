@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.opening import shared_store
-from drawbench.design import load_preset, make_config
-from drawbench.making import make_study
-from drawbench.sources import open_source
+import drawbench.pages
+from drawbench.pages.opening import shared_store
 from drawbench.store import Store, open_store
 from drawbench.study import Study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
 from drawbench.suites import make_suite
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -84,7 +85,7 @@ def in_process(
     shared_store.cache_clear()
 
     def open_page(name: str, **query: str) -> Any:
-        script = Path(sys.modules["app"].__path__[0]) / name
+        script = Path(drawbench.pages.__path__[0]) / name
         page = testing.AppTest.from_file(str(script), default_timeout=START_TIMEOUT_S)
         for key, value in query.items():
             page.query_params[key] = value
@@ -199,7 +200,7 @@ def wire(server: Server) -> Iterator[Wire]:
 @pytest.fixture
 def server(study: Study, store: Store) -> Iterator[Server]:
     """The rating page of the study."""
-    script = Path(sys.modules["app"].__path__[0]) / "rate.py"
+    script = Path(drawbench.pages.__path__[0]) / "rate.py"
     served = Server(str(script), {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""})
     served.start()
     yield served

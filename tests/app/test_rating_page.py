@@ -11,12 +11,12 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.opening import shared_store
-from app.pictures import PrivacyHeaders, serve_picture
-from app.sets_view import sets_data
-from app.texts import plain_markdown
-from drawbench.exports import raters_frame, votes_frame
-from drawbench.rating import MIN_VIEW_S, ItemScreen, screen_for
+from drawbench.exchange.exports import raters_frame, votes_frame
+from drawbench.pages.opening import shared_store
+from drawbench.pages.sets_view import sets_data
+from drawbench.pages.texts import plain_markdown
+from drawbench.pages.web import PrivacyHeaders, serve_picture
+from drawbench.rating.session import MIN_VIEW_S, ItemScreen, screen_for
 from drawbench.store import Store
 
 pytestmark = [

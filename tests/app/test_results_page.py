@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drawbench.live import (
+from drawbench.report.live import (
     WRONG_PASSWORD_WAIT_S,
     Gate,
     disputed_prompts,

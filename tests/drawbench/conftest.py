@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from drawbench.design import load_preset, make_config
-from drawbench.making import make_study
-from drawbench.sources import open_source
 from drawbench.store import Store, open_store
 from drawbench.study import Study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
 from drawbench.suites import Suite, make_suite
 
 MODELS = ("north-model", "south-model")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from drawbench.backup import back_up, restore
 from drawbench.errors import StoreError, StudyError
-from drawbench.exports import quota_frame, raters_frame, reports_frame, votes_frame
+from drawbench.exchange.exports import quota_frame, raters_frame, reports_frame, votes_frame
 from drawbench.store import Store, open_store
+from drawbench.store.backup import back_up, restore
 from drawbench.study import Study, load_study
 from evalkit.core.errors import MissingDataError
 

@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, make_url, text
 
-from drawbench.database import newest_revision, open_database
 from drawbench.errors import NewerSchemaError, StoreError
 from drawbench.store import Store, open_store
+from drawbench.store.database import newest_revision, open_database
+from drawbench.store.tables import Base
 from drawbench.study import Study
-from drawbench.tables import Base
 from evalkit.core.errors import MissingDataError
 
 
@@ -148,7 +148,7 @@ def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> Non
         "import sys, time\n"
         "from pathlib import Path\n"
         "from sqlalchemy import create_engine, inspect, make_url, text\n"
-        "from drawbench.database import open_database\n"
+        "from drawbench.store.database import open_database\n"
         "database = open_database(sys.argv[1])\n"
         "with database.writing() as session:\n"
         "    session.execute(text('UPDATE study SET num_joined = 99'))\n"

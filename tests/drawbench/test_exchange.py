@@ -12,14 +12,14 @@ from xml.etree import ElementTree
 import pytest
 
 from drawbench.errors import DuplicateVoteError, VotesError
-from drawbench.exchange import import_votes_csv
-from drawbench.exports import quota_frame, raters_frame, votes_frame
-from drawbench.label_studio import (
+from drawbench.exchange.exports import quota_frame, raters_frame, votes_frame
+from drawbench.exchange.into_store import import_votes_csv
+from drawbench.exchange.label_studio import (
     import_label_studio,
     label_studio_config,
     label_studio_tasks,
 )
-from drawbench.platforms import invitations, match_batch
+from drawbench.exchange.platforms import invitations, match_batch
 from drawbench.store import Store
 from drawbench.study import Study
 from drawbench.votes import read_votes, write_votes

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from drawbench.design import load_preset, make_config
 from drawbench.errors import StudyError
-from drawbench.images import blind_copy, least_alike
-from drawbench.making import make_study
-from drawbench.sample_study import make_sample_study
-from drawbench.sources import open_source
 from drawbench.study import Study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.images import blind_copy, least_alike
+from drawbench.study.making import make_study
+from drawbench.study.sample import make_sample_study
+from drawbench.study.sources import open_source
 from drawbench.suites import Suite
 from evalkit.core.errors import DataError, MissingDataError, NotEnoughImagesError
 from evalkit.core.run import Outcome, RunFolder, WorkItem

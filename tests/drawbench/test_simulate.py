@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawbench.errors import StudyError
-from drawbench.simulate import (
+from drawbench.simulation.raters import (
     DRAWBENCH_SIZES,
     RATER_PREFIX,
     SimulatedPanel,

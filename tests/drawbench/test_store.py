@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import select
 
 from drawbench.errors import RefusedError, StudyError
-from drawbench.exports import (
+from drawbench.exchange.exports import (
     quota_frame,
     raters_frame,
     ratings_frame,
     reports_frame,
     votes_frame,
 )
-from drawbench.store import Store, hash_token, open_store
+from drawbench.store.store import Store, hash_token, open_store
+from drawbench.store.tables import CellRow, HistoryRow, RaterRow, VoteRow
 from drawbench.study import Study, load_study
-from drawbench.tables import CellRow, HistoryRow, RaterRow, VoteRow
 from drawbench.votes import validate_votes
 from evalkit.core.errors import MissingDataError
 

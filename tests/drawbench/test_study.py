@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from drawbench.design import StudyConfig, load_preset, make_config, preset_names, read_config_file
 from drawbench.errors import StudyError
-from drawbench.simulate import DRAWBENCH_SIZES
-from drawbench.study import Study, StudyDocument, load_study
+from drawbench.simulation.raters import DRAWBENCH_SIZES
+from drawbench.study.design import (
+    StudyConfig,
+    load_preset,
+    make_config,
+    preset_names,
+    read_config_file,
+)
+from drawbench.study.folder import Study, StudyDocument, load_study
 from evalkit.core.errors import MissingDataError, UnknownNameError
 
 

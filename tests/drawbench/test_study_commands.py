@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from drawbench.cli import app
-from drawbench.serving import page_command
+from drawbench.rating.serving import page_command
 from drawbench.store import open_store
 from drawbench.study import Study, load_study
-from drawbench.suites import Suite, load_suite, write_suite
+from drawbench.suites.suite import Suite, load_suite, write_suite
 from drawbench.votes import read_votes
 from evalkit.core.errors import EvalkitError, MissingExtraError
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from packages import install_package
 
-from drawbench import suite_homes
 from drawbench.errors import SuiteError
-from drawbench.suite_catalog import SUITES, Home, SuiteRow
-from drawbench.suite_recognition import ALTERED_NAME, drawbench_rows
-from drawbench.suites import listed_suites, load_suite, make_suite, suite_row, write_suite
+from drawbench.suites import homes as suite_homes
+from drawbench.suites.catalog import SUITES, Home, SuiteRow
+from drawbench.suites.recognition import ALTERED_NAME, drawbench_rows
+from drawbench.suites.suite import listed_suites, load_suite, make_suite, suite_row, write_suite
 from evalkit.core.errors import ConfigError, MissingDataError, NetworkError, UnknownNameError
 
 DRAWBENCH_SHA256 = "317b04c88e10320a88737b9268fcbb01d3b5ce8bd39c8de566167cf4dc9dc3b4"
@@ -246,7 +246,7 @@ def test_a_row_needs_one_origin_and_a_hash_for_what_is_fetched() -> None:
 
 
 THEIRS = """
-from drawbench.suite_catalog import Home, SuiteRow
+from drawbench.suites.catalog import Home, SuiteRow
 
 ROWS = [("a cat", "Animals"), ("a dog", "Animals"), ("a bus", "")]
 SHA256 = "SHA"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drawbench.errors import NoVotesError, VotesError
-from drawbench.imports import import_votes, parse_words
+from drawbench.exchange.formats import import_votes, parse_words
 from evalkit.core.errors import UnknownNameError
 
 ITEM = {"prompt_id": "p1", "category": "Text", "model_a": "imagen", "model_b": "glide"}

@@ -19,7 +19,7 @@ from drawbench.report.page import Context, examples, render_page
 from drawbench.report.pictures import no_pictures
 from drawbench.report.tables import prompts_csv, raters_csv, results_csv
 from drawbench.report.write import write_report
-from drawbench.simulate import SimulatedPanel, simulate_votes
+from drawbench.simulation.raters import SimulatedPanel, simulate_votes
 from drawbench.stats.analysis import WIN_RATE, Analysis, Options, analyse, records
 from drawbench.stats.raters import QualityRules
 from drawbench.votes import validate_votes

@@ -1,0 +1,239 @@
+"""What a rater sees next, and what happens when they press something. No browser is needed here.
+
+The page in `app/` draws a `Screen` and calls the functions below; everything it knows comes from
+the store, so it can be closed, opened elsewhere or killed at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from drawbench.errors import RefusedError
+from drawbench.store import Rater, Store, open_store
+from drawbench.store.pages import Place
+from drawbench.study.design import Question
+from drawbench.study.folder import DOCUMENT, Study, load_study
+from drawbench.study.sample import make_sample_study
+from evalkit.core.errors import EvalkitError
+
+NoticeKind = Literal["welcome", "members_only", "unknown_link", "finished", "taken_over"]
+# Nobody can look at sixteen images in this time: a second press within it is a slip of the finger.
+MIN_VIEW_S = 0.3
+PLATFORM_ID_KEYS = ("PROLIFIC_PID", "workerId", "participant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """A page without images: the beginning, the end, or a closed door."""
+
+    kind: NoticeKind
+    rater: Rater | None = None
+    num_done: int = 0
+    num_pages: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemScreen:
+    """A page to be rated."""
+
+    rater: Rater
+    place: Place
+    questions: tuple[Question, ...]
+    """What is asked about it."""
+    current_question: int
+    """Index of the first question without an answer; the keys belong to it."""
+    num_done: int
+    num_pages: int
+    """Pages of the rater, practice not counted."""
+    preload: tuple[str, ...]
+    """Blind names of the images of the page after this one."""
+    can_undo: bool
+
+    @property
+    def is_practice(self) -> bool:
+        """Whether answers on this page don't count."""
+        return self.place.item.role == "practice"
+
+
+Screen = Notice | ItemScreen
+
+
+@dataclass
+class Visit:
+    """What one open page remembers between two presses."""
+
+    shown_at: dict[int, float] = field(default_factory=dict)
+    """When each cell first appeared, on a monotonic clock."""
+    last_change: float = float("-inf")
+    """When the page last changed under the rater's fingers."""
+    message: str = ""
+    """Something to tell, once."""
+
+
+def screen_for(store: Store, token: str) -> Screen:
+    """What the holder of a token sees; without one, the welcome page.
+
+    Opening a link renews the lease of a rater who was away.
+    """
+    if not token:
+        return Notice(kind="members_only" if store.study.config.invited_only else "welcome")
+    rater = store.find_rater(token)
+    if rater is None:
+        return Notice(kind="unknown_link")
+    if rater.state == "invited":
+        return Notice(kind="welcome", rater=rater)
+    if rater.state == "lapsed":
+        rater = store.resume(rater.id)
+    return _screen_in_hand(store, rater)
+
+
+def begin(store: Store, token: str, platform_ids: Mapping[str, str]) -> str:
+    """Note a consent and return the token to go on with.
+
+    Args:
+        store: The votes.
+        token: That of an invited rater, or empty.
+        platform_ids: What a crowd platform put into the address, such as PROLIFIC_PID.
+
+    Raises:
+        RefusedError: The study is full, closed to the uninvited, or this person has joined before.
+    """
+    if token:
+        rater = store.find_rater(token)
+        if rater is None:
+            raise RefusedError("this link is not known")
+        store.accept(rater.id)
+        return token
+    if store.study.config.invited_only:
+        raise RefusedError("this study is open to invited raters only")
+    external_id = next((platform_ids[k] for k in PLATFORM_ID_KEYS if platform_ids.get(k)), "")
+    return store.join(external_id=external_id).token
+
+
+def note_shown(visit: Visit, place: Place, *, now: float | None = None) -> None:
+    """Start the clock of a page when it first appears."""
+    if place.cell_id not in visit.shown_at:
+        visit.shown_at[place.cell_id] = time.monotonic() if now is None else now
+        visit.last_change = visit.shown_at[place.cell_id]
+
+
+def answer(
+    store: Store,
+    visit: Visit,
+    rater: Rater,
+    place: Place,
+    question_id: str,
+    value: str,
+    *,
+    now: float | None = None,
+) -> bool:
+    """Store an answer, or say why not.
+
+    Returns:
+        Whether the vote is stored; a press too soon after the page changed is passed over.
+    """
+    now = time.monotonic() if now is None else now
+    if now - visit.last_change < MIN_VIEW_S:
+        return False
+    shown_at = visit.shown_at.get(place.cell_id)
+    try:
+        store.submit(
+            rater.id,
+            place.cell_id,
+            question_id,
+            value,
+            response_s=None if shown_at is None else round(now - shown_at, 3),
+        )
+    except RefusedError as error:
+        visit.message = f"Your answer was not stored: {error}."
+        return False
+    except EvalkitError:
+        visit.message = "Your answer was not stored: the study can't be reached. Please try again."
+        return False
+    visit.last_change = now
+    return True
+
+
+def undo(store: Store, visit: Visit, rater: Rater) -> None:
+    """Take back the last vote; the page it belongs to comes up again."""
+    try:
+        cell_id = store.undo(rater.id)
+    except EvalkitError:
+        visit.message = "Nothing was changed: the study can't be reached. Please try again."
+        return
+    if cell_id is not None:
+        visit.last_change = time.monotonic()
+
+
+def report(
+    store: Store, visit: Visit, rater: Rater, place: Place, image_key: str, reason: str
+) -> None:
+    """Pass on a complaint about an image."""
+    try:
+        store.report(rater.id, place.cell_id, image_key, reason)
+    except EvalkitError:
+        visit.message = "The image could not be reported. Please try again."
+        return
+    visit.message = "Thank you. The image was reported to the people who run this study."
+
+
+def reported_image(place: Place, position: object) -> str | None:
+    """The image at a position on the page (set A first), or None if there is none.
+
+    The position comes from a browser and may be anything.
+    """
+    keys = (*place.first, *place.second)
+    if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(keys):
+        return keys[position]
+    return None
+
+
+def open_for_rating(study_path: str, database_url: str, *, sample_path: Path) -> Store:
+    """Open the study that the page is to show; without a path, the embedded sample study.
+
+    Raises:
+        EvalkitError: The study or its database can't be opened.
+    """
+    if study_path:
+        return open_store(load_study(Path(study_path)), database_url)
+    return open_store(_sample_study(sample_path), create=True)
+
+
+def _sample_study(path: Path) -> Study:
+    if not (path / DOCUMENT).is_file():
+        try:
+            return make_sample_study(path)
+        except (OSError, EvalkitError):
+            # Another process may have made it in the meantime.
+            if not (path / DOCUMENT).is_file():
+                raise
+    return load_study(path)
+
+
+def _screen_in_hand(store: Store, rater: Rater) -> Screen:
+    hand = store.hand(rater.id)
+    counted = [place for place in hand if place.item.role != "practice"]
+    num_done = sum(place.done for place in counted)
+    open_places = [place for place in hand if not place.done]
+    if not open_places:
+        kind: NoticeKind = "finished" if rater.state == "finished" else "taken_over"
+        return Notice(kind=kind, rater=rater, num_done=num_done, num_pages=len(counted))
+    place = open_places[0]
+    questions = tuple(store.study.questions(place.item))
+    unanswered = [i for i, question in enumerate(questions) if question.id not in place.answers]
+    assert unanswered, "a page is done exactly when all its questions are answered"
+    following = open_places[1:2]
+    return ItemScreen(
+        rater=rater,
+        place=place,
+        questions=questions,
+        current_question=unanswered[0],
+        num_done=num_done,
+        num_pages=len(counted),
+        preload=tuple(key for nxt in following for key in (*nxt.first, *nxt.second)),
+        can_undo=any(other.answers for other in hand),
+    )
