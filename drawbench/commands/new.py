@@ -14,17 +14,20 @@ from rich.markup import escape
 from drawbench.commands.opening import require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 from drawbench.errors import StudyError
+from evalkit.core.results import write_atomically
 
 if TYPE_CHECKING:
     from drawbench.study import Study
     from drawbench.study.design import StudyConfig
     from drawbench.study.sources import ImageSource
+    from drawbench.study.texts import Texts
     from drawbench.suites import Suite
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("new")(new)
+    app.command("texts")(show_texts)
     app.command("upgrade")(upgrade)
 
 
@@ -41,6 +44,13 @@ def new(
     preset: Annotated[str, typer.Option(help="Design to start from.")] = "imagen-drawbench",
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; takes the place of --preset.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of what raters read, such as another language; copy the English one "
+            "from: evalkit drawbench texts."
+        ),
     ] = None,
     reference: Annotated[
         str, typer.Option(help="NAME=FOLDER of the real images, for imagen-coco.")
@@ -73,6 +83,7 @@ def new(
 ) -> None:
     """Make a study: copy the images under blind names and lay out who sees what."""
     from drawbench.study.design import load_preset, make_config, read_config_file
+    from drawbench.study.texts import read_texts
 
     sources = _named_folders(models, "--models")
     given = {
@@ -91,19 +102,37 @@ def new(
         "invited_only": invited_only,
         "allow_reranked": allow_reranked,
     }
-    base = load_preset(preset) if config is None else read_config_file(config)
+    wording = None if texts is None else read_texts(texts)
+    base = load_preset(preset, wording) if config is None else read_config_file(config, wording)
     settings = {**base, **{key: value for key, value in given.items() if value is not None}}
     resolved = make_config(settings, source=str(config or "options"))
     folders = {**sources, **_named_folders(reference, "--reference")}
     prompts = _chosen(suite, category or [])
     _try_database(database)
-    made = _make(study, resolved, prompts, folders)
+    made = _make(study, resolved, prompts, folders, wording)
     try:
         _register(made, database)
     except BaseException:
         shutil.rmtree(made.path)  # a study without its votes is none
         raise
     _describe(made)
+
+
+def show_texts(
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of the terminal.")
+    ] = None,
+) -> None:
+    """Print the English texts that raters read, as a start for `new --texts FILE`."""
+    from drawbench.study.texts import english_file
+
+    if out is None:
+        typer.echo(english_file(), nl=False)
+    elif out.exists():
+        raise StudyError(f"{out} exists. Choose another file; nothing was overwritten.")
+    else:
+        write_atomically(out, english_file().encode())
+        typer.echo(f"English texts: {out}")
 
 
 def upgrade(study: StudyPath, database: DatabaseUrl = "") -> None:
@@ -150,7 +179,13 @@ def _chosen(name: str, categories: Sequence[str]) -> Suite:
     )
 
 
-def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, Path]) -> Study:
+def _make(
+    path: Path,
+    config: StudyConfig,
+    suite: Suite,
+    folders: Mapping[str, Path],
+    texts: Texts | None,
+) -> Study:
     from rich.progress import Progress
 
     from drawbench.study.making import make_study
@@ -163,6 +198,7 @@ def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, P
             config,
             suite,
             sources,
+            texts=texts,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
 

@@ -19,18 +19,20 @@ from drawbench.store import Store
 from drawbench.store.pages import Place, by_model
 from drawbench.store.tables import CellRow
 from drawbench.study.design import Question, question_text
+from drawbench.study.texts import fill
 from drawbench.votes import read_text
 
 
 def label_studio_config(store: Store) -> str:
     """The labelling interface for Label Studio: two sets of images and all pair questions."""
     count = store.study.config.images_per_side
+    wording, side_name = store.study.texts.rating, store.study.config.side_name
     sides = "".join(
-        f'<View style="flex: 1"><Header value="{store.study.config.side_name} {letter}"/>'
+        f'<View style="flex: 1"><Header value="{escape(fill(title, side=side_name))}"/>'
         '<View style="display: grid; grid-template-columns: repeat(4, 1fr)">'
         + "".join(f'<Image name="{side}_{k}" value="${side}_{k}"/>' for k in range(1, count + 1))
         + "</View></View>"
-        for side, letter in (("first", "A"), ("second", "B"))
+        for side, title in (("first", wording.first_set), ("second", wording.second_set))
     )
     questions = "".join(
         f'<Header value="$question_{question.id}"/>'

@@ -8,9 +8,9 @@ from html import escape
 import streamlit as st
 
 from drawbench.errors import RefusedError
-from drawbench.pages.opening import shared_store
+from drawbench.pages.look import apply_style, plain_markdown, reading_card
+from drawbench.pages.opening import shared_store, texts_without_store
 from drawbench.pages.sets_view import show_sets
-from drawbench.pages.texts import STYLE, plain_markdown, reading_card
 from drawbench.rating.session import (
     PLATFORM_ID_KEYS,
     ItemScreen,
@@ -27,7 +27,9 @@ from drawbench.rating.session import (
 )
 from drawbench.store import Rater, Store
 from drawbench.store.pages import Place
+from drawbench.store.store import MAX_REASON
 from drawbench.study.design import question_text
+from drawbench.study.texts import RatingTexts, Texts, fill
 from evalkit.core.errors import EvalkitError
 
 SETS_KEY = "sets"
@@ -35,14 +37,13 @@ SETS_KEY = "sets"
 
 def main() -> None:
     """Draw the page once."""
-    st.set_page_config(page_title="Comparing images", layout="wide")
-    st.html(STYLE)
     try:
         store = shared_store()
         screen = screen_for(store, st.query_params.get("rater", ""))
     except EvalkitError:
-        _unreachable()
+        _unreachable(texts_without_store())
         return
+    _set_up(store.study.texts)
     if "visit" not in st.session_state:
         st.session_state.visit = Visit()
     visit: Visit = st.session_state.visit
@@ -59,23 +60,29 @@ def main() -> None:
         _closing_page(store, screen, visit)
 
 
-def _unreachable() -> None:
-    st.error("The study can't be reached at the moment. Your stored answers are safe.")
-    st.button("Try again")
+def _set_up(texts: Texts) -> None:
+    st.set_page_config(page_title=texts.study.title, layout="wide")
+    apply_style()
+
+
+def _unreachable(texts: Texts) -> None:
+    _set_up(texts)
+    st.error(plain_markdown(texts.errors.unreachable))
+    st.button(plain_markdown(texts.errors.try_again))
 
 
 def _welcome_page(store: Store) -> None:
-    config = store.study.config
+    config, wording = store.study.config, store.study.texts.welcome
     with reading_card():
         st.html(f"<h1>{escape(config.title)}</h1>")
-        _paragraphs("What to do", config.instructions)
-        _paragraphs("Please note", config.content_warning)
-        _paragraphs("Your data", config.consent)
+        _paragraphs(wording.instructions_heading, config.instructions)
+        _paragraphs(wording.warning_heading, config.content_warning)
+        _paragraphs(wording.consent_heading, config.consent)
         if config.contact:
-            _paragraphs("Questions?", f"Write to {config.contact}.")
-        agreed = st.checkbox("I am an adult, I have read this, and I agree to take part.")
+            _paragraphs(wording.contact_heading, fill(wording.contact, contact=config.contact))
+        agreed = st.checkbox(plain_markdown(wording.agreement))
         st.button(
-            "Start",
+            plain_markdown(wording.start),
             type="primary",
             disabled=not agreed,
             on_click=_begin,
@@ -90,42 +97,39 @@ def _begin(store: Store) -> None:
     try:
         token = begin(store, st.query_params.get("rater", ""), platform_ids)
     except RefusedError as error:
-        visit.message = f"You can't start now: {error}."
+        visit.message = fill(store.study.texts.errors.cannot_start, reason=error)
     except EvalkitError:
-        visit.message = "The study can't be reached at the moment. Please try again."
+        visit.message = store.study.texts.errors.start_failed
     else:
         st.query_params.from_dict({"rater": token})
 
 
 def _item_page(store: Store, screen: ItemScreen, visit: Visit) -> None:
     place, rater = screen.place, screen.rater
-    config = store.study.config
-    st.html(_heading(screen))
-    show_sets(
-        screen,
-        config.side_name,
-        partial(_note_report, place),
-        key=SETS_KEY,
-    )
+    config, texts = store.study.config, store.study.texts
+    st.html(_heading(screen, texts.rating))
+    show_sets(screen, config.side_name, texts, partial(_note_report, place), key=SETS_KEY)
     note_shown(visit, place)
     _questions(store, screen, visit)
     _footer(store, screen, visit)
     if "reporting" in st.session_state:
-        _report_dialog(store, visit, rater, place)
+        show_dialog = st.dialog(plain_markdown(texts.report.title), on_dismiss=_end_report)
+        show_dialog(_report_dialog)(store, visit, rater, place)
 
 
-def _heading(screen: ItemScreen) -> str:
-    """Progress and caption as HTML; the caption is anybody's text."""
+def _heading(screen: ItemScreen, wording: RatingTexts) -> str:
+    """Return progress and caption as HTML; the caption is untrusted text."""
     share = 100 * screen.num_done / screen.num_pages if screen.num_pages else 0.0
-    where = f"{screen.num_done + 1} of {screen.num_pages}"
+    where = fill(wording.progress, page=screen.num_done + 1, pages=screen.num_pages)
     if screen.is_practice:
-        where = "Practice: answers on this page do not count"
+        where = wording.practice
     return (
         f'<div class="{"practice" if screen.is_practice else "rated"}">'
-        f'<div class="progress" role="progressbar" aria-label="Pages done" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{share:.0f}"><span style="width:{share:.1f}%"></span>'
-        f'</div><p class="where">{where}</p><div class="caption-card"><span class="eyebrow">Caption'
-        f'</span><p class="caption">{escape(screen.place.item.prompt)}</p></div></div>'
+        f'<div class="progress" role="progressbar" aria-label="{escape(wording.progress_label)}" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share:.0f}">'
+        f'<span style="width:{share:.1f}%"></span></div><p class="where">{escape(where)}</p>'
+        f'<div class="caption-card"><span class="eyebrow">{escape(wording.caption)}</span>'
+        f'<p class="caption">{escape(screen.place.item.prompt)}</p></div></div>'
     )
 
 
@@ -159,23 +163,31 @@ def _answer(
 
 
 def _footer(store: Store, screen: ItemScreen, visit: Visit) -> None:
+    wording = store.study.texts.rating
     with st.container(horizontal=True, horizontal_alignment="center", key="footer"):
+        _undo_button(store, screen.rater, visit, disabled=not screen.can_undo)
         st.button(
-            "Undo last answer",
-            key="undo",
+            plain_markdown(wording.pause),
+            key="pause",
             type="tertiary",
-            shortcut="u",
-            disabled=not screen.can_undo,
-            on_click=undo,
-            args=(store, visit, screen.rater),
+            on_click=_set_paused,
+            args=(True,),
         )
-        st.button("Pause", key="pause", type="tertiary", on_click=_set_paused, args=(True,))
-        with st.popover("Instructions", type="tertiary"):
-            st.html(f"<p>{escape(store.study.config.instructions)}</p>")
-            st.html(
-                "<p>Press an image to enlarge it. The keys 1, 2, 3 answer the highlighted "
-                "question, U takes the last answer back. To report an image, enlarge it first.</p>"
-            )
+        with st.popover(plain_markdown(wording.instructions), type="tertiary"):
+            _paragraphs("", store.study.config.instructions)
+            _paragraphs("", wording.keys)
+
+
+def _undo_button(store: Store, rater: Rater, visit: Visit, *, disabled: bool = False) -> None:
+    st.button(
+        plain_markdown(store.study.texts.rating.undo),
+        key="undo",
+        type="tertiary",
+        shortcut="u",
+        disabled=disabled,
+        on_click=undo,
+        args=(store, visit, rater),
+    )
 
 
 def _set_paused(paused: bool) -> None:
@@ -188,11 +200,11 @@ def _note_report(place: Place) -> None:
         st.session_state.reporting = (place.cell_id, key)
 
 
-@st.dialog("Report this image", on_dismiss=lambda: _end_report())
 def _report_dialog(store: Store, visit: Visit, rater: Rater, place: Place) -> None:
+    wording = store.study.texts.report
     cell_id, key = st.session_state.reporting
-    reason = st.text_area("What is wrong with it? (You may leave this empty.)", max_chars=1000)
-    if st.button("Report", type="primary", key="report"):
+    reason = st.text_area(plain_markdown(wording.reason), max_chars=MAX_REASON)
+    if st.button(plain_markdown(wording.send), type="primary", key="report"):
         _end_report()
         if cell_id == place.cell_id:
             report(store, visit, rater, place, key, reason)
@@ -205,19 +217,21 @@ def _end_report() -> None:
 
 def _pause_page(store: Store, screen: Screen) -> None:
     assert screen.rater is not None
-    hours = store.study.config.lease_minutes / 60
+    wording, hours = store.study.texts.pause, store.study.config.lease_minutes / 60
+    text = fill(
+        wording.explanation, done=screen.num_done, pages=screen.num_pages, hours=f"{hours:g}"
+    )
     with reading_card():
-        st.html("<h1>Paused</h1>")
-        _paragraphs(
-            "",
-            f"All your answers are stored ({screen.num_done} of {screen.num_pages} pages). You can "
-            "close this window and go on later, here or on another device, with your personal "
-            f"link. Your place is kept for {hours:g} hours; after that, pages you have not rated "
-            "may go to somebody else. Keep the link to yourself: whoever has it can answer in "
-            "your place.",
-        )
+        st.html(f"<h1>{escape(wording.heading)}</h1>")
+        _paragraphs("", text)
         st.code(_personal_link(), language=None, wrap_lines=True)
-        st.button("Go on", type="primary", key="go-on", on_click=_set_paused, args=(False,))
+        st.button(
+            plain_markdown(wording.resume),
+            type="primary",
+            key="go-on",
+            on_click=_set_paused,
+            args=(False,),
+        )
         _withdrawal(store, screen.rater)
 
 
@@ -227,11 +241,12 @@ def _personal_link() -> str:
 
 
 def _withdrawal(store: Store, rater: Rater) -> None:
-    with st.expander("Withdraw from the study"):
-        st.html("<p>This deletes all your answers for good and ends your part in the study.</p>")
-        sure = st.checkbox("Yes, delete everything.", key="withdraw-sure")
+    wording = store.study.texts.withdrawal
+    with st.expander(plain_markdown(wording.heading)):
+        _paragraphs("", wording.explanation)
+        sure = st.checkbox(plain_markdown(wording.confirm), key="withdraw-sure")
         st.button(
-            "Delete my answers",
+            plain_markdown(wording.delete),
             key="withdraw",
             disabled=not sure,
             on_click=_withdraw,
@@ -240,52 +255,34 @@ def _withdrawal(store: Store, rater: Rater) -> None:
 
 
 def _withdraw(store: Store, rater: Rater) -> None:
+    wording = store.study.texts.withdrawal
     visit: Visit = st.session_state.visit
     try:
         store.withdraw(rater.id)
     except EvalkitError:
-        visit.message = "Nothing was deleted: the study can't be reached. Please try again."
+        visit.message = wording.failed
         return
     st.query_params.clear()
     st.session_state.paused = False
-    visit.message = "All your answers were deleted. Thank you for your time."
+    visit.message = wording.done
 
 
 def _closing_page(store: Store, screen: Notice, visit: Visit) -> None:
+    wording = store.study.texts.closing
+    heading, text = {
+        "finished": (wording.finished_heading, wording.finished),
+        "taken_over": (wording.taken_over_heading, wording.taken_over),
+        "members_only": (wording.members_only_heading, wording.members_only),
+        "unknown_link": (wording.unknown_link_heading, wording.unknown_link),
+    }[screen.kind]
     with reading_card():
+        st.html(f"<h1>{escape(heading)}</h1>")
+        _paragraphs("", fill(text, done=screen.num_done, pages=screen.num_pages))
         if screen.kind == "finished":
-            _finished(store, screen, visit)
-        elif screen.kind == "taken_over":
-            st.html("<h1>Thank you</h1>")
-            _paragraphs(
-                "",
-                f"You were away for a while, so your remaining pages went to other people. The "
-                f"{screen.num_done} pages that you rated are stored.",
-            )
-        elif screen.kind == "members_only":
-            st.html("<h1>By invitation</h1>")
-            _paragraphs("", "This study is open to invited people. Please use your personal link.")
-        else:
-            st.html("<h1>Unknown link</h1>")
-            _paragraphs(
-                "", "This personal link is not known here. Please check that it is complete."
-            )
-
-
-def _finished(store: Store, screen: Notice, visit: Visit) -> None:
-    assert screen.rater is not None
-    st.html("<h1>Done. Thank you!</h1>")
-    _paragraphs("", f"All {screen.num_pages} pages are rated and stored. Your completion code is")
-    st.code(screen.rater.completion_code, language=None)
-    st.button(
-        "Undo last answer",
-        key="undo",
-        type="tertiary",
-        shortcut="u",
-        on_click=undo,
-        args=(store, visit, screen.rater),
-    )
-    _withdrawal(store, screen.rater)
+            assert screen.rater is not None
+            st.code(screen.rater.completion_code, language=None)
+            _undo_button(store, screen.rater, visit)
+            _withdrawal(store, screen.rater)
 
 
 def _paragraphs(heading: str, text: str) -> None:

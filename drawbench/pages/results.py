@@ -11,8 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from drawbench.exchange.exports import ratings_frame, votes_frame
+from drawbench.pages.look import apply_style, plain_markdown, reading_card
 from drawbench.pages.opening import read_settings, shared_store
-from drawbench.pages.texts import STYLE, plain_markdown, reading_card
 from drawbench.report.live import (
     PEEKING_NOTE,
     Disputed,
@@ -36,7 +36,7 @@ COLOUR_A = "#2f6f73"
 def main() -> None:
     """Draw the page once."""
     st.set_page_config(page_title="Results", layout="wide")
-    st.html(STYLE)
+    apply_style()
     if not st.session_state.get("admitted"):
         _ask_for_password()
         return

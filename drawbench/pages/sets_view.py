@@ -10,28 +10,44 @@ from typing import Any
 import streamlit as st
 
 from drawbench.rating.session import ItemScreen
+from drawbench.study.texts import Texts, fill
 
 ASSETS = Path(__file__).with_name("assets")
 
 
-def sets_data(screen: ItemScreen, side_name: str) -> dict[str, Any]:
-    """What the browser is told about the pictures: titles, blind names, columns. Nothing more."""
-    place = screen.place
-    sides = {"": place.first}
+def sets_data(screen: ItemScreen, side_name: str, texts: Texts) -> dict[str, Any]:
+    """Return what the browser learns of the images: titles, labels, blind names, columns.
+
+    Nothing else goes out, so that nobody can find out which model is which.
+    """
+    place, wording = screen.place, texts.images
+    sides = [("", place.first)]
     if place.second:
-        sides = {f"{side_name} A": place.first, f"{side_name} B": place.second}
+        sides = [
+            (fill(texts.rating.first_set, side=side_name), place.first),
+            (fill(texts.rating.second_set, side=side_name), place.second),
+        ]
     return {
         "page": place.position,
         "sets": [
-            {"title": title, "names": list(names), "columns": columns(len(names))}
-            for title, names in sides.items()
+            {
+                "title": title,
+                "names": list(names),
+                "labels": [
+                    fill(wording.image_of_set if title else wording.image, set=title, number=number)
+                    for number in range(1, len(names) + 1)
+                ],
+                "columns": columns(len(names)),
+            }
+            for title, names in sides
         ],
         "preload": list(screen.preload),
+        "texts": wording.model_dump(exclude={"image", "image_of_set"}),
     }
 
 
 def columns(num_images: int) -> int:
-    """Columns of the grid of a set: 4 x 2 for eight images, 4 x 4 for sixteen.
+    """Return the columns of a set's grid: 4 x 2 for eight images, 4 x 4 for sixteen.
 
     >>> [columns(n) for n in (1, 2, 4, 6, 8, 16)]
     [1, 2, 2, 3, 4, 4]
@@ -43,10 +59,16 @@ def columns(num_images: int) -> int:
 
 
 def show_sets(
-    screen: ItemScreen, side_name: str, on_report: Callable[[], None], *, key: str
+    screen: ItemScreen,
+    side_name: str,
+    texts: Texts,
+    on_report: Callable[[], None],
+    *,
+    key: str,
 ) -> None:
     """Draw the sets of a screen; `on_report` is called when an image is reported."""
-    _component()(data=sets_data(screen, side_name), key=key, on_report_change=on_report)
+    data = sets_data(screen, side_name, texts)
+    _component()(data=data, key=key, on_report_change=on_report)
 
 
 def _component() -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from drawbench.store.pages import Place
 from drawbench.study.design import Question
 from drawbench.study.folder import DOCUMENT, Study, load_study
 from drawbench.study.sample import make_sample_study
+from drawbench.study.texts import fill
 from evalkit.core.errors import EvalkitError
 
 NoticeKind = Literal["welcome", "members_only", "unknown_link", "finished", "taken_over"]
@@ -105,11 +106,11 @@ def begin(store: Store, token: str, platform_ids: Mapping[str, str]) -> str:
     if token:
         rater = store.find_rater(token)
         if rater is None:
-            raise RefusedError("this link is not known")
+            raise RefusedError(store.study.texts.errors.unknown_link)
         store.accept(rater.id)
         return token
     if store.study.config.invited_only:
-        raise RefusedError("this study is open to invited raters only")
+        raise RefusedError(store.study.texts.errors.invited_only)
     external_id = next((platform_ids[k] for k in PLATFORM_ID_KEYS if platform_ids.get(k)), "")
     return store.join(external_id=external_id).token
 
@@ -149,10 +150,10 @@ def answer(
             response_s=None if shown_at is None else round(now - shown_at, 3),
         )
     except RefusedError as error:
-        visit.message = f"Your answer was not stored: {error}."
+        visit.message = fill(store.study.texts.errors.not_stored, reason=error)
         return False
     except EvalkitError:
-        visit.message = "Your answer was not stored: the study can't be reached. Please try again."
+        visit.message = store.study.texts.errors.store_failed
         return False
     visit.last_change = now
     return True
@@ -163,7 +164,7 @@ def undo(store: Store, visit: Visit, rater: Rater) -> None:
     try:
         cell_id = store.undo(rater.id)
     except EvalkitError:
-        visit.message = "Nothing was changed: the study can't be reached. Please try again."
+        visit.message = store.study.texts.errors.undo_failed
         return
     if cell_id is not None:
         visit.last_change = time.monotonic()
@@ -176,9 +177,9 @@ def report(
     try:
         store.report(rater.id, place.cell_id, image_key, reason)
     except EvalkitError:
-        visit.message = "The image could not be reported. Please try again."
+        visit.message = store.study.texts.report.failed
         return
-    visit.message = "Thank you. The image was reported to the people who run this study."
+    visit.message = store.study.texts.report.thanks
 
 
 def reported_image(place: Place, position: object) -> str | None:

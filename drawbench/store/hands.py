@@ -60,7 +60,7 @@ class Hands:
             only_block=rater.block,
         )
         if choice is None:
-            raise RefusedError("all places of this study are taken at the moment; thank you")
+            raise RefusedError(self.study.texts.errors.study_full)
         rater.block, slots = choice
         cells = self._open_cells(session, rater, slots)
         rated = presentation_order(config.seed, rater.number, sorted(cells))

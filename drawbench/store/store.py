@@ -141,9 +141,7 @@ class Store:
                 self.hands.hand_out(session, rater)
                 return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
-            raise RefusedError(
-                "you have joined this study before: open the personal link that you were given then"
-            ) from error
+            raise RefusedError(self.study.texts.errors.joined_before) from error
 
     def invite(
         self, *, external_id: str = "", block: str | None = None, simulated: bool = False
@@ -160,7 +158,10 @@ class Store:
                 rater = self._add_rater(session, token, external_id, block, simulated)
                 return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
-            raise RefusedError(f"{external_id!r} was invited before") from error
+            raise RefusedError(
+                f"A rater with the external id {external_id!r} was invited before. Invite each "
+                "person once."
+            ) from error
 
     def accept(self, rater_id: int) -> Rater:
         """Note the consent of an invited rater and hand out their items. Repeating is harmless.
@@ -244,7 +245,7 @@ class Store:
             connection = session.connection()
             cell = statements.layout(connection, study_id=self.study_id, cell_id=cell_id)
             if cell is None or cell.rater_id != rater_id:
-                raise RefusedError(_NOT_YOURS)
+                raise RefusedError(self.study.texts.errors.page_lost)
             item = self.items[cell.item_id]
             self._refuse_strange_answer(item, question_id, shown)
             before = statements.votes_on_item(connection, rater_id=rater_id, item_id=cell.item_id)
@@ -305,7 +306,10 @@ class Store:
             cell = self._own_cell(session, rater_id, cell_id)
             place = self.place(cell, {})
             if image_key not in (*place.first, *place.second):
-                raise RefusedError("this image is not on the page it was reported on")
+                raise RefusedError(
+                    f"The reported image {image_key!r} is not on page {cell_id}. Report an image "
+                    "of the page that shows it."
+                )
             session.add(
                 ReportRow(
                     rater_id=rater_id,
@@ -369,7 +373,7 @@ class Store:
     def _rater(self, session: Session, rater_id: int) -> RaterRow:
         row = session.get(RaterRow, rater_id)
         if row is None or row.study_id != self.study_id:
-            raise RefusedError("this rater is not part of the study (any more)")
+            raise RefusedError(self.study.texts.errors.not_in_study)
         return row
 
     def view(self, row: RaterRow) -> Rater:
@@ -429,7 +433,7 @@ class Store:
             .with_for_update()
         ).scalar_one_or_none()
         if cell is None or cell.rater_id != rater_id:
-            raise RefusedError(_NOT_YOURS)
+            raise RefusedError(self.study.texts.errors.page_lost)
         return cell
 
     def _refuse_strange_answer(self, item: Item, question_id: str, shown: str) -> None:
@@ -437,8 +441,8 @@ class Store:
             if question.id == question_id:
                 if shown in [answer.value for answer in question.answers]:
                     return
-                raise RefusedError(f"question {question_id!r} does not offer {shown!r}")
-        raise RefusedError(f"question {question_id!r} is not asked about this item")
+                break
+        raise RefusedError(self.study.texts.errors.not_offered)
 
     def _log(self, session: Session, vote: VoteRow, event: str, at: float) -> None:
         session.add(
@@ -456,9 +460,6 @@ class Store:
     def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
         """A cell as its rater sees it, with their answers by model turned into those by place."""
         return place_of(self.study, self.items[cell.item_id], cell, answers)
-
-
-_NOT_YOURS = "this page is not yours any more: you were away for too long"
 
 
 def open_store(

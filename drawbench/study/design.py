@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -26,33 +24,16 @@ from pydantic import (
 )
 
 from drawbench.errors import StudyError
+from drawbench.study.strict import Slug, Strict, Text, first_fault
+from drawbench.study.texts import SideName, Texts, english
 from evalkit.core.errors import MissingDataError
 from evalkit.core.registry import unknown
 
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
 MIN_MODEL_NAME = 3  # shorter names ("A", "v2") are found in any text and give nothing away
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:()+-]{0,79}$")]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
 Kind = Literal["pair", "single"]
-
-DEFAULT_CONSENT = (
-    "Taking part is voluntary. You can stop at any time and delete all your answers. We store your "
-    "answers, when you gave them and how long you looked, under a random number, and no name, "
-    "address or device. The answers are used to compare computer programs that make images."
-)
-DEFAULT_WARNING = (
-    "The images were made by computer programs. We can't rule out that some are disturbing, "
-    "offensive or of a sexual or violent nature. Please take part only if you are an adult and "
-    "agree to see such images. You can report an image or stop at any time."
-)
-
-
-class Strict(BaseModel):
-    """What people write or edit: checked strictly, and frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Answer(Strict):
@@ -91,7 +72,7 @@ class Question(Strict):
 class StudyConfig(Strict):
     """All decisions of a study. Unknown keys are errors."""
 
-    title: Text = "Comparing images"
+    title: Text = Field(default_factory=lambda: english().study.title)
     preset: str = ""
     """Preset it was made from, empty for one's own."""
     source: str = ""
@@ -102,7 +83,7 @@ class StudyConfig(Strict):
     """Name of the real images, for presets that compare with them."""
     needs_reference: bool = False
     questions: tuple[Question, ...] = Field(min_length=1, max_length=9)
-    side_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z ]{1,20}$")] = "Set"
+    side_name: SideName = "Set"
     """What a side is called on the page: "Set A" and "Set B"."""
     images_per_side: int = Field(ge=1, le=64)
     raters_per_item: int = Field(ge=1, le=10_000)
@@ -117,8 +98,8 @@ class StudyConfig(Strict):
     check_threshold: float = Field(default=0.8, ge=0, le=1)
     """Share of right checks below which a rater is left out of the filtered results."""
     instructions: Text
-    consent: Text = DEFAULT_CONSENT
-    content_warning: Text = DEFAULT_WARNING
+    consent: Text = Field(default_factory=lambda: english().study.consent)
+    content_warning: Text = Field(default_factory=lambda: english().study.content_warning)
     contact: str = Field(default="", max_length=300)
     """Whom raters can write to."""
     lease_minutes: int = Field(default=120, ge=1, le=100_000)
@@ -177,16 +158,53 @@ def preset_names() -> tuple[str, ...]:
     return PRESETS
 
 
-def load_preset(name: str) -> dict[str, Any]:
-    """The settings of a preset, ready to be completed with models.
+def load_preset(name: str, texts: Texts | None = None) -> dict[str, Any]:
+    """Return the settings of a preset, ready to be completed with models.
+
+    Args:
+        name: One of `preset_names()`.
+        texts: Its wording; None takes the English one.
 
     Raises:
         UnknownNameError: There is no such preset.
     """
     if name not in PRESETS:
         raise unknown(name, PRESETS, kind="presets")
-    text = (files("drawbench.study") / "presets" / f"{name}.toml").read_text("utf-8")
-    return {**tomllib.loads(text), "preset": name}
+    texts = texts or english()
+    wording = texts.presets[name]
+    raw = (files("drawbench.study") / "presets" / f"{name}.toml").read_text("utf-8")
+    settings = tomllib.loads(raw)
+    questions = [
+        {
+            **question,
+            "text": wording.questions[question["id"]].text,
+            "answers": [
+                {**answer, "label": wording.questions[question["id"]].answers[answer["value"]]}
+                for answer in question["answers"]
+            ],
+        }
+        for question in settings["questions"]
+    ]
+    if texts != english():
+        settings["source"] += f"; raters read other texts (language: {texts.language})"
+    return {
+        **default_texts(texts),
+        **settings,
+        "preset": name,
+        "side_name": wording.side_name,
+        "instructions": wording.instructions,
+        "questions": questions,
+    }
+
+
+def default_texts(texts: Texts) -> dict[str, str]:
+    """Return the texts of every study that sets no others: title, consent and warning."""
+    wording = texts.study
+    return {
+        "title": wording.title,
+        "consent": wording.consent,
+        "content_warning": wording.content_warning,
+    }
 
 
 def make_config(settings: Mapping[str, Any], *, source: str = "study") -> StudyConfig:
@@ -201,12 +219,16 @@ def make_config(settings: Mapping[str, Any], *, source: str = "study") -> StudyC
         raise StudyError(f"{source}: {first_fault(error)}") from error
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file; a key `preset` brings those of a preset along.
+def read_config_file(path: Path, texts: Texts | None = None) -> dict[str, Any]:
+    """Read settings from a TOML file; its key `preset` adds those of a preset.
+
+    Args:
+        path: The file.
+        texts: The wording of what the file does not set; None takes the English one.
 
     Raises:
         MissingDataError: There is no such file.
-        StudyError: It is no TOML.
+        StudyError: It is not TOML.
         UnknownNameError: The preset does not exist.
     """
     try:
@@ -215,7 +237,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise MissingDataError(f"{path}: no such file. Give a TOML file of settings.") from None
     except (OSError, ValueError) as error:
         raise StudyError(f"{path}: not a TOML file of settings ({error}).") from error
-    return {**(load_preset(settings["preset"]) if settings.get("preset") else {}), **settings}
+    if settings.get("preset"):
+        return {**load_preset(settings["preset"], texts), **settings}
+    return {**default_texts(texts or english()), **settings}
 
 
 def _refuse_names_in_texts(config: StudyConfig, names: Sequence[str]) -> None:
@@ -243,16 +267,3 @@ def names_in(name: str, texts: Sequence[str]) -> str | None:
         return None
     pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
     return next((text for text in texts if pattern.search(text)), None)
-
-
-def first_fault(error: Exception) -> str:
-    """The first fault of a validation, on one line."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    what = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        what = "unknown key"
-    seen = "" if fault["type"] in ("value_error", "missing") else f" (got {fault['input']!r:.80})"
-    return f"{where + ': ' if where else ''}{what}{seen}"

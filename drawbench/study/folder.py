@@ -23,23 +23,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from drawbench.errors import StudyError
 from drawbench.study.assignment import comparison_index, deal
-from drawbench.study.design import (
-    Kind,
-    ModelName,
-    Question,
-    Slug,
-    Strict,
-    StudyConfig,
-    Text,
-    first_fault,
-)
+from drawbench.study.design import Kind, ModelName, Question, StudyConfig
+from drawbench.study.strict import Slug, Strict, Text, first_fault
+from drawbench.study.texts import Texts, english
 from evalkit.core.errors import MissingDataError
 
 SCHEMA_VERSION = 1
@@ -114,6 +109,16 @@ class StudyDocument(Strict):
     prompts: tuple[StudyPrompt, ...] = Field(min_length=1)
     extras: tuple[ExtraItem, ...] = ()
     models: tuple[ModelCard, ...]
+    texts: Texts | None = None
+    """What raters read besides the configuration; None in a study made before texts were kept."""
+
+    @model_serializer(mode="wrap")
+    def _without_missing_texts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out texts that an older study lacks, so that its hash stays as it was."""
+        content: dict[str, Any] = serialize(self)
+        if content["texts"] is None:
+            del content["texts"]
+        return content
 
     @model_validator(mode="after")
     def _check(self) -> StudyDocument:
@@ -173,6 +178,11 @@ class Study:
     def config(self) -> StudyConfig:
         """All decisions of the study."""
         return self.document.config
+
+    @property
+    def texts(self) -> Texts:
+        """What raters read besides the configuration."""
+        return self.document.texts or english()
 
     @property
     def default_database(self) -> str:

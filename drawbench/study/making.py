@@ -33,6 +33,7 @@ from drawbench.study.folder import (
 from drawbench.study.images import blind_copy, break_picture, least_alike, store_blind
 from drawbench.study.painters import PRACTICE, draw_even, draw_odd
 from drawbench.study.sources import ImageSource
+from drawbench.study.texts import Texts, english
 from drawbench.suites import Suite
 from evalkit.core.pixels import image_bytes
 
@@ -47,6 +48,7 @@ def make_study(
     sources: Sequence[ImageSource],
     *,
     label: str = "",
+    texts: Texts | None = None,
     on_progress: Progress | None = None,
 ) -> Study:
     """Make a study from the images of its models (and of its reference, if it has one).
@@ -57,6 +59,7 @@ def make_study(
         suite: The prompts.
         sources: The images of each model named in `config`, from `open_source`.
         label: A mark that every report carries, such as "sample".
+        texts: What raters read besides the configuration; None takes the English texts.
         on_progress: Called with (images done, images in all).
 
     Returns:
@@ -69,11 +72,14 @@ def make_study(
     path = Path(path)
     _refuse_used_folder(path)
     _refuse_other_models(config, sources)
+    if texts is not None:
+        _refuse_names_in_texts(config, texts)
+    texts = texts or english()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
         images = _copy_images(temporary, sources, on_progress)
-        extras = _make_extras(temporary, config, suite, sources, images)
+        extras = _make_extras(temporary, config, suite, sources, images, texts)
         document = StudyDocument(
             uid=secrets.token_hex(16),
             label=label,
@@ -90,6 +96,7 @@ def make_study(
             ),
             extras=extras,
             models=tuple(_card(source) for source in sources),
+            texts=texts,
         )
         lines = "".join(entry.model_dump_json() + "\n" for entry in images)
         (temporary / IMAGE_LIST).write_text(lines, "utf-8")
@@ -115,6 +122,16 @@ def _refuse_other_models(config: StudyConfig, sources: Sequence[ImageSource]) ->
             f"the study compares {', '.join(wanted)}, but there are images of {', '.join(given)}. "
             "Give each model once as --models NAME=FOLDER,NAME=FOLDER."
         )
+
+
+def _refuse_names_in_texts(config: StudyConfig, texts: Texts) -> None:
+    for name in filter(None, (*config.models, config.reference)):
+        found = names_in(name, texts.all())
+        if found:
+            raise StudyError(
+                f"The texts that raters read contain the name of model {name!r} ({found[:60]!r}), "
+                "so the study would not be blind. Change the text or the name."
+            )
 
 
 def _notes(config: StudyConfig, suite: Suite) -> tuple[str, ...]:
@@ -166,6 +183,7 @@ def _make_extras(
     suite: Suite,
     sources: Sequence[ImageSource],
     images: list[ImageEntry],
+    texts: Texts,
 ) -> tuple[ExtraItem, ...]:
     """Draw the practice items and compose the checks; their images are appended to `images`."""
     kinds: list[Kind] = sorted({question.kind for question in config.questions})
@@ -174,11 +192,11 @@ def _make_extras(
         kind = kinds[number % len(kinds)]
         extra = ExtraItem(
             id=f"{RESERVED}practice-{number + 1}",
-            text=PRACTICE[number % len(PRACTICE)],
+            text=texts.study.practice_captions[number % len(PRACTICE)],
             role="practice",
             kind=kind,
         )
-        images += _practice_images(folder, config, extra)
+        images += _practice_images(folder, config, extra, PRACTICE[number % len(PRACTICE)])
         extras.append(extra)
     if config.num_checks and len(suite.prompts) < 2:
         raise StudyError("attention checks need at least 2 prompts. Set num_checks to 0.")
@@ -189,14 +207,16 @@ def _make_extras(
     return tuple(extras)
 
 
-def _practice_images(folder: Path, config: StudyConfig, extra: ExtraItem) -> list[ImageEntry]:
+def _practice_images(
+    folder: Path, config: StudyConfig, extra: ExtraItem, scene: str
+) -> list[ImageEntry]:
     painters = {CLEAR: draw_even, BROKEN: draw_odd}
     if extra.kind == "single":
         del painters[BROKEN]
     return [
         store_blind(
             folder,
-            paint(extra.text, dice(config.seed, extra.id, source, index)),
+            paint(scene, dice(config.seed, extra.id, source, index)),
             source=source,
             prompt_id=extra.id,
             sample_index=index,

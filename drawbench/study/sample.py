@@ -16,6 +16,7 @@ from drawbench.study.folder import Study
 from drawbench.study.making import make_study
 from drawbench.study.painters import PRACTICE, SCENES, draw_even, draw_odd
 from drawbench.study.sources import ImageSource, open_source
+from drawbench.study.texts import english
 from drawbench.suites import Suite, make_suite
 
 LABEL = "sample"
@@ -42,7 +43,7 @@ def make_sample_study(path: Path, *, seed: int = 0) -> Study:
     config = make_config(
         {
             **load_preset("imagen-drawbench"),
-            "title": "Comparing pictures (sample study)",
+            "title": english().study.sample_title,
             "models": list(PAINTERS),
             "raters_per_item": RATERS_PER_ITEM,
             "num_checks": 1,

@@ -25,7 +25,7 @@ from drawbench.study import Study
 from drawbench.study.design import load_preset, make_config
 from drawbench.study.making import make_study
 from drawbench.study.sources import open_source
-from drawbench.suites import make_suite
+from drawbench.suites import Suite, make_suite
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_TIMEOUT_S = 240.0
@@ -41,19 +41,30 @@ ROWS = [
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def make_folders(tmp_path: Path) -> Callable[[Suite], dict[str, Path]]:
+    """Write two plain images for each prompt of a suite and each model."""
+
+    def make(suite: Suite) -> dict[str, Path]:
+        for number, model in enumerate(MODELS):
+            for index, prompt in enumerate(suite.prompts):
+                for sample in range(2):
+                    folder = tmp_path / "runs" / model / prompt.id
+                    folder.mkdir(parents=True, exist_ok=True)
+                    colour = (200 * number, 60 * index + 40, 90 * sample)
+                    Image.new("RGB", (32, 32), colour).save(folder / f"{sample}.png")
+        return {model: tmp_path / "runs" / model for model in MODELS}
+
+    return make
+
+
+@pytest.fixture
+def study(tmp_path: Path, make_folders: Callable[[Suite], dict[str, Path]]) -> Study:
     """Three prompts, two images a side; prompts with markup in them."""
     suite = make_suite("hostile", ROWS, source="test")
-    sources = []
-    for number, model in enumerate(MODELS):
-        for index, prompt in enumerate(suite.prompts):
-            for sample in range(2):
-                folder = tmp_path / "runs" / model / prompt.id
-                folder.mkdir(parents=True, exist_ok=True)
-                colour = (200 * number, 60 * index + 40, 90 * sample)
-                Image.new("RGB", (32, 32), colour).save(folder / f"{sample}.png")
-        folder = tmp_path / "runs" / model
-        sources.append(open_source(model, folder, suite.prompts, per_prompt=2))
+    sources = [
+        open_source(model, folder, suite.prompts, per_prompt=2)
+        for model, folder in make_folders(suite).items()
+    ]
     config = make_config(
         {
             **load_preset("imagen-drawbench"),

@@ -148,7 +148,7 @@ def test_links_that_are_unknown_and_doors_that_are_closed(
     assert screen_for(store, "00" * 16) == Notice(kind="unknown_link")
     with pytest.raises(RefusedError, match="invited raters only"):
         begin(store, "", {})
-    with pytest.raises(RefusedError, match="not known"):
+    with pytest.raises(RefusedError, match="personal link does not exist"):
         begin(store, "00" * 16, {})
     joined = store.invite()
     assert screen_for(store, joined.token) == Notice(kind="welcome", rater=joined.rater)

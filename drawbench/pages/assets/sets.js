@@ -1,5 +1,5 @@
 // Draws the sets of images, enlarges them, loads the next page's images ahead, reports an image.
-// The server sends blind names only; a picture is asked for at picture/NAME.
+// The server sends blind names only; a picture is served at picture/NAME. All words come with the data.
 
 const RETRIES = 4;
 
@@ -19,6 +19,15 @@ function loadPicture(image, name, thumb) {
   };
   image.onload = () => thumb?.classList.remove("failed");
   image.src = pictureUrl(name);
+}
+
+function putTexts(root, texts) {
+  root.querySelectorAll("[data-text]").forEach((element) => {
+    element.textContent = texts[element.dataset.text];
+  });
+  root.querySelectorAll("[data-label]").forEach((element) => {
+    element.setAttribute("aria-label", texts[element.dataset.label]);
+  });
 }
 
 function makeViewer(root, report) {
@@ -58,7 +67,7 @@ function makeViewer(root, report) {
   return { open(all, position) { pictures = all; show(position); dialog.showModal(); } };
 }
 
-function drawSet(set, setIndex, pictures, viewer, offset) {
+function drawSet(set, pictures, viewer, offset, texts) {
   const section = document.createElement("section");
   section.className = set.names.length <= 2 ? "set few" : "set";
   if (set.title) {
@@ -75,7 +84,8 @@ function drawSet(set, setIndex, pictures, viewer, offset) {
     const thumb = document.createElement("button");
     thumb.type = "button";
     thumb.className = "thumb";
-    thumb.setAttribute("aria-label", "Enlarge " + label);
+    thumb.setAttribute("aria-label", texts.enlarge.replace("{image}", () => label));
+    thumb.dataset.failed = texts.failed;
     const image = document.createElement("img");
     image.alt = label;
     image.decoding = "async";
@@ -99,15 +109,16 @@ export default function (component) {
   if (sets.dataset.drawn !== drawn) {
     const isNewPage = sets.dataset.drawn !== undefined;
     sets.dataset.drawn = drawn;
+    putTexts(root, data.texts);
     const viewer = makeViewer(root, (index) => setTriggerValue("report", index));
     const pictures = data.sets.flatMap((set, setIndex) =>
       set.names.map((name, number) => ({
-        name, set: setIndex, label: [set.title, "image " + (number + 1)].filter(Boolean).join(", "),
+        name, set: setIndex, label: set.labels[number],
       })));
     sets.classList.toggle("alone", data.sets.length === 1);
     let offset = 0;
-    sets.replaceChildren(...data.sets.map((set, setIndex) => {
-      const section = drawSet(set, setIndex, pictures, viewer, offset);
+    sets.replaceChildren(...data.sets.map((set) => {
+      const section = drawSet(set, pictures, viewer, offset, data.texts);
       offset += set.names.length;
       return section;
     }));
