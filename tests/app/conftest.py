@@ -108,13 +108,23 @@ def in_process(
     shared_store.cache_clear()
 
 
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    return _free_port()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Server:
     """A page's server as a process that can be killed and started again on the same port."""
 
     def __init__(self, script: str, environment: dict[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.script, self.environment = script, environment
         self.process: subprocess.Popen[bytes] | None = None
 
