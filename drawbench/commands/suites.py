@@ -1,4 +1,4 @@
-"""`suites` and `suite`: which prompts there are, and whether a list is what it is called."""
+"""`suites` and `suite`: list the prompt suites, and verify one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_suites() -> None:
-    """List the prompt suites that can be asked for by name: one a line, the name first."""
+    """List the prompt suites, one per line: name, size, source and licence."""
     from drawbench.suites.suite import listed_suites
 
     suites = listed_suites()
@@ -34,13 +34,16 @@ def list_suites() -> None:
 
 def show_suite(
     name: Annotated[
-        str, typer.Argument(help="Name, file, or NAME=FILE.", metavar="SUITE", show_default=False)
+        str,
+        typer.Argument(
+            help="Name of a suite, FILE, or NAME=FILE.", metavar="SUITE", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Write the prompts with their ids to this CSV.")
     ] = None,
 ) -> None:
-    """Load a suite, verify it, and say what it holds."""
+    """Load and verify a suite, and show its categories."""
     from drawbench.suites.suite import load_suite, suite_row, write_suite
 
     suite, row = load_suite(name), suite_row(name)

@@ -1,7 +1,7 @@
-"""The votes of a store as tables: what statistics, reports and other programs read.
+"""Export the votes of a store as tables for statistics, reports and other programs.
 
-Pairwise votes come in the columns of `drawbench.votes`; answers about single sets, which have no
-second model, in a table of their own.
+Pairwise votes have the columns of `drawbench.votes`; answers about single sets, which have no
+second model, have a table of their own.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ REPORT_COLUMNS = ("rater_id", "model", "prompt_id", "sample_index", "image_key",
 
 
 def votes_frame(store: Store) -> pd.DataFrame:
-    """All pairwise votes on rated items, one row each, as `drawbench.votes.validate_votes` wants.
+    """Return all pairwise votes on rated items, as `drawbench.votes.validate_votes` expects.
 
     `partial` marks raters who have not finished their hand, `complete` items on which the rater
-    answered every question (only these count towards the quota).
+    answered every question (only these count toward the quota).
     """
     rows = []
     for item, vote, rater, facts in _rated_votes(store):
@@ -78,7 +78,7 @@ def votes_frame(store: Store) -> pd.DataFrame:
 
 
 def ratings_frame(store: Store) -> pd.DataFrame:
-    """All answers about single sets, with their scores where the question has any."""
+    """Return all answers about single sets, with their scores where the question has any."""
     rows = []
     for item, vote, rater, facts in _rated_votes(store):
         if item.kind == "single":
@@ -93,7 +93,7 @@ def ratings_frame(store: Store) -> pd.DataFrame:
 
 
 def raters_frame(store: Store) -> pd.DataFrame:
-    """One row per rater: how far they came and how their attention checks went."""
+    """Return one row per rater: progress, and results of attention checks."""
     with store.database.reading() as session:
         raters = session.scalars(
             select(RaterRow).where(RaterRow.study_id == store.study_id).order_by(RaterRow.number)
@@ -125,7 +125,7 @@ def raters_frame(store: Store) -> pd.DataFrame:
 
 
 def quota_frame(store: Store) -> pd.DataFrame:
-    """One row per rated item: complete ratings wanted, done, being worked on, and open."""
+    """Return one row per rated item: complete ratings required, done, in work and open."""
     with store.database.reading() as session:
         cells = session.execute(
             select(ItemRow.name, CellRow.rater_id, CellRow.done_at, RaterRow.lease_until)
@@ -159,7 +159,7 @@ def quota_frame(store: Store) -> pd.DataFrame:
 
 
 def reports_frame(store: Store) -> pd.DataFrame:
-    """The images that raters reported, and whose they are."""
+    """Return the images that raters reported, with their models."""
     entries = {entry.key: entry for entry in store.study.images}
     with store.database.reading() as session:
         rows = session.execute(
@@ -184,7 +184,7 @@ def reports_frame(store: Store) -> pd.DataFrame:
 
 
 def _rated_votes(store: Store) -> list[RatedVote]:
-    """Votes on rated items in the order they came, with what a row says about item and rater."""
+    """Return votes on rated items in order, with columns about item and rater."""
     with store.database.reading() as session:
         found = session.execute(
             select(ItemRow.name, VoteRow, RaterRow)
@@ -214,7 +214,7 @@ def _rated_votes(store: Store) -> list[RatedVote]:
 
 
 def _num_done(store: Store) -> Counter[int | None]:
-    """Rated items that each rater finished."""
+    """Count the rated items that each rater finished."""
     with store.database.reading() as session:
         return Counter(
             session.scalars(
@@ -255,7 +255,7 @@ def _score(store: Store, item: Item, question_id: str, value: str) -> float | No
 
 
 def _checks(store: Store) -> dict[int, tuple[int, int]]:
-    """Attention checks answered and failed, by rater; a check fails with its first wrong answer."""
+    """Count answered and failed attention checks by rater; one wrong answer fails a check."""
     checks = {item.id: item for item in store.study.extras("check")}
     if not checks:
         return {}
@@ -268,7 +268,7 @@ def _checks(store: Store) -> dict[int, tuple[int, int]]:
     right: dict[tuple[int, str], bool] = {}
     for rater_id, name, question, answer in rows:
         expected = checks[name].expected.get(question, answer)
-        # The intact set of a check is model A of its item, whatever side it was shown on.
+        # The intact set of a check is model A of its item, on whichever side it was shown.
         wanted = "a" if checks[name].kind == "pair" and expected == "first" else expected
         right[rater_id, name] = right.get((rater_id, name), True) and answer == wanted
     counts: dict[int, tuple[int, int]] = {}
@@ -279,7 +279,7 @@ def _checks(store: Store) -> dict[int, tuple[int, int]]:
 
 
 def _changes(store: Store) -> Counter[int]:
-    """Changes of mind and undone votes of each rater."""
+    """Count the changed and undone votes of each rater."""
     with store.database.reading() as session:
         return Counter(
             session.scalars(

@@ -1,4 +1,4 @@
-"""Votes that were collected elsewhere, in the form of `drawbench.votes`.
+"""Convert votes of other tools to the table of `drawbench.votes`.
 
     label-studio   JSON export; tags Choices or Pairwise, one per question; the task's data hold
                    prompt_id, category, model_a, model_b and left_model
@@ -7,7 +7,7 @@
     arena          pairs with model_a, model_b, winner (FastChat), or left, right, winner (evalica)
     pick-a-pic     caption, model_0, model_1, label_0
 
-Every converter reads all rows before it gives any. What it leaves out it counts and names.
+Every converter reads all rows before it returns any, and counts what it leaves out by reason.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ANSWER_WORDS: Mapping[str, str] = {
     "left": "left",
     "right": "right",
 }
-"""What the words of other tools mean, in lower case; left and right are resolved by the side."""
+"""Meanings of other tools' answers, in lower case; left and right depend on the side shown."""
 ITEM_FIELDS = ("prompt_id", "category", "model_a", "model_b", "left_model", "prompt", "item_id")
 OWN_FORM = "votes"
 UNFINISHED = ("returned", "timed-out", "timed out", "active")
@@ -64,16 +64,16 @@ ARENA_NAMES: Mapping[str, Sequence[str]] = {
     "answered_at": ("answered_at", "tstamp", "created_at"),
     "prompt": ("prompt",),
 }
-"""Columns that other tools use for ours, the first that is there is taken."""
+"""Other tools' names of our columns; the first one present is used."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Votes, and what of the source did not become one."""
+    """Converted votes, and what was left out."""
 
     votes: pd.DataFrame
     skipped: Mapping[str, int]
-    """Reason and number of what was left out."""
+    """Reasons and counts of what was left out."""
 
 
 Row = dict[str, Any]
@@ -87,17 +87,17 @@ def import_votes(
     words: Words | None = None,
     submissions: Path | None = None,
 ) -> Imported:
-    """Read votes in the form of some tool.
+    """Read votes in the format of a tool.
 
     Args:
         path: The file.
         form: "votes" for our own CSV, or one of `FORMS`.
-        words: What further answers mean: `a`, `b`, `tie`, `left` or `right` by the tool's own word.
-        submissions: Prolific's list of submissions, which says who returned or was rejected.
+        words: Meanings of further answers: `a`, `b`, `tie`, `left` or `right`, by the tool's word.
+        submissions: Prolific's list of submissions, with the status of each participant.
 
     Raises:
-        VotesError, NoVotesError: The file is not of this form, or holds something unknown.
-        UnknownNameError: There is no such form.
+        VotesError, NoVotesError: The file has another format, or contains unknown values.
+        UnknownNameError: There is no such format.
     """
     if form == OWN_FORM:
         return Imported(read_votes(path), {})
@@ -108,7 +108,7 @@ def import_votes(
     rows = list(FORMS[form](path, known, skipped))
     if not rows:
         told = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-        raise NoVotesError(f"{path}: no votes in it{f' ({told})' if told else ''}.")
+        raise NoVotesError(f"{path} contains no votes{f' ({told})' if told else ''}.")
     frame = pd.DataFrame(rows)
     if submissions is not None:
         frame = _with_submissions(frame, submissions)
@@ -117,13 +117,13 @@ def import_votes(
 
 
 def parse_words(texts: Sequence[str]) -> dict[str, str]:
-    """Meanings of answers as the command line takes them, `WORD=MEANING`.
+    """Parse meanings of answers from the command line, `WORD=MEANING`.
 
     >>> parse_words(["better=a"])
     {'better': 'a'}
 
     Raises:
-        VotesError: Not of this form, or no such meaning.
+        VotesError: The form is wrong, or there is no such meaning.
     """
     meanings = {}
     for text in texts:
@@ -137,7 +137,9 @@ def parse_words(texts: Sequence[str]) -> dict[str, str]:
 def _label_studio(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
     for task in _json_list(path):
         if "annotations" not in task or "data" not in task:
-            raise VotesError(f"{path}: no annotations in a task. Export from Label Studio as JSON.")
+            raise VotesError(
+                f"{path}: a task has no annotations. Export from Label Studio as JSON."
+            )
         where = f"{path}: task {task.get('id', '?')}"
         item = _item(task["data"], where)
         for annotation in task["annotations"]:
@@ -147,7 +149,7 @@ def _label_studio(path: Path, words: Words, skipped: Counter[str]) -> Iterator[R
             for result in annotation.get("result", []):
                 chosen = _label_studio_choice(result)
                 if chosen is None:
-                    skipped["results that are no choice"] += 1
+                    skipped["results without a choice"] += 1
                     continue
                 yield {
                     **item,
@@ -179,7 +181,7 @@ def _mturk(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
     answers = [name for name in cells.columns if name.startswith("Answer.")]
     if not answers:
         raise VotesError(
-            f"{path}: no column Answer.<question>. Download the batch's results as CSV."
+            f"{path} has no column Answer.<question>. Download the batch's results as CSV."
         )
     for number, line in enumerate(_records(cells), start=1):
         where = f"{path}: row {number}"
@@ -199,7 +201,7 @@ def _mturk(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
 
 
 def _mturk_answers(line: Mapping[str, str], columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """`Answer.question` holds the choice; a radio group of Crowd HTML has a column per choice."""
+    """Read the choice from `Answer.question`; Crowd HTML radio groups have a column per choice."""
     for column in columns:
         question, _, choice = column.removeprefix("Answer.").partition(".")
         cell = line[column].strip()
@@ -245,7 +247,7 @@ def _arena(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
         if sided:
             row["left_model"] = row["model_a"]
         if row["model_a"] == row["model_b"]:
-            skipped["pairs of one model with itself"] += 1
+            skipped["pairs of a model with itself"] += 1
             continue
         row["answer"] = _meaning(str(line["winner"]), row, words, where)
         yield {name: value for name, value in row.items() if value or name == "category"}
@@ -259,14 +261,14 @@ def _pick_a_pic(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row
         if missing:
             raise VotesError(f"{path}: row {number}: {missing[0]!r} is missing.")
         if line["model_0"] == line["model_1"]:
-            skipped["pairs of one model with itself"] += 1
+            skipped["pairs of a model with itself"] += 1
             continue
         try:
             answer = answers[float(line["label_0"])]
         except (KeyError, ValueError) as error:
             seen = line["label_0"]
             raise VotesError(
-                f"{path}: row {number}: label_0 is {seen!r}, not 0, 0.5 or 1."
+                f"{path}: row {number}: label_0 is {seen!r}, expected 0, 0.5 or 1."
             ) from error
         yield {
             "rater_id": str(line["user_id"]),
@@ -289,11 +291,11 @@ FORMS: Mapping[str, Callable[[Path, Words, Counter[str]], Iterator[Row]]] = {
     "arena": _arena,
     "pick-a-pic": _pick_a_pic,
 }
-"""What other tools write, and how it is read."""
+"""Formats of other tools and their converters."""
 
 
 def _with_submissions(votes: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Mark what Prolific says of each participant."""
+    """Add Prolific's status of each participant."""
     cells = read_cells(path)
     _require(cells, ("Participant id", "Status"), path)
     status = dict(zip(cells["Participant id"], cells["Status"].str.lower(), strict=True))
@@ -304,29 +306,31 @@ def _with_submissions(votes: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _item(data: Mapping[Any, Any], where: str) -> Row:
     missing = [name for name in ("prompt_id", "model_a", "model_b") if not _given(data.get(name))]
     if missing:
-        raise VotesError(f"{where}: {missing[0]!r} is missing among the item's data.")
+        raise VotesError(f"{where}: {missing[0]!r} is missing in the item's data.")
     item = {name: str(data[name]) for name in ITEM_FIELDS if _given(data.get(name))}
     return {"category": "", **item}
 
 
 def _given(value: Any) -> bool:
-    """Zero is an id like any other."""
+    """Return whether an id is blank; 0 is a valid id."""
     return value is not None and value != ""
 
 
 def _meaning(word: str, item: Mapping[str, Any], words: Words, where: str) -> str:
-    """a, tie or b; a side is looked up in the item, never guessed."""
+    """Return a, tie or b; a side is looked up in the item, never guessed."""
     meaning = words.get(word.strip().lower())
     if meaning is None:
         raise VotesError(
-            f"{where}: unknown answer {word!r}. Say what it means: --answer {word!r}=a, tie or b."
+            f"{where}: unknown answer {word!r}. Give its meaning with --answer {word!r}=a, tie or "
+            "b."
         )
     if meaning not in ("left", "right"):
         return meaning
     left = item.get("left_model")
     if left not in (item["model_a"], item["model_b"]):
         raise VotesError(
-            f"{where}: the answer is {word!r}, and no left_model says which model was on the left."
+            f"{where}: the answer is {word!r}, but left_model is missing. Add the model on the "
+            "left."
         )
     return "a" if (meaning == "left") == (left == item["model_a"]) else "b"
 
@@ -339,7 +343,7 @@ def _require(cells: pd.DataFrame, names: Sequence[str], path: Path) -> None:
 
 
 def _lines(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a CSV, JSON or JSON-lines file."""
+    """Read the rows of a CSV, JSON or JSON Lines file."""
     if Path(path).suffix.lower() == ".csv":
         return [*_records(read_cells(path))]
     return _json_list(path)
@@ -359,7 +363,7 @@ def _json_list(path: Path) -> list[Mapping[str, Any]]:
         else:
             found = json.loads(text)
     except ValueError as error:
-        raise VotesError(f"{path}: not JSON ({error}).") from error
+        raise VotesError(f"{path} is not JSON ({error}).") from error
     if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
-        raise VotesError(f"{path}: expected a list of objects.")
+        raise VotesError(f"{path} is not a JSON list of objects.")
     return found

@@ -1,7 +1,7 @@
-"""Ratings that were made elsewhere, into the store: from a CSV of votes, or another program.
+"""Import ratings into the store, from a CSV of votes or another program.
 
-Everything that comes in is checked whole before the first row is written, and written in one
-transaction: a file is imported or it is not.
+A file is checked as a whole before the first row is written, and written in one transaction, so it
+is imported completely or not at all.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ IMPORTED_CODE = "imported"
 
 @dataclass(frozen=True, kw_only=True)
 class Rating:
-    """All answers of one rater to one item, as they come from outside."""
+    """All answers of one rater to one item, from another program."""
 
     rater: str
-    """What the other program calls the rater."""
+    """The rater's name in the other program."""
     item: Item
     answers: Mapping[str, str]
-    """By question: `a`, `tie`, `b`, or the answer about a single set."""
+    """Answers by question: `a`, `tie`, `b`, or the answer about a single set."""
     a_first: bool | None = None
-    """Whether model A stood first; None where the other program does not say."""
+    """Whether model A came first; None if unknown."""
     cell_id: int | None = None
-    """The cell that was handed out, where the other program kept it."""
+    """The cell that was exported, if the other program kept it."""
     response_s: Mapping[str, float] = field(default_factory=dict)
     answered_at: float | None = None
     simulated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportReport:
-    """What an import wrote."""
+class ImportCounts:
+    """Numbers of imported votes, items and raters."""
 
     num_raters: int
     num_items: int
     num_votes: int
 
 
-def import_votes_csv(store: Store, path: Path) -> ImportReport:
-    """Take votes of a CSV (see `drawbench.votes`) into a study, as ratings of new raters.
+def import_votes_csv(store: Store, path: Path) -> ImportCounts:
+    """Import the votes of a CSV (see `drawbench.votes`) as ratings of new raters.
 
     Raises:
-        VotesError: The file is not one of votes, or does not fit the study.
+        VotesError: The file is not a table of votes, or does not match the study.
         DuplicateVoteError: A rater answers a question on an item twice.
     """
     grouped: dict[tuple[str, str], list[_VoteRow]] = {}
@@ -73,13 +73,13 @@ def import_votes_csv(store: Store, path: Path) -> ImportReport:
 class _VoteRow:
     item: Item
     answer: str
-    """By the models of the item, which may be those of the row swapped."""
+    """Translate answers for the item's models, which may be swapped in the row."""
     answered_at: float | None
     cells: Mapping[Any, Any]
 
 
 def _find_item(store: Store, row: Mapping[Any, Any], where: str) -> _VoteRow:
-    """The item that a row of votes is about."""
+    """Return the item that a row of votes is about."""
     a, b, answer = row["model_a"], row["model_b"], row["answer"]
     swapped = {"a": "b", "b": "a"}.get(answer, answer)
     for first, second, by_item in ((a, b, answer), (b, a, swapped)):
@@ -87,7 +87,9 @@ def _find_item(store: Store, row: Mapping[Any, Any], where: str) -> _VoteRow:
         if item is None or item.role != "rated":
             continue
         if row["question"] not in [question.id for question in store.study.questions(item)]:
-            raise VotesError(f"{where}: the study does not ask {row['question']!r}.")
+            raise VotesError(
+                f"{where}: the study has no question {row['question']!r}. Nothing was imported."
+            )
         return _VoteRow(item, by_item, seconds_of(row.get("answered_at", ""), where), row)
     raise VotesError(
         f"{where}: the study does not compare {a!r} and {b!r} on prompt {row['prompt_id']!r}. "
@@ -113,10 +115,10 @@ def _join_rows(rater: str, rows: Sequence[_VoteRow]) -> Rating:
     )
 
 
-def write_ratings(store: Store, ratings: Sequence[Rating], *, source: str) -> ImportReport:
-    """Write ratings as those of new raters, in one transaction."""
+def write_ratings(store: Store, ratings: Sequence[Rating], *, source: str) -> ImportCounts:
+    """Write ratings of new raters in one transaction."""
     if not ratings:
-        raise VotesError(f"{source}: no finished rating in it. Nothing was imported.")
+        raise VotesError(f"{source} contains no finished rating. Nothing was imported.")
     with store.database.writing() as session:
         study = session.execute(
             select(StudyRow).where(StudyRow.id == store.study_id).with_for_update()
@@ -135,13 +137,13 @@ def write_ratings(store: Store, ratings: Sequence[Rating], *, source: str) -> Im
             cell = _claim(session, rating, items[rating.item.id], source)
             num_votes += _write_answers(session, store, rating, rater, cell, position)
             rater.num_assigned += 1
-    return ImportReport(num_raters=len(raters), num_items=len(ratings), num_votes=num_votes)
+    return ImportCounts(num_raters=len(raters), num_items=len(ratings), num_votes=num_votes)
 
 
 def _new_rater(
     session: Session, store: Store, study: StudyRow, rating: Rating, source: str
 ) -> RaterRow:
-    # The name is a function of the other program's name, so a second import is noticed.
+    # The name is derived from the other program's name, so a second import is detected.
     digest = hashlib.sha256(f"{store.study.document.uid}/{rating.rater}".encode()).hexdigest()
     name = f"i-{digest[:12]}"
     known = session.scalar(
@@ -150,7 +152,7 @@ def _new_rater(
     if known is not None:
         raise DuplicateVoteError(
             f"{source}: the votes of rater {rating.rater!r} were imported before. Nothing was "
-            f"imported; to replace them, first run: evalkit drawbench withdraw STUDY {name}"
+            f"imported. To replace them, first run: evalkit drawbench withdraw STUDY {name}"
         )
     study.num_joined += 1
     now = store.clock()
@@ -176,7 +178,7 @@ def _new_rater(
 
 
 def _claim(session: Session, rating: Rating, item_id: int, source: str) -> CellRow:
-    """An open cell of the item, laid out as the rater saw it."""
+    """Find an open cell of the item, laid out as the rater saw it."""
     query = select(CellRow).where(
         CellRow.item_id == item_id, CellRow.slot.is_not(None), CellRow.rater_id.is_(None)
     )
@@ -185,7 +187,7 @@ def _claim(session: Session, rating: Rating, item_id: int, source: str) -> CellR
     open_cells = session.scalars(query.order_by(CellRow.slot)).all()
     if not open_cells:
         raise VotesError(
-            f"{source}: {rating.item.prompt_id} has all its ratings already (rater "
+            f"{source}: {rating.item.prompt_id} already has all its ratings (rater "
             f"{rating.rater!r}). Nothing was imported."
         )
     matching = [cell for cell in open_cells if rating.a_first in (None, cell.a_first)]
@@ -237,14 +239,15 @@ def _write_answers(
 
 
 def seconds_of(text: str, where: str) -> float | None:
-    """A time in ISO 8601 as seconds since 1970; None where none is given.
+    """Convert an ISO 8601 time to seconds since 1970; None where none is given.
 
     Raises:
-        VotesError: It is no such time.
+        VotesError: The text is not such a time.
     """
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
     except ValueError as error:
         raise VotesError(
-            f"{where}: {text!r} is no time. Write it as 2024-05-31T12:00:00+00:00, or leave it out."
+            f"{where}: {text!r} is not a time. Write it as 2024-05-31T12:00:00+00:00, or leave it "
+            "out."
         ) from error

@@ -1,6 +1,6 @@
-"""A study in Label Studio: its open ratings as tasks, and the annotations back as votes.
+"""Exchange with Label Studio: open ratings become tasks, and annotations become votes.
 
-Sides are drawn before the tasks are written, and each task is one wanted rating.
+Sides are drawn before the tasks are written, and each task is one required rating.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 
 from drawbench.errors import DuplicateVoteError, VotesError
-from drawbench.exchange.into_store import ImportReport, Rating, seconds_of, write_ratings
+from drawbench.exchange.into_store import ImportCounts, Rating, seconds_of, write_ratings
 from drawbench.store import Store
 from drawbench.store.pages import Place, by_model
 from drawbench.store.tables import CellRow
@@ -24,7 +24,7 @@ from drawbench.votes import read_text
 
 
 def label_studio_config(store: Store) -> str:
-    """The labelling interface for Label Studio: two sets of images and all pair questions."""
+    """Return Label Studio's labelling interface: two sets of images and all pair questions."""
     count = store.study.config.images_per_side
     wording, side_name = store.study.texts.rating, store.study.config.side_name
     sides = "".join(
@@ -52,11 +52,11 @@ def label_studio_config(store: Store) -> str:
 
 
 def label_studio_tasks(store: Store, *, url_prefix: str) -> list[dict[str, Any]]:
-    """One task for each open cell of pairs, so that sides differ from annotator to annotator.
+    """Return one task for each open cell of a pair, so sides differ between annotators.
 
     Args:
         store: The study.
-        url_prefix: What stands before `KEY.png` where Label Studio finds the images.
+        url_prefix: Prefix of `KEY.png` in the URLs of images in Label Studio.
     """
     with store.database.reading() as session:
         cells = session.scalars(
@@ -89,23 +89,23 @@ def _task_data(store: Store, place: Place, url_prefix: str) -> dict[str, Any]:
     return {"cell": place.cell_id, "prompt": place.item.prompt, **questions, **images}
 
 
-def import_label_studio(store: Store, path: Path) -> ImportReport:
-    """Take the annotations of tasks from `label_studio_tasks`, exported by Label Studio as JSON.
+def import_label_studio(store: Store, path: Path) -> ImportCounts:
+    """Import annotations of tasks from `label_studio_tasks`, exported by Label Studio as JSON.
 
-    Cancelled annotations are passed over. The annotator's name or number is kept as a hash only.
+    Cancelled annotations are skipped. The annotator's name or id is stored as a hash only.
 
     Raises:
-        VotesError: The file is no such export, or an annotation does not fit the study.
+        VotesError: The file is not such an export, or an annotation does not match the study.
         DuplicateVoteError: A task was annotated twice.
     """
     try:
         tasks = json.loads(read_text(path))
     except ValueError as error:
         raise VotesError(
-            f"{path}: not JSON ({error}). Export from Label Studio as JSON."
+            f"{path} is not JSON ({error}). Export from Label Studio as JSON."
         ) from error
     if not isinstance(tasks, list):
-        raise VotesError(f"{path}: not a list of tasks. Export from Label Studio as JSON.")
+        raise VotesError(f"{path} is not a list of tasks. Export from Label Studio as JSON.")
     with store.database.reading() as session:
         cells = {
             cell.id: cell
@@ -118,11 +118,13 @@ def import_label_studio(store: Store, path: Path) -> ImportReport:
             cell = cells[int(task["data"]["cell"])]
             done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise VotesError(f"{where}: it is not one of this study's tasks.") from None
+            raise VotesError(
+                f"{where} is not a task of this study. Nothing was imported."
+            ) from None
         if len(done) > 1:
             raise DuplicateVoteError(
-                f"{where}: it has {len(done)} annotations, each task wants one. Delete the "
-                "others, or set the overlap of annotations to 1."
+                f"{where} has {len(done)} annotations, expected one. Delete the others, or set "
+                "the overlap of annotations to 1."
             )
         ratings += [_annotation(store, annotation, cell, where) for annotation in done]
     return write_ratings(store, ratings, source=str(path))

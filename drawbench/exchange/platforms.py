@@ -1,4 +1,4 @@
-"""Crowd platforms: personal links for a batch of MTurk, and whom of a batch to approve."""
+"""Crowd platforms: personal links for a batch, and which participants to approve."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from drawbench.votes import read_cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchReport:
-    """How the rows of a crowd platform's batch match the raters of a study."""
+class MatchedBatch:
+    """Rows of a crowd platform's batch, matched with the raters of a study."""
 
     table: pd.DataFrame
     """One row per row of the batch: `participant`, `platform_status`, `rater_id`, `state`, `code`
@@ -37,12 +37,12 @@ def invitations(
     return [(joined.rater.name, f"{base}/?rater={joined.token}") for joined in made]
 
 
-def match_batch(store: Store, path: Path) -> BatchReport:
-    """Match the CSV of a Prolific or MTurk batch with the study, and note what it says of raters.
+def match_batch(store: Store, path: Path) -> MatchedBatch:
+    """Match the CSV of a Prolific or MTurk batch with raters, and store each participant's status.
 
-    A row is matched by the platform's number of the person, where it came with them, or by the
-    completion code. What the platform says ("APPROVED", "RETURNED") is stored with the rater, and
-    reports use it; nobody's votes are changed.
+    A row is matched by the platform's participant id if the rater has one, or by the completion
+    code. The status ("APPROVED", "RETURNED") is stored with the rater and used in reports; no
+    votes are changed.
 
     Raises:
         VotesError: No column names the participants.
@@ -51,7 +51,8 @@ def match_batch(store: Store, path: Path) -> BatchReport:
     who = _column(table, ("participant id", "participant_id", "workerid", "worker id"))
     if who is None:
         raise VotesError(
-            f"{path}: no column of participants. Expected Prolific's 'Participant id' or MTurk's "
+            f"{path} has no column of participants. Expected Prolific's 'Participant id' or "
+            "MTurk's "
             f"'WorkerId'; found {', '.join(table.columns)}."
         )
     status = _column(table, ("status", "assignmentstatus"))
@@ -60,7 +61,7 @@ def match_batch(store: Store, path: Path) -> BatchReport:
     with store.database.writing() as session:
         raters = session.scalars(select(RaterRow).where(RaterRow.study_id == store.study_id)).all()
         by_number = {rater.external_id: rater for rater in raters if rater.external_id}
-        # A code that all raters share tells nobody apart.
+        # A code that all raters share identifies nobody.
         shared = store.study.config.completion_code
         by_code = {r.completion_code: r for r in raters if r.completion_code != shared}
         for _, row in table.iterrows():
@@ -73,7 +74,7 @@ def match_batch(store: Store, path: Path) -> BatchReport:
                 rater.platform_status = said[:40]
             rows.append((str(row[who]), said, *_judge(store, rater, given)))
     columns = ["participant", "platform_status", "rater_id", "state", "code", "advice"]
-    return BatchReport(table=pd.DataFrame(rows, columns=columns))
+    return MatchedBatch(table=pd.DataFrame(rows, columns=columns))
 
 
 def _judge(store: Store, rater: RaterRow | None, given: Sequence[str]) -> tuple[str, ...]:

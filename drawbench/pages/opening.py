@@ -17,14 +17,14 @@ from evalkit.core.errors import EvalkitError
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where the study is and who may see its results."""
+    """The study, and the password of its results."""
 
     study: str
     """Folder of the study; empty for the embedded sample study."""
     database: str
     """URL of its votes; empty for the SQLite file in the folder."""
     results_password: str
-    """Opens the results page; without one the page stays closed."""
+    """Password of the results page; without one the page stays closed."""
     sample_folder: Path
     """Where the sample study is kept."""
 

@@ -1,4 +1,4 @@
-"""What raters see. Run by `rate.py`; every decision is made in `drawbench.rating.session`."""
+"""The rating page as raters see it; `drawbench.rating.session` makes every decision."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The researchers' page: `streamlit run app/results.py` or `evalkit drawbench rate --results`.
 
-It is a server of its own, so that the raters' server knows no way to it. The password stands in
-EVALKIT_RESULTS_PASSWORD; without one nobody gets in.
+It has its own server, so that nothing on the raters' server leads to it. The environment variable
+EVALKIT_RESULTS_PASSWORD sets its password; without one the page stays closed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def _ask_for_password() -> None:
     with reading_card(460):
         st.html("<h1>Results</h1>")
         if not gate.password:
-            st.error("This page is closed: no password is set (EVALKIT_RESULTS_PASSWORD).")
+            st.error(
+                "This page is closed: no password is set. Set EVALKIT_RESULTS_PASSWORD and "
+                "restart the server."
+            )
             return
         with st.form("password", border=False):
             given = st.text_input("Password", type="password")
@@ -76,7 +79,7 @@ def _ask_for_password() -> None:
                 if gate.admits(given):
                     st.session_state.admitted = True
                     st.rerun()
-                st.error("That is not the password.")
+                st.error("Wrong password. Try again.")
 
 
 def _head(store: Store, live: LiveResults) -> None:
@@ -86,7 +89,7 @@ def _head(store: Store, live: LiveResults) -> None:
     if live.analysis is not None and live.analysis.simulated:
         marks.append(
             f"SIMULATED: {live.analysis.num_simulated} of {live.analysis.num_votes} votes come "
-            "from no person"
+            "from simulated raters"
         )
     if marks:
         st.error(plain_markdown(". ".join(marks)))
@@ -95,9 +98,9 @@ def _head(store: Store, live: LiveResults) -> None:
     columns = st.columns(4)
     columns[0].metric("Complete ratings", f"{done:,} of {wanted:,}")
     columns[1].metric("Raters finished", int(states.get("finished", 0)))
-    columns[2].metric("Raters at work", int(states.get("active", 0)))
+    columns[2].metric("Raters in progress", int(states.get("active", 0)))
     columns[3].metric("Reported images", len(live.reports))
-    st.button("Look again", key="look", help="Reads the votes anew.")
+    st.button("Refresh", key="look", help="Reload the votes.")
 
 
 def _progress(live: LiveResults) -> None:
@@ -139,12 +142,12 @@ def _win_rates(live: LiveResults) -> None:
     )
     if live.analysis.filtered is not None:
         st.subheader("Without flagged raters", anchor=False)
-        st.caption(f"{live.analysis.num_flagged} raters are flagged; see the tab Raters.")
+        st.caption(f"{live.analysis.num_flagged} raters are flagged; see the Raters tab.")
         st.dataframe(win_rate_table(live.analysis.filtered), hide_index=True)
 
 
 def win_rate_chart(rows: pd.DataFrame, pair: str) -> alt.FacetChart:
-    """The win rate of the first model of a pair by category, one panel per question."""
+    """Chart the win rate of a pair's first model by category, one panel per question."""
     first = pair.partition(" : ")[0]
     order = ["overall", *sorted(set(rows["where"]) - {"overall"})]
     base = alt.Chart(rows).encode(y=alt.Y("where:N", sort=order, title=None))
@@ -165,7 +168,9 @@ def win_rate_chart(rows: pd.DataFrame, pair: str) -> alt.FacetChart:
 
 
 def _raters(live: LiveResults) -> None:
-    st.caption("A flag is a reason to look, not a reason to drop: nobody is left out silently.")
+    st.caption(
+        "A flag is a reason to look at a rater, not to exclude one: no rater is excluded silently."
+    )
     first = ["rater_id", "flags"]
     others = [name for name in live.raters if name not in (*first, "completion_code")]
     st.dataframe(live.raters[[*first, *others]], hide_index=True)
@@ -174,7 +179,7 @@ def _raters(live: LiveResults) -> None:
 def _gallery(store: Store, live: LiveResults) -> None:
     found = disputed_prompts(store, live.analysis) if live.analysis is not None else []
     if not found:
-        st.info("No prompt is disputed yet.")
+        st.info("No disputed prompts yet.")
     for item in found:
         _disputed(item)
 
@@ -200,9 +205,7 @@ def _disputed(item: Disputed) -> None:
 
 
 def _export(store: Store, live: LiveResults) -> None:
-    st.caption(
-        "Rater names are random numbers; numbers of crowd platforms are in the raters' file."
-    )
+    st.caption("Rater names are random. raters.csv contains the ids of crowd platforms.")
     frames = {
         "votes.csv": votes_frame(store),
         "ratings.csv": ratings_frame(store),

@@ -1,4 +1,4 @@
-"""The part of the rating page that shows the sets of images, as a component of our own."""
+"""The part of the rating page that shows the sets of images, as a custom component."""
 
 from __future__ import annotations
 

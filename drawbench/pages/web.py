@@ -1,9 +1,7 @@
 """The web server of the rating page: it serves the study's pictures and sets privacy headers.
 
-Pictures are served by their random names only, with nothing else about them.
-
-No date and no length of a file name goes out. The date alone would say which model a picture is of,
-since the copies of one model were all written before those of the next.
+Pictures are served under their random names, without file dates. A date would reveal the model,
+since all copies of one model were written before those of the next.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from drawbench.pages.opening import shared_store
 from evalkit.core.errors import EvalkitError
 
 HEADERS = {
-    # The personal link is in the address of the page; no other site may learn it.
+    # The personal link is in the address of the page; it must not leak to other sites.
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
     b"x-robots-tag": b"noindex, nofollow",
@@ -30,24 +28,24 @@ HEADERS = {
 
 
 async def serve_picture(request: Request) -> Response:
-    """A picture of the study by its blind name, or 404."""
+    """Serve a picture of the study by its blind name, or 404."""
     return await run_in_threadpool(picture_response, str(request.path_params["key"]))
 
 
 def picture_response(key: str) -> Response:
-    """The answer to a request for a picture."""
+    """Return the response to a request for a picture."""
     try:
         path = shared_store().study.image_path(key)
     except EvalkitError:
-        return Response("the study can't be opened", status_code=503, media_type="text/plain")
+        return Response("The study can't be opened.", status_code=503, media_type="text/plain")
     if path is None:
-        return Response("no such picture", status_code=404, media_type="text/plain")
+        return Response("There is no such picture.", status_code=404, media_type="text/plain")
     cache_for_a_day = {"Cache-Control": "private, max-age=86400, immutable"}
     return Response(path.read_bytes(), media_type="image/png", headers=cache_for_a_day)
 
 
 class PrivacyHeaders:
-    """Adds `HEADERS` to every answer."""
+    """Middleware that adds `HEADERS` to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,7 +1,6 @@
-"""What raters see, as pictures for the report: the real page in Chromium, on a store of its own.
+"""Take screenshots of the rating page for the report, in Chromium.
 
-The votes of the study are not touched: the pictures are taken on a throw-away database, by a
-simulated rater.
+The votes of the study are not touched: a simulated rater uses a temporary database.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ BUTTONS_LABELLED = (
 
 
 def take_screenshots(study: Study) -> list[Path]:
-    """Picture the welcome page, and a rated page on a desktop and on a phone.
+    """Take screenshots of the welcome page, and of a rated page on a desktop and on a phone.
 
     Returns:
         The PNG files, in the study's folder, where the report finds them.
 
     Raises:
         MissingExtraError: Playwright or the packages of the page are not installed.
-        MissingDataError: There is no Chromium.
+        MissingDataError: Chromium is not installed.
     """
     folder = study.path / SCREENSHOT_FOLDER
     with tempfile.TemporaryDirectory() as scratch, _browser() as browser:
@@ -63,8 +62,8 @@ def _browser() -> Iterator[Any]:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         raise MissingDataError(
-            f"no browser found ({', '.join(BROWSERS)}). Install Chromium, or take pictures "
-            "yourself and name them as screenshots in the file for --card."
+            f"No browser found ({', '.join(BROWSERS)}). Install Chromium, or take screenshots "
+            "yourself and list them in the file for --card."
         )
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])

@@ -23,7 +23,7 @@ START_TIMEOUT_S = 120.0
 
 
 def page_command(results: bool, port: int, address: str) -> list[str]:
-    """The command line that serves a page.
+    """Return the command line that serves a page.
 
     Raises:
         MissingExtraError: The packages of the pages are not installed.
@@ -36,7 +36,7 @@ def page_command(results: bool, port: int, address: str) -> list[str]:
 
 
 def page_environment(study: Path | None, database: str) -> dict[str, str]:
-    """The environment in which a page finds its study; without one, the sample study."""
+    """Return the environment in which a page finds its study; without one, the sample study."""
     environment = {**os.environ, "EVALKIT_STUDY": str(study.absolute()) if study else ""}
     if database:
         environment["EVALKIT_DATABASE"] = database
@@ -45,7 +45,7 @@ def page_environment(study: Path | None, database: str) -> dict[str, str]:
 
 @contextmanager
 def served(environment: Mapping[str, str], *, results: bool = False) -> Iterator[str]:
-    """A page's server on a free port of this machine, for as long as the block lasts.
+    """Serve a page on a free port of this machine until the block ends.
 
     Yields:
         The address of the page.
@@ -85,4 +85,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
-    raise StoreError(f"the page's server did not start within {START_TIMEOUT_S:.0f} s.")
+    raise StoreError(
+        f"The server of the page did not start within {START_TIMEOUT_S:.0f} s. Start it by hand "
+        "to see why: evalkit drawbench rate STUDY"
+    )

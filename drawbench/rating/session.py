@@ -1,7 +1,7 @@
-"""What a rater sees next, and what happens when they press something. No browser is needed here.
+"""The rating session: what a rater sees next, and what each button does. It needs no browser.
 
-The page in `app/` draws a `Screen` and calls the functions below; everything it knows comes from
-the store, so it can be closed, opened elsewhere or killed at any moment.
+The page in `drawbench.pages` draws a `Screen` and calls the functions below. Its state is in the
+store, so the page can be closed, opened elsewhere or killed at any moment.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from drawbench.study.texts import fill
 from evalkit.core.errors import EvalkitError
 
 NoticeKind = Literal["welcome", "members_only", "unknown_link", "finished", "taken_over"]
-# Nobody can look at sixteen images in this time: a second press within it is a slip of the finger.
+# Nobody can look at sixteen images in this time: a second press within it is accidental.
 MIN_VIEW_S = 0.3
 PLATFORM_ID_KEYS = ("PROLIFIC_PID", "workerId", "participant")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """A page without images: the beginning, the end, or a closed door."""
+    """A page without images: welcome, finished or no access."""
 
     kind: NoticeKind
     rater: Rater | None = None
@@ -39,17 +39,17 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class ItemScreen:
-    """A page to be rated."""
+    """A page to rate."""
 
     rater: Rater
     place: Place
     questions: tuple[Question, ...]
-    """What is asked about it."""
+    """The questions about it."""
     current_question: int
-    """Index of the first question without an answer; the keys belong to it."""
+    """Index of the first question without an answer; the answer keys apply to it."""
     num_done: int
     num_pages: int
-    """Pages of the rater, practice not counted."""
+    """Pages of the rater without practice."""
     preload: tuple[str, ...]
     """Blind names of the images of the page after this one."""
     can_undo: bool
@@ -65,20 +65,20 @@ Screen = Notice | ItemScreen
 
 @dataclass
 class Visit:
-    """What one open page remembers between two presses."""
+    """The state of one open page between two presses."""
 
     shown_at: dict[int, float] = field(default_factory=dict)
     """When each cell first appeared, on a monotonic clock."""
     last_change: float = float("-inf")
-    """When the page last changed under the rater's fingers."""
+    """When the page last changed."""
     message: str = ""
-    """Something to tell, once."""
+    """A message to show once."""
 
 
 def screen_for(store: Store, token: str) -> Screen:
-    """What the holder of a token sees; without one, the welcome page.
+    """Return what the holder of a token sees; without a token, the welcome page.
 
-    Opening a link renews the lease of a rater who was away.
+    Opening the link renews the lease of a rater who was away.
     """
     if not token:
         return Notice(kind="members_only" if store.study.config.invited_only else "welcome")
@@ -93,15 +93,16 @@ def screen_for(store: Store, token: str) -> Screen:
 
 
 def begin(store: Store, token: str, platform_ids: Mapping[str, str]) -> str:
-    """Note a consent and return the token to go on with.
+    """Store a consent and return the rater's token.
 
     Args:
         store: The votes.
-        token: That of an invited rater, or empty.
-        platform_ids: What a crowd platform put into the address, such as PROLIFIC_PID.
+        token: The token of an invited rater, or empty.
+        platform_ids: Ids that a crowd platform added to the URL, such as PROLIFIC_PID.
 
     Raises:
-        RefusedError: The study is full, closed to the uninvited, or this person has joined before.
+        RefusedError: The study is full or for invited raters only, or this person has joined
+            before.
     """
     if token:
         rater = store.find_rater(token)
@@ -132,10 +133,10 @@ def answer(
     *,
     now: float | None = None,
 ) -> bool:
-    """Store an answer, or say why not.
+    """Store an answer, or leave a message why it was not stored.
 
     Returns:
-        Whether the vote is stored; a press too soon after the page changed is passed over.
+        Whether the vote is stored; a press too soon after the page changed is ignored.
     """
     now = time.monotonic() if now is None else now
     if now - visit.last_change < MIN_VIEW_S:
@@ -160,7 +161,7 @@ def answer(
 
 
 def undo(store: Store, visit: Visit, rater: Rater) -> None:
-    """Take back the last vote; the page it belongs to comes up again."""
+    """Undo the last vote; its page is shown again."""
     try:
         cell_id = store.undo(rater.id)
     except EvalkitError:
@@ -173,7 +174,7 @@ def undo(store: Store, visit: Visit, rater: Rater) -> None:
 def report(
     store: Store, visit: Visit, rater: Rater, place: Place, image_key: str, reason: str
 ) -> None:
-    """Pass on a complaint about an image."""
+    """Report an image."""
     try:
         store.report(rater.id, place.cell_id, image_key, reason)
     except EvalkitError:
@@ -183,9 +184,9 @@ def report(
 
 
 def reported_image(place: Place, position: object) -> str | None:
-    """The image at a position on the page (set A first), or None if there is none.
+    """Return the image at a position on the page (set A first), or None if there is none.
 
-    The position comes from a browser and may be anything.
+    The position comes from a browser and can have any value.
     """
     keys = (*place.first, *place.second)
     if isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(keys):
@@ -194,7 +195,7 @@ def reported_image(place: Place, position: object) -> str | None:
 
 
 def open_for_rating(study_path: str, database_url: str, *, sample_path: Path) -> Store:
-    """Open the study that the page is to show; without a path, the embedded sample study.
+    """Open the study for the page; without a path, the sample study.
 
     Raises:
         EvalkitError: The study or its database can't be opened.
@@ -209,7 +210,7 @@ def _sample_study(path: Path) -> Study:
         try:
             return make_sample_study(path)
         except (OSError, EvalkitError):
-            # Another process may have made it in the meantime.
+            # Another process may have made it meanwhile.
             if not (path / DOCUMENT).is_file():
                 raise
     return load_study(path)

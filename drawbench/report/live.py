@@ -1,4 +1,4 @@
-"""What researchers see of a study while it runs: quotas, win rates, raters, disputed prompts."""
+"""Interim results of a running study: quotas, win rates, raters, disputed prompts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ WRONG_PASSWORD_WAIT_S = 1.0
 NUM_DISPUTED = 5
 
 PEEKING_NOTE = (
-    "The study is not complete. Intervals hold for one look at the end; whoever looks often and "
-    "stops when one of them leaves 50 % out will be wrong more often than 5 % of the time "
-    "(evalkit drawbench plan says how much)."
+    "The study is not complete. Intervals are valid for one look at the end: repeated looks, with "
+    "a stop as soon as an interval excludes 50 %, are wrong more than 5 % of the time. To see how "
+    "often, run: evalkit drawbench plan --looks N."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveResults:
-    """A look at a study."""
+    """Interim results of a study."""
 
     quotas: pd.DataFrame
     """Complete ratings by category: `category`, `done`, `in_work`, `open`, `wanted`, `share`."""
     raters: pd.DataFrame
-    """One row per rater, with the flags that the rules of quality raise."""
+    """One row per rater, with flags from the quality rules."""
     reports: pd.DataFrame
     """Images that raters reported."""
     analysis: Analysis | None
@@ -46,7 +46,7 @@ class LiveResults:
 
 @dataclass(frozen=True, kw_only=True)
 class Disputed:
-    """A prompt on which raters contradict each other."""
+    """A prompt on which raters disagree."""
 
     prompt: str
     category: str
@@ -63,14 +63,14 @@ class Disputed:
 
 @dataclass
 class Gate:
-    """A password that is compared in constant time, and slowly when it is wrong."""
+    """A password check that takes constant time, with a delay after a wrong password."""
 
     password: str
-    """Empty keeps the gate shut."""
+    """If empty, nobody is admitted."""
     sleep: Callable[[float], None] = field(default=time.sleep)
 
     def admits(self, given: str) -> bool:
-        """Whether somebody with this password may enter."""
+        """Return whether a password is right."""
         if self.password and hmac.compare_digest(given.encode(), self.password.encode()):
             return True
         self.sleep(WRONG_PASSWORD_WAIT_S)
@@ -78,7 +78,7 @@ class Gate:
 
 
 def look(store: Store) -> LiveResults:
-    """Take a look at a study."""
+    """Compute the interim results of a study."""
     votes = votes_frame(store)
     options = Options(rules=rules_of(store.study), resamples=0)
     analysis = analyse(votes, options=options) if len(votes) else None
@@ -91,16 +91,16 @@ def look(store: Store) -> LiveResults:
 
 
 def quotas_by_category(quotas: pd.DataFrame) -> pd.DataFrame:
-    """Complete ratings by category."""
+    """Sum complete ratings by category."""
     table = quotas.groupby("category", sort=False)[["done", "in_work", "open", "wanted"]].sum()
     return table.assign(share=table["done"] / table["wanted"]).reset_index()
 
 
 def win_rate_table(analysis: Analysis) -> pd.DataFrame:
-    """Shares and win rates in percent, overall and by category, with their intervals.
+    """Tabulate shares and win rates in percent, overall and by category, with intervals.
 
     Columns: `pair`, `question`, `where`, `votes`, `prefer_a`, `tie`, `prefer_b`, `win_rate`, `low`,
-    `high` (missing where no interval can be had), `verdict`.
+    `high` (missing without an interval), `verdict`.
     """
     rows = []
     for pair in analysis.pairs:
@@ -127,7 +127,7 @@ def win_rate_table(analysis: Analysis) -> pd.DataFrame:
 
 
 def disputed_prompts(store: Store, analysis: Analysis, count: int = NUM_DISPUTED) -> list[Disputed]:
-    """The prompts on which most raters contradict each other, each prompt once."""
+    """Return the prompts on which raters disagree most, each prompt once."""
     table = analysis.prompts[analysis.prompts["num_votes"] > 1]
     table = table.sort_values(["disputed", "num_votes"], ascending=False, kind="stable")
     table = table[table["disputed"] > 0].drop_duplicates("prompt_id").head(count)

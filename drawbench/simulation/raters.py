@@ -1,14 +1,13 @@
-"""Simulated raters of known preference, for tests and for planning. None stands for a person.
+"""Simulated raters with known preferences, for tests and planning.
 
-A rater looks at two sets of images and feels a lead u of model A over model B:
+A rater compares two sets of images and perceives a lead u of model A over model B:
 
     u  =  strength(A) - strength(B)  +  taste of the rater  +  effect of the prompt  +  side  +
     noise
 
 and answers A above a threshold, B below minus the threshold, and a tie between. Taste and effect
-are drawn per model, so that swapping A and B swaps the answer. All of it is a pure function of the
-panel and the item: a simulated rater who is asked twice, by the page or by the store, answers the
-same.
+are drawn per model, so that swapping A and B swaps the answer. The answer is a pure function of
+the panel and the item, so a simulated rater answers the same question the same way every time.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ DRAWBENCH_RATERS = 25
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedAnswer:
-    """What a simulated rater does with one item."""
+    """The answer of a simulated rater to one item, and its time."""
 
     answer: Answer
     response_s: float
@@ -62,7 +61,7 @@ class SimulatedAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """How often each answer is given, in [0, 1]; they sum to 1."""
+    """Probabilities of the answers; they sum to 1."""
 
     a: float
     tie: float
@@ -70,40 +69,40 @@ class Shares:
 
     @property
     def win_rate(self) -> float:
-        """Of A, ties as half a win."""
+        """Win rate of A, with ties as half a win."""
         return self.a + self.tie / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedPanel:
-    """Raters whose preference is known because it is set here.
+    """Simulated raters with given preferences.
 
-    All effects are in units of the noise of a single vote where `noise` is 1.
+    With `noise` 1, all effects are in standard deviations of a single vote.
     """
 
     strengths: Mapping[str, float]
-    """Of each model; only differences matter."""
+    """Strength of each model; only differences matter."""
     category_effects: Mapping[str, float] = field(default_factory=dict)
     """Added to the strength of the first model in `strengths`, by category."""
     question_effects: Mapping[str, float] = field(default_factory=dict)
     """The same, by question."""
     rater_sd: float = 0.3
-    """How much raters differ in taste."""
+    """Standard deviation of raters' taste."""
     prompt_sd: float = 0.5
-    """How much prompts differ in which model they suit."""
+    """Standard deviation of prompts' effect."""
     noise: float = 1.0
     """Standard deviation of a single vote."""
     tie_threshold: float = 0.3
-    """A lead smaller than this is a tie."""
+    """A perceived lead smaller than this is a tie."""
     side_bias: float = 0.0
-    """Added to the lead of whatever stands on the left."""
+    """Added to the lead of the model on the left."""
     lazy_share: float = 0.0
-    """Share of raters who don't look: half of them answer at random, half always take the left."""
+    """Share of inattentive raters: half of them answer at random, half always choose the left."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if len(self.strengths) < 2:
-            raise StudyError(f"strengths: {len(self.strengths)} model, at least 2 are needed.")
+            raise StudyError(f"strengths has {len(self.strengths)} model, expected at least 2.")
         for name in ("rater_sd", "prompt_sd", "tie_threshold"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise StudyError(f"{name} is {getattr(self, name)}, expected 0 or more.")
@@ -124,17 +123,17 @@ class SimulatedPanel:
         left_model: str = "",
         item_id: str = "",
     ) -> SimulatedAnswer:
-        """What this rater answers to one question on one item, however often it is asked.
+        """Return this rater's answer to one question on one item, the same at every call.
 
         Args:
-            rater_id: Who; any text.
-            prompt_id: On what.
-            category: Of the prompt.
+            rater_id: The rater; any text.
+            prompt_id: The prompt.
+            category: Its category.
             model_a: What the answer "a" means.
             model_b: What the answer "b" means.
-            question: Which question.
-            left_model: The model on the left; without it there is no side to be biased to.
-            item_id: Tells repeated comparisons of a prompt apart.
+            question: The question.
+            left_model: The model on the left; without it there is no side bias.
+            item_id: Distinguishes repeated comparisons of a prompt.
         """
         vote = (rater_id, prompt_id, question, item_id, *sorted((model_a, model_b)))
         habit = self._habit(rater_id)
@@ -152,20 +151,20 @@ class SimulatedPanel:
         return SimulatedAnswer(answer=answer, response_s=seconds)
 
     def lead(self, model_a: str, model_b: str, *, category: str = "", question: str = "") -> float:
-        """The true lead of A over B, before taste, prompt, side and noise."""
+        """Return the true lead of A over B, before taste, prompt, side and noise."""
         return self._strength(model_a, category, question) - self._strength(
             model_b, category, question
         )
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the felt lead around the true one."""
+        """Standard deviation of the perceived lead around the true one."""
         return math.sqrt(self.rater_sd**2 + self.prompt_sd**2 + self.noise**2)
 
     def shares(
         self, model_a: str, model_b: str, *, category: str = "", question: str = ""
     ) -> Shares:
-        """How often each answer is given, over all raters and prompts there are; sides balanced.
+        """Return the probabilities of the answers over all raters and prompts, with balanced sides.
 
         >>> panel = SimulatedPanel(strengths={"x": 0.0, "y": 0.0})
         >>> panel.shares("x", "y").win_rate
@@ -176,7 +175,8 @@ class SimulatedPanel:
         for side in (self.side_bias, -self.side_bias):
             a += NORMAL.cdf((lead + side - self.tie_threshold) / self.spread) / 2
             b += NORMAL.cdf((-lead - side - self.tie_threshold) / self.spread) / 2
-        # Of the lazy, half press at random (1/3 each), half the left (1/2 each, sides balanced).
+        # Half of the inattentive raters answer at random (1/3 each), half choose the left (1/2
+        # each).
         lazy, careful = self.lazy_share, 1 - self.lazy_share
         lazy_a, lazy_tie = (1 / 3 + 1 / 2) / 2, 1 / 6
         return Shares(
@@ -188,7 +188,7 @@ class SimulatedPanel:
     def _strength(self, model: str, category: str, question: str) -> float:
         if model not in self.strengths:
             known = ", ".join(self.strengths)
-            raise StudyError(f"the simulated panel knows no model {model!r}. It knows: {known}.")
+            raise StudyError(f"The simulated panel has no model {model!r}. Known: {known}.")
         strength = self.strengths[model]
         if model == next(iter(self.strengths)):
             strength += self.category_effects.get(category, 0.0)
@@ -230,7 +230,7 @@ class SimulatedPanel:
 
 
 def answer_of(lead: float, tie_threshold: float) -> Answer:
-    """The answer that a felt lead of A leads to.
+    """Return the answer for a perceived lead of A.
 
     >>> answer_of(0.5, 0.3), answer_of(-0.1, 0.3)
     ('a', 'tie')
@@ -241,15 +241,15 @@ def answer_of(lead: float, tie_threshold: float) -> Answer:
 
 
 def tie_threshold_for(tie_share: float, *, spread: float) -> float:
-    """The threshold at which equal models tie this often."""
+    """Return the threshold at which equal models tie this often."""
     return spread * NORMAL.inv_cdf((1 + tie_share) / 2)
 
 
 def vote_correlations(panel: SimulatedPanel, lead: float = 0.0) -> tuple[float, float]:
-    """Correlation of two votes (1, 1/2 and 0) of one rater, and of two votes on one prompt.
+    """Return the correlations of two votes (1, 1/2, 0) of one rater, and on one prompt.
 
-    Exact, for a panel without laziness and side bias: two votes that share an effect have felt
-    leads from a bivariate normal distribution.
+    Exact for a panel without inattentive raters and side bias: the perceived leads of two votes
+    that share an effect are bivariate normal.
     """
     total = panel.spread**2
     return (
@@ -266,15 +266,15 @@ def simulate_votes(
     questions: Sequence[str] = ("fidelity", "alignment"),
     pairs: Iterable[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
-    """A table of votes as the paper's study would give it: raters rate all of one category.
+    """Simulate the votes of the paper's study: each rater rates all prompts of one category.
 
     Args:
         panel: The raters.
         sizes: Prompts by category.
         raters_per_category: Each rates every prompt of the category.
-        questions: Asked of every item.
-        pairs: Of models; by default the first two of the panel. Of several, each item shows the
-            next.
+        questions: Asked about every item.
+        pairs: Pairs of models; by default the first two of the panel. Items cycle through several
+            pairs.
 
     Returns:
         Votes as `drawbench.votes` describes them, with `simulated` true throughout.
@@ -301,7 +301,8 @@ def _simulated_frame(
             rater_id = f"{RATER_PREFIX}{category_index:02d}-{rater:03d}"
             for prompt in range(size):
                 model_a, model_b = matches[(rater + prompt) % len(matches)]
-                # Half of the raters of a prompt, and half of the prompts of a rater, see A left.
+                # A is on the left for half of the raters of a prompt and half of the prompts of a
+                # rater.
                 left = (model_a, model_b)[((rater + prompt) // len(matches)) % 2]
                 for question in questions:
                     item = {
@@ -319,7 +320,7 @@ def _simulated_frame(
 
 
 def _score_correlation(panel: SimulatedPanel, lead: float, shared: float) -> float:
-    """A score is half the number of thresholds exceeded; their products have known means."""
+    """Return the correlation of two scores; a score is half the number of thresholds exceeded."""
     from scipy.stats import multivariate_normal
 
     cuts = [(lead - cut) / panel.spread for cut in (panel.tie_threshold, -panel.tie_threshold)]
@@ -332,7 +333,7 @@ def _score_correlation(panel: SimulatedPanel, lead: float, shared: float) -> flo
 
 
 def _uniform(seed: int, key: tuple[str, ...]) -> float:
-    """A number in (0, 1) that depends on the seed and the key alone."""
+    """Return a number in (0, 1) that depends on the seed and the key alone."""
     message = "\x1f".join((str(seed), *key)).encode()
     integer = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "big")
     return (integer + 0.5) / 2**64

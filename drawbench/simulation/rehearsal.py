@@ -1,6 +1,6 @@
-"""Simulated raters at work in a real store: for tests, load measurements and rehearsals.
+"""Let simulated raters rate in a real store, for tests, load measurements and rehearsals.
 
-Every one of them is stored as simulated, and so are their votes in every export and report.
+They are stored as simulated, and every export and report marks their votes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def rehearse(
     Args:
         store: The study.
         panel: How they answer.
-        num_raters: Stop after so many; None fills the study.
+        num_raters: Stop after this many; None fills the study.
         on_progress: Called with the number of raters so far.
 
     Returns:
-        How many rated.
+        Number of raters who rated.
     """
     done = 0
     while num_raters is None or done < num_raters:
@@ -52,13 +52,13 @@ def rehearse(
 def rate_hand(
     store: Store, panel: SimulatedPanel, joined: Joined, *, num_pages: int | None = None
 ) -> int:
-    """Let one simulated rater work through their hand.
+    """Let one simulated rater rate their pages.
 
     Args:
         store: The study.
         panel: How they answer.
         joined: The rater.
-        num_pages: Drop out after so many pages; None finishes.
+        num_pages: Drop out after this many pages; None finishes.
 
     Returns:
         Number of votes.
@@ -80,7 +80,7 @@ def rate_hand(
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """An answer as it is clicked."""
+    """An answer as clicked."""
 
     answer: str
     response_s: float
@@ -89,10 +89,10 @@ class ShownAnswer:
 def simulated_answer(
     seed: int, panel: SimulatedPanel, rater: Rater, place: Place, question: Question
 ) -> ShownAnswer:
-    """What a simulated rater clicks.
+    """Return the answer that a simulated rater clicks.
 
-    Practice and checks are answered rightly. About single sets a panel knows nothing: those answers
-    are drawn at random.
+    Practice and checks are answered correctly. A panel has no opinion on single sets, so those
+    answers are random.
     """
     item = place.item
     if item.kind == "single":

@@ -4,9 +4,9 @@
     tables/NAME.jsonl       one row per line
     study/...               study.json, images.jsonl, images/
 
-The rows are written out in words, not as a copy of the database file, so a backup of SQLite can be
-restored into PostgreSQL and the other way round. Personal links keep working after a restore, since
-the hashes of their tokens are rows like all others.
+Rows are written as text, not as a copy of the database file, so a backup of SQLite can be restored
+into PostgreSQL and vice versa. Personal links keep working after a restore, since the hashes of
+their tokens are stored with the other rows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from evalkit.core.errors import MissingDataError
 FORMAT = 1
 MAX_MEMBER_BYTES = 256 * 2**20  # a larger file in an archive is an attack, not an image
 
-# In this order every row comes after those it points to. The names are columns that do so.
+# In this order every row comes after those it refers to. The names are the columns that refer.
 TABLES: dict[type[Base], dict[str, type[Base]]] = {
     StudyRow: {},
     ItemRow: {"study_id": StudyRow},
@@ -59,7 +59,7 @@ _MEMBER = re.compile(rf"study/({DOCUMENT}|{IMAGE_LIST}|{IMAGE_FOLDER}/[0-9a-f]{{
 
 
 def back_up(store: Store, target: Path) -> dict[str, int]:
-    """Write a study and its votes to a zip file. Raters may go on meanwhile.
+    """Write a study and its votes to a zip file. Raters may continue meanwhile.
 
     Returns:
         Number of rows by table.
@@ -85,7 +85,7 @@ def back_up(store: Store, target: Path) -> dict[str, int]:
             os.fsync(handle.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise StoreError(f"{target}: the backup can't be written ({error.strerror}).") from error
+        raise StoreError(f"The backup {target} can't be written ({error.strerror}).") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -105,13 +105,13 @@ def restore(source: Path, study_path: Path, url: str = "") -> dict[str, int]:
 
     Raises:
         MissingDataError: There is no such file.
-        StoreError: It is no backup, damaged, or of another version; or the database holds the
-            study.
+        StoreError: The file is not a backup, is damaged or has another version; or the database
+            already contains the study.
         StudyError: The folder is in use.
     """
     study_path = Path(study_path)
     if study_path.exists() and (not study_path.is_dir() or any(study_path.iterdir())):
-        raise StudyError(f"{study_path} is in use. Restore to a folder that does not exist.")
+        raise StudyError(f"{study_path} is in use. Restore into a folder that does not exist.")
     temporary = study_path.with_name(f".{study_path.name}.{os.getpid()}.tmp")
     try:
         with _opened(Path(source)) as archive:
@@ -145,7 +145,7 @@ def _write_tables(archive: zipfile.ZipFile, store: Store) -> dict[str, int]:
 
 
 def _rows_of(table: type[Base], study_id: int) -> Select[Any]:
-    """All rows of a table that belong to a study, oldest first."""
+    """Yield all rows of a table that belong to a study, oldest first."""
     query: Select[Any] = select(table)
     if table is StudyRow:
         query = query.where(StudyRow.id == study_id)
@@ -167,7 +167,7 @@ def _write_study(archive: zipfile.ZipFile, study: Study) -> None:
     for entry in study.images:
         path = study.image_path(entry.key)
         if path is None:
-            raise StoreError(f"image {entry.key} of {study.path} is missing; restore it first.")
+            raise StoreError(f"Image {entry.key} of {study.path} is missing. Restore it first.")
         # PNG is compressed already.
         name = f"study/{IMAGE_FOLDER}/{entry.key}.png"
         archive.write(path, name, compress_type=zipfile.ZIP_STORED)
@@ -175,11 +175,13 @@ def _write_study(archive: zipfile.ZipFile, study: Study) -> None:
 
 def _opened(source: Path) -> zipfile.ZipFile:
     if not source.is_file():
-        raise MissingDataError(f"{source}: no such file. Give a file that drawbench backup wrote.")
+        raise MissingDataError(
+            f"{source}: no such file. Give a file written by: evalkit drawbench backup"
+        )
     try:
         return zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError) as error:
-        raise StoreError(f"{source}: not a backup ({error}).") from error
+        raise StoreError(f"{source} is not a backup ({error}).") from error
 
 
 def _member(archive: zipfile.ZipFile, name: str, source: Path) -> bytes:
@@ -188,7 +190,7 @@ def _member(archive: zipfile.ZipFile, name: str, source: Path) -> bytes:
             raise StoreError(f"{source}: {name} is too large for a backup of evalkit.")
         return archive.read(name)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
-        raise StoreError(f"{source}: {name} is missing or damaged; use another backup.") from error
+        raise StoreError(f"{source}: {name} is missing or damaged. Use another backup.") from error
 
 
 def _read_head(archive: zipfile.ZipFile, source: Path) -> dict[str, Any]:
@@ -199,8 +201,8 @@ def _read_head(archive: zipfile.ZipFile, source: Path) -> dict[str, Any]:
         raise StoreError(f"{source}: backup.json is damaged ({error}).") from error
     if version != FORMAT or revision != newest_revision():
         raise StoreError(
-            f"{source}: a backup of format {version} with tables of version {revision}; this "
-            f"evalkit reads format {FORMAT}, version {newest_revision()}. Restore it with the "
+            f"{source} has format {version} and tables of version {revision}, but this evalkit "
+            f"reads format {FORMAT}, version {newest_revision()}. Restore it with the "
             "evalkit that wrote it."
         )
     return head
@@ -217,12 +219,15 @@ def _read_rows(
         except ValueError as error:
             raise StoreError(f"{source}: {name}, line {number} is damaged ({error}).") from error
         if not isinstance(row, dict) or set(row) != wanted:
-            raise StoreError(f"{source}: {name}, line {number} has other columns than the table.")
+            raise StoreError(
+                f"{source}: {name}, line {number} has other columns than its table. Use another "
+                "backup."
+            )
         yield row
 
 
 def _unpack_study(archive: zipfile.ZipFile, folder: Path, source: Path) -> None:
-    """Write out the members whose names a study can have; others are not touched."""
+    """Extract only members with names that a study can have."""
     for name in archive.namelist():
         if _MEMBER.fullmatch(name):
             target = folder / name.removeprefix("study/")
@@ -238,10 +243,12 @@ def _check_counts(
         if told != len(found):
             raise StoreError(
                 f"{source}: table {table.__tablename__} has {len(found)} rows, expected {told}. "
-                "The file is cut or was edited; use another backup."
+                "The file is truncated or was edited. Use another backup."
             )
     if [row["uid"] for row in rows[StudyRow]] != [study.document.uid]:
-        raise StoreError(f"{source}: the votes are not those of the study in it.")
+        raise StoreError(
+            f"{source}: its votes belong to another study than the one in it. Use another backup."
+        )
 
 
 def _insert_all(study_path: Path, url: str, rows: dict[type[Base], list[dict[str, Any]]]) -> None:
@@ -251,17 +258,17 @@ def _insert_all(study_path: Path, url: str, rows: dict[type[Base], list[dict[str
             uid = rows[StudyRow][0]["uid"]
             if session.scalar(select(StudyRow.id).where(StudyRow.uid == uid)):
                 raise StoreError(
-                    f"{database.name} holds this study already. Give another database."
+                    f"{database.name} already contains this study. Give another database."
                 )
             _insert_rows(session, rows)
     except SQLAlchemyError as error:
-        raise StoreError(f"the backup does not fit together ({error}); use another.") from error
+        raise StoreError(f"The backup is inconsistent ({error}). Use another backup.") from error
     finally:
         database.close()
 
 
 def _insert_rows(session: Session, rows: dict[type[Base], list[dict[str, Any]]]) -> None:
-    """Insert rows under new numbers and let what points to them follow."""
+    """Insert rows under new ids and update the references to them."""
     numbers: dict[type[Base], dict[int, int]] = {}
     for table, pointers in TABLES.items():
         fresh = []
@@ -271,7 +278,10 @@ def _insert_rows(session: Session, rows: dict[type[Base], list[dict[str, Any]]])
                 if row[column] is not None:
                     new[column] = numbers[target].get(row[column])
                     if new[column] is None:
-                        raise StoreError("the backup does not fit together; use another.")
+                        raise StoreError(
+                            "The backup is inconsistent: a row refers to a missing one. Use "
+                            "another backup."
+                        )
             fresh.append(new)
         numbers[table] = {}
         if fresh:

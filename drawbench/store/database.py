@@ -2,8 +2,8 @@
 
 On SQLite every writing transaction starts with BEGIN IMMEDIATE. A plain BEGIN takes the write lock
 only at the first write, and then fails at once, whatever the timeout, if another writer came in
-between; with 25 raters at a time that is most of them. Writers also queue at a lock file beside the
-database: SQLite itself lets them poll, and whoever is unlucky starves.
+between; with 25 concurrent raters most would fail. Writers also queue at a lock file beside the
+database: SQLite itself makes them poll, and an unlucky writer starves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POOL_OVERFLOW = 20
 
 
 class Database:
-    """An engine and its two kinds of transactions. Open one with `open_database`."""
+    """An engine with its two kinds of transactions. Open one with `open_database`."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
@@ -49,10 +49,10 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction: all of it is on the disk when the block ends, or none.
+        """Open one transaction: when the block ends, all of it is on the disk, or none.
 
         Raises:
-            StoreError: The database can't be reached, or refused the transaction.
+            StoreError: The database can't be reached, or refuses the transaction.
         """
         with (
             self._naming_faults(),
@@ -64,7 +64,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One consistent view that blocks no writer.
+        """Open one consistent view that blocks no writer.
 
         Raises:
             StoreError: The database can't be reached.
@@ -73,12 +73,12 @@ class Database:
             yield session
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self.engine.dispose()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Wait for one's turn to write; the kernel wakes whoever is next, and frees a dead one."""
+        """Wait for the turn to write; the kernel releases the lock of a dead writer."""
         if self._queue is None:
             yield
             return
@@ -98,21 +98,21 @@ class Database:
             raise
         except SQLAlchemyError as error:
             raise StoreError(
-                f"the vote store {self.name} does not answer ({_first_line(error)}). "
-                "Nothing of this step was stored; try again."
+                f"The vote store {self.name} does not respond ({_first_line(error)}). This step "
+                "stored nothing. Try again."
             ) from error
 
 
 def open_database(url: str, *, create: bool = False) -> Database:
-    """Open a database and see to it that its tables are those of this version.
+    """Open a database and ensure that its tables have the current version.
 
     Args:
         url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.
-        create: Make the file and the tables where they are missing, and bring older ones up to
-            date.
+        create: Create missing files and tables, and upgrade older tables.
 
     Raises:
-        StoreError: The URL is of no known kind, the database can't be reached, or has older tables.
+        StoreError: The URL has an unknown form, the database can't be reached, or its tables are
+            older.
         NewerSchemaError: A newer evalkit wrote it.
         MissingDataError: There is no store yet.
     """
@@ -128,7 +128,7 @@ def open_database(url: str, *, create: bool = False) -> Database:
     except SQLAlchemyError as error:
         engine.dispose()
         raise StoreError(
-            f"the vote store {database.name} can't be opened ({_first_line(error)})."
+            f"The vote store {database.name} can't be opened ({_first_line(error)})."
         ) from error
     except (StoreError, MissingDataError):
         engine.dispose()
@@ -137,7 +137,7 @@ def open_database(url: str, *, create: bool = False) -> Database:
 
 
 def newest_revision() -> str:
-    """The version of the tables that this evalkit writes."""
+    """Return the version of the tables that this evalkit writes."""
     head = ScriptDirectory.from_config(_alembic(None)).get_current_head()
     assert head is not None
     return head
@@ -145,13 +145,13 @@ def newest_revision() -> str:
 
 def _engine(url: str, *, create: bool) -> Engine:
     if url.startswith(SQLITE):
-        # Taken as it stands: a folder's name may hold what would mean something in a URL.
+        # Taken literally: a folder's name may contain characters with a meaning in URLs.
         return _sqlite(url.removeprefix(SQLITE), create=create)
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise StoreError(
-            "the database URL can't be read. Expected sqlite:///PATH or "
+            "The database URL can't be parsed. Expected sqlite:///PATH or "
             "postgresql://USER:PASSWORD@HOST/NAME."
         ) from None
     if parsed.get_backend_name() in ("postgresql", "postgres"):
@@ -165,7 +165,7 @@ def _engine(url: str, *, create: bool) -> Engine:
         except ImportError:
             raise MissingExtraError("a PostgreSQL store", "postgresql") from None
     raise StoreError(
-        f"database {parsed.get_backend_name()!r} is not supported. Use sqlite:///PATH or "
+        f"Database {parsed.get_backend_name()!r} is not supported. Use sqlite:///PATH or "
         "postgresql://USER:PASSWORD@HOST/NAME."
     )
 
@@ -215,18 +215,18 @@ def _alembic(connection: Connection | None) -> Config:
 
 
 def _check_known(connection: Connection, name: str) -> None:
-    """Refuse tables of a newer evalkit, and tables of something else."""
+    """Refuse tables of a newer evalkit, and tables of other programs."""
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None:
         if "study" in inspect(connection).get_table_names():
-            raise StoreError(f"{name} holds tables of another program. Choose another database.")
+            raise StoreError(f"{name} contains tables of another program. Choose another database.")
         return
     known = {
         script.revision for script in ScriptDirectory.from_config(_alembic(None)).walk_revisions()
     }
     if revision not in known:
         raise NewerSchemaError(
-            f"{name} has tables of version {revision}, this evalkit knows up to "
+            f"{name} has tables of version {revision}, but this evalkit supports up to "
             f"{newest_revision()}. Update evalkit; nothing was changed."
         )
 
@@ -236,12 +236,12 @@ def _check_current(connection: Connection, name: str) -> None:
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None:
         raise MissingDataError(
-            f"{name} holds no votes yet. Make the study with: evalkit drawbench new"
+            f"{name} contains no votes yet. Make the study with: evalkit drawbench new"
         )
     if revision != newest_revision():
         raise StoreError(
-            f"{name} has tables of version {revision}, this evalkit wants {newest_revision()}. "
-            "Back it up, then run: evalkit drawbench upgrade STUDY"
+            f"{name} has tables of version {revision}, but this evalkit needs "
+            f"{newest_revision()}. Back it up, then run: evalkit drawbench upgrade STUDY"
         )
 
 

@@ -1,6 +1,6 @@
-"""Hand out a study's cells to raters, take them back from those who left, give them to others.
+"""Assign a study's cells to raters, and reassign those of raters who left.
 
-Every method works inside the caller's transaction, which must have locked the study.
+Every method runs inside the caller's transaction, which must have locked the study.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _OPEN: tuple[ColumnElement[bool], ...] = (CellRow.rater_id.is_(None), CellRow.sl
 
 @dataclass(frozen=True)
 class Hands:
-    """Who has which cell of a study."""
+    """The assignment of a study's cells to raters."""
 
     study: Study
     study_id: int
     items: Mapping[int, Item]
-    """By their number in the database."""
+    """By id in the database."""
     clock: Callable[[], float]
 
     @cached_property
@@ -44,11 +44,11 @@ class Hands:
 
     @property
     def lease_s(self) -> float:
-        """How long the place of a silent rater is kept."""
+        """Seconds after which the open items of an inactive rater may go to others."""
         return self.study.config.lease_minutes * 60.0
 
     def hand_out(self, session: Session, rater: RaterRow) -> None:
-        """Choose cells for a rater, lease them and lay out practice and checks around them."""
+        """Choose and lease cells for a rater, and insert practice items and checks."""
         self._release_lapsed(session)
         config = self.study.config
         choice = choose_slots(
@@ -80,7 +80,7 @@ class Hands:
         return [*self.study.extras("practice"), *self.study.extras("check")]
 
     def _release_lapsed(self, session: Session) -> None:
-        """Free the undone cells of raters whose lease has run out."""
+        """Free the open cells of raters whose lease has expired."""
         lapsed = select(RaterRow.id).where(
             RaterRow.study_id == self.study_id,
             RaterRow.finished_at.is_(None),
@@ -114,7 +114,7 @@ class Hands:
     def _open_cells(
         self, session: Session, rater: RaterRow, slots: Sequence[int]
     ) -> dict[str, CellRow]:
-        """One open cell of each item of the rater's block, by item name."""
+        """Return one open cell of each item of the rater's block, by item name."""
         taken = select(CellRow.item_id).where(CellRow.rater_id == rater.id)
         rows = session.execute(
             select(ItemRow.name, CellRow)
@@ -134,7 +134,7 @@ class Hands:
         return cells
 
     def _extra_cell(self, session: Session, rater: RaterRow, item: Item) -> CellRow:
-        """A practice item or check for one rater; the sides are tossed for each."""
+        """Add a practice item or check for one rater, with sides drawn for that rater."""
         config = self.study.config
         toss = dice(config.seed, "side", rater.number, item.id)
         cell = CellRow(
@@ -152,7 +152,7 @@ class Hands:
         return cell
 
     def regain(self, session: Session, rater: RaterRow) -> None:
-        """Give a rater who was away open cells for the items of their block that they lack."""
+        """Give a returning rater open cells for the missing items of their block."""
         held = session.scalar(
             select(func.count()).where(CellRow.rater_id == rater.id, CellRow.slot.is_not(None))
         )
@@ -169,7 +169,7 @@ class Hands:
             cells[name].position = (last or 0) + offset
         session.flush()
         for cell in cells.values():
-            # A vote from before may already answer one of the questions, or all after an undo.
+            # An earlier vote may already answer one of the questions, or all of them after an undo.
             if cell.rater_id == rater.id and self._is_done(session, cell):
                 cell.done_at = self.clock()
         session.flush()

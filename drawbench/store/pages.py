@@ -1,4 +1,4 @@
-"""A page of a rater's hand: which images stand where, and what an answer by side means by model."""
+"""One page of a rater: which images are where, and which model an answer by side is for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place:
     position: int
     a_first: bool
     first: tuple[str, ...]
-    """Blind names of the images of set A as shown, in order."""
+    """Blind names of the images of set A, in the order shown."""
     second: tuple[str, ...]
     """The same for set B; empty for a single set."""
     answers: Mapping[str, str]
@@ -29,13 +29,13 @@ class Place:
 
 
 def place_of(study: Study, item: Item, cell: CellRow, answers: Mapping[str, str]) -> Place:
-    """A cell as its rater sees it.
+    """Return a cell as its rater sees it.
 
     Args:
         study: The study.
         item: The cell's item.
         cell: Side and order of the images.
-        answers: By question, by model; they are turned into those by place.
+        answers: By question, in terms of models; they are translated into answers by place.
     """
     first = _ordered(study, item.model_a, item, cell.order_a)
     second = _ordered(study, item.model_b, item, cell.order_b) if item.model_b else ()
@@ -56,21 +56,21 @@ def place_of(study: Study, item: Item, cell: CellRow, answers: Mapping[str, str]
 
 
 def by_model(item: Item, shown: str, a_first: bool) -> str:
-    """An answer by model: `a`, `tie`, `b`, or that about a single set."""
+    """Translate an answer by place into one by model: `a`, `tie`, `b`."""
     if item.kind == "single" or shown == "tie":
         return shown
     return "a" if (shown == "first") == a_first else "b"
 
 
 def by_place(item: Item, answer: str, a_first: bool) -> str:
-    """An answer by place: `first`, `tie`, `second`, or that about a single set."""
+    """Translate an answer by model into one by place: `first`, `tie`, `second`."""
     if item.kind == "single" or answer == "tie":
         return answer
     return "first" if (answer == "a") == a_first else "second"
 
 
 def order_text(seed: int, item: Item, slot: int, side: str, num_images: int) -> str:
-    """The order of a set's images in a slot, as the table `cell` keeps it."""
+    """Return the order of a set's images in a slot, as the table `cell` stores it."""
     order = image_order(seed, item.id, slot=slot, side=side, num_images=num_images)
     return " ".join(map(str, order))
 
@@ -80,4 +80,6 @@ def _ordered(study: Study, model: str, item: Item, order: str) -> tuple[str, ...
     try:
         return tuple(keys[int(index)] for index in order.split())
     except IndexError as error:
-        raise StoreError(f"the images of {study.path} do not fit its votes; restore it") from error
+        raise StoreError(
+            f"The images of {study.path} do not match its votes. Restore the study."
+        ) from error

@@ -1,4 +1,4 @@
-"""Write a study into a database: its items, and a cell for every rating that it wants."""
+"""Register a study in a database: its items, and a cell for every rating that it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INSERT_BATCH = 2000
 
 
 def register(study: Study, database: Database, now: float) -> None:
-    """Write a study's items and cells, unless they are there."""
+    """Write a study's items and cells unless they exist."""
     with database.writing() as session:
         if session.scalar(select(StudyRow.id).where(StudyRow.uid == study.document.uid)):
             return
@@ -46,12 +46,12 @@ def register(study: Study, database: Database, now: float) -> None:
 
 
 def document_sha256(study: Study) -> str:
-    """Hash of what the cells of a study depend on."""
+    """Hash everything that the cells of a study depend on."""
     return hashlib.sha256(study.document.model_dump_json().encode()).hexdigest()
 
 
 def plan_cells(study: Study, item_ids: Mapping[str, int]) -> list[dict[str, object]]:
-    """All ratings that a study wants, with sides and orders, as rows of the table `cell`."""
+    """Lay out all ratings that a study needs, as rows of the table `cell`."""
     config = study.config
     cells: list[dict[str, object]] = []
     for block, items in study.blocks.items():

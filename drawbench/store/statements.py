@@ -1,6 +1,6 @@
-"""The plain SQL statements of a submission, the one step in which raters wait for one another.
+"""Plain SQL statements for storing an answer, the one step in which raters wait for one another.
 
-Written with tables instead of mapped objects they take a tenth of the time, under a millisecond.
+With tables instead of mapped objects they take a tenth of the time, under a millisecond.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ _FINISH = (
 
 
 def layout(connection: Connection, *, study_id: int, cell_id: int) -> Any:
-    """A cell's owner, item, side and position, or None; locked until the commit.
+    """Return a cell's rater, item, side and position, or None; lock it until the commit.
 
-    What a row is to a type checker differs between versions of SQLAlchemy, hence `Any`.
+    The static type of a row differs between versions of SQLAlchemy, hence `Any`.
     """
     return connection.execute(_LAYOUT, {"cell": cell_id, "study": study_id}).one_or_none()
 
 
 def votes_on_item(connection: Connection, *, rater_id: int, item_id: int) -> dict[str, Any]:
-    """What a rater has answered on an item, by question."""
+    """Return a rater's votes on an item, by question."""
     rows = connection.execute(_VOTES_ON_ITEM, {"rater": rater_id, "item": item_id})
     return {row.question: row for row in rows}
 
 
 def write_vote(connection: Connection, vote: Mapping[str, Any], before: Any) -> Outcome:
-    """Insert or change a vote and note it in the history, unless this very answer stood there."""
+    """Insert or change a vote and log it in the history, unless the same answer is stored."""
     if before is not None and before.answer == vote["answer"]:
         return "unchanged"
     if before is None:
@@ -84,17 +84,17 @@ def write_vote(connection: Connection, vote: Mapping[str, Any], before: Any) -> 
 
 
 def renew_lease(connection: Connection, *, rater_id: int, until: float) -> None:
-    """Keep a rater's place until then."""
+    """Extend a rater's lease."""
     connection.execute(_RENEW, {"rater": rater_id, "until": until})
 
 
 def mark_done(connection: Connection, *, cell_id: int, now: float) -> None:
-    """Note that all questions of a cell are answered."""
+    """Mark a cell whose questions are all answered."""
     connection.execute(_DONE, {"cell": cell_id, "now": now})
 
 
 def finish_if_done(connection: Connection, *, rater_id: int, now: float) -> bool:
-    """Whether a rater has rated everything that they were given when they joined."""
+    """Mark a rater as finished if they rated everything they were assigned; return whether."""
     done, left, assigned = connection.execute(_PROGRESS, {"rater": rater_id}).one()
     if left or done < assigned:
         return False

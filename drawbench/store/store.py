@@ -1,14 +1,14 @@
-"""The votes of a study: who rates what, what was answered, what is left to do.
+"""The votes of a study: who rates what, which answers were given, what is left to do.
 
-A `Store` ties a `Study` to a `Database`. Each method is one transaction: when it returns, its
-effect is on the disk; when it raises, nothing happened. A vote is unique per rater, item and
-question; sending it again changes nothing, sending another answer is a change of mind, which is
-kept as history.
+A `Store` connects a `Study` to a `Database`. Each method is one transaction: when it returns, its
+effect is on the disk; when it raises, nothing has changed. A vote is unique per rater, item and
+question; sending it again changes nothing, and sending another answer replaces it and is logged in
+the history.
 
-Items are handed out as *cells* (one wanted rating of one item). A rater's cells are leased: as long
-as the rater is heard of they are theirs, and once the lease has run out whoever joins next may be
-given those that are not done. So every item ends with exactly as many complete ratings as the
-study wants, and what drop-outs did answer is kept.
+Items are assigned as *cells* (one required rating of one item). A rater's cells are leased: each
+answer renews the lease, and once it has expired, open cells may go to the next rater who joins. So
+every item ends with exactly as many complete ratings as the study needs, and the answers of
+drop-outs are kept.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ RaterState = Literal["invited", "active", "finished", "lapsed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rater:
-    """A rater as the rest of the program sees them; the token is not part of it."""
+    """A rater as the rest of the program sees them, without the token."""
 
     id: int
     name: str
     number: int
     block: str | None
     state: RaterState
-    """`lapsed` raters were silent for too long; `invited` ones have not agreed yet."""
+    """`lapsed` raters were inactive for too long; `invited` ones have not consented yet."""
     num_assigned: int
     completion_code: str
     simulated: bool
@@ -68,7 +68,7 @@ class Rater:
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """A new rater and the token of their personal link, which is not kept."""
+    """A new rater and the token of their personal link, which is not stored."""
 
     rater: Rater
     token: str
@@ -76,7 +76,7 @@ class Joined:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What became of a vote."""
+    """The effect of a submitted vote."""
 
     outcome: Outcome
     item_done: bool
@@ -89,7 +89,7 @@ class Store:
     Args:
         study: The study.
         database: Its database.
-        clock: Seconds since 1970; tests put their own.
+        clock: Returns seconds since 1970; tests set their own.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class Store:
             row = session.scalar(select(StudyRow).where(StudyRow.uid == study.document.uid))
             if row is None:
                 raise MissingDataError(
-                    f"{database.name} holds nothing of the study in {study.path}. Give the "
+                    f"{database.name} does not contain the study in {study.path}. Give the "
                     "database it was made with, or register it with: evalkit drawbench upgrade "
                     "STUDY"
                 )
             if row.document_sha256 != document_sha256(study):
                 raise StudyError(
-                    f"{study.path / DOCUMENT} was changed after raters were assigned. Restore it, "
+                    f"{study.path / DOCUMENT} was changed after raters were assigned. Restore it "
                     "or make a new study."
                 )
             self.study_id = row.id
@@ -123,15 +123,15 @@ class Store:
     def join(
         self, *, external_id: str = "", block: str | None = None, simulated: bool = False
     ) -> Joined:
-        """Take in a rater who gave consent, and give them a hand of items.
+        """Add a rater who gave consent, and assign items to them.
 
         Args:
-            external_id: Their number on a crowd platform; one person joins once.
-            block: The block to work on; None takes the one that is furthest behind.
-            simulated: No person stands behind this rater.
+            external_id: Their id on a crowd platform; one person joins once.
+            block: The block to assign; None takes the one with the fewest ratings.
+            simulated: Whether the rater is simulated.
 
         Raises:
-            RefusedError: Everything is taken, or this external id has joined before.
+            RefusedError: The study is full, or this external id has joined before.
         """
         self._refuse_strange_block(block)
         token = secrets.token_hex(TOKEN_BYTES)
@@ -146,10 +146,10 @@ class Store:
     def invite(
         self, *, external_id: str = "", block: str | None = None, simulated: bool = False
     ) -> Joined:
-        """Make a personal link for somebody; their items are chosen when they agree.
+        """Make a personal link; its items are assigned when the rater consents.
 
         Raises:
-            RefusedError: There is a rater of this external id.
+            RefusedError: A rater with this external id exists.
         """
         self._refuse_strange_block(block)
         token = secrets.token_hex(TOKEN_BYTES)
@@ -164,10 +164,10 @@ class Store:
             ) from error
 
     def accept(self, rater_id: int) -> Rater:
-        """Note the consent of an invited rater and hand out their items. Repeating is harmless.
+        """Store the consent of an invited rater and assign their items; a repeat changes nothing.
 
         Raises:
-            RefusedError: Everything is taken.
+            RefusedError: The study is full.
         """
         with self.database.writing() as session:
             self._lock_study(session)
@@ -177,7 +177,7 @@ class Store:
             return self.view(rater)
 
     def find_rater(self, token: str) -> Rater | None:
-        """The rater of a personal link, or None."""
+        """Return the rater of a personal link, or None."""
         with self.database.reading() as session:
             row = session.scalar(
                 select(RaterRow).where(
@@ -187,7 +187,7 @@ class Store:
             return None if row is None else self.view(row)
 
     def resume(self, rater_id: int) -> Rater:
-        """Renew a rater's lease, and give back what was taken away and is still free."""
+        """Renew a rater's lease, and reassign their former items that are still free."""
         with self.database.writing() as session:
             self._lock_study(session)
             rater = self._rater(session, rater_id)
@@ -199,7 +199,7 @@ class Store:
     # Rating
 
     def hand(self, rater_id: int) -> list[Place]:
-        """A rater's pages in order: practice first, then items and checks."""
+        """Return a rater's pages in order: practice first, then items and checks."""
         with self.database.reading() as session:
             cells = session.scalars(
                 select(CellRow).where(CellRow.rater_id == rater_id).order_by(CellRow.position)
@@ -226,22 +226,23 @@ class Store:
         """Store one answer.
 
         Args:
-            rater_id: Who answers.
-            cell_id: The page it is given on; it must be theirs.
-            question_id: Which question.
-            shown: The answer as it was offered: `first`, `tie`, `second`, or that of a single set.
+            rater_id: The rater who answers.
+            cell_id: The page; it must be assigned to the rater.
+            question_id: The question.
+            shown: The answer by side: `first`, `tie`, `second`, or the answer about a single set.
             response_s: Seconds since the page was shown.
 
         Returns:
-            `recorded`, `changed` (another answer stood there, it is kept as history) or `unchanged`
-            (this very answer stood there); and whether item and hand are done now.
+            `recorded`, `changed` (it replaced another answer, which stays in the history) or
+            `unchanged` (the same answer was stored); and whether item and hand are done now.
 
         Raises:
-            RefusedError: The page is not theirs (any more), or the answer was not offered.
+            RefusedError: The page is not assigned to the rater (any more), or the answer was not
+                offered.
         """
         now = self.clock()
         with self.database.writing() as session:
-            # Plain statements: this is the one step that all raters wait for one another in.
+            # Plain statements: this is the one step in which raters wait for one another.
             connection = session.connection()
             cell = statements.layout(connection, study_id=self.study_id, cell_id=cell_id)
             if cell is None or cell.rater_id != rater_id:
@@ -272,10 +273,10 @@ class Store:
             return Submission(outcome=outcome, item_done=item_done, hand_done=hand_done)
 
     def undo(self, rater_id: int) -> int | None:
-        """Take back the rater's last vote.
+        """Undo the rater's last vote.
 
         Returns:
-            The cell that is open again, or None when there is nothing to take back.
+            The cell that is open again, or None if there is no vote to undo.
         """
         with self.database.writing() as session:
             vote = session.scalar(
@@ -297,10 +298,10 @@ class Store:
             return cell.id
 
     def report(self, rater_id: int, cell_id: int, image_key: str, reason: str = "") -> None:
-        """Note that a rater reported an image of a page of theirs.
+        """Store a rater's report of an image on one of their pages.
 
         Raises:
-            RefusedError: The page is not theirs or does not show this image.
+            RefusedError: The page is not assigned to the rater, or does not show this image.
         """
         with self.database.writing() as session:
             cell = self._own_cell(session, rater_id, cell_id)
@@ -321,7 +322,7 @@ class Store:
             )
 
     def withdraw(self, rater_id: int) -> None:
-        """Delete a rater and all they left; their items go to others.
+        """Delete a rater with all their data; their items go to others.
 
         Raises:
             RefusedError: There is no such rater.
@@ -343,7 +344,7 @@ class Store:
             study.num_withdrawn += 1
 
     def rater_named(self, name: str) -> Rater:
-        """The rater of a name that stands in exports, or of an external id.
+        """Return the rater with a name from the exports, or with an external id.
 
         Raises:
             RefusedError: There is no such rater.
@@ -357,15 +358,15 @@ class Store:
             )
             if row is None:
                 raise RefusedError(
-                    f"no rater {name!r} in this study. See who is: evalkit drawbench export "
-                    f"{self.study.path} --as raters --out raters.csv"
+                    f"This study has no rater {name!r}. List its raters with: evalkit drawbench "
+                    f"export {self.study.path} --as raters --out raters.csv"
                 )
             return self.view(row)
 
     # Inside
 
     def _lock_study(self, session: Session) -> StudyRow:
-        """Let one transaction at a time hand out cells (SQLite has locked everything already)."""
+        """Let one transaction at a time assign cells (SQLite has locked everything already)."""
         return session.execute(
             select(StudyRow).where(StudyRow.id == self.study_id).with_for_update()
         ).scalar_one()
@@ -377,7 +378,7 @@ class Store:
         return row
 
     def view(self, row: RaterRow) -> Rater:
-        """What the rest of the program sees of a row."""
+        """Return what the rest of the program sees of a row."""
         state: RaterState = "active" if row.lease_until >= self.clock() else "lapsed"
         if row.consented_at is None:
             state = "invited"
@@ -398,7 +399,7 @@ class Store:
     def _refuse_strange_block(self, block: str | None) -> None:
         if block is not None and block not in self.study.blocks:
             raise RefusedError(
-                f"the study has no block {block!r}. Known: {', '.join(self.study.blocks)}"
+                f"The study has no block {block!r}. Known: {', '.join(self.study.blocks)}."
             )
 
     def _add_rater(
@@ -458,7 +459,7 @@ class Store:
         )
 
     def place(self, cell: CellRow, answers: Mapping[str, str]) -> Place:
-        """A cell as its rater sees it, with their answers by model turned into those by place."""
+        """Return a cell as its rater sees it, with answers by place."""
         return place_of(self.study, self.items[cell.item_id], cell, answers)
 
 
@@ -474,7 +475,7 @@ def open_store(
     Args:
         study: The study.
         url: Its database; empty takes the SQLite file in the study's folder.
-        create: Make database, tables and the study's cells where they are missing.
+        create: Create the database, its tables and the study's cells where they are missing.
         clock: Seconds since 1970.
 
     Raises:
@@ -489,5 +490,5 @@ def open_store(
 
 
 def hash_token(token: str) -> str:
-    """What is kept of a token."""
+    """Return the hash that is stored instead of a token."""
     return hashlib.sha256(token.encode()).hexdigest()

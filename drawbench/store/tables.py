@@ -1,7 +1,7 @@
 """The tables of the vote store. `migrations/` makes them; a test compares the two.
 
-Times are seconds since 1970 (UTC). Tokens are kept as SHA-256 only: they are 128 random bits, so a
-plain hash can't be turned back.
+Times are seconds since 1970 (UTC). Tokens are stored as SHA-256 only: they are 128 random bits, so
+a plain hash can't be reversed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can change it on both databases."""
+    """The base class, which names every constraint so that a migration can change it."""
 
     metadata = MetaData(
         naming_convention={
@@ -43,12 +43,12 @@ class StudyRow(Base):
     """Hash of the study.json that the cells were made from."""
     created_at: Mapped[float] = mapped_column(Double)
     num_joined: Mapped[int] = mapped_column(Integer, default=0)
-    """How many raters ever joined; gives each its running number."""
+    """Number of raters who ever joined; it gives each a running number."""
     num_withdrawn: Mapped[int] = mapped_column(Integer, default=0)
 
 
 class ItemRow(Base):
-    """What is shown on one page."""
+    """The content of one page."""
 
     __tablename__ = "item"
     __table_args__ = (UniqueConstraint("study_id", "name"),)
@@ -59,42 +59,41 @@ class ItemRow(Base):
 
 
 class RaterRow(Base):
-    """Somebody who gave consent, or was invited to."""
+    """A person who gave consent, or was invited."""
 
     __tablename__ = "rater"
     __table_args__ = (
         UniqueConstraint("study_id", "name"),
         UniqueConstraint("study_id", "external_id", name="uq_rater_external_id"),
-        # Numbers of withdrawn raters must not come back: a forgotten tab could vote for the next
-        # one.
+        # Ids of withdrawn raters must not be reused: a forgotten tab could vote for the next rater.
         {"sqlite_autoincrement": True},
     )
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     name: Mapped[str] = mapped_column(String(40))
-    """Random name that stands in exports."""
+    """Random name used in exports."""
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     external_id: Mapped[str | None] = mapped_column(String(200))
-    """Number on a crowd platform, where there is one."""
+    """Id on a crowd platform, if any."""
     number: Mapped[int] = mapped_column(Integer)
-    """Running number, from which orders are drawn."""
+    """Running number that seeds the rater's orders."""
     block: Mapped[str | None] = mapped_column(String(300))
-    """The block they work on, or are invited to; None lets the study choose."""
+    """The block that is assigned or reserved; None lets the study choose."""
     num_assigned: Mapped[int] = mapped_column(Integer, default=0)
-    """Rated items given to them when they joined."""
+    """Number of rated items assigned when they joined."""
     created_at: Mapped[float] = mapped_column(Double)
     consented_at: Mapped[float | None] = mapped_column(Double)
     lease_until: Mapped[float] = mapped_column(Double)
-    """From when on their open items may go to others."""
+    """Time after which their open items may go to others."""
     finished_at: Mapped[float | None] = mapped_column(Double)
     completion_code: Mapped[str] = mapped_column(String(80))
     simulated: Mapped[bool] = mapped_column(Boolean, default=False)
     platform_status: Mapped[str] = mapped_column(String(40), default="")
-    """What a crowd platform says of them, such as "approved"; empty where nothing was read."""
+    """Status on a crowd platform, such as "approved"; empty if none was imported."""
 
 
 class CellRow(Base):
-    """One rating of one item that the study wants, and how it is laid out."""
+    """One required rating of one item, and its layout."""
 
     __tablename__ = "cell"
     __table_args__ = (
@@ -106,22 +105,22 @@ class CellRow(Base):
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
     slot: Mapped[int | None] = mapped_column(Integer)
-    """Which rating of the item this is; None for practice and checks, made for one rater."""
+    """Index of the rating of the item; None for practice and checks."""
     a_first: Mapped[bool] = mapped_column(Boolean)
     """Whether model A is shown as set A."""
     order_a: Mapped[str] = mapped_column(String(400))
-    """Sample indices of model A as they are laid out, with blanks between."""
+    """Sample indices of model A in the order shown, separated by spaces."""
     order_b: Mapped[str] = mapped_column(String(400))
     rater_id: Mapped[int | None] = mapped_column(ForeignKey("rater.id"))
-    """Who has it; None while it is open."""
+    """The rater it is assigned to; None while it is open."""
     position: Mapped[int | None] = mapped_column(Integer)
-    """Where it stands in the rater's order."""
+    """Position in the rater's order."""
     done_at: Mapped[float | None] = mapped_column(Double)
     """When the last question was answered."""
 
 
 class VoteRow(Base):
-    """The answer that holds, for a rater, an item and a question."""
+    """The current answer of a rater to a question on an item."""
 
     __tablename__ = "vote"
     __table_args__ = (UniqueConstraint("rater_id", "item_id", "question", name="uq_vote_once"),)
@@ -129,12 +128,12 @@ class VoteRow(Base):
     rater_id: Mapped[int] = mapped_column(ForeignKey("rater.id"))
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
     cell_id: Mapped[int] = mapped_column(ForeignKey("cell.id"))
-    """The layout that was seen; the cell itself may since have gone to another rater."""
+    """The layout that was shown; the cell may since have been reassigned."""
     question: Mapped[str] = mapped_column(String(40))
     answer: Mapped[str] = mapped_column(String(40))
-    """`a`, `tie` or `b` by model for a pair; the answer itself for a single set."""
+    """`a`, `tie` or `b` for a pair; the answer itself for a single set."""
     shown: Mapped[str] = mapped_column(String(40))
-    """What was clicked: `first`, `tie`, `second`, or the answer."""
+    """The answer clicked: `first`, `tie`, `second`, or that about a single set."""
     a_first: Mapped[bool] = mapped_column(Boolean)
     position: Mapped[int] = mapped_column(Integer)
     response_s: Mapped[float | None] = mapped_column(Double)
@@ -144,7 +143,7 @@ class VoteRow(Base):
 
 
 class HistoryRow(Base):
-    """Every vote, change of mind and undo, in the order they came."""
+    """Every vote, change and undo, in order."""
 
     __tablename__ = "history"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)

@@ -1,11 +1,10 @@
 """Who sees what, on which side, in which order: pure functions of a seed and plain counts.
 
 A study is divided into *blocks* (a category of DrawBench, or a mixed hand of prompts). Each block
-is worked through `raters_per_item` times, once per *slot*, so a block of 20 items and 25 slots has
-500 *cells*. A rater normally takes one slot of one block whole; what drop-outs leave behind is
-gathered from several slots. Everything about a cell (which model stands first, the order of images
-in a set) is fixed by the seed when the study is made, so that no order of arrivals can unbalance
-it.
+is rated `raters_per_item` times, once per *slot*, so a block of 20 items and 25 slots has 500
+*cells*. A rater normally takes a complete slot of one block; items left by drop-outs are gathered
+from several slots. Everything about a cell (which model comes first, the order of images in a set)
+is fixed by the seed when the study is made, so the order of arrivals can't unbalance it.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ T = TypeVar("T")
 
 
 def dice(seed: int, *labels: object) -> random.Random:
-    """A random generator of its own for each purpose, the same on every machine."""
+    """Return a random generator for one purpose, the same on every machine."""
     text = "\x1f".join([str(seed), *map(str, labels)])
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return random.Random(number)  # noqa: S311
 
 
 def side_table(seed: int, block: str, *, num_items: int, num_slots: int) -> list[list[bool]]:
-    """Whether model A stands first, by slot and item.
+    """Decide whether model A comes first, by slot and item.
 
     Slots come in pairs that mirror each other, and within a slot half of the items are drawn at
     random. So each item shows A first in half of its slots and each slot shows A first in half of
@@ -49,13 +48,13 @@ def side_table(seed: int, block: str, *, num_items: int, num_slots: int) -> list
 
 
 def image_order(seed: int, item: str, *, slot: int, side: str, num_images: int) -> tuple[int, ...]:
-    """The order in which one set of images is laid out.
+    """Return the order in which one set of images is laid out.
 
-    The first slot draws a random order and the following ones rotate it, so that over `num_images`
-    slots every image stands once at every place. Then a new order is drawn.
+    The first slot draws a random order and the following ones rotate it, so over `num_images`
+    slots every image appears once at every position. Then a new order is drawn.
 
     Returns:
-        Sample indices, first place first.
+        Sample indices, first position first.
     """
     order = list(range(num_images))
     dice(seed, "images", item, side, slot // num_images).shuffle(order)
@@ -64,7 +63,7 @@ def image_order(seed: int, item: str, *, slot: int, side: str, num_images: int) 
 
 
 def comparison_index(prompt_index: int, group: int, num_comparisons: int) -> int:
-    """Which comparison of a prompt the raters of a group see: a Latin square.
+    """Return which comparison of a prompt a group of raters sees: a Latin square.
 
     With several pairs of models, group g sees pair (p + g) modulo the number of pairs on prompt p:
     each rater sees each prompt once and all pairs equally often (to within one), and over all
@@ -90,7 +89,7 @@ def deal(prompts: Sequence[tuple[str, T]], num_hands: int, seed: int) -> list[li
 
 
 def presentation_order(seed: int, rater: int, keys: Sequence[T]) -> list[T]:
-    """The order in which a rater sees the items: a random one of its own."""
+    """Return the order in which a rater sees the items, drawn for each rater."""
     order = list(keys)
     dice(seed, "order", rater).shuffle(order)
     return order
@@ -99,7 +98,7 @@ def presentation_order(seed: int, rater: int, keys: Sequence[T]) -> list[T]:
 def insert_checks(seed: int, rater: int, items: Sequence[T], checks: Sequence[T]) -> list[T]:
     """Spread attention checks over a rater's items: one at random within each equal stretch.
 
-    A check never comes first, so that nobody meets the study through a degraded picture.
+    A check never comes first, so no rater's first page shows a degraded picture.
     """
     if not checks:
         return list(items)
@@ -120,7 +119,7 @@ def insert_checks(seed: int, rater: int, items: Sequence[T], checks: Sequence[T]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSlot:
-    """A slot of a block in which nobody is at work on some items."""
+    """A slot of a block with items that no rater holds."""
 
     block: str
     slot: int
@@ -136,11 +135,12 @@ def choose_slots(
     rater: int,
     only_block: str | None = None,
 ) -> tuple[str, list[int]] | None:
-    """The block for the next rater, and the slots to take items from, in order of preference.
+    """Choose the block for the next rater, and its slots in order of preference.
 
     The block that is furthest behind comes first, so that a study stopped early has balanced
-    categories; ties are broken at random. In it, a slot that nobody has begun is taken whole. Only
-    when none is left do raters gather what others left undone, so that few raters get short hands.
+    categories; ties are broken at random. In it, a slot that nobody has begun is assigned as a
+    whole. Only when none is left do raters get what others left undone, so few raters get short
+    hands.
 
     Args:
         open_slots: Slots with at least one open item.

@@ -1,8 +1,8 @@
-"""The design of a study: what is compared, what raters are asked and told, how many are wanted.
+"""The design of a study: what is compared, what raters read and answer, how many ratings it needs.
 
 A design comes from a preset, which follows a paper, from a TOML file, or both. It is strictly
 checked: unknown keys are errors. Raters see the title, the instructions and the questions, so none
-of these may hold the name of a model.
+of them may contain the name of a model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from evalkit.core.errors import MissingDataError
 from evalkit.core.registry import unknown
 
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
-MIN_MODEL_NAME = 3  # shorter names ("A", "v2") are found in any text and give nothing away
+MIN_MODEL_NAME = 3  # shorter names ("A", "v2") occur in any text and reveal nothing
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:()+-]{0,79}$")]
 Kind = Literal["pair", "single"]
@@ -42,9 +42,9 @@ class Answer(Strict):
     value: Slug
     """`first`, `tie` or `second` for a pair; any word for a single image."""
     label: Text
-    """What the button says."""
+    """The text of the button."""
     score: float | None = None
-    """What the answer counts in a mean, for single images."""
+    """Its value in a mean rating, for single images."""
 
 
 class Question(Strict):
@@ -52,7 +52,7 @@ class Question(Strict):
 
     id: Slug
     text: Text
-    """What the rater reads; `{caption}` is replaced by the prompt."""
+    """The text that raters read; `{caption}` is replaced by the prompt."""
     kind: Kind
     answers: tuple[Answer, ...] = Field(min_length=2, max_length=9)
 
@@ -74,40 +74,40 @@ class StudyConfig(Strict):
 
     title: Text = Field(default_factory=lambda: english().study.title)
     preset: str = ""
-    """Preset it was made from, empty for one's own."""
+    """Preset that it was made from; empty for an own design."""
     source: str = ""
     """Where the wording comes from."""
     models: tuple[ModelName, ...] = Field(min_length=1, max_length=50)
-    """Two for a pair, more for a balanced tournament; one against a reference."""
+    """Two for a pair, more for a balanced tournament, one for a comparison with a reference."""
     reference: ModelName | None = None
-    """Name of the real images, for presets that compare with them."""
+    """Name of the set of real images, for presets that compare with real images."""
     needs_reference: bool = False
     questions: tuple[Question, ...] = Field(min_length=1, max_length=9)
     side_name: SideName = "Set"
-    """What a side is called on the page: "Set A" and "Set B"."""
+    """Name of a side on the page: "Set" gives "Set A" and "Set B"."""
     images_per_side: int = Field(ge=1, le=64)
     raters_per_item: int = Field(ge=1, le=10_000)
     """Quota of complete votes for each prompt, pair and question."""
     layout: Literal["category", "mixed"] = "category"
-    """One category per rater, or a hand of prompts from all."""
+    """Whether a rater gets one category, or a hand of prompts from all categories."""
     items_per_rater: int | None = Field(default=None, ge=1)
-    """Largest hand; None gives a rater the whole category."""
+    """Maximum number of items per rater; None gives a rater the whole category."""
     num_practice: int = Field(default=1, ge=0, le=10)
     num_checks: int = Field(default=0, ge=0, le=20)
     """Attention checks per rater."""
     check_threshold: float = Field(default=0.8, ge=0, le=1)
-    """Share of right checks below which a rater is left out of the filtered results."""
+    """Share of passed checks below which the filtered results exclude a rater."""
     instructions: Text
     consent: Text = Field(default_factory=lambda: english().study.consent)
     content_warning: Text = Field(default_factory=lambda: english().study.content_warning)
     contact: str = Field(default="", max_length=300)
-    """Whom raters can write to."""
+    """Contact address for raters."""
     lease_minutes: int = Field(default=120, ge=1, le=100_000)
-    """How long the place of a silent rater is kept."""
+    """Minutes after which the open items of an inactive rater may go to others."""
     completion_code: str = Field(default="", max_length=80)
-    """The same code for everybody, as Prolific wants; empty gives each rater one of their own."""
+    """One code for all raters, as Prolific requires; empty gives each rater a different one."""
     invited_only: bool = False
-    """Let in only those who have a personal link."""
+    """Admit only raters with a personal link."""
     seed: int = Field(default=0, ge=0)
     allow_reranked: bool = False
 
@@ -118,9 +118,9 @@ class StudyConfig(Strict):
             raise ValueError(f"two models have the same name: {', '.join(names)}")
         if self.needs_reference != (self.reference is not None):
             raise ValueError(
-                "this design compares with real images: name them with --reference"
+                "this design compares with real images; give them with --reference NAME=FOLDER"
                 if self.needs_reference
-                else "this design has no place for a reference: leave --reference out"
+                else "this design has no place for a reference; leave --reference out"
             )
         pairs = any(question.kind == "pair" for question in self.questions)
         if pairs and len(self.models) < 2 and not self.reference:
@@ -134,7 +134,7 @@ class StudyConfig(Strict):
         return self
 
     def comparisons(self) -> tuple[tuple[str, str], ...]:
-        """(model, other model) for each pair and (model, "") for each model shown alone."""
+        """Return (model, other model) for each pair, and (model, "") for each model shown alone."""
         kinds = {question.kind for question in self.questions}
         found: list[tuple[str, str]] = []
         if "pair" in kinds and self.reference:
@@ -149,12 +149,12 @@ class StudyConfig(Strict):
 
 
 def question_text(question: Question, caption: str) -> str:
-    """A question with the caption put in, whatever the caption holds."""
+    """Return a question with the caption filled in; braces in the caption are left alone."""
     return question.text.replace("{caption}", caption)
 
 
 def preset_names() -> tuple[str, ...]:
-    """The designs that come with evalkit."""
+    """Return the names of the designs that come with evalkit."""
     return PRESETS
 
 
@@ -208,7 +208,7 @@ def default_texts(texts: Texts) -> dict[str, str]:
 
 
 def make_config(settings: Mapping[str, Any], *, source: str = "study") -> StudyConfig:
-    """Check settings and give them their types; lists and tuples are both welcome.
+    """Check settings and convert them to their types; lists and tuples are both accepted.
 
     Raises:
         StudyError: A key is unknown or missing, or a value is not allowed.
@@ -256,13 +256,13 @@ def _refuse_names_in_texts(config: StudyConfig, names: Sequence[str]) -> None:
         found = names_in(name, texts)
         if found:
             raise ValueError(
-                f"the name of model {name!r} stands in a text that raters read ({found[:60]!r}); "
-                "take it out, or the study is not blind"
+                f"a text that raters read contains the name of model {name!r} ({found[:60]!r}), "
+                "so the study is not blind; change the text or the name"
             )
 
 
 def names_in(name: str, texts: Sequence[str]) -> str | None:
-    """The first text that holds a model's name as a word, or None."""
+    """Return the first text that contains a model's name as a word, or None."""
     if len(name) < MIN_MODEL_NAME:
         return None
     pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)

@@ -2,14 +2,14 @@
 
     STUDY/
         study.json       configuration, prompts, models; strictly checked when read
-        images.jsonl     which blind image is whose
+        images.jsonl     which blind image belongs to which model
         images/          copies under random names, without metadata
         study.sqlite     the votes, unless they go to PostgreSQL
-        screenshots/     what raters saw, for the report
+        screenshots/     screenshots of the rating page, for the report
 
 The items and blocks of a study are computed from `study.json` alone; the same file gives the same
 study everywhere. Raters see the title, the instructions, the questions and the prompts, so none of
-these may hold the name of a model.
+them may contain the name of a model.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ IMAGE_LIST = "images.jsonl"
 IMAGE_FOLDER = "images"
 DATABASE = "study.sqlite"
 SCREENSHOT_FOLDER = "screenshots"
-# Stands in the sources of practice items and attention checks, which belong to no model.
+# Prefix of the sources of practice items and attention checks, which belong to no model.
 RESERVED = "~"
 
 PromptId = Annotated[str, StringConstraints(pattern=r"^~?[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -83,12 +83,12 @@ class ModelCard(Strict):
 
     @property
     def how_chosen(self) -> str:
-        """The selection in words that stand by themselves."""
+        """The selection as a phrase of its own."""
         return "selection unknown" if self.selection == "unknown" else self.selection
 
 
 class SuiteCard(Strict):
-    """Which suite the prompts are."""
+    """The suite that the prompts come from."""
 
     name: Slug | Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     sha256: str
@@ -101,9 +101,9 @@ class StudyDocument(Strict):
 
     schema_version: Literal[1] = 1
     uid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-    """Random name that ties the votes to the study."""
+    """Random id that links the votes to the study."""
     label: str = Field(default="", max_length=200)
-    """A mark that every report carries, such as "sample"; empty for a real study."""
+    """A label that every report shows, such as "sample"; empty for a real study."""
     config: StudyConfig
     suite: SuiteCard
     prompts: tuple[StudyPrompt, ...] = Field(min_length=1)
@@ -149,14 +149,14 @@ class ImageEntry(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """What is shown on one page."""
+    """The content of one page: a prompt, and the models that are compared."""
 
     id: str
-    """Names prompt and comparison; never shown to raters."""
+    """Contains prompt and comparison; never shown to raters."""
     role: Role
     kind: Kind
     block: str
-    """Empty for practice and checks, which everybody gets."""
+    """Empty for practice items and checks, which every rater gets."""
     category: str
     prompt_id: str
     prompt: str
@@ -186,7 +186,7 @@ class Study:
 
     @property
     def default_database(self) -> str:
-        """The database that is used where no other is named."""
+        """The database that is used unless another one is given."""
         return f"sqlite:///{(self.path / DATABASE).absolute()}"
 
     @cached_property
@@ -206,11 +206,11 @@ class Study:
         return {block: tuple(items) for block, items in blocks.items()}
 
     def extras(self, role: Role) -> list[Item]:
-        """The practice items, or the attention checks."""
+        """Return the practice items, or the attention checks."""
         return [item for item in self.items.values() if item.role == role]
 
     def questions(self, item: Item) -> list[Question]:
-        """The questions that are asked about an item."""
+        """Return the questions that are asked about an item."""
         return [question for question in self.config.questions if question.kind == item.kind]
 
     @cached_property
@@ -224,7 +224,7 @@ class Study:
         }
 
     def image_keys(self, source: str, prompt_id: str) -> tuple[str, ...]:
-        """The blind names of a model's images for a prompt, by sample index."""
+        """Return the blind names of a model's images for a prompt, by sample index."""
         return self._keys[source, prompt_id]
 
     @cached_property
@@ -232,16 +232,16 @@ class Study:
         return frozenset(entry.key for entry in self.images)
 
     def screenshots(self) -> list[Path]:
-        """Pictures of the page for the report, in order; links are not followed."""
+        """Return the screenshots for the report, in order; symbolic links are skipped."""
         folder = self.path / SCREENSHOT_FOLDER
         if folder.is_symlink():
             return []
         return [path for path in sorted(folder.glob("*.png")) if not path.is_symlink()]
 
     def image_path(self, key: str) -> Path | None:
-        """The file behind a blind name, or None if the study has no such image.
+        """Return the file behind a blind name, or None if the study has no such image.
 
-        A link among the images is not followed: it could lead out of the study.
+        Symbolic links are not followed: they could point outside the study.
         """
         if key not in self._known_keys:
             return None
@@ -260,7 +260,8 @@ def load_study(path: Path) -> Study:
     file = path / DOCUMENT
     if not file.is_file():
         raise MissingDataError(
-            f"{path} is no study: it has no {DOCUMENT}. Make one with: evalkit drawbench new {path}"
+            f"{path} is not a study: it has no {DOCUMENT}. Make one with: evalkit drawbench new "
+            f"{path}"
         )
     text = _read(file)
     _refuse_newer(text, file)
@@ -278,7 +279,7 @@ def check_images(study: Study) -> None:
 
     Raises:
         StudyError: An item has too few images, or they differ in number.
-        MissingDataError: A listed image is not there.
+        MissingDataError: A listed image is missing.
     """
     for item in study.items.values():
         for source in filter(None, (item.model_a, item.model_b)):
@@ -286,14 +287,13 @@ def check_images(study: Study) -> None:
             if number != study.config.images_per_side:
                 raise StudyError(
                     f"{study.path / IMAGE_LIST}: {source} has {number} images for "
-                    f"{item.prompt_id}, expected {study.config.images_per_side}. Make the study "
-                    "anew."
+                    f"{item.prompt_id}, expected {study.config.images_per_side}. Make a new study."
                 )
     for entry in study.images:
         if study.image_path(entry.key) is None:
             raise MissingDataError(
-                f"{study.path / IMAGE_FOLDER / entry.key}.png is missing or a link. Restore the "
-                "folder."
+                f"{study.path / IMAGE_FOLDER / entry.key}.png is missing or a symbolic link. "
+                "Restore the folder."
             )
 
 
@@ -301,17 +301,17 @@ def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file}: can't be read ({error}).") from error
+        raise StudyError(f"{file} can't be read ({error}).") from error
 
 
 def _refuse_newer(text: str, file: Path) -> None:
     try:
         version = json.loads(text).get("schema_version")
     except (ValueError, AttributeError) as error:
-        raise StudyError(f"{file}: not a study ({error}). Restore it from a backup.") from error
+        raise StudyError(f"{file} is not a study ({error}). Restore it from a backup.") from error
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise StudyError(
-            f"{file} has schema_version {version}, this evalkit reads up to {SCHEMA_VERSION}. "
+            f"{file} has schema_version {version}, but this evalkit reads up to {SCHEMA_VERSION}. "
             "Update evalkit."
         )
 
@@ -353,7 +353,7 @@ def _rated_items(document: StudyDocument) -> list[Item]:
 
 
 def _hands(document: StudyDocument, group: int) -> dict[str, list[int]]:
-    """Block name and indices of its prompts, for one group of raters."""
+    """Map block names to the indices of their prompts, for one group of raters."""
     config = document.config
     if config.layout == "mixed":
         assert config.items_per_rater is not None

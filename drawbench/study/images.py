@@ -1,6 +1,6 @@
-"""Blind copies of images: pixels and nothing else, under a name that says nothing.
+"""Blind copies of images: only pixels, under a random name.
 
-A copy is decoded as for the metrics (`evalkit.core.pixels`) and written anew as PNG, so that raters
+A copy is decoded as for the metrics (`evalkit.core.pixels`) and re-encoded as PNG, so that raters
 see what is measured and no metadata, palette or file format of the generating program survives.
 """
 
@@ -18,15 +18,15 @@ from PIL import Image, ImageFilter
 from drawbench.study.folder import IMAGE_FOLDER, ImageEntry
 from evalkit.core.pixels import encode_png, read_rgb
 
-BROKEN_GRAIN = 6  # pixels across that are left of a picture in an attention check
+BROKEN_GRAIN = 6  # width that a picture in an attention check is reduced to
 
 
 def blind_copy(content: bytes, *, name: str) -> Image.Image:
-    """The picture in a file's bytes as metrics read it: upright 8-bit RGB, transparency on white.
+    """Decode an image as metrics do: upright 8-bit RGB, transparency on white.
 
     Raises:
-        DataError: It is no image, truncated, too large, or of a pixel type without an agreed range
-            (32 bits a channel). The message begins with `name`.
+        DataError: The file is not an image, is truncated or too large, or has a pixel type without
+            a defined range (32 bits per channel). The message begins with `name`.
     """
     return Image.fromarray(read_rgb(content, name=name))
 
@@ -40,7 +40,7 @@ def store_blind(
     sample_index: int,
     origin: bytes,
 ) -> ImageEntry:
-    """Write a blind copy under a random name of 128 bits and say whose it is."""
+    """Write a blind copy under a random 128-bit name and return its entry."""
     key = secrets.token_hex(16)
     content = encode_png(np.asarray(picture))
     target = folder / IMAGE_FOLDER / f"{key}.png"
@@ -59,7 +59,7 @@ def store_blind(
 
 
 def break_picture(picture: Image.Image, draw: random.Random) -> Image.Image:
-    """A picture that nobody who looks can prefer: coarse, blurred and covered with noise."""
+    """Ruin a picture so that no attentive rater prefers it: coarse, blurred, noisy."""
     coarse = picture.resize((BROKEN_GRAIN, BROKEN_GRAIN), Image.Resampling.BOX)
     blurred = coarse.resize(picture.size, Image.Resampling.BICUBIC)
     noise = Image.frombytes("RGB", (64, 64), draw.randbytes(64 * 64 * 3))
@@ -68,7 +68,7 @@ def break_picture(picture: Image.Image, draw: random.Random) -> Image.Image:
 
 
 def least_alike(text: str, others: Sequence[str]) -> int:
-    """Index of the text that shares the smallest part of its words with `text`."""
+    """Return the index of the text that shares the smallest part of its words with `text`."""
     words = _words(text)
 
     def overlap(other: str) -> float:

@@ -1,7 +1,7 @@
 """Make the folder of a study: blind copies, practice items, attention checks, `study.json`.
 
-Everything is written to a temporary folder that is renamed at the end, so a study is whole or not
-there.
+Everything is written to a temporary folder that is renamed at the end, so a study is either
+complete or absent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from drawbench.suites import Suite
 from evalkit.core.pixels import image_bytes
 
 CLEAR, BROKEN = f"{RESERVED}clear", f"{RESERVED}broken"
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
 def make_study(
@@ -49,7 +49,7 @@ def make_study(
     *,
     label: str = "",
     texts: Texts | None = None,
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Study:
     """Make a study from the images of its models (and of its reference, if it has one).
 
@@ -58,15 +58,15 @@ def make_study(
         config: All decisions.
         suite: The prompts.
         sources: The images of each model named in `config`, from `open_source`.
-        label: A mark that every report carries, such as "sample".
+        label: A label that every report shows, such as "sample".
         texts: What raters read besides the configuration; None takes the English texts.
-        on_progress: Called with (images done, images in all).
+        on_progress: Called with (images copied, total images).
 
     Returns:
         The study, read back from the folder.
 
     Raises:
-        StudyError: The folder is in use, or models and sources don't go together.
+        StudyError: The folder is in use, or models and sources don't match.
         DataError: An image can't be read.
     """
     path = Path(path)
@@ -119,7 +119,8 @@ def _refuse_other_models(config: StudyConfig, sources: Sequence[ImageSource]) ->
     given = [source.name for source in sources]
     if sorted(wanted) != sorted(given):
         raise StudyError(
-            f"the study compares {', '.join(wanted)}, but there are images of {', '.join(given)}. "
+            f"The study compares {', '.join(wanted)}, but images were given for "
+            f"{', '.join(given)}. "
             "Give each model once as --models NAME=FOLDER,NAME=FOLDER."
         )
 
@@ -139,7 +140,7 @@ def _notes(config: StudyConfig, suite: Suite) -> tuple[str, ...]:
     for name in config.models:
         text = names_in(name, [prompt.text for prompt in suite.prompts])
         if text:
-            notes.append(f"the name of model {name!r} stands in the prompt {text!r}")
+            notes.append(f"the prompt {text!r} contains the name of model {name!r}")
     return tuple(notes)
 
 
@@ -154,7 +155,7 @@ def _card(source: ImageSource) -> ModelCard:
 
 
 def _copy_images(
-    folder: Path, sources: Sequence[ImageSource], on_progress: Progress | None
+    folder: Path, sources: Sequence[ImageSource], on_progress: ProgressCallback | None
 ) -> list[ImageEntry]:
     total = sum(len(files) for source in sources for files in source.files.values())
     entries: list[ImageEntry] = []
@@ -199,7 +200,7 @@ def _make_extras(
         images += _practice_images(folder, config, extra, PRACTICE[number % len(PRACTICE)])
         extras.append(extra)
     if config.num_checks and len(suite.prompts) < 2:
-        raise StudyError("attention checks need at least 2 prompts. Set num_checks to 0.")
+        raise StudyError("Attention checks need at least 2 prompts, got 1. Set num_checks to 0.")
     for number in range(config.num_checks):
         check, pictures = _check(folder, config, suite, sources, number, kinds[number % len(kinds)])
         extras.append(check)
@@ -235,10 +236,10 @@ def _check(
     number: int,
     kind: Kind,
 ) -> tuple[ExtraItem, list[ImageEntry]]:
-    """An item with one right answer.
+    """Make an item with one right answer.
 
-    For a pair, one side are a model's images and the other one ruined pictures of another prompt of
-    the same model; for a single set, the caption is that of another prompt.
+    For a pair, one side shows a model's images and the other side ruined images of the same model
+    for another prompt; for a single set, the caption is that of another prompt.
     """
     draw = dice(config.seed, "check", number)
     source = draw.choice(list(sources))

@@ -1,8 +1,8 @@
-"""Two painters of coloured shapes: their pictures are the sample study and every practice item.
+"""Two painters of coloured shapes, for the sample study and every practice item.
 
-No model made them. "Painter Even" draws what the caption says, cleanly. "Painter Odd" is told the
-same and errs: wrong colour, wrong number, crooked and smudged. So the study has something to show
-and an outcome that everybody can check by eye.
+No model made them. "Painter Even" draws what the caption says, cleanly. "Painter Odd" gets the
+same caption and makes mistakes: wrong colour, wrong number, crooked and smudged shapes. So the
+outcome of the study can be checked by eye.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption asks for: objects as (shape, colour), laid out in a row or a column."""
+    """The content of a caption: objects as (shape, colour), in a row or a column."""
 
     objects: tuple[tuple[str, str], ...]
     upright: bool = False
@@ -63,12 +63,12 @@ PRACTICE = ("an orange square", "two purple triangles")
 
 
 def draw_even(caption: str, draw: Random) -> Image.Image:
-    """The scene of a caption, drawn cleanly; place, size and ground vary with `draw`."""
+    """Draw the scene of a caption cleanly; place, size and background vary with `draw`."""
     return _paint(SCENES[caption], draw, wobble=0.0)
 
 
 def draw_odd(caption: str, draw: Random) -> Image.Image:
-    """The scene of a caption with a mistake in two of three pictures, crooked and smudged."""
+    """Draw the scene of a caption crooked and smudged, with a mistake in two of three pictures."""
     scene = SCENES[caption]
     slip = draw.random()
     if slip < 1 / 3:
@@ -96,13 +96,13 @@ def _paint(scene: Scene, draw: Random, *, wobble: float) -> Image.Image:
 
 @dataclass(frozen=True)
 class _Spot:
-    """Where and how one object is drawn."""
+    """Position and look of one object."""
 
     centre: Point
     radius: float
     colour: Colour
     wobble: float
-    """How far corners stray, as a share of the radius."""
+    """How far corners deviate, as a share of the radius."""
 
 
 Pen = Callable[[ImageDraw.ImageDraw, _Spot, Random], None]
@@ -126,7 +126,7 @@ def _polygon(corners: list[Point]) -> Pen:
 def _on_circle(
     count: int, *, start: float = -0.25, radii: tuple[float, ...] = (1.0,)
 ) -> list[Point]:
-    """Points around a centre, from `start` turns on, at the given radii in turn."""
+    """Return points around a centre, from `start` turns on, with the radii in rotation."""
     return [
         (
             radii[k % len(radii)] * math.cos(2 * math.pi * (start + k / count)),

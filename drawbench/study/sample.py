@@ -1,4 +1,4 @@
-"""Make the sample study, so that the rating page has something to show before there is a study."""
+"""Make the sample study, which the rating page shows when no study is given."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ PAINTERS: dict[str, Callable[[str, Random], Image.Image]] = {
 
 
 def sample_suite() -> Suite:
-    """The captions of the sample study."""
+    """Return the captions of the sample study."""
     rows = [(caption, _category(caption)) for caption in SCENES if caption not in PRACTICE]
     return make_suite("sample", rows, source="embedded in evalkit")
 
 
 def make_sample_study(path: Path, *, seed: int = 0) -> Study:
-    """Draw two made-up painters' pictures of ten captions and make a study of them.
+    """Draw pictures of ten captions by two simulated painters and make a study of them.
 
-    It follows the paper's preset, with fewer raters, so that it can be played through; every report
-    on it is marked "sample".
+    It follows the paper's preset, but with fewer raters, so one person can complete it; every
+    report on it is labelled "sample".
     """
     suite = sample_suite()
     config = make_config(

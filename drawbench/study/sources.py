@@ -1,8 +1,8 @@
-"""Where a model's images are found: a run folder of evalkit, or any folder of images.
+"""Find a model's images in a run folder of evalkit, or in any folder of images.
 
-Samples are never picked: a prompt gets its first images by sample index. How the images came to be
-chosen before is recorded: a run that kept the best of several candidates is "re-ranked" and refused
-unless allowed, and of a folder of images the selection is "unknown".
+Samples are never picked: a prompt gets its first images by sample index. How they were selected
+before is recorded: a run that kept the best of several candidates is "re-ranked" and refused
+unless allowed; for a folder of images the selection is "unknown".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ImageSource:
     """The images of one model for all prompts of a study."""
 
     name: str
-    """What the model is called in the study."""
+    """Name of the model in the study."""
     origin: str
     """Name of the folder."""
     selection: Selection
@@ -37,7 +37,7 @@ class ImageSource:
     files: Mapping[str, tuple[Path, ...]]
     """The images of each prompt, the first ones by sample index."""
     fingerprint: Mapping[str, Any]
-    """What made them, as far as the folder says."""
+    """How they were generated, as far as the folder records it."""
     notes: tuple[str, ...] = ()
 
 
@@ -52,7 +52,7 @@ def open_source(
     """Find a model's images for all prompts.
 
     Args:
-        name: What the model is called in the study.
+        name: Name of the model in the study.
         path: A run folder, or a folder of images: `PROMPT_ID/0.png` or `PROMPT_ID_0.png`, where the
             id is the suite's (`drawbench-007`) or the prompt's number from 0 (`7` or `007`).
         prompts: The prompts of the suite.
@@ -60,7 +60,7 @@ def open_source(
         allow_reranked: Take a run whose images are the best of several candidates.
 
     Raises:
-        MissingDataError: The folder is not there or holds no images.
+        MissingDataError: The folder is missing or contains no images.
         NotEnoughImagesError: A prompt has fewer images than needed, or none.
         StudyError: The run was re-ranked and that is not allowed.
         RunFolderError: The run folder is damaged.
@@ -75,7 +75,7 @@ def open_source(
     if source.selection == "re-ranked" and not allow_reranked:
         raise StudyError(
             f"{path}: the images of {name} are the best of several candidates (re-ranked), so "
-            "they are no fair sample. Generate without re-ranking, or allow it with "
+            "they are not a fair sample. Generate without re-ranking, or allow it with "
             "--allow-reranked."
         )
     _refuse_shortage(source, path, prompts, per_prompt)
@@ -100,7 +100,10 @@ def _from_run(name: str, path: Path, prompts: Sequence[Prompt], per_prompt: int)
         )
         for prompt in prompts
     }
-    note = f"{skipped} samples have no image (refused, filtered, failed); the next took their place"
+    note = (
+        f"{skipped} samples have no image (refused, filtered or failed); the next samples "
+        "replace them"
+    )
     return ImageSource(
         name=name,
         origin=path.name,
@@ -115,13 +118,13 @@ def _from_folder(name: str, path: Path, prompts: Sequence[Prompt], per_prompt: i
     found = _images_by_key(path)
     if not found:
         raise MissingDataError(
-            f"{path}: no images in it. Expected PROMPT_ID/0.png or PROMPT_ID_0.png (or .jpg, "
+            f"{path} contains no images. Expected PROMPT_ID/0.png or PROMPT_ID_0.png (or .jpg, "
             ".webp)."
         )
     numbers = {int(key): key for key in found if key.isdecimal()}
     if len(prompts) in numbers and 0 not in numbers:
         raise StudyError(
-            f"{path}: prompts are numbered from 1 to {max(numbers)}; number them from 0, or name "
+            f"{path}: prompts are numbered from 1 to {max(numbers)}. Number them from 0, or name "
             f"them by id ({prompts[0].id}_0.png)."
         )
     files = {
@@ -138,7 +141,7 @@ def _from_folder(name: str, path: Path, prompts: Sequence[Prompt], per_prompt: i
 
 
 def _images_by_key(path: Path) -> dict[str, list[tuple[int, Path]]]:
-    """(sample index, file) by what stands for the prompt in the name."""
+    """Group (sample index, file) by the part of the name that identifies the prompt."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for file in sorted(path.iterdir()):
         if file.is_dir():
@@ -157,7 +160,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
-    """Order in which 10.png follows 9.png."""
+    """Return a sort key by which 10.png follows 9.png."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", file.stem)
@@ -169,7 +172,7 @@ def _first(samples: Sequence[tuple[int, Path]], count: int) -> tuple[Path, ...]:
 
 
 def _is_reranked(config: object) -> bool:
-    """Whether a run's configuration says, at any depth, that candidates were re-ranked."""
+    """Return whether a run's configuration says, at any depth, that candidates were re-ranked."""
     if isinstance(config, Mapping):
         return bool(config.get("reranked")) or any(_is_reranked(value) for value in config.values())
     if isinstance(config, list):
@@ -184,12 +187,12 @@ def _refuse_shortage(
     if missing:
         raise NotEnoughImagesError(
             f"{path}: {source.name} has no images for {len(missing)} of {len(prompts)} prompts, "
-            f"the first is {missing[0]}. Generate them, or drop these prompts for all models."
+            f"the first is {missing[0]}. Generate them, or remove these prompts for all models."
         )
     short = [prompt.id for prompt in prompts if len(source.files[prompt.id]) < per_prompt]
     if short:
         raise NotEnoughImagesError(
-            f"{path}: {source.name} has {len(source.files[short[0]])} images for {short[0]}, a "
-            f"side needs {per_prompt} ({len(short)} prompts are short). Generate more with "
+            f"{path}: {source.name} has {len(source.files[short[0]])} images for {short[0]}, but "
+            f"a side needs {per_prompt} ({len(short)} prompts are short). Generate more with "
             f"--per-prompt {per_prompt}, or show fewer with --images-per-side."
         )

@@ -1,8 +1,9 @@
 """The table of prompt suites: one row each, ours and those of other packages.
 
-Another package adds a suite by an entry point of the group `evalkit.suites`, whose name reads
-`package/name`. It names a `SuiteRow`, which then has all that our rows have (listing, homes, checks
-by count and hash), or a bare function that returns (prompt, category) rows or a `Suite`.
+Another package adds a suite with an entry point of the group `evalkit.suites`, named
+`package/name`. The entry point names a `SuiteRow`, with the same features as our rows (listing,
+homes, checks by count and hash), or a bare function that returns (prompt, category) rows or a
+`Suite`.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from evalkit.core.registry import Catalog, third_party
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """A public place that a suite is fetched from."""
+    """A public source from which a suite is fetched."""
 
     name: str
-    """How messages call it."""
+    """Name used in messages."""
     target: str
     """`module:attribute` of the function that fetches its (prompt, category) rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteRow:
-    """One suite. It is either fetched from its homes, or a function of a package returns it.
+    """One suite, either fetched from its homes or returned by a function of a package.
 
     Raises:
-        ConfigError: It has both or neither, or homes without a hash to check what they hold.
+        ConfigError: The row has both or neither, or has homes without a hash to check them.
     """
 
     summary: str
-    """What it is and who made it, in a line."""
+    """What it is and who made it, on one line."""
     source: str
     """Where its prompts come from."""
     licence: str
@@ -40,34 +41,36 @@ class SuiteRow:
     target: str = ""
     """`module:attribute` of a function that returns its rows; empty where it has homes."""
     homes: tuple[Home, ...] = ()
-    """Tried in this order; the first that answers must hold the true suite."""
+    """Tried in this order; the first one that answers must have the right suite."""
     num_prompts: int | None = None
-    """How many prompts it has; None: not checked."""
+    """Expected number of prompts; None skips the check."""
     num_categories: int | None = None
-    """How many categories they fall into; None: not checked."""
+    """Expected number of categories; None skips the check."""
     sha256: str | None = None
-    """Hash that `evalkit drawbench suite` shows; None: not checked."""
+    """Expected hash, as `evalkit drawbench suite` shows it; None skips the check."""
     recogniser: str = ""
-    """`module:attribute` of a function that finds it in rows of another order or an altered copy;
-    see `suite_recognition.recognise_drawbench`. Empty: only rows with its hash are it."""
+    """`module:attribute` of a function that recognises it in rows of another order or in an
+    altered copy; see `recognition.recognise_drawbench`. If empty, only rows with the same hash are
+    accepted."""
     advice: str = ""
-    """What to do when it can't be fetched or a file isn't it."""
+    """What to do when it can't be fetched or a file is not this suite."""
 
     def __post_init__(self) -> None:
         if bool(self.target) == bool(self.homes):
             got = "both" if self.target else "neither"
             raise ConfigError(
-                f"suite row {self.summary!r}: a suite has a target or homes, got {got}. Give one."
+                f"Suite row {self.summary!r} has {got} of target and homes, expected exactly one. "
+                "Give one of them."
             )
         if self.homes and self.sha256 is None:
             raise ConfigError(
-                f"suite row {self.summary!r}: homes but no sha256, so what they hold can't be "
+                f"Suite row {self.summary!r} has homes but no sha256, so a download can't be "
                 "checked. Give the hash that `evalkit drawbench suite NAME=FILE` shows."
             )
 
     @property
     def size(self) -> str:
-        """Number of prompts and categories in words, as far as known before it is loaded."""
+        """Number of prompts and categories in words, as far as known before loading."""
         if self.num_prompts is None:
             return "prompts counted when loaded"
         prompts = f"{self.num_prompts:,} prompts"
@@ -121,11 +124,11 @@ SUITES: dict[str, SuiteRow] = {
         advice="Install evalkit again.",
     ),
 }
-"""Our suites; a name's row holds all that is known of it before it is loaded."""
+"""Our suites; a row holds everything that is known before a suite is loaded."""
 
 
 def _adopt(name: str, found: object) -> SuiteRow:
-    """The row of a bare function of another package, which promises neither count nor hash."""
+    """Make a row for a bare function of another package, with neither count nor hash."""
     return SuiteRow(
         summary="a suite of another package",
         source=name,
@@ -135,4 +138,4 @@ def _adopt(name: str, found: object) -> SuiteRow:
 
 
 CATALOG = Catalog("suites", SUITES, SuiteRow, adopt=_adopt)
-"""Ours, then those of other packages."""
+"""Our suites, followed by those of other packages."""

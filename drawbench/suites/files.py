@@ -1,4 +1,4 @@
-"""Lists of prompts as files: CSV, TSV, or one prompt a line."""
+"""Read lists of prompts from files: CSV, TSV, or one prompt per line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = tuple[str, str]
 
 
 def clean_text(text: str) -> str:
-    r"""Text in Unicode NFC, runs of white space as one blank, none at the ends.
+    r"""Normalise text to Unicode NFC, with single spaces and none at the ends.
 
     >>> clean_text("  a  red\tcar ")
     'a red car'
@@ -34,26 +34,26 @@ def read_rows(path: Path) -> tuple[list[Row], list[str] | None]:
 
     Raises:
         MissingDataError: There is no such file.
-        SuiteError: It is no such table.
+        SuiteError: The file is not such a table.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise MissingDataError(
-            f"{path}: no such file. Give a CSV with prompt and category."
+            f"{path}: no such file. Give a CSV with the columns prompt and category."
         ) from None
     except UnicodeDecodeError as error:
         raise SuiteError(f"{path}: not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
     except OSError as error:
-        raise SuiteError(f"{path}: can't read it ({error.strerror}).") from error
+        raise SuiteError(f"{path} can't be read ({error.strerror}).") from error
     return parse_rows(text, suffix=path.suffix.lower(), source=str(path))
 
 
 def parse_rows(text: str, *, suffix: str, source: str) -> tuple[list[Row], list[str] | None]:
-    """The rows of a table given as text; `suffix` is ".csv", ".tsv" or ".txt".
+    """Parse the rows of a table given as text; `suffix` is ".csv", ".tsv" or ".txt".
 
     Raises:
-        SuiteError: No column holds prompts, or a row has another number of cells than the header.
+        SuiteError: There is no column of prompts, or a row and the header differ in length.
     """
     if suffix == ".txt":
         return [(line, "") for line in text.splitlines() if line.strip()], None
@@ -61,8 +61,8 @@ def parse_rows(text: str, *, suffix: str, source: str) -> tuple[list[Row], list[
     prompt = _column(header, _PROMPT_COLUMNS)
     if prompt is None:
         raise SuiteError(
-            f"{source}: no column of prompts. Expected one of {', '.join(_PROMPT_COLUMNS)} in the "
-            f"header; found {', '.join(header) or 'nothing'}."
+            f"{source} has no column of prompts. Expected one of {', '.join(_PROMPT_COLUMNS)} in "
+            f"the header, found {', '.join(header) or 'nothing'}."
         )
     category, prompt_id = _column(header, _CATEGORY_COLUMNS), _column(header, _ID_COLUMNS)
     pairs = [(row[prompt], row[category] if category is not None else "") for row in rows]
@@ -70,7 +70,7 @@ def parse_rows(text: str, *, suffix: str, source: str) -> tuple[list[Row], list[
 
 
 def _table(text: str, *, tabs: bool, source: str) -> list[list[str]]:
-    # Tab-separated prompt lists (Parti's) hold bare quotation marks that are part of the prompt.
+    # In tab-separated prompt lists (Parti's), bare quotation marks belong to the prompt.
     quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
     try:
         reader = csv.reader(
@@ -82,13 +82,13 @@ def _table(text: str, *, tabs: bool, source: str) -> list[list[str]]:
         rows = [row for row in reader if row]
     except csv.Error as error:
         raise SuiteError(
-            f"{source}: not a CSV file ({error}). Quote cells that hold commas."
+            f"{source}: not a CSV file ({error}). Quote cells that contain commas."
         ) from error
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             raise SuiteError(
-                f"{source}: row {number} has {len(row)} cells, the header has {len(rows[0])}. "
-                "Quote cells that hold a comma."
+                f"{source}: row {number} has {len(row)} cells, but the header has {len(rows[0])}. "
+                "Quote cells that contain a comma."
             )
     return rows
 

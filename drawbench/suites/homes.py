@@ -1,4 +1,4 @@
-"""How the rows of each suite are had: from its public homes, or from this package.
+"""Functions that return the rows of each suite, from its public homes or from this package.
 
 The rows of `drawbench.suites.catalog` name these functions.
 """
@@ -24,9 +24,9 @@ PARTI_FILE = "https://raw.githubusercontent.com/google-research/parti/main/Parti
 
 
 def drawbench_from_hub() -> list[Row]:
-    """The rows of the data set on the hub; fails at once where there is no network."""
+    """Fetch the rows of the data set on the hub; fail at once without a network."""
     if not os.environ.get("HF_HUB_OFFLINE"):
-        require_network(DRAWBENCH_HUB)  # the library would try for half a minute
+        require_network(DRAWBENCH_HUB)  # the library would keep trying for half a minute
     from datasets import load_dataset
 
     table = load_dataset(DRAWBENCH_DATASET, split="train")
@@ -34,17 +34,17 @@ def drawbench_from_hub() -> list[Row]:
 
 
 def drawbench_from_sheet() -> list[Row]:
-    """The rows of the official sheet."""
+    """Fetch the rows of the official sheet."""
     return parse_rows(_get(DRAWBENCH_SHEET), suffix=".csv", source="the official sheet")[0]
 
 
 def parti_from_github() -> list[Row]:
-    """The rows of the authors' file."""
+    """Fetch the rows of the authors' file."""
     return parse_rows(_get(PARTI_FILE), suffix=".tsv", source="google-research/parti")[0]
 
 
 def shapes_bench() -> list[Row]:
-    """The rows of our own suite, which is part of this package."""
+    """Read the rows of our own suite, which is part of this package."""
     text = (files("drawbench.suites") / "prompts" / "shapes_bench.csv").read_text("utf-8")
     return parse_rows(text, suffix=".csv", source="shapes-bench")[0]
 

@@ -1,7 +1,8 @@
-"""DrawBench in files that are not quite its sheet: other order, no categories, altered copies.
+"""Recognise DrawBench in files that differ from its sheet: order, categories, altered copies.
 
-One public copy of DrawBench has two prompts altered; it is recognised and named, since numbers on
-it are not numbers on DrawBench. The official prompts are known here by fingerprints, not by text.
+One public copy of DrawBench has two prompts altered; it is recognised and gets its own name, since
+results on it are not results on DrawBench. The official prompts are known here by fingerprints,
+not by text.
 """
 
 from __future__ import annotations
@@ -23,32 +24,32 @@ ALTERED_NOTE = (
 )
 # Row (from 0) and fingerprint of the two prompts that the copy changed.
 ALTERED_ROWS = {153: "009ff6cd75b17108", 167: "d4d2be8f94167bc2"}
-# From this many matching rows on, a file is taken for an attempt at DrawBench and must be complete.
+# A file with at least this many matching rows is treated as DrawBench and must be complete.
 LOOKS_LIKE_DRAWBENCH = 150
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What a list of rows was found to be."""
+    """The suite that a list of rows was recognised as."""
 
     rows: list[Row]
     """(prompt, category) in the suite's own order."""
     altered_name: str = ""
-    """What an altered copy is called; empty where it is the suite itself."""
+    """Name of an altered copy; empty for the suite itself."""
     notes: tuple[str, ...] = ()
-    """What a report has to say about an altered copy."""
+    """Notes that a report prints about an altered copy."""
 
 
 def recognise_drawbench(rows: Sequence[Row], *, source: str, advice: str) -> Recognised | None:
-    """DrawBench in the order of its sheet, or its altered copy, or None for something else.
+    """Recognise DrawBench or its altered copy; return None for anything else.
 
     Args:
         rows: (prompt, category) in any order; categories may be missing.
-        source: How errors call the file.
-        advice: What errors tell the user to do.
+        source: Name of the file in errors.
+        advice: What errors advise the user to do.
 
     Raises:
-        SuiteError: They are most of DrawBench, but not all of it, or in other categories.
+        SuiteError: The rows are most of DrawBench but not all of it, or have other categories.
     """
     known = drawbench_rows()
     order = {fingerprint: index for index, (fingerprint, _) in enumerate(known)}
@@ -71,13 +72,13 @@ def recognise_drawbench(rows: Sequence[Row], *, source: str, advice: str) -> Rec
 
 
 def fingerprint_of(text: str) -> str:
-    """The first 16 hexadecimal digits of a prompt's SHA-256."""
+    """Return the first 16 hexadecimal digits of a prompt's SHA-256."""
     return hashlib.sha256(clean_text(text).encode()).hexdigest()[:16]
 
 
 @cache
 def drawbench_rows() -> tuple[Row, ...]:
-    """(fingerprint, category) of the 200 official prompts, in order."""
+    """Return (fingerprint, category) of the 200 official prompts, in order."""
     text = (files("drawbench.suites") / "prompts" / "drawbench_rows.tsv").read_text("utf-8")
     return tuple((line.split("\t")[0], line.split("\t")[1]) for line in text.splitlines())
 
@@ -92,10 +93,10 @@ def _fault(places: Sequence[int | None], source: str) -> str:
     if missing:
         parts.append(f"official prompt {_some(missing)} missing")
     if doubled:
-        parts.append(f"official prompt {_some(doubled)} there twice")
+        parts.append(f"official prompt {_some(doubled)} duplicated")
     if strange:
-        parts.append(f"row {_some([str(n) for n in strange])} not of DrawBench")
-    return f"{source}: nearly DrawBench, but not it ({'; '.join(parts)})."
+        parts.append(f"row {_some([str(n) for n in strange])} not in DrawBench")
+    return f"{source} resembles DrawBench but differs from it ({'; '.join(parts)})."
 
 
 def _refuse_other_categories(rows: Sequence[Row], source: str, advice: str) -> None:
@@ -103,7 +104,7 @@ def _refuse_other_categories(rows: Sequence[Row], source: str, advice: str) -> N
     for number, ((_, found), (_, official)) in enumerate(pairs, start=1):
         if clean_text(found) != official:
             raise SuiteError(
-                f"{source}: official prompt {number} stands in category {found!r}, expected "
+                f"{source}: official prompt {number} is in category {found!r}, expected "
                 f"{official!r}. {advice}"
             )
 

@@ -1,13 +1,12 @@
-"""Prompt suites: where they come from, and the check that they are what they are called.
+"""Load prompt suites, and verify that each is the suite that its name says.
 
 `drawbench` and `parti` are not part of this package. They are fetched from their public homes (or
-given as a file) and must match a count, their categories and a hash before they may bear their
-name. `shapes-bench` is our own and embedded. What is known of each is its row in
-`drawbench.suites.catalog`; `suite_recognition` knows DrawBench in another order and altered.
+given as a file) and must match a count, their categories and a hash before they get their name.
+`shapes-bench` is our own and embedded. `drawbench.suites.catalog` has one row per suite;
+`drawbench.suites.recognition` recognises reordered and altered copies of DrawBench.
 
-Hashes are taken over prompts in Unicode NFC with runs of white space as one blank, so that a copy
-that differs in nothing but blanks (the official sheet writes "Gary Marcus et al. " with one at its
-end) counts as the same.
+Hashes cover prompts in Unicode NFC with runs of white space collapsed, so a copy that differs only
+in white space counts as the same (the official sheet has a space after "Gary Marcus et al.").
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MAX_PROMPT_CHARACTERS = 2000
 NO_CATEGORY = "all"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-# Ids become folder names where images are looked for, so they must not wander.
+# Ids become folder names where images are looked for, so they must not contain a path.
 _PROMPT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -45,9 +44,9 @@ class Prompt:
     id: str
     """Stable name of the prompt, such as `drawbench-007`."""
     text: str
-    """What the model is asked for."""
+    """The text that models generate from."""
     category: str
-    """The suite's category; `all` where it has none."""
+    """Its category; `all` in a suite without categories."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +54,14 @@ class Suite:
     """A checked list of prompts."""
 
     name: str
-    """What it may be called; an altered copy does not bear the original's name."""
+    """Its verified name; an altered copy does not get the original's name."""
     prompts: tuple[Prompt, ...]
     sha256: str
     """Hash of prompts and categories in order."""
     source: str
     """Where the prompts were read from."""
     notes: tuple[str, ...] = ()
-    """What a report has to say about this copy."""
+    """Notes that a report prints about this copy."""
 
     @property
     def categories(self) -> dict[str, int]:
@@ -75,13 +74,13 @@ class Suite:
 
 
 def suite_names() -> list[str]:
-    """The suites that can be asked for by name."""
+    """Return the suites that have a name."""
     return sorted(CATALOG)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedSuite:
-    """A suite as it is listed: its row, or why another package's row can't be had."""
+    """A listed suite: its row, or the reason why another package's row can't be loaded."""
 
     name: str
     row: SuiteRow | None = None
@@ -89,21 +88,21 @@ class ListedSuite:
 
 
 def listed_suites() -> list[ListedSuite]:
-    """Every suite by name; a broken package spoils its own line and no other."""
+    """Yield every suite by name; a broken package affects only its own line."""
     return [_listed(name) for name in suite_names()]
 
 
 def suite_row(name: str) -> SuiteRow | None:
-    """The row of `NAME` or `NAME=FILE`, or None for a list of one's own."""
+    """Return the row of `NAME` or `NAME=FILE`, or None for a list of one's own."""
     own_name = name.partition("=")[0].strip()
-    # Not `get`: it would pass over a KeyError of another package's module.
+    # Not `get`, which would hide a KeyError raised by another package's module.
     if own_name not in CATALOG:
         return None
     return CATALOG[own_name]
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name, from a file, or from a file under a name of its own.
+    """Load a suite by name, from a file, or from a file under a name of its own.
 
     Args:
         name: `drawbench`, `parti`, `shapes-bench` or a third party's `package/name`; the path of a
@@ -141,17 +140,19 @@ def make_suite(
     """Build a suite from (prompt, category) rows.
 
     Raises:
-        SuiteError: The name is no plain word, there is no prompt, or a prompt or id is blank, too
-            long, or there twice.
+        SuiteError: The name is not a plain word, there is no prompt, or a prompt or id is blank,
+            too long or duplicated.
     """
     if not _NAME.fullmatch(name):
         raise SuiteError(
-            f"{source}: suite name {name!r} can't be used. Take small letters, digits, '.', '_', "
-            "'-'."
+            f"{source}: suite name {name!r} is not valid. Use lower-case letters, digits, '.', "
+            "'_' and '-'."
         )
     cleaned = [(clean_text(text), _category(category)) for text, category in rows]
     if not cleaned:
-        raise SuiteError(f"{source}: no prompts in it. Expected a column 'prompt' and rows.")
+        raise SuiteError(
+            f"{source} contains no prompts. Expected a column 'prompt' and at least one row."
+        )
     prompt_ids = list(ids) if ids is not None else _numbered(name, len(cleaned))
     _refuse_bad_rows([text for text, _ in cleaned], prompt_ids, source)
     prompts = tuple(
@@ -164,7 +165,7 @@ def make_suite(
 
 
 def rows_sha256(rows: Iterable[Row]) -> str:
-    """Hash of prompts and categories in order; a blank category counts as "all"."""
+    """Hash prompts and categories in order; a blank category counts as "all"."""
     lines = [f"{clean_text(text)}\t{_category(category)}\n" for text, category in rows]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -172,15 +173,15 @@ def rows_sha256(rows: Iterable[Row]) -> str:
 def recognise(
     rows: Sequence[Row], *, source: str, known: Mapping[str, SuiteRow] = SUITES
 ) -> Suite | None:
-    """The known suite that these rows are, or None for one's own.
+    """Return the known suite that these rows are, or None for one's own.
 
     Args:
         rows: (prompt, category) of a file or download.
         source: Where they were read from.
-        known: The suites to compare with; those that come with a package are not looked for.
+        known: The suites to compare with; those that a package returns itself are skipped.
 
     Raises:
-        SuiteError: They are most of DrawBench, but not all of it.
+        SuiteError: The rows are most of DrawBench, but not all of it.
     """
     public = {name: row for name, row in known.items() if row.homes}
     digest = rows_sha256(rows)
@@ -206,7 +207,7 @@ def write_suite(path: Path, suite: Suite) -> None:
 
 
 def cache_folder() -> Path:
-    """Where fetched suites are kept."""
+    """Return the folder in which fetched suites are cached."""
     return cache_root() / "suites"
 
 
@@ -227,7 +228,7 @@ def _from_named_file(name: str, path: Path) -> Suite:
         got = f"{len(rows)} prompts that differ from its {row.num_prompts or 'own'}"
         if suite is not None:
             got = suite.notes[0] if suite.notes else f"the {suite.name} suite"
-        raise SuiteError(f"{path}: not the {name} suite, but {got}. {row.advice}".rstrip())
+        raise SuiteError(f"{path} is not the {name} suite, but {got}. {row.advice}".rstrip())
     return suite
 
 
@@ -249,7 +250,7 @@ def _from_function(name: str, row: SuiteRow) -> Suite:
 
 
 def _fetch(name: str, row: SuiteRow) -> Suite:
-    """The kept copy if it is still whole, else the first home that answers with the true suite."""
+    """Load the cached copy if it is intact, else fetch from the first home with the right suite."""
     kept = cache_folder() / f"{name.replace('/', '--')}.csv"
     known = {**SUITES, name: row}
     if kept.is_file():
@@ -265,7 +266,7 @@ def _fetch(name: str, row: SuiteRow) -> Suite:
             continue
         suite = recognise(rows, source=home.name, known=known)
         if suite is None or suite.name != _short(name):
-            raise SuiteError(f"{home.name} does not hold the {name} suite any more. {row.advice}")
+            raise SuiteError(f"{home.name} no longer has the {name} suite. {row.advice}")
         write_suite(kept, suite)
         return suite
     raise NetworkError(f"{name} can't be fetched ({'; '.join(faults)}). {row.advice}")
@@ -279,10 +280,10 @@ def _recognised(name: str, row: SuiteRow, found: Recognised, source: str) -> Sui
 
 
 def _checked(suite: Suite, row: SuiteRow) -> Suite:
-    """The suite, if it is what its row says.
+    """Return the suite if it is what its row says.
 
     Raises:
-        SuiteError: Its count, its categories or its hash are others.
+        SuiteError: Its count, its categories or its hash differ.
     """
     facts = {
         "prompts": (len(suite.prompts), row.num_prompts),
@@ -292,7 +293,7 @@ def _checked(suite: Suite, row: SuiteRow) -> Suite:
     for what, (found, promised) in facts.items():
         if promised is not None and found != promised:
             raise SuiteError(
-                f"{suite.source}: not the {suite.name} suite ({what} {found}, expected "
+                f"{suite.source} is not the {suite.name} suite ({what} {found}, expected "
                 f"{promised}). {row.advice}".rstrip()
             )
     return suite
@@ -303,7 +304,7 @@ def _category(text: str) -> str:
 
 
 def _short(name: str) -> str:
-    """What a suite is called in a study: without the package that brings it."""
+    """Return a suite's name in a study: without the package that provides it."""
     return name.rpartition("/")[2]
 
 
@@ -318,7 +319,7 @@ def _refuse_bad_rows(texts: Sequence[str], ids: Sequence[str], source: str) -> N
         for number, value in enumerate(values, start=1):
             if not value:
                 raise SuiteError(
-                    f"{source}: {column} of row {number} is blank. Fill it in or delete it."
+                    f"{source}: {column} of row {number} is blank. Fill it in or delete the row."
                 )
             if value in seen:
                 raise SuiteError(
@@ -329,13 +330,13 @@ def _refuse_bad_rows(texts: Sequence[str], ids: Sequence[str], source: str) -> N
     for number, prompt_id in enumerate(ids, start=1):
         if not _PROMPT_ID.fullmatch(prompt_id):
             raise SuiteError(
-                f"{source}: id {prompt_id!r} of row {number} can't be used. Take up to 80 letters, "
-                "digits, '.', '_' or '-', the first a letter or digit."
+                f"{source}: id {prompt_id!r} of row {number} is not valid. Use at most 80 "
+                "letters, digits, '.', '_' or '-', starting with a letter or digit."
             )
     for number, text in enumerate(texts, start=1):
         if len(text) > MAX_PROMPT_CHARACTERS:
             raise SuiteError(
-                f"{source}: prompt of row {number} has {len(text)} characters, at most "
+                f"{source}: the prompt of row {number} has {len(text)} characters, but at most "
                 f"{MAX_PROMPT_CHARACTERS} are allowed. Shorten it."
             )
 

@@ -82,7 +82,9 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
     for create in (True, False):
-        with pytest.raises(NewerSchemaError, match=r"version 9999, this evalkit knows up to 0001"):
+        with pytest.raises(
+            NewerSchemaError, match=r"version 9999, but this evalkit supports up to 0001"
+        ):
             open_database(database_url, create=create)
 
 

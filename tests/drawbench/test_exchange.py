@@ -73,13 +73,13 @@ def test_a_second_import_of_the_same_file_is_refused_whole(
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda lines: [*lines, lines[-1]], DuplicateVoteError, "both the vote of rater"),
+        (lambda lines: [*lines, lines[-1]], DuplicateVoteError, "both votes of rater"),
         (lambda lines: [*lines[:-1], lines[-1].replace("tiny-", "other-")], VotesError, "does not"),
         (lambda lines: [*lines[:-1], lines[-1].replace("alignment", "colour")], VotesError, "ask"),
         (
             lambda lines: [*lines[:-1], re.sub(r"\d{4}-\d\d-\d\dT[^,]*", "noon", lines[-1])],
             VotesError,
-            "'noon' is no time",
+            "'noon' is not a time",
         ),
     ],
 )
@@ -109,7 +109,7 @@ def test_votes_beyond_the_quota_are_refused_whole(
     one = sorted(names)[0]
     copies = [row.replace(one, "another") for row in rows if one in row]
     exported.write_text("\n".join([header, *rows, *copies]), "utf-8")
-    with pytest.raises(VotesError, match="has all its ratings already"):
+    with pytest.raises(VotesError, match="already has all its ratings"):
         import_votes_csv(store, exported)
     assert votes_frame(store).empty
 
@@ -197,7 +197,7 @@ def test_the_labelling_interface_is_xml_with_text_that_stays_text(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tasks: tasks[0]["data"].update(cell=10**9), "not one of this study's tasks"),
+        (lambda tasks: tasks[0]["data"].update(cell=10**9), "is not a task of this study"),
         (lambda tasks: tasks[0]["annotations"][0]["result"].pop(), "has no answer"),
         (lambda tasks: tasks[1]["annotations"].append(tasks[1]["annotations"][0]), "2 annotations"),
         (lambda tasks: tasks[1]["annotations"][0].pop("result"), "can't be read"),

@@ -148,7 +148,7 @@ def test_known_preference_is_found_again() -> None:
 def test_impossible_panels_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         SimulatedPanel(**{"strengths": {"x": 0.0, "y": 0.0}, **settings})
-    with pytest.raises(StudyError, match="knows no model 'z'"):
+    with pytest.raises(StudyError, match="has no model 'z'"):
         PANEL.answer(rater_id="r", prompt_id="p", **{**ITEM, "model_b": "z"})
 
 

@@ -401,7 +401,7 @@ def test_a_database_that_lacks_the_study_is_refused(
 ) -> None:
     one, two = new_study(), new_study()
     sqlite_store(one)
-    with pytest.raises(MissingDataError, match="holds nothing of the study"):
+    with pytest.raises(MissingDataError, match="does not contain the study"):
         open_store(two, one.default_database)
 
 

@@ -87,7 +87,7 @@ def test_invitations_are_links_that_open_a_place(
     store = open_store(load_study(made))
     assert all(store.find_rater(link.partition("rater=")[2]) for link in links)
     store.database.close()
-    with pytest.raises(EvalkitError, match="lost links can't be made again"):
+    with pytest.raises(EvalkitError, match="lost links can't be recovered"):
         run("invite", made, "--out", out)
 
 
@@ -117,7 +117,7 @@ def test_suites_are_listed_and_shown(run: Callable[..., str], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "a=x,a=y"], "named twice"),
+        (["--models", "a=x,a=y"], "has the name 'a' twice"),
         (["--models", "a=x,b=y"], "no such folder"),
         (["--models", "a=x,b=y", "--preset", "imagn"], "did you mean"),
         (["--models", "a=x,b=y", "--category", "Colours"], "has no category 'Colours'"),
@@ -160,7 +160,7 @@ def test_the_results_page_wants_a_password(
     made: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EVALKIT_RESULTS_PASSWORD", raising=False)
-    with pytest.raises(EvalkitError, match="needs a password: set EVALKIT_RESULTS_PASSWORD"):
+    with pytest.raises(EvalkitError, match=r"needs a password\. Set EVALKIT_RESULTS_PASSWORD"):
         run("rate", made, "--results")
 
 

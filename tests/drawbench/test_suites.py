@@ -92,9 +92,9 @@ def test_199_prompts_are_refused_and_the_missing_one_is_numbered(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows.append(rows[3]), "official prompt 3 there twice"),
-        (lambda rows: rows[9].__setitem__(0, "another"), "row 9 not of DrawBench"),
-        (lambda rows: rows[1].__setitem__(1, "Text"), "prompt 1 stands in category 'Text'"),
+        (lambda rows: rows.append(rows[3]), "official prompt 3 duplicated"),
+        (lambda rows: rows[9].__setitem__(0, "another"), "row 9 not in DrawBench"),
+        (lambda rows: rows[1].__setitem__(1, "Text"), "prompt 1 is in category 'Text'"),
     ],
 )
 def test_a_changed_drawbench_is_refused(
@@ -141,13 +141,13 @@ def test_a_suite_survives_being_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prompt,category\n", "no prompts in it"),
+        ("prompt,category\n", "contains no prompts"),
         ("words,category\na,b\n", "no column of prompts"),
         ("prompt,category\na,x\na,y\n", "rows 1 and 2 have the same prompt 'a'"),
         ("prompt,category\n  ,x\n", "prompt of row 1 is blank"),
-        ("prompt,category\na\n", "row 2 has 1 cells, the header has 2"),
-        ("id,prompt\n../up,a\n", r"id '../up' of row 1 can't be used"),
-        ("prompt\n" + "x" * 2001 + "\n", "2001 characters, at most 2000"),
+        ("prompt,category\na\n", "row 2 has 1 cells, but the header has 2"),
+        ("id,prompt\n../up,a\n", r"id '../up' of row 1 is not valid"),
+        ("prompt\n" + "x" * 2001 + "\n", "2001 characters, but at most 2000"),
     ],
 )
 def test_bad_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -191,7 +191,7 @@ def test_a_fetched_list_that_is_something_else_is_refused(
     lines = (shared / "data" / "drawbench_openai_dalle3.txt").read_text("utf-8").splitlines()
     rows = [(line, "") for line in lines]
     monkeypatch.setattr(suite_homes, "drawbench_from_hub", lambda: rows)
-    with pytest.raises(SuiteError, match="does not hold the drawbench suite any more"):
+    with pytest.raises(SuiteError, match="no longer has the drawbench suite"):
         load_suite("drawbench")
 
 

@@ -1,1 +1,1 @@
-"""Alembic's scripts that make and change the tables of the vote store."""
+"""Alembic migrations for the tables of the vote store."""

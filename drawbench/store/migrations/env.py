@@ -1,4 +1,4 @@
-"""Run by Alembic, on the connection that `drawbench.store.database` hands over."""
+"""The environment of Alembic, with the connection from `drawbench.store.database`."""
 
 from alembic import context
 

@@ -202,7 +202,7 @@ def test_pictures_are_small_and_without_metadata(analysis: Analysis, tmp_path: P
     assert b"secret" not in data
     assert max(Image.open(io.BytesIO(data)).size) == 112
     assert "secret" not in page
-    with pytest.raises(DataError, match=r"gone\.png: can't read"):
+    with pytest.raises(DataError, match=r"gone\.png: can't be read"):
         render_page(analysis, Context(gallery=lambda p, m: [tmp_path / "gone.png"]))
 
 
@@ -214,7 +214,7 @@ def test_several_models_are_ranked(tmp_path: Path) -> None:
     found = analyse(votes, options=Options(resamples=0))
     assert len(found.pairs) == 3
     page = render_page(found)
-    assert "Order of the models" in page
+    assert "Ranking of the models" in page
     assert _Tags(page).open == []
     write_report(tmp_path, found)
     metrics = {record.metric for record in read_records(tmp_path / "results.json")}
@@ -250,9 +250,9 @@ def test_reporting_card(tmp_path: Path) -> None:
     )
     card = read_card(file)
     rows = dict(card.rows())
-    assert rows["Who rated"] == "275 people"
+    assert rows["Raters"] == "275 people"
     assert rows["Images on each side"] == "8"
-    assert rows["What they were paid"] == NOT_STATED
+    assert rows["Payment"] == NOT_STATED
     assert rows["Question “fidelity”"] == "Which is better?"
     other = ReportingCard(raters="300 people", payment="12 an hour").completed_by(card)
     assert (other.raters, other.payment) == ("275 people", "12 an hour")
@@ -268,12 +268,12 @@ def test_reporting_card(tmp_path: Path) -> None:
         ("title = 3", "title: .*Known keys: title"),
         ('payed = "a lot"', "payed: "),
         ("title =", "not TOML"),
-        ('screenshots = ["none.png"]', "no screenshot"),
+        ('screenshots = ["none.png"]', "screenshot none.png not found"),
     ],
 )
 def test_bad_cards_are_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "card.toml"
-    with pytest.raises(StudyError, match="can't read"):
+    with pytest.raises(StudyError, match="can't be read"):
         read_card(file)
     file.write_text(text, encoding="utf-8")
     with pytest.raises(StudyError, match=message):
