@@ -107,7 +107,7 @@ def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense", "can't be read"),
+        ("nonsense", "can't be parsed"),
         ("mysql://root:secret@localhost/x", "'mysql' is not supported"),
     ],
 )

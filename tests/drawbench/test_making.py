@@ -123,7 +123,7 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, suite: Suite) -> No
     with pytest.raises(MissingDataError, match="no such folder"):
         open_source("m", tmp_path / "none", suite.prompts, per_prompt=1)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingDataError, match="no images in it"):
+    with pytest.raises(MissingDataError, match="contains no images"):
         open_source("m", tmp_path / "empty", suite.prompts, per_prompt=1)
 
 

@@ -238,5 +238,5 @@ def test_a_picture_of_a_report_that_metrics_refuse_is_refused_too(tmp_path: Path
     Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
     with pytest.raises(DataError, match="no agreed range"):
         picture(path, 8)
-    with pytest.raises(DataError, match=r"gone\.png: can't be read the image"):
+    with pytest.raises(DataError, match=r"gone\.png: can't read the image"):
         picture(tmp_path / "gone.png", 8)

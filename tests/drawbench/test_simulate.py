@@ -155,7 +155,7 @@ def test_impossible_panels_are_refused(settings: dict, message: str) -> None:
 def test_imports_stay_light() -> None:
     """The page's tests drive raters, and `--help` loads commands, without arrays or tables."""
     modules = [
-        "simulate",
+        "simulation.raters",
         "commands.results",
         "commands.plan",
         "commands.convert",

@@ -73,7 +73,7 @@ def test_withdrawing_by_name(made: Path, run: Callable[..., str], tmp_path: Path
     run("rehearse", made, "--raters", 2)
     run("export", made, "--as", "raters", "--out", tmp_path / "raters.csv")
     name = (tmp_path / "raters.csv").read_text().splitlines()[1].split(",")[0]
-    assert "deleted" in run("withdraw", made, name)
+    assert "Deleted. Earlier exports" in run("withdraw", made, name)
     with pytest.raises(EvalkitError, match="no rater"):
         run("withdraw", made, name)
 

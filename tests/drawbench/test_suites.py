@@ -237,9 +237,9 @@ def test_an_embedded_suite_that_was_changed_is_refused(monkeypatch: pytest.Monke
 def test_a_row_needs_one_origin_and_a_hash_for_what_is_fetched() -> None:
     texts = {"summary": "s", "source": "x", "licence": "y"}
     home = (Home(name="h", target="m:f"),)
-    with pytest.raises(ConfigError, match="got neither"):
+    with pytest.raises(ConfigError, match="has neither of target and homes"):
         SuiteRow(**texts)
-    with pytest.raises(ConfigError, match="got both"):
+    with pytest.raises(ConfigError, match="has both of target and homes"):
         SuiteRow(**texts, target="m:f", homes=home, sha256="0")
     with pytest.raises(ConfigError, match="no sha256"):
         SuiteRow(**texts, homes=home)
@@ -316,10 +316,11 @@ def test_a_row_and_a_bare_function_give_the_same_suite(acme: list[tuple[str, str
 @pytest.mark.usefixtures("acme")
 def test_a_row_of_another_package_is_checked_as_ours_are() -> None:
     with pytest.raises(
-        SuiteError, match=r"acme's page: not the false suite \(prompts 3, expected 4\)\. Ask acme\."
+        SuiteError,
+        match=r"acme's page is not the false suite \(prompts 3, expected 4\)\. Ask acme\.",
     ):
         load_suite("acme/false")
-    with pytest.raises(SuiteError, match=r"acme does not hold the acme/half suite any more\. Ask"):
+    with pytest.raises(SuiteError, match=r"acme no longer has the acme/half suite\. Ask"):
         load_suite("acme/half")
     with pytest.raises(ConfigError, match="expected a SuiteRow"):
         load_suite("acme/number")
