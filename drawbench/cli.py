@@ -1,14 +1,24 @@
-"""The Typer app that `evalkit drawbench` mounts."""
+"""The Typer app that `evalkit drawbench` mounts, with a module per group of commands."""
 
 from importlib import import_module
 
 import typer
 
-from drawbench.commands import COMMAND_MODULES
+COMMAND_MODULES = (
+    "suites",
+    "new",
+    "rate",
+    "raters",
+    "archive",
+    "results",
+    "plan",
+    "simulate",
+    "convert",
+)
 
 app = typer.Typer(
     name="drawbench",
-    help="Blind pairwise studies with people, and what their votes say.",
+    help="Blind pairwise studies with human raters: make, run and analyse them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -1,35 +1,35 @@
-"""The faults that a study, a vote table or a rater can cause. All derive from `EvalkitError`."""
+"""Errors of studies, vote tables and raters. All derive from `EvalkitError`."""
 
 from evalkit.core.errors import ConfigError, DataError, EvalkitError
 
 
 class SuiteError(DataError):
-    """A prompt suite that is incomplete, altered or of the wrong form."""
+    """A prompt suite is incomplete, altered or malformed."""
 
 
 class StudyError(ConfigError):
-    """A study that can't be run as it was described."""
+    """A study can't be run as configured."""
 
 
 class StoreError(EvalkitError, RuntimeError):
-    """A vote store that can't be opened, read or written."""
+    """A vote store can't be opened, read or written."""
 
 
 class NewerSchemaError(StoreError):
-    """A vote store that a newer version wrote."""
+    """A vote store was written by a newer version."""
 
 
 class RefusedError(EvalkitError, PermissionError):
-    """Something that this rater, or this password, may not do."""
+    """A rater may not do this."""
 
 
 class VotesError(DataError):
-    """A table of votes that can't be read as one."""
+    """A table of votes is malformed."""
 
 
 class NoVotesError(VotesError):
-    """No vote is left to compute with."""
+    """No votes are left to compute with."""
 
 
 class DuplicateVoteError(VotesError):
-    """One rater's vote on one item and question, twice."""
+    """A rater voted twice on one item and question."""

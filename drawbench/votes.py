@@ -1,8 +1,8 @@
-"""A table of votes: what it holds, how it is read and written, and what makes it unusable.
+"""The table of votes: its columns, reading, writing and validation.
 
-One row is one answer of one rater to one question on one comparison. A table is read whole or not
-at
-all: every row is checked before the first is used, and the message names the row and the remedy.
+One row is one answer of one rater to one question on one comparison. A table is read completely or
+not at all: every row is checked before the first one is used, and messages name the row and the
+remedy.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ REQUIRED_COLUMNS = (
     "answer",
 )
 OPTIONAL_COLUMNS = {
-    "item_id": "which comparison of the prompt, where a prompt is shown more than once",
+    "item_id": "id of the comparison, if a prompt is shown more than once",
     "left_model": "the model shown on the left (or first); needed to test for a side bias",
     "response_s": "seconds from showing the item to this answer",
-    "answered_at": "time of the answer, ISO 8601; the order of rows where it is missing",
+    "answered_at": "time of the answer, ISO 8601; without it, rows are in order",
     "prompt": "text of the prompt, for the report",
-    "partial": "true where the rater did not finish",
+    "partial": "true if the rater did not finish",
     "checks_shown": "attention checks that this rater was shown",
     "checks_failed": "attention checks that this rater failed",
-    "rater_status": "what a crowd platform says of the rater, such as approved or returned",
-    "simulated": "true where no person stands behind the answer",
+    "rater_status": "status of the rater on a crowd platform, such as approved or returned",
+    "simulated": "true for votes of simulated raters",
 }
 MAY_BE_BLANK = {"category", *OPTIONAL_COLUMNS} - {"left_model"}
 COUNTS = ("checks_shown", "checks_failed")
 FLAGS = ("partial", "simulated")
 MAX_CELL = 1_000_000  # characters; a longer cell is a broken quote, not a prompt
 
-# A spreadsheet takes a cell that starts so for a formula. The quote before it is doubled when it is
-# the text's own, so that reading gives back what was written.
+# Spreadsheets treat a cell that starts like this as a formula. A quote is put before it; if the
+# text starts with quotes, one more is added, so that reading restores the text.
 _FORMULA = re.compile(r"^'*[=+\-@\t\r\n]")
 _NEUTRALISED = re.compile(r"^'+[=+\-@\t\r\n]")
 
@@ -58,22 +58,22 @@ def read_votes(path: Path) -> pd.DataFrame:
     """Read a CSV of votes.
 
     Columns: `rater_id, prompt_id, category, model_a, model_b, question, answer` (`a`, `tie`, `b`),
-    and those of `OPTIONAL_COLUMNS` that the file has. Other columns are left out.
+    and those of `OPTIONAL_COLUMNS` that are present. Other columns are ignored.
 
     Raises:
-        VotesError: Not a CSV, a column is missing, or a cell holds what it can't.
+        VotesError: The file is not a CSV, a column is missing, or a cell is not valid.
         DuplicateVoteError: A rater answered one question on one comparison twice.
-        NoVotesError: The file holds no row.
+        NoVotesError: The file has no rows.
     """
     return validate_votes(read_cells(path), source=str(path))
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    """Read a CSV as text, every cell as it stands, quotes against formulas taken off.
+    """Read a CSV as text, without the quotes that protect against formulas.
 
     Raises:
         VotesError: The file can't be read, is not UTF-8, or has rows of unequal length.
-        NoVotesError: It holds nothing, or only a header.
+        NoVotesError: It is empty, or has only a header.
     """
     text = read_text(path)
     try:
@@ -86,17 +86,19 @@ def read_cells(path: Path) -> pd.DataFrame:
                 continue
             if len(row) != len(header):
                 raise VotesError(
-                    f"{path}: line {reader.line_num} has {len(row)} cells, the header has "
-                    f"{len(header)}. Quote cells that hold a comma."
+                    f"{path}: line {reader.line_num} has {len(row)} cells, but the header has "
+                    f"{len(header)}. Quote cells that contain a comma."
                 )
             rows.append(row)
     except csv.Error as error:
-        raise VotesError(f"{path}: not a CSV file ({error})") from error
+        raise VotesError(f"{path} is not a CSV file ({error}).") from error
     if not rows:
-        raise NoVotesError(f"{path}: no votes in it. Expected the columns {_listed()} and rows.")
+        raise NoVotesError(
+            f"{path} contains no votes. Expected the columns {_listed()} and at least one row."
+        )
     doubled = sorted({name for name in header if header.count(name) > 1})
     if doubled:
-        raise VotesError(f"{path}: column {doubled[0]!r} stands in the header twice. Keep one.")
+        raise VotesError(f"{path}: column {doubled[0]!r} appears twice in the header. Keep one.")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     return pd.DataFrame(
         {name: [_restore(cell) for cell in cells] for name, cells in columns.items()}
@@ -104,7 +106,7 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file of votes.
+    """Read a file of votes as text.
 
     Raises:
         VotesError: It can't be read or is not UTF-8.
@@ -114,18 +116,18 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise VotesError(f"{path}: not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
     except OSError as error:
-        raise VotesError(f"{path}: can't read it ({error.strerror}).") from error
+        raise VotesError(f"{path} can't be read ({error.strerror}).") from error
 
 
 def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFrame:
-    """Check a table of votes and give its columns their types.
+    """Check a table of votes and convert its columns to their types.
 
     Args:
         frame: One row per vote; cells as text, or as the types this function returns.
-        source: What the messages call the table.
+        source: Name of the table in messages.
 
     Returns:
-        The required columns and the optional ones that are there: text, but `response_s` is float
+        The required columns and the optional ones that are present: text, but `response_s` is float
         (NaN where unknown), `checks_shown` and `checks_failed` are integers, `partial` and
         `simulated` are booleans.
 
@@ -135,11 +137,11 @@ def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFram
     missing = [name for name in REQUIRED_COLUMNS if name not in frame.columns]
     if missing:
         raise VotesError(
-            f"{source}: column {missing[0]!r} is missing. Expected {_listed()}; "
-            f"found {', '.join(map(str, frame.columns)) or 'none'}."
+            f"{source}: column {missing[0]!r} is missing. Expected {_listed()}, found "
+            f"{', '.join(map(str, frame.columns)) or 'none'}."
         )
     if frame.empty:
-        raise NoVotesError(f"{source}: no votes in it.")
+        raise NoVotesError(f"{source} contains no votes.")
     names = [*REQUIRED_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in frame.columns)]
     votes = frame[names].reset_index(drop=True).copy()
     for name in names:
@@ -157,10 +159,10 @@ def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFram
 
 
 def orient_pairs(votes: pd.DataFrame) -> pd.DataFrame:
-    """Flip rows so that each pair of models has one A and one B throughout.
+    """Flip rows so that each pair of models has the same A and B throughout.
 
-    A pair that comes in one order only keeps it; one that comes in both is put in alphabetical
-    order. The outcome does not depend on the order of rows.
+    A pair that appears in one order keeps it; a pair that appears in both is sorted
+    alphabetically. The result does not depend on the order of rows.
     """
     first = np.minimum(*_model_arrays(votes))
     pair = first + "\0" + np.maximum(*_model_arrays(votes))
@@ -176,7 +178,7 @@ def orient_pairs(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def votes_sha256(votes: pd.DataFrame) -> str:
-    """Hash of what was voted, the same for every order of rows and of models within a pair."""
+    """Hash the votes, independently of the order of rows and of models within a pair."""
     names = [*REQUIRED_COLUMNS, *(["item_id"] if "item_id" in votes else [])]
     rows = sorted(orient_pairs(votes)[names].itertuples(index=False, name=None))
     digest = hashlib.sha256()
@@ -187,14 +189,14 @@ def votes_sha256(votes: pd.DataFrame) -> str:
 
 
 def write_votes(path: Path, votes: pd.DataFrame) -> None:
-    """Write votes as the CSV that `read_votes` reads, cells safe to open in a spreadsheet."""
+    """Write votes as the CSV that `read_votes` reads, safe to open in a spreadsheet."""
     known = [name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if name in votes]
     rows = votes[known].astype(object).itertuples(index=False, name=None)
     write_atomically(Path(path), csv_text(known, rows).encode())
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV whose text no spreadsheet takes for a formula; numbers stay as they are."""
+    """Format a CSV in which no text is a formula to a spreadsheet; numbers are unchanged."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([neutralise(name) for name in header])
@@ -203,7 +205,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def neutralise(cell: Any) -> Any:
-    """A cell that no spreadsheet runs; booleans in lower case, missing values blank.
+    """Make a cell safe for spreadsheets; booleans in lower case, missing values blank.
 
     >>> neutralise("=1+1"), neutralise("plain"), neutralise(-1.5), neutralise(True)
     ("'=1+1", 'plain', -1.5, 'true')
@@ -230,7 +232,7 @@ def _model_arrays(votes: pd.DataFrame) -> tuple[Any, Any]:
 
 
 def _refuse(bad: Any, seen: Any, source: str, what: str, remedy: str) -> None:
-    """Raise for the first row that is bad. Rows count from 1, the header not among them."""
+    """Raise for the first bad row. Rows count from 1, without the header."""
     where = np.flatnonzero(np.asarray(bad))
     if where.size:
         more = f" (and {where.size - 1} more)" if where.size > 1 else ""
@@ -263,12 +265,14 @@ def _convert_optional(votes: pd.DataFrame, source: str) -> None:
         given = votes["response_s"].notna() & (votes["response_s"].astype(str).str.strip() != "")
         bad = given & ~(np.isfinite(seconds) & (seconds >= 0))
         _refuse(
-            bad, votes["response_s"], source, "response_s is no time", "Give seconds, 0 or more."
+            bad, votes["response_s"], source, "response_s is not a time", "Give seconds, 0 or more."
         )
         votes["response_s"] = seconds.astype(float)
     for name in (name for name in COUNTS if name in votes):
         text = votes[name].fillna("").astype(str).str.strip().replace("", "0")
-        _refuse(~text.str.fullmatch(r"\d+"), text, source, f"{name} is no count", "Give 0, 1, ...")
+        _refuse(
+            ~text.str.fullmatch(r"\d+"), text, source, f"{name} is not a count", "Give 0, 1, ..."
+        )
         votes[name] = text.astype(int)
     for name in (name for name in FLAGS if name in votes):
         text = votes[name].fillna("").astype(str).str.strip().str.lower()
@@ -284,7 +288,7 @@ def _check_categories(votes: pd.DataFrame, source: str) -> None:
         prompt = mixed.index[0]
         seen = sorted(votes.loc[votes["prompt_id"] == prompt, "category"].unique())
         raise VotesError(
-            f"{source}: prompt {prompt!r} stands in {len(seen)} categories ({', '.join(seen)}). "
+            f"{source}: prompt {prompt!r} is in {len(seen)} categories ({', '.join(seen)}). "
             "Give each prompt one category."
         )
 
@@ -304,8 +308,8 @@ def _check_duplicates(votes: pd.DataFrame, source: str) -> None:
     more = f" ({int(again.sum())} duplicates in all)" if again.sum() > 1 else ""
     vote = votes.iloc[row]
     raise DuplicateVoteError(
-        f"{source}: rows {earlier + 1} and {row + 1} are both the vote of rater "
+        f"{source}: rows {earlier + 1} and {row + 1} are both votes of rater "
         f"{vote['rater_id']!r} on prompt {vote['prompt_id']!r}, question "
-        f"{vote['question']!r}{more}. Keep one of them, or tell repeated "
-        "comparisons apart by a column item_id."
+        f"{vote['question']!r}{more}. Keep one of them, or identify repeated comparisons with a "
+        "column item_id."
     )

@@ -142,7 +142,7 @@ ALLOWED = {
     # The quantile of a power, which is one-sided and no level.
     "evalkit.metrics.planning: ndtri",
     # Noise and tie thresholds of simulated raters, from uniform numbers.
-    "drawbench.simulate: inv_cdf",
+    "drawbench.simulation.raters: inv_cdf",
     # A band of the binomial distribution itself.
     "drawbench.stats.coverage: interval()",
 }

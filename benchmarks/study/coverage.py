@@ -25,7 +25,12 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import brentq
 
-from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel, vote_correlations
+from drawbench.simulation.raters import (
+    DRAWBENCH_RATERS,
+    DRAWBENCH_SIZES,
+    SimulatedPanel,
+    vote_correlations,
+)
 from drawbench.stats.coverage import Coverage, measure_coverage, merge, true_win_rate
 from drawbench.stats.power import StudyPlan
 

@@ -34,18 +34,18 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import func, select
 
-from drawbench.design import load_preset, make_config
 from drawbench.errors import RefusedError, StoreError
-from drawbench.exports import quota_frame
-from drawbench.making import make_study
-from drawbench.places import Place
-from drawbench.rehearsal import simulated_answer
-from drawbench.simulate import DRAWBENCH_SIZES, SimulatedPanel
-from drawbench.sources import open_source
+from drawbench.exchange.exports import quota_frame
+from drawbench.simulation.raters import DRAWBENCH_SIZES, SimulatedPanel
+from drawbench.simulation.rehearsal import simulated_answer
 from drawbench.store import Rater, Store, open_store
+from drawbench.store.pages import Place
+from drawbench.store.tables import HistoryRow, RaterRow, VoteRow
 from drawbench.study import load_study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
 from drawbench.suites import Suite, make_suite
-from drawbench.tables import HistoryRow, RaterRow, VoteRow
 
 MODELS = ("first", "second")
 PANEL = SimulatedPanel(strengths={"first": 0.3, "second": 0.0})

@@ -1,16 +1,4 @@
 """The subcommands of `evalkit drawbench`: one module each, with `register(app)`.
 
-A module imports what it needs inside its command, so that `--help` stays quick.
+A module imports what it needs inside its commands, so that `--help` stays fast.
 """
-
-COMMAND_MODULES = (
-    "suites",
-    "new",
-    "rate",
-    "raters",
-    "archive",
-    "results",
-    "plan",
-    "simulate",
-    "convert",
-)

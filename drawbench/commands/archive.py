@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ExportForm(StrEnum):
-    """What can be written."""
+    """The kinds of export."""
 
     VOTES = "votes"
     RATINGS = "ratings"
@@ -30,7 +30,7 @@ class ExportForm(StrEnum):
 
 
 class ImportForm(StrEnum):
-    """What can be read."""
+    """The kinds of import."""
 
     VOTES = "votes"
     LABEL_STUDIO = "label-studio"
@@ -50,21 +50,21 @@ def backup(
     out: Annotated[Path, typer.Argument(help="Zip file to write.", metavar="FILE")],
     database: DatabaseUrl = "",
 ) -> None:
-    """Write a study, its images and all votes to one file. Raters may go on meanwhile."""
+    """Write a study with its images and votes to one zip file. Raters may continue meanwhile."""
     store = open_study(study, database)
-    from drawbench.backup import back_up
+    from drawbench.store.backup import back_up
 
     typer.echo(f"{out}: {_counted(back_up(store, out))}")
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="Zip file that backup wrote.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="Zip file written by backup.", metavar="FILE")],
     study: StudyPath,
     database: DatabaseUrl = "",
 ) -> None:
-    """Make a study anew from a backup, on SQLite or PostgreSQL."""
+    """Restore a study from a backup, into SQLite or PostgreSQL."""
     require_store()
-    from drawbench.backup import restore as run
+    from drawbench.store.backup import restore as run
 
     typer.echo(f"{study}: {_counted(run(file, study, database))}")
 
@@ -72,18 +72,18 @@ def restore(
 def export(
     study: StudyPath,
     out: Annotated[Path, typer.Option(help="File to write.")],
-    form: Annotated[ExportForm, typer.Option("--as", help="What to write.")] = ExportForm.VOTES,
+    form: Annotated[ExportForm, typer.Option("--as", help="Kind of export.")] = ExportForm.VOTES,
     url_prefix: Annotated[
-        str, typer.Option(help="For label-studio: what stands before the names of images.")
+        str, typer.Option(help="For label-studio: prefix of the image names in URLs.")
     ] = "/data/local-files/?d=images/",
     database: DatabaseUrl = "",
 ) -> None:
-    """Write votes, answers about single sets, raters, quotas or reported images as CSV.
+    """Export votes, ratings of single sets, raters, quotas or reported images as CSV.
 
-    With --as label-studio: the tasks as JSON, and the labelling interface beside it as XML.
+    With --as label-studio, write the tasks as JSON and the labelling interface next to it as XML.
     """
     store = open_study(study, database)
-    from drawbench.label_studio import label_studio_config, label_studio_tasks
+    from drawbench.exchange.label_studio import label_studio_config, label_studio_tasks
     from evalkit.core.results import write_atomically
 
     if form is ExportForm.LABEL_STUDIO:
@@ -104,16 +104,17 @@ def import_(
         ImportForm,
         typer.Option(
             "--as",
-            help="votes: CSV; label-studio: its JSON export; batch: a Prolific or MTurk CSV.",
+            help="votes: a CSV of votes; label-studio: its JSON export; batch: the CSV of a "
+            "Prolific or MTurk batch.",
         ),
     ] = ImportForm.VOTES,
     database: DatabaseUrl = "",
 ) -> None:
-    """Take votes from elsewhere into a study, or match a crowd platform's batch with its raters."""
+    """Import votes into a study, or match the batch of a crowd platform with its raters."""
     store = open_study(study, database)
-    from drawbench.exchange import import_votes_csv
-    from drawbench.label_studio import import_label_studio
-    from drawbench.platforms import match_batch
+    from drawbench.exchange.into_store import import_votes_csv
+    from drawbench.exchange.label_studio import import_label_studio
+    from drawbench.exchange.platforms import match_batch
 
     if form is ImportForm.BATCH:
         table = match_batch(store, file).table
@@ -128,7 +129,7 @@ def import_(
 
 
 def _frame(store: Store, form: ExportForm) -> pd.DataFrame:
-    from drawbench import exports
+    from drawbench.exchange import exports
 
     makers = {
         ExportForm.VOTES: exports.votes_frame,

@@ -1,4 +1,4 @@
-"""`evalkit drawbench convert`: votes of other tools as our own CSV."""
+"""`evalkit drawbench convert`: convert votes of other tools to our own CSV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="File of votes from another tool.")],
+    source: Annotated[Path, typer.Argument(help="File of votes written by another tool.")],
     form: Annotated[
         str, typer.Option("--from", help="label-studio, mturk, prolific, arena or pick-a-pic.")
     ],
@@ -24,8 +24,8 @@ def convert(
     answer: AnswerWords = None,
     submissions: Submissions = None,
 ) -> None:
-    """Read votes that another tool collected and write them as a CSV for `results --votes`."""
-    from drawbench.imports import import_votes, parse_words
+    """Convert the votes of another tool to a CSV for `results --votes`."""
+    from drawbench.exchange.formats import import_votes, parse_words
     from drawbench.votes import write_votes
 
     imported = import_votes(

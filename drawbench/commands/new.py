@@ -1,4 +1,4 @@
-"""`new` and `upgrade`: make a study from a suite and the images of two or more models."""
+"""`new`, `texts` and `upgrade`: make a study from a suite and the images of its models."""
 
 from __future__ import annotations
 
@@ -14,65 +14,101 @@ from rich.markup import escape
 from drawbench.commands.opening import require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 from drawbench.errors import StudyError
+from evalkit.core.results import write_atomically
 
 if TYPE_CHECKING:
-    from drawbench.design import StudyConfig
-    from drawbench.sources import ImageSource
     from drawbench.study import Study
+    from drawbench.study.design import StudyConfig
+    from drawbench.study.sources import ImageSource
+    from drawbench.study.texts import Texts
     from drawbench.suites import Suite
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("new")(new)
+    app.command("texts")(show_texts)
     app.command("upgrade")(upgrade)
 
 
 def new(
     study: StudyPath,
-    suite: Annotated[str, typer.Option(help="drawbench, parti, shapes-bench, FILE or NAME=FILE.")],
+    suite: Annotated[
+        str, typer.Option(help="Prompt suite: drawbench, parti, shapes-bench, FILE or NAME=FILE.")
+    ],
     models: Annotated[
         str,
         typer.Option(
-            help="NAME=FOLDER,NAME=FOLDER: run folders, or folders of PROMPT_ID_0.png, ...",
+            help="Models to compare, NAME=FOLDER,NAME=FOLDER: run folders, or folders of "
+            "PROMPT_ID_0.png, ...",
             metavar="LIST",
         ),
     ],
-    preset: Annotated[str, typer.Option(help="Design to start from.")] = "imagen-drawbench",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Design to start from: imagen-drawbench, imagen-coco, glide-pairwise or "
+            "unclip-diversity."
+        ),
+    ] = "imagen-drawbench",
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; takes the place of --preset.")
+        Path | None, typer.Option(help="TOML file of settings, instead of --preset.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of the texts that raters read, for other wording or another "
+            "language. Copy the English one with: evalkit drawbench texts --out FILE."
+        ),
     ] = None,
     reference: Annotated[
-        str, typer.Option(help="NAME=FOLDER of the real images, for imagen-coco.")
+        str, typer.Option(help="Real images to compare with, NAME=FOLDER; for imagen-coco.")
     ] = "",
     category: Annotated[
-        list[str] | None, typer.Option(help="Only prompts of this category; can be repeated.")
+        list[str] | None, typer.Option(help="Use only prompts of this category; repeatable.")
     ] = None,
-    images_per_side: Annotated[int | None, typer.Option(help="Images in a set.")] = None,
-    raters: Annotated[int | None, typer.Option(help="Ratings wanted of each item.")] = None,
+    images_per_side: Annotated[int | None, typer.Option(help="Number of images per side.")] = None,
+    raters: Annotated[int | None, typer.Option(help="Number of ratings per item.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="category: one category per rater; mixed: some of all.")
+        str | None,
+        typer.Option(
+            help="category: each rater rates one category; mixed: each rates prompts of all "
+            "categories."
+        ),
     ] = None,
-    items_per_rater: Annotated[int | None, typer.Option(help="Largest hand of a rater.")] = None,
-    practice: Annotated[int | None, typer.Option(help="Practice items.")] = None,
-    checks: Annotated[int | None, typer.Option(help="Attention checks per rater.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of sides and orders.")] = None,
-    title: Annotated[str | None, typer.Option(help="Heading that raters see.")] = None,
-    contact: Annotated[str | None, typer.Option(help="Address that raters can write to.")] = None,
+    items_per_rater: Annotated[
+        int | None, typer.Option(help="Maximum number of items per rater.")
+    ] = None,
+    practice: Annotated[
+        int | None, typer.Option(help="Number of practice items per rater.")
+    ] = None,
+    checks: Annotated[
+        int | None, typer.Option(help="Number of attention checks per rater.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for sides and orders.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title that raters see.")] = None,
+    contact: Annotated[str | None, typer.Option(help="Contact address for raters.")] = None,
     completion_code: Annotated[
-        str | None, typer.Option(help="One code for all, as Prolific wants it.")
+        str | None,
+        typer.Option(
+            help="One completion code for all raters, as Prolific requires; by default each gets "
+            "their own."
+        ),
     ] = None,
     invited_only: Annotated[
-        bool | None, typer.Option("--invited-only", help="Let in by personal link only.")
+        bool | None, typer.Option("--invited-only", help="Admit only raters with a personal link.")
     ] = None,
     allow_reranked: Annotated[
         bool | None,
-        typer.Option("--allow-reranked", help="Take images that are the best of several."),
+        typer.Option(
+            "--allow-reranked", help="Allow images that are the best of several candidates."
+        ),
     ] = None,
     database: DatabaseUrl = "",
 ) -> None:
-    """Make a study: copy the images under blind names and lay out who sees what."""
-    from drawbench.design import load_preset, make_config, read_config_file
+    """Make a study: copy the images under blind names, and draw who sees what."""
+    from drawbench.study.design import load_preset, make_config, read_config_file
+    from drawbench.study.texts import read_texts
 
     sources = _named_folders(models, "--models")
     given = {
@@ -91,39 +127,57 @@ def new(
         "invited_only": invited_only,
         "allow_reranked": allow_reranked,
     }
-    base = load_preset(preset) if config is None else read_config_file(config)
+    wording = None if texts is None else read_texts(texts)
+    base = load_preset(preset, wording) if config is None else read_config_file(config, wording)
     settings = {**base, **{key: value for key, value in given.items() if value is not None}}
     resolved = make_config(settings, source=str(config or "options"))
     folders = {**sources, **_named_folders(reference, "--reference")}
     prompts = _chosen(suite, category or [])
     _try_database(database)
-    made = _make(study, resolved, prompts, folders)
+    made = _make(study, resolved, prompts, folders, wording)
     try:
         _register(made, database)
     except BaseException:
-        shutil.rmtree(made.path)  # a study without its votes is none
+        shutil.rmtree(made.path)  # a study without its votes can't be used
         raise
     _describe(made)
 
 
+def show_texts(
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of the terminal.")
+    ] = None,
+) -> None:
+    """Print the English texts that raters read, as a start for `new --texts FILE`."""
+    from drawbench.study.texts import english_file
+
+    if out is None:
+        typer.echo(english_file(), nl=False)
+    elif out.exists():
+        raise StudyError(f"{out} exists. Choose another file; nothing was overwritten.")
+    else:
+        write_atomically(out, english_file().encode())
+        typer.echo(f"English texts: {out}")
+
+
 def upgrade(study: StudyPath, database: DatabaseUrl = "") -> None:
-    """Bring the tables of a study's database up to date, or make them in another database."""
+    """Upgrade the tables of a study's database, or create them in another database."""
     require_store()
     from drawbench.study import load_study
 
     _register(load_study(study), database)
-    typer.echo("the tables are up to date")
+    typer.echo("The tables are up to date.")
 
 
 def _named_folders(text: str, option: str) -> dict[str, Path]:
-    """NAME=FOLDER pairs; a folder without a name is called by its own."""
+    """Parse NAME=FOLDER pairs; a folder without a name gives its own."""
     folders: dict[str, Path] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, separator, folder = part.partition("=")
         path = Path(folder if separator else name).expanduser()
         name = name.strip() if separator else path.name
         if name in folders:
-            raise StudyError(f"{option}: {name!r} is named twice. Give each model its own name.")
+            raise StudyError(f"{option} has the name {name!r} twice. Give each model its own name.")
         folders[name] = path
     return folders
 
@@ -150,10 +204,16 @@ def _chosen(name: str, categories: Sequence[str]) -> Suite:
     )
 
 
-def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, Path]) -> Study:
+def _make(
+    path: Path,
+    config: StudyConfig,
+    suite: Suite,
+    folders: Mapping[str, Path],
+    texts: Texts | None,
+) -> Study:
     from rich.progress import Progress
 
-    from drawbench.making import make_study
+    from drawbench.study.making import make_study
 
     sources = [_source(name, folder, suite, config) for name, folder in folders.items()]
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -163,12 +223,13 @@ def _make(path: Path, config: StudyConfig, suite: Suite, folders: Mapping[str, P
             config,
             suite,
             sources,
+            texts=texts,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
 
 
 def _source(name: str, folder: Path, suite: Suite, config: StudyConfig) -> ImageSource:
-    from drawbench.sources import open_source
+    from drawbench.study.sources import open_source
 
     return open_source(
         name,
@@ -180,10 +241,10 @@ def _source(name: str, folder: Path, suite: Suite, config: StudyConfig) -> Image
 
 
 def _try_database(url: str) -> None:
-    """Find out whether the database answers before thousands of images are copied."""
+    """Check that the database responds before thousands of images are copied."""
     require_store()
     if url and not url.startswith("sqlite:"):
-        from drawbench.database import open_database
+        from drawbench.store.database import open_database
 
         open_database(url, create=True).close()
 
@@ -200,9 +261,9 @@ def _describe(study: Study) -> None:
     facts: dict[str, Any] = {
         "suite": f"{study.document.suite.name}, {len(study.document.prompts)} prompts",
         "compared": ", ".join([*config.models, *([config.reference] if config.reference else [])]),
-        "images a side": config.images_per_side,
+        "images per side": config.images_per_side,
         "raters needed": len(study.blocks) * config.raters_per_item,
-        "ratings wanted": f"{num_items * config.raters_per_item} ({num_items} items x "
+        "ratings needed": f"{num_items * config.raters_per_item} ({num_items} items x "
         f"{config.raters_per_item})",
     }
     for name, value in facts.items():

@@ -1,4 +1,4 @@
-"""Open a study for a command, or say in one line what stands in the way."""
+"""Open a study for a command, or report in one line why it can't be opened."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ STORE_PACKAGES = ("sqlalchemy", "alembic")
 
 
 def open_study(path: Path, database: str = "") -> Store:
-    """The votes of the study in a folder.
+    """Open the votes of the study in a folder.
 
     Args:
         path: Folder of the study.
         database: URL of its votes; empty takes the SQLite file in the folder.
 
     Raises:
-        EvalkitError: A package is not installed, or study or database can't be opened.
+        EvalkitError: A package is not installed, or the study or database can't be opened.
     """
     require_store()
     from drawbench.store import open_store
@@ -31,6 +31,6 @@ def open_study(path: Path, database: str = "") -> Store:
 
 
 def require_store() -> None:
-    """Say which extra brings the vote store, where it is missing."""
+    """Raise an error that names the extra to install if the vote store is missing."""
     for package in STORE_PACKAGES:
         require(package, extra="app", what="a study's vote store")

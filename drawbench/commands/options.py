@@ -14,11 +14,17 @@ DatabaseUrl = Annotated[
         "--database",
         envvar="EVALKIT_DATABASE",
         show_envvar=True,
-        help="postgresql://USER:PASSWORD@HOST/NAME; without it, the SQLite file in the folder.",
+        help="Database of the votes, postgresql://USER:PASSWORD@HOST/NAME; by default the SQLite "
+        "file in the study's folder.",
     ),
 ]
 AnswerWords = Annotated[
     list[str] | None,
-    typer.Option(help="WORD=a, tie, b, left or right: what an answer means; repeatable."),
+    typer.Option(
+        help="Meaning of another tool's answer, WORD=a, tie, b, left or right; repeatable."
+    ),
 ]
-Submissions = Annotated[Path | None, typer.Option(help="Prolific's list of submissions.")]
+Submissions = Annotated[
+    Path | None,
+    typer.Option(help="CSV of submissions from Prolific, for the status of each rater."),
+]

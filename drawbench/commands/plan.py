@@ -1,4 +1,4 @@
-"""`evalkit drawbench plan`: how large a difference a study can see, before it is run."""
+"""`evalkit drawbench plan`: the difference that a planned study can detect."""
 
 from __future__ import annotations
 
@@ -24,28 +24,42 @@ def plan(
     raters: Annotated[int, typer.Option(min=2, help="Raters per category.")] = 25,
     categories: Annotated[
         str | None,
-        typer.Option(help="Prompts by category, such as 25,10,19; DrawBench's if left out."),
+        typer.Option(
+            help="Numbers of prompts by category, such as 25,10,19; by default those of DrawBench."
+        ),
     ] = None,
     rater_correlation: Annotated[
-        float, typer.Option(min=0, max=1, help="Of two votes of one rater.")
+        float, typer.Option(min=0, max=1, help="Correlation of two votes of one rater.")
     ] = 0.05,
     prompt_correlation: Annotated[
-        float, typer.Option(min=0, max=1, help="Of two votes on one prompt.")
+        float, typer.Option(min=0, max=1, help="Correlation of two votes on one prompt.")
     ] = 0.1,
-    ties: Annotated[float, typer.Option(min=0, max=0.99, help="Share of ties expected.")] = 0.2,
+    ties: Annotated[float, typer.Option(min=0, max=0.99, help="Expected share of ties.")] = 0.2,
     pilot: Annotated[
-        Path | None, typer.Option(help="Votes of a pilot to take correlations and ties from.")
+        Path | None,
+        typer.Option(help="Votes of a pilot study, to estimate correlations and ties from."),
     ] = None,
     difference: Annotated[
-        float | None, typer.Option(min=0.001, max=0.499, help="From 1/2, to find with --power.")
+        float | None,
+        typer.Option(
+            min=0.001, max=0.499, help="Difference from a win rate of 1/2 to detect with --power."
+        ),
     ] = None,
-    power: Annotated[float, typer.Option(min=0.5, max=0.999, help="Chance to find it.")] = 0.8,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
-    looks: Annotated[int, typer.Option(min=1, help="Looks at the results on the way.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write records here.")] = None,
+    power: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Probability to detect it.")
+    ] = 0.8,
+    level: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")
+    ] = 0.95,
+    looks: Annotated[
+        int, typer.Option(min=1, help="Number of looks at the results, the last one included.")
+    ] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write result records to this file.")
+    ] = None,
 ) -> None:
-    """Say which difference raters, prompts and their correlations can find, and what looks cost."""
-    from drawbench.simulate import DRAWBENCH_SIZES
+    """Plan a study: detectable difference, raters needed, and the cost of interim looks."""
+    from drawbench.simulation.raters import DRAWBENCH_SIZES
     from drawbench.stats.power import StudyPlan
     from evalkit.core.results import write_records
 
@@ -71,7 +85,7 @@ def plan(
 
 
 def _from_pilot(path: Path) -> tuple[float, float, float]:
-    """Correlations and ties of a pilot; of several pairs and questions, the largest of each."""
+    """Estimate correlations and ties of a pilot; over pairs and questions, take the largest."""
     from drawbench.stats.power import estimate_correlations
     from drawbench.stats.preference import split_pairs
     from drawbench.votes import read_votes
@@ -93,7 +107,7 @@ def _sizes(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise StudyError(
-            f"--categories {text!r}: expected numbers of prompts, as 25,10,19."
+            f"--categories {text!r}: expected numbers of prompts, such as 25,10,19."
         ) from None
 
 
@@ -104,10 +118,10 @@ def _describe(study: StudyPlan, power: float, level: float) -> Iterator[str]:
     yield f"{100 * level:g} % interval of a win rate near 50 %: +- {half_width:.1f} points"
     found = study.detectable_difference(power=power, level=level)
     if found is None:
-        yield f"no difference is found with a chance of {100 * power:g} %"
+        yield f"no difference is detected with a power of {100 * power:g} %"
         return
     yield (
-        f"found with a chance of {100 * power:g} %: a win rate of {100 * (0.5 + found):.1f} % or "
+        f"detected with a power of {100 * power:g} %: a win rate of {100 * (0.5 + found):.1f} % or "
         f"more ({100 * found:.1f} points from 50 %)"
     )
 
@@ -116,10 +130,10 @@ def _needed(study: StudyPlan, difference: float, power: float, level: float) -> 
     from drawbench.stats.power import raters_needed
 
     count = raters_needed(study, difference, power=power, level=level)
-    goal = f"{100 * difference:g} points with a chance of {100 * power:g} %"
+    goal = f"{100 * difference:g} points with a power of {100 * power:g} %"
     if count is None:
-        return f"no number of raters finds {goal}: prompts differ too much, add prompts"
-    return f"to find {goal}: {count} raters per category"
+        return f"no number of raters detects {goal}: prompts differ too much; add prompts"
+    return f"to detect {goal}: {count} raters per category"
 
 
 def _describe_looks(study: StudyPlan, looks: int, level: float, power: float) -> Iterator[str]:

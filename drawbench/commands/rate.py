@@ -1,4 +1,4 @@
-"""`rate` and `screenshots`: the pages for raters and researchers, and pictures of them."""
+"""`rate` and `screenshots`: serve the pages for raters and researchers, and picture them."""
 
 from __future__ import annotations
 
@@ -25,33 +25,39 @@ def register(app: typer.Typer) -> None:
 def rate(
     study: Annotated[
         Path | None,
-        typer.Argument(help="Folder of the study; without it, the embedded sample study."),
+        typer.Argument(help="Folder of the study; by default a sample study."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
     address: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines, behind TLS.")
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 for other machines, behind a proxy with TLS."
+        ),
     ] = "127.0.0.1",
     results: Annotated[
-        bool, typer.Option("--results", help=f"The results page; {PASSWORD_VARIABLE} opens it.")
+        bool,
+        typer.Option(
+            "--results", help=f"Serve the results page; {PASSWORD_VARIABLE} is its password."
+        ),
     ] = False,
     database: DatabaseUrl = "",
 ) -> None:
-    """Put a study before raters in a browser."""
-    from drawbench.serving import page_command, page_environment
+    """Serve the rating page of a study, or its results page."""
+    from drawbench.rating.serving import page_command, page_environment
 
     command = page_command(results, port, address)
     if results and not os.environ.get(PASSWORD_VARIABLE):
-        raise ConfigError(f"the results page needs a password: set {PASSWORD_VARIABLE} first")
+        raise ConfigError(f"The results page needs a password. Set {PASSWORD_VARIABLE} first.")
     if study is not None:
-        open_study(study, database).database.close()  # what is wrong is said here, not in a browser
+        open_study(study, database).database.close()  # errors are printed here, not in a browser
     environment = page_environment(study, database)
     raise typer.Exit(subprocess.call(command, env=environment))
 
 
 def screenshots(study: StudyPath) -> None:
-    """Take pictures of the page as raters see it; the report shows them. Needs Chromium."""
+    """Take screenshots of the rating page for the report. Needs Chromium."""
     require_store()
-    from drawbench.screenshots import take_screenshots
+    from drawbench.rating.screenshots import take_screenshots
     from drawbench.study import load_study
 
     for path in take_screenshots(load_study(study)):

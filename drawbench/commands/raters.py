@@ -1,4 +1,4 @@
-"""`status`, `invite`, `withdraw`, `rehearse`: the people of a study, and those who stand in."""
+"""`status`, `invite`, `withdraw`, `rehearse`: the raters of a study, real and simulated."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def status(study: StudyPath, database: DatabaseUrl = "") -> None:
-    """Show how far a study is: ratings by category, raters by state, reported images."""
+    """Show the progress of a study: ratings by category, raters by state, reported images."""
     store = open_study(study, database)
-    from drawbench.exports import quota_frame, raters_frame, reports_frame
+    from drawbench.exchange.exports import quota_frame, raters_frame, reports_frame
 
     console = Console()
     console.print(_quota_table(quota_frame(store)))
@@ -41,7 +41,7 @@ def status(study: StudyPath, database: DatabaseUrl = "") -> None:
 def invite(
     study: StudyPath,
     out: Annotated[Path, typer.Option(help="CSV to write: rater_id, link (MTurk reads it).")],
-    count: Annotated[int, typer.Option(min=1, help="How many links.")] = 25,
+    count: Annotated[int, typer.Option(min=1, help="Number of links.")] = 25,
     address: Annotated[
         str, typer.Option(help="Address of the rating page.")
     ] = "http://127.0.0.1:8501",
@@ -50,18 +50,18 @@ def invite(
     ] = None,
     database: DatabaseUrl = "",
 ) -> None:
-    """Make personal links. Each opens one rater's place; only their hashes are stored."""
+    """Make personal links, one per rater; only their hashes are stored."""
     store = open_study(study, database)
     from drawbench.errors import StudyError
-    from drawbench.platforms import invitations
+    from drawbench.exchange.platforms import invitations
     from drawbench.votes import csv_text
     from evalkit.core.results import write_atomically
 
     if out.exists():
-        raise StudyError(f"{out} exists, and lost links can't be made again. Name another file.")
+        raise StudyError(f"{out} exists, and lost links can't be recovered. Choose another file.")
     rows = invitations(store, count, address=address, block=block)
     write_atomically(out, csv_text(["rater_id", "link"], rows).encode())
-    typer.echo(f"{len(rows)} links written to {out}; whoever has one can rate in its place")
+    typer.echo(f"{len(rows)} links written to {out}; anyone who has a link can rate with it")
 
 
 def withdraw(
@@ -69,38 +69,41 @@ def withdraw(
     rater: Annotated[str, typer.Argument(help="Name of the rater in exports, or external id.")],
     database: DatabaseUrl = "",
 ) -> None:
-    """Delete a rater and everything they left; their items go to others."""
+    """Delete a rater with all their data; their items go to others."""
     store = open_study(study, database)
     store.withdraw(store.rater_named(rater).id)
     typer.echo(
-        "deleted; earlier exports and backups may still hold their answers, delete them there too"
+        "Deleted. Earlier exports and backups may still contain their answers; delete them there "
+        "too."
     )
 
 
 def rehearse(
     study: StudyPath,
     raters: Annotated[
-        int | None, typer.Option(min=1, help="How many; without it, until the study is full.")
+        int | None,
+        typer.Option(min=1, help="Number of raters; by default until the study is full."),
     ] = None,
     lead: Annotated[
-        float, typer.Option(help="True lead of the first model, in units of one vote's noise.")
+        float,
+        typer.Option(help="True lead of the first model, in standard deviations of one vote."),
     ] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of the simulated raters.")] = 0,
     database: DatabaseUrl = "",
 ) -> None:
-    """Fill a study with simulated raters, marked as such in every export and report."""
+    """Fill a study with simulated raters, who are marked in every export and report."""
     store = open_study(study, database)
-    from drawbench.rehearsal import rehearse as run
-    from drawbench.simulate import SimulatedPanel
+    from drawbench.simulation.raters import SimulatedPanel
+    from drawbench.simulation.rehearsal import rehearse as run
 
     names = [*store.study.config.models, *filter(None, [store.study.config.reference])]
     strengths = {name: lead * (index == 0) for index, name in enumerate(names)}
     done = run(store, SimulatedPanel(strengths=strengths, seed=seed), num_raters=raters)
-    typer.echo(f"{done} simulated raters rated; the study is now marked as simulated")
+    typer.echo(f"{done} simulated raters rated. The study is now marked as simulated.")
 
 
 def _quota_table(quotas: pd.DataFrame) -> Table:
-    table = Table("category", "done", "in work", "open", "wanted", title="complete ratings")
+    table = Table("category", "done", "in progress", "open", "required", title="complete ratings")
     sums = quotas.groupby("category", sort=False)[["done", "in_work", "open", "wanted"]].sum()
     for category, row in sums.iterrows():
         table.add_row(escape(str(category)), *(str(int(value)) for value in row))

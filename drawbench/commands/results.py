@@ -1,4 +1,4 @@
-"""`evalkit drawbench results`: what the votes of a study, or of a file, say."""
+"""`evalkit drawbench results`: analyse the votes of a study or of a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPORT_FOLDER = "report"
 
 
 class Ties(StrEnum):
-    """What a tie counts."""
+    """How a tie is counted."""
 
     half = "half"
     drop = "drop"
@@ -41,32 +41,47 @@ def register(app: typer.Typer) -> None:
 
 def results(
     study: Annotated[Path | None, typer.Argument(help="Folder of a study.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="File of votes instead of a study.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="File of votes, instead of a study.")] = None,
     form: Annotated[
         str,
         typer.Option(
-            "--from", help="Form of FILE: votes, label-studio, mturk, prolific, arena, pick-a-pic."
+            "--from",
+            help="Format of --votes: votes, label-studio, mturk, prolific, arena or pick-a-pic.",
         ),
     ] = "votes",
     answer: AnswerWords = None,
     submissions: Submissions = None,
-    ties: Annotated[Ties, typer.Option(help="Ties are half a win each, or left out.")] = Ties.half,
+    ties: Annotated[
+        Ties,
+        typer.Option(help="half: a tie is half a win for each model; drop: ties are left out."),
+    ] = Ties.half,
     scores: Annotated[
         Path | None,
-        typer.Option(help="CSV prompt_id, model, score[, metric] to hold against votes."),
+        typer.Option(
+            help="CSV of automatic scores (prompt_id, model, score[, metric]) to correlate with "
+            "votes."
+        ),
     ] = None,
-    card: Annotated[Path | None, typer.Option(help="TOML with the reporting card.")] = None,
+    card: Annotated[Path | None, typer.Option(help="TOML file with the reporting card.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for report.html and CSV tables; STUDY/report for a study."),
+        typer.Option(help="Folder for report.html and CSV tables; by default STUDY/report."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write records here.")] = None,
-    level: Annotated[float, typer.Option(help="Of the intervals, between 0 and 1.")] = 0.95,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for none.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of Elo's orders.")] = 0,
-    database: Annotated[str, typer.Option(help="Database of the study, if not its own.")] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write result records to this file.")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Level of the intervals, between 0 and 1.")] = 0.95,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Resamples of the bootstrap; 0 skips it.")
+    ] = 2000,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the bootstrap and of Elo's orders.")
+    ] = 0,
+    database: Annotated[
+        str, typer.Option(help="Database of the votes; by default the one in the study's folder.")
+    ] = "",
 ) -> None:
-    """Win rates with intervals, agreement, rankings: of a study, or of --votes FILE."""
+    """Analyse votes: win rates with intervals, rankings and agreement between raters."""
     from dataclasses import replace
 
     from drawbench.report.card import read_card
@@ -78,7 +93,7 @@ def results(
 
     check_level(level)
     if (study is None) == (votes is None):
-        raise StudyError("say whose votes: either STUDY or --votes FILE, not both.")
+        raise StudyError("Give either STUDY or --votes FILE, got both or neither.")
     if votes is not None:
         table, context, rules = _of_file(votes, form, answer or [], submissions)
     else:
@@ -102,7 +117,7 @@ def results(
 def _of_file(
     path: Path, form: str, answers: list[str], submissions: Path | None
 ) -> tuple[pd.DataFrame, Context, QualityRules]:
-    from drawbench.imports import import_votes, parse_words
+    from drawbench.exchange.formats import import_votes, parse_words
     from drawbench.report.page import Context
     from drawbench.stats.raters import QualityRules
 
@@ -114,7 +129,7 @@ def _of_file(
 
 def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, QualityRules]:
     store = open_study(path, database)
-    from drawbench.exports import votes_frame
+    from drawbench.exchange.exports import votes_frame
     from drawbench.report.study import context_of, rules_of
     from drawbench.votes import validate_votes
 
@@ -125,12 +140,14 @@ def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, Quality
 
 
 def _single_sets_only(context: Context, json_file: Path | None, out: Path | None) -> None:
-    """A study without a pair has mean ratings and nothing to win."""
+    """Print the mean ratings of a study that compares no pair."""
     from drawbench.report.write import ratings_only
     from evalkit.core.results import write_records
 
     if out is not None:
-        raise StudyError("no pair was compared, so there is no report; take the means with --json.")
+        raise StudyError(
+            "The study compares no pair, so there is no report. Write the mean ratings with --json."
+        )
     for line in _marks_and_notes(context):
         typer.echo(line)
     for line in _mean_lines(context):
@@ -146,7 +163,7 @@ def _print(analysis: Analysis, context: Context) -> None:
     console = Console(highlight=False)
     if analysis.simulated:
         share = f"{analysis.num_simulated} of {analysis.num_votes} votes"
-        console.print(f"SIMULATED: {share} come from no person.")
+        console.print(f"SIMULATED: {share} come from simulated raters.")
     for line in _marks_and_notes(context):
         console.print(line, markup=False, soft_wrap=True)
     for table in _tables(analysis):
@@ -162,7 +179,7 @@ def _metric_lines(analysis: Analysis) -> Iterator[str]:
             if item.correlation is not None:
                 found = f"{item.correlation:+.2f} (Spearman)"
             pair = f"{item.model_a} against {item.model_b}, {item.question}"
-            yield f"{item.metric} and votes over {item.over}, {pair}: {found}"
+            yield f"{item.metric} vs votes over {item.over}, {pair}: {found}"
 
 
 def _marks_and_notes(context: Context) -> Iterator[str]:
@@ -180,7 +197,7 @@ def _mean_lines(context: Context) -> Iterator[str]:
 
 
 def _tables(analysis: Analysis) -> Iterator[Table]:
-    """One table for each question on each pair."""
+    """Yield one table for each question on each pair."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -236,7 +253,9 @@ def _lines(analysis: Analysis) -> Iterator[str]:
         rate = _with_interval(analysis.side_bias.left_rate)
         yield f"the left side won {rate}{', a side bias' if analysis.side_bias.biased else ''}"
     if analysis.filtered:
-        yield f"{analysis.num_flagged} raters flagged; without them (the results above hold them):"
+        yield (
+            f"{analysis.num_flagged} raters flagged; without them (the results above include them):"
+        )
         for pair in analysis.filtered.pairs:
             for question in pair.questions:
                 rate = _with_interval(question.overall.win_rate)

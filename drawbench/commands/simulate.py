@@ -1,4 +1,4 @@
-"""`evalkit drawbench simulate`: votes of simulated raters, to try a study out before it is run."""
+"""`evalkit drawbench simulate`: simulate votes, to try out an analysis before a study is run."""
 
 from __future__ import annotations
 
@@ -19,21 +19,30 @@ def simulate(
     out: Annotated[Path, typer.Option(help="CSV of votes to write.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=STRENGTH in units of a vote's noise; repeatable, at least twice."),
+        typer.Option(
+            help="NAME=STRENGTH, in standard deviations of a vote; give it at least twice. "
+            "[default: model A=0.2, model B=0]"
+        ),
     ] = None,
-    raters: Annotated[int, typer.Option(min=1, help="Per category.")] = 25,
-    rater_sd: Annotated[float, typer.Option(min=0, help="How much raters differ.")] = 0.3,
-    prompt_sd: Annotated[float, typer.Option(min=0, help="How much prompts differ.")] = 0.5,
-    ties: Annotated[float, typer.Option(min=0, max=0.99, help="Share of equal models.")] = 0.2,
-    side_bias: Annotated[float, typer.Option(help="Lead of whatever stands left.")] = 0.0,
-    lazy: Annotated[float, typer.Option(min=0, max=1, help="Share who don't look.")] = 0.0,
+    raters: Annotated[int, typer.Option(min=1, help="Number of raters per category.")] = 25,
+    rater_sd: Annotated[
+        float, typer.Option(min=0, help="Standard deviation between raters.")
+    ] = 0.3,
+    prompt_sd: Annotated[
+        float, typer.Option(min=0, help="Standard deviation between prompts.")
+    ] = 0.5,
+    ties: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of ties between equal models.")
+    ] = 0.2,
+    side_bias: Annotated[float, typer.Option(help="Lead of the model on the left.")] = 0.0,
+    lazy: Annotated[float, typer.Option(min=0, max=1, help="Share of inattentive raters.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Write the votes of simulated raters on DrawBench's layout. Always labelled simulated."""
+    """Simulate votes with the layout of DrawBench; they are always labelled as simulated."""
     import itertools
     import math
 
-    from drawbench.simulate import SimulatedPanel, simulate_votes, tie_threshold_for
+    from drawbench.simulation.raters import SimulatedPanel, simulate_votes, tie_threshold_for
     from drawbench.votes import write_votes
 
     strengths = _strengths(model or ["model A=0.2", "model B=0"])
@@ -65,7 +74,9 @@ def _strengths(texts: list[str]) -> dict[str, float]:
         except ValueError:
             name = ""
         if not name:
-            raise StudyError(f"--model {text!r}: expected NAME=STRENGTH, such as glide=0.2.")
+            raise StudyError(
+                f"--model {text!r} is not valid. Give NAME=STRENGTH, such as glide=0.2."
+            )
     if len(strengths) != len(texts):
-        raise StudyError("--model: one name was given twice.")
+        raise StudyError("--model has the same name twice. Give each model its own name.")
     return strengths

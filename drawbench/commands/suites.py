@@ -1,4 +1,4 @@
-"""`suites` and `suite`: which prompts there are, and whether a list is what it is called."""
+"""`suites` and `suite`: list the prompt suites, and verify one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from drawbench.suite_catalog import SuiteRow
+    from drawbench.suites.catalog import SuiteRow
 
 
 def register(app: typer.Typer) -> None:
@@ -21,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
 
 def list_suites() -> None:
-    """List the prompt suites that can be asked for by name: one a line, the name first."""
-    from drawbench.suites import listed_suites
+    """List the prompt suites, one per line: name, size, source and licence."""
+    from drawbench.suites.suite import listed_suites
 
     suites = listed_suites()
     width = max(len(suite.name) for suite in suites)
@@ -34,14 +34,17 @@ def list_suites() -> None:
 
 def show_suite(
     name: Annotated[
-        str, typer.Argument(help="Name, file, or NAME=FILE.", metavar="SUITE", show_default=False)
+        str,
+        typer.Argument(
+            help="Name of a suite, FILE, or NAME=FILE.", metavar="SUITE", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Write the prompts with their ids to this CSV.")
     ] = None,
 ) -> None:
-    """Load a suite, verify it, and say what it holds."""
-    from drawbench.suites import load_suite, suite_row, write_suite
+    """Load and verify a suite, and show its categories."""
+    from drawbench.suites.suite import load_suite, suite_row, write_suite
 
     suite, row = load_suite(name), suite_row(name)
     table = Table(

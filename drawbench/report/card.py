@@ -1,4 +1,4 @@
-"""What a reader must know of a study besides its numbers: who rated, and what they were asked."""
+"""The reporting card: what a reader must know about a study besides its numbers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ NOT_STATED = "not stated"
 
 
 class ReportingCard(BaseModel):
-    """Facts that no table of votes holds. What is not given is printed as "not stated"."""
+    """Facts that are not in a table of votes. Missing ones are printed as "not stated"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str = "Which model do people prefer?"
     raters: str = ""
-    """Who rated: number, where they live, languages, expertise."""
+    """Raters: number, countries, languages, expertise."""
     recruitment: str = ""
-    """How they were found."""
+    """Recruitment."""
     payment: str = ""
-    """What they were paid, per hour or task."""
+    """Payment per hour or task."""
     consent: str = ""
-    """What they agreed to, and what ethics review there was."""
+    """Consent and ethics review."""
     instructions: str = ""
-    """What they were told."""
+    """Instructions."""
     questions: dict[str, str] = {}
     """Wording of each question, by its id."""
     answers: str = ""
@@ -36,33 +36,33 @@ class ReportingCard(BaseModel):
     """The prompts: name, version, number."""
     images_per_side: int | None = None
     selection: str = ""
-    """How the images shown were chosen from those generated."""
+    """How the images shown were selected from those generated."""
     assignment: str = ""
-    """Who rated what; how sides and order were drawn."""
+    """Assignment of raters; how sides and orders were drawn."""
     deviations: str = ""
-    """What differs from the protocol that is followed."""
+    """Deviations from the protocol."""
     screenshots: tuple[Path, ...] = ()
-    """What raters saw; PNG or JPEG files."""
+    """Screenshots of the rating page, PNG or JPEG files."""
 
     def completed_by(self, other: ReportingCard) -> ReportingCard:
-        """This card with what the other one states in place of its own."""
+        """Return this card, overridden by what the other one states."""
         stated = {name: getattr(other, name) for name in other.model_fields_set}
         return self.model_copy(update=stated)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Labels and texts in the order of the page."""
+        """Return labels and texts in the order of the page."""
         count = "" if self.images_per_side is None else str(self.images_per_side)
         texts = [
-            ("Who rated", self.raters),
-            ("How they were found", self.recruitment),
-            ("What they were paid", self.payment),
+            ("Raters", self.raters),
+            ("Recruitment", self.recruitment),
+            ("Payment", self.payment),
             ("Consent and ethics", self.consent),
-            ("What they were told", self.instructions),
+            ("Instructions", self.instructions),
             *((f"Question “{name}”", wording) for name, wording in self.questions.items()),
             ("Answers offered", self.answers),
             ("Prompts", self.suite),
             ("Images on each side", count),
-            ("How images were chosen", self.selection),
+            ("Selection of images", self.selection),
             ("Assignment, sides and order", self.assignment),
             ("Deviations from the protocol", self.deviations),
         ]
@@ -73,15 +73,15 @@ def read_card(path: Path) -> ReportingCard:
     """Read a reporting card from TOML; screenshots are found beside it.
 
     Raises:
-        StudyError: Not TOML, an unknown key, or a screenshot that is not there.
+        StudyError: The file is not TOML, a key is unknown, or a screenshot is missing.
     """
     try:
         raw = tomllib.loads(Path(path).read_text("utf-8"))
         card = ReportingCard.model_validate(raw)
     except OSError as error:
-        raise StudyError(f"{path}: can't read the reporting card ({error.strerror}).") from error
+        raise StudyError(f"The reporting card {path} can't be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not TOML ({error}).") from error
+        raise StudyError(f"{path} is not a TOML file ({error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -90,5 +90,5 @@ def read_card(path: Path) -> ReportingCard:
     found = tuple(Path(path).parent / name for name in card.screenshots)
     for file in found:
         if not file.is_file():
-            raise StudyError(f"{path}: no screenshot {file}. Correct the name or leave it out.")
+            raise StudyError(f"{path}: screenshot {file} not found. Correct the name or remove it.")
     return card.model_copy(update={"screenshots": found})

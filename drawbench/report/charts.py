@@ -1,6 +1,6 @@
 """Bars and intervals as inline SVG. Widths are percentages, so a chart fits every screen.
 
-Every function returns markup made of numbers only; names and texts are the template's to escape.
+Every function returns markup made of numbers only; the template escapes names and texts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from evalkit.core.results import Interval
 
 BAR_HEIGHT = 30
 FOREST_HEIGHT = 30
-LABEL_FROM = 0.07  # narrower segments carry no number
+LABEL_FROM = 0.07  # narrower segments get no number
 
 
 def stacked_bar(item: Preference) -> Markup:
-    """Shares for A, for neither and for B; whiskers are the intervals of the two outer shares."""
+    """Draw the shares for A, ties and B; whiskers are the intervals of the two outer shares."""
     shares = (item.share_a, item.share_tie, item.share_b)
     parts, left = [], 0.0
     for kind, share in zip(("a", "tie", "b"), shares, strict=True):
@@ -34,7 +34,7 @@ def stacked_bar(item: Preference) -> Markup:
 
 
 def win_rate_forest(item: Preference) -> Markup:
-    """The win rate of A as a dot on [0, 1], its interval as a line, 1/2 marked."""
+    """Draw the win rate of A as a dot on [0, 1], its interval as a line, and a mark at 1/2."""
     title = f"win rate {_percent(item.win_rate)}"
     return _forest(
         item.win_rate.value, item.win_rate.interval, (0.0, 1.0), 0.5, item.verdict, title
@@ -42,12 +42,12 @@ def win_rate_forest(item: Preference) -> Markup:
 
 
 def points_forest(value: float, interval: Interval | None, span: tuple[float, float]) -> Markup:
-    """A place in a ranking on the scale that all places share, zero marked."""
+    """Draw a model's points and interval on the ranking's scale, with a mark at zero."""
     return _forest(value, interval, span, 0.0, "undecided", f"{value:.0f} points")
 
 
 def span_of(values: Sequence[float], intervals: Sequence[Interval | None]) -> tuple[float, float]:
-    """The scale that holds all values and intervals, with some air.
+    """Return a scale that holds all values and intervals, with a margin.
 
     >>> span_of([0.0, 10.0], [None, None])
     (-1.0, 11.0)
@@ -99,7 +99,7 @@ def _segment(kind: str, left: float, width: float) -> str:
 
 
 def _whisker(interval: Interval | None, kind: str) -> str:
-    """The interval of a boundary, along the lower edge of the bar for A, the upper for B."""
+    """Draw the interval of a boundary: at the lower edge of the bar for A, at the upper for B."""
     if interval is None:
         return ""
     low, high = 100 * interval.low, 100 * interval.high
@@ -114,7 +114,7 @@ def _whisker(interval: Interval | None, kind: str) -> str:
 
 
 def _mirrored(interval: Interval | None) -> Interval | None:
-    """The share of B is drawn from the right."""
+    """Mirror an interval, since the share of B is drawn from the right."""
     if interval is None:
         return None
     return Interval(

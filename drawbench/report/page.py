@@ -1,4 +1,4 @@
-"""The HTML page of a study. It renders what was computed and opens without a network."""
+"""The HTML report of a study: it renders results, computes nothing and opens offline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evalkit.core.results import Interval
 
 TEMPLATE = "page.html.jinja"
 NUM_EXAMPLES = 6
-"""Prompts shown of each kind, one-sided and disputed."""
+"""Number of prompts shown of each kind, one-sided and disputed."""
 MIN_VOTES_OF_EXAMPLE = 2
 RANKING_NAMES = {
     "bradley-terry": "Bradley-Terry, ties as half a win",
@@ -33,30 +33,30 @@ RANKING_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What the page shows besides the numbers."""
+    """The content of the page besides the numbers."""
 
     card: ReportingCard = field(default_factory=ReportingCard)
     gallery: Gallery = no_pictures
     label: str = ""
-    """A mark that the page carries on top, such as "sample study"."""
+    """A label at the top of the page, such as "sample study"."""
     source: str = ""
     """Where the votes came from."""
     marks: Sequence[str] = ()
-    """What no reader may overlook, such as re-ranked images."""
+    """Warnings, such as re-ranked images."""
     notes: Sequence[str] = ()
-    """What else a reader should know of prompts and images."""
+    """Notes on prompts and images."""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    """What the study adds to the fingerprint of every record: suite, design, selection, images."""
+    """What the study adds to every fingerprint: suite, design, selection, images."""
     ratings: Sequence[MeanRating] = ()
     simulated_ratings: bool = False
-    """Whether any of the ratings comes from no person."""
+    """Whether any of the ratings is simulated."""
     reported: pd.DataFrame | None = None
-    """Images that raters reported, as `drawbench.exports.reports_frame` lists them."""
+    """Images that raters reported, as `drawbench.exchange.exports.reports_frame` lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A prompt worth looking at."""
+    """A one-sided or disputed prompt."""
 
     prompt_id: str
     prompt: str
@@ -71,7 +71,7 @@ class Example:
 
 
 def render_page(analysis: Analysis, context: Context | None = None) -> str:
-    """The whole page. Texts from prompts, models and raters are escaped by the template."""
+    """Render the whole page; the template escapes texts from prompts, models and raters."""
     context = context or Context()
     return (
         _environment()
@@ -99,7 +99,7 @@ def render_page(analysis: Analysis, context: Context | None = None) -> str:
 
 
 def examples(analysis: Analysis, gallery: Gallery, *, by: str) -> list[Example]:
-    """The prompts that raters agree on most, or contradict each other on most, each prompt once."""
+    """Return the prompts on which raters agree most, or disagree most, each prompt once."""
     table = analysis.prompts
     table = table[(table["num_votes"] >= MIN_VOTES_OF_EXAMPLE) & (table[by] > 0)]
     table = table.sort_values([by, "num_votes", "prompt_id"], ascending=[False, False, True])
@@ -108,13 +108,13 @@ def examples(analysis: Analysis, gallery: Gallery, *, by: str) -> list[Example]:
 
 
 def flagged_raters(analysis: Analysis) -> list[dict[Any, Any]]:
-    """Raters that a rule flags, under numbers."""
+    """Return the flagged raters under numbers."""
     table = numbered_raters(analysis)
     return table[table["flags"].map(len) > 0].to_dict("records")
 
 
 def fingerprint_rows(analysis: Analysis) -> list[tuple[str, str]]:
-    """Everything that could change a number."""
+    """Return everything that could change a number."""
     options = analysis.options
     return [
         ("Hash of the votes (sha256)", analysis.votes_sha256),
@@ -124,7 +124,7 @@ def fingerprint_rows(analysis: Analysis) -> list[tuple[str, str]]:
         ),
         (
             "Ties",
-            {"half": "half a win to each side", "drop": "left out of win rates"}[options.ties],
+            {"half": "half a win for each side", "drop": "left out of win rates"}[options.ties],
         ),
         ("Level of intervals", percent(options.level, 0)),
         ("Resamples of the bootstrap, seed", f"{options.resamples}, {options.seed}"),
@@ -142,19 +142,19 @@ def _study_rows(context: Context) -> list[tuple[str, str]]:
 
 
 def describe_rules(analysis: Analysis) -> str:
-    """The rules of rater quality in words."""
+    """Describe the rater quality rules in words."""
     rules = analysis.options.rules
     return (
-        f"the median answer takes less than {rules.min_median_response_s:g} s, more than "
-        f"{percent(rules.max_same_side, 0)} of answers are in one place of the screen (both for "
+        f"the median response time is less than {rules.min_median_response_s:g} s, more than "
+        f"{percent(rules.max_same_side, 0)} of answers are at one position on the screen (both for "
         f"raters with at least {rules.min_votes} answers), fewer than "
         f"{percent(rules.min_checks_right, 0)} of attention checks are right, or the platform "
-        "refused them"
+        "rejected them"
     )
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as text.
+    """Format a share.
 
     >>> percent(0.1234), percent(None)
     ('12.3 %', '–')
@@ -163,7 +163,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def count(value: int) -> str:
-    """A count as text.
+    """Format a count.
 
     >>> count(10000)
     '10,000'
@@ -172,26 +172,26 @@ def count(value: int) -> str:
 
 
 def percent_range(interval: Interval | None, digits: int = 1) -> str:
-    """An interval of shares as text."""
+    """Format an interval of shares."""
     if interval is None:
         return "no interval"
     return f"{100 * interval.low:.{digits}f} – {100 * interval.high:.{digits}f}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number as text, a dash for none."""
+    """Format a number; a dash for none."""
     return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def number_range(interval: Interval | None, digits: int = 2) -> str:
-    """An interval as text."""
+    """Format an interval."""
     if interval is None:
         return "no interval"
     return f"{number(interval.low, digits)} … {number(interval.high, digits)}"
 
 
 def p_value(value: float | None) -> str:
-    """A p-value as text.
+    """Format a p-value.
 
     >>> p_value(0.00001), p_value(0.0432)
     ('< 0.001', '0.043')
@@ -202,7 +202,7 @@ def p_value(value: float | None) -> str:
 
 
 def groups_of(items: Sequence[Any], *names: str) -> list[tuple[tuple[Any, ...], list[Any]]]:
-    """Items that share the values of some attributes, in the order they come."""
+    """Group consecutive items that share the values of some attributes."""
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for item in items:
         groups.setdefault(tuple(getattr(item, name) for name in names), []).append(item)
@@ -210,8 +210,8 @@ def groups_of(items: Sequence[Any], *names: str) -> list[tuple[tuple[Any, ...], 
 
 
 def spoken_sample(estimate: Estimate) -> str:
-    """What an interval speaks of."""
-    return " and ".join(estimate.generalises_to) or "nothing beyond these votes"
+    """Name the quantity that an interval is for."""
+    return " and ".join(estimate.generalises_to) or "these votes only"
 
 
 def _environment() -> jinja2.Environment:

@@ -1,4 +1,4 @@
-"""Pictures inside the page: small JPEGs as data addresses, without the metadata of their files."""
+"""Pictures inside the page: small JPEGs as data URLs, without metadata."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MAX_PER_SIDE = 8
 
 
 def no_pictures(prompt_id: str, model: str) -> Sequence[Path]:
-    """The gallery of a table of votes, which holds no images."""
+    """Return no images: a table of votes holds none."""
     return ()
 
 
 def thumbnails(gallery: Gallery, prompt_id: str, model: str) -> list[str]:
-    """Addresses of the first images of one side."""
+    """Return data URLs of the first images of one side."""
     return [picture(path, THUMBNAIL_PX) for path in list(gallery(prompt_id, model))[:MAX_PER_SIDE]]
 
 
 def picture(path: Path, longest_px: int) -> str:
-    """One image, scaled down to its longest side, as a `data:` address."""
+    """Return an image, scaled down to a maximum side, as a data URL."""
     from PIL import Image
 
     from evalkit.core.pixels import read_rgb

@@ -1,4 +1,4 @@
-"""What the page shows of a study in its folder: wording, prompts, images, reports of raters."""
+"""Collect the content of the report from a study's folder: wording, prompts, images, reports."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-from drawbench.design import StudyConfig, load_preset, make_config, preset_names
 from drawbench.errors import NoVotesError
-from drawbench.exports import raters_frame, ratings_frame, reports_frame
+from drawbench.exchange.exports import raters_frame, ratings_frame, reports_frame
 from drawbench.report.card import ReportingCard
 from drawbench.report.page import Context
 from drawbench.stats.raters import QualityRules
 from drawbench.stats.ratings import MeanRating, mean_ratings
 from drawbench.store import Store
 from drawbench.study import Study
+from drawbench.study.design import StudyConfig, load_preset, make_config, preset_names
 
 NO_DEVIATION = frozenset(
     ("models", "reference", "title", "contact", "seed", "completion_code", "invited_only")
 )
-"""Settings that every study makes its own."""
+"""Settings in which every study differs."""
 
 
 def context_of(store: Store) -> Context:
-    """Everything but the numbers."""
+    """Return the content of the page besides the numbers."""
     study = store.study
     ratings = ratings_frame(store)
     return Context(
@@ -43,17 +43,17 @@ def context_of(store: Store) -> Context:
 
 
 def marks_of(study: Study) -> tuple[str, ...]:
-    """The models whose images are no fair sample."""
+    """Return a warning for each model whose images are not a fair sample."""
     return tuple(
         f"The images of {card.name} are the best of several candidates (re-ranked), so this "
-        "compares selections and not models."
+        "compares selections, not models."
         for card in study.document.models
         if card.selection == "re-ranked"
     )
 
 
 def notes_of(study: Study) -> tuple[str, ...]:
-    """What suite and folders of images said of themselves when the study was made."""
+    """Return the notes of the suite and the image folders, taken when the study was made."""
     unknown = [c.name for c in study.document.models if c.selection == "unknown"]
     told = [f"selection unknown: how the images of {name} were chosen" for name in unknown]
     of_models = [f"{c.name}: {note}" for c in study.document.models for note in c.notes]
@@ -61,7 +61,7 @@ def notes_of(study: Study) -> tuple[str, ...]:
 
 
 def fingerprint_of(study: Study) -> dict[str, Any]:
-    """What could change a result besides the votes and their statistics."""
+    """Return everything besides votes and statistics that could change a result."""
     document, config = study.document, study.config
     return {
         "study": document.uid,
@@ -78,12 +78,12 @@ def fingerprint_of(study: Study) -> dict[str, Any]:
 
 
 def rules_of(study: Study) -> QualityRules:
-    """The rules of the report, with the threshold of attention checks that the study set."""
+    """Return the quality rules of the report, with the study's threshold for attention checks."""
     return QualityRules(min_checks_right=study.config.check_threshold)
 
 
 def card_of(store: Store) -> ReportingCard:
-    """The reporting card as far as the study knows it."""
+    """Return the reporting card as far as the study can fill it in."""
     study, config = store.study, store.study.config
     raters = raters_frame(store)
     answers = "; ".join(
@@ -93,7 +93,7 @@ def card_of(store: Store) -> ReportingCard:
     hands = (
         "each rater rates one category"
         if config.layout == "category"
-        else f"each rater rates up to {config.items_per_rater} items of all categories"
+        else f"each rater rates up to {config.items_per_rater} items from all categories"
     )
     return ReportingCard(
         title=config.title,
@@ -106,7 +106,7 @@ def card_of(store: Store) -> ReportingCard:
         images_per_side=config.images_per_side,
         selection="; ".join(f"{card.name}: {card.how_chosen}" for card in study.document.models),
         assignment=(
-            f"{hands}, {config.raters_per_item} raters wanted per item; sides and order of images "
+            f"{hands}, {config.raters_per_item} raters per item; sides and order of images "
             "drawn at random and balanced"
         ),
         screenshots=tuple(study.screenshots()),
@@ -115,11 +115,11 @@ def card_of(store: Store) -> ReportingCard:
 
 
 def deviations_of(config: StudyConfig) -> str:
-    """In what a study departs from its preset, such as fewer raters."""
+    """Describe the deviations of a study from its preset, such as fewer raters."""
     if not config.preset:
-        return "own design, no protocol followed"
+        return "own design, not based on a protocol"
     if config.preset not in preset_names():
-        return f"preset {config.preset}, which this evalkit does not know"
+        return f"preset {config.preset} is unknown to this version of evalkit"
     preset, own = load_preset(config.preset), config.model_dump(mode="json")
     same = make_config({**preset, "models": config.models, "reference": config.reference})
     wanted = same.model_dump(mode="json")
@@ -131,11 +131,11 @@ def deviations_of(config: StudyConfig) -> str:
         if key not in NO_DEVIATION and own[key] != wanted[key]
     ]
     told = f"preset {config.preset} ({config.source})"
-    return f"{'; '.join(found)}, in {told}" if found else f"none from {told}"
+    return f"{'; '.join(found)} (compared with {told})" if found else f"none (compared with {told})"
 
 
 def images_of(study: Study, prompt_id: str, model: str) -> Sequence[Path]:
-    """The blind copies of a model's images for a prompt; none where the study has none."""
+    """Return the blind copies of a model's images for a prompt, possibly none."""
     try:
         keys = study.image_keys(model, prompt_id)
     except KeyError:
@@ -145,7 +145,7 @@ def images_of(study: Study, prompt_id: str, model: str) -> Sequence[Path]:
 
 
 def means_of(ratings: pd.DataFrame) -> tuple[MeanRating, ...]:
-    """Mean ratings of single sets; none where the study asks for none."""
+    """Return the mean ratings of single sets, if the study asks for any."""
     try:
         return mean_ratings(ratings) if len(ratings) else ()
     except NoVotesError:

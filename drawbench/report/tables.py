@@ -1,4 +1,4 @@
-"""The tables behind the report, as CSV. Raters appear as numbers: ids can be personal data."""
+"""The tables of the report as CSV. Raters appear as numbers, since ids can be personal data."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ RATER_COLUMNS = (
 
 
 def results_csv(analysis: Analysis) -> str:
-    """One row per pair, question and category; those of unflagged raters follow those of all."""
+    """Write one row per pair, question and category: first all raters, then unflagged ones."""
     analyses = [analysis, *([analysis.filtered] if analysis.filtered else [])]
     rows = [
         _preference_row(part.raters, item) for part in analyses for item in all_preferences(part)
@@ -88,13 +88,13 @@ def results_csv(analysis: Analysis) -> str:
 
 
 def prompts_csv(analysis: Analysis) -> str:
-    """One row per pair, question and prompt."""
+    """Write one row per pair, question and prompt."""
     rows = analysis.prompts[list(PROMPT_COLUMNS)].astype(object).itertuples(index=False, name=None)
     return csv_text(PROMPT_COLUMNS, rows)
 
 
 def raters_csv(analysis: Analysis) -> str:
-    """One row per rater."""
+    """Write one row per rater."""
     table = numbered_raters(analysis)
     table["flags"] = table["flags"].map("; ".join)
     rows = table[list(RATER_COLUMNS)].astype(object).itertuples(index=False, name=None)
@@ -102,14 +102,14 @@ def raters_csv(analysis: Analysis) -> str:
 
 
 def numbered_raters(analysis: Analysis) -> pd.DataFrame:
-    """The raters of an analysis under numbers instead of ids."""
+    """Return the raters of an analysis under numbers instead of ids."""
     table = analysis.quality.copy()
     table.insert(0, "rater", [f"rater {number}" for number in range(1, len(table) + 1)])
     return table
 
 
 def all_preferences(analysis: Analysis) -> Iterator[Preference]:
-    """Overall, category mean and categories, of every question and pair."""
+    """Yield overall result, category mean and categories of every question and pair."""
     for pair in analysis.pairs:
         for question in pair.questions:
             yield question.overall

@@ -14,14 +14,14 @@ from evalkit.core.results import ResultRecord, write_atomically, write_records
 
 
 def all_records(analysis: Analysis, context: Context | None = None) -> list[ResultRecord]:
-    """The records of an analysis, and of ratings of single sets where there are any."""
+    """Return the records of an analysis, and of ratings of single sets where there are any."""
     context = context or Context()
     of_ratings = _rating_records(context, level=analysis.options.level)
     return _with_study([*records(analysis), *of_ratings], context)
 
 
 def ratings_only(context: Context) -> list[ResultRecord]:
-    """The records of a study in which no pair was compared."""
+    """Return the records of a study that compares no pair."""
     return _with_study(_rating_records(context, level=LEVEL), context)
 
 
@@ -31,7 +31,7 @@ def _rating_records(context: Context, *, level: float) -> list[ResultRecord]:
 
 
 def _with_study(found: list[ResultRecord], context: Context) -> list[ResultRecord]:
-    """Every record says of which study, prompts and images it speaks."""
+    """Add study, prompts and images to the fingerprint of every record."""
     return [
         record.with_context(subject=record.subject, fingerprint=context.fingerprint)
         for record in found
@@ -39,7 +39,7 @@ def _with_study(found: list[ResultRecord], context: Context) -> list[ResultRecor
 
 
 def write_report(folder: Path, analysis: Analysis, context: Context | None = None) -> list[Path]:
-    """Write the report into a folder, which is made if need be.
+    """Write the report into a folder, which is created if missing.
 
     Returns:
         The files, the page first.
@@ -61,7 +61,7 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
         write_records(folder / "results.json", found)
     except OSError as error:
         raise StudyError(
-            f"{folder}: the report can't be written ({error.strerror}). Name another folder with "
-            "--out."
+            f"{folder}: the report can't be written ({error.strerror}). Choose another folder "
+            "with --out."
         ) from error
     return [folder / name for name in (*texts, "results.json")]

@@ -1,1 +1,1 @@
-"""What votes say: shares, win rates, rankings, agreement, and how sure one can be of each."""
+"""Statistics of votes: shares, win rates, rankings and agreement, each with its uncertainty."""

@@ -1,8 +1,8 @@
-"""Do raters agree with each other, and does an automatic score agree with them?
+"""Agreement between raters, and between raters and automatic scores.
 
 An item is one comparison of one prompt; its ratings are the answers a, tie, b. An item with a
-single rating says nothing on agreement and is left out, which is reported: counting it would
-inflate agreement.
+single rating is left out and reported: it has no information on agreement, and counting it would
+inflate the result.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ RESAMPLES = 2000
 METHOD_PROMPTS = "bootstrap over prompts, percentile; raters taken as they are"
 SCORE_COLUMNS = ("prompt_id", "model", "score")
 MIN_UNITS = 5
-"""Fewer prompts, or categories, than this give no correlation worth a number."""
+"""With fewer prompts or categories, no correlation is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far raters agree on one question."""
+    """Agreement between raters on one question."""
 
     question: str
     category: str | None
     alpha: float | None
-    """Krippendorff's, with a, tie, b in order; 1 is perfect, 0 chance, less is worse."""
+    """Krippendorff's alpha for ordered answers; 1 is perfect, 0 chance level, negative worse."""
     alpha_interval: Interval | None
     alpha_nominal: float | None
-    """The same with a, tie, b as mere names."""
+    """The same for nominal answers."""
     kappa: float | None
-    """Fleiss'; only where every item has the same number of ratings."""
+    """Fleiss' kappa; only if every item has the same number of ratings."""
     percent: float | None
-    """Share of pairs of ratings on one item that are equal, in [0, 1]."""
+    """Share of equal pairs of ratings on one item, in [0, 1]."""
     num_items: int
     """Items with at least two ratings."""
     num_single: int
@@ -58,7 +58,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricAgreement:
-    """How far differences of an automatic score go with people's preference."""
+    """Correlation between differences of an automatic score and people's preferences."""
 
     metric: str
     model_a: str
@@ -68,26 +68,26 @@ class MetricAgreement:
     over: Unit
     """What is correlated: single prompts, or the means of categories."""
     correlation: float | None
-    """Spearman's, between the difference of scores and the win rate of A."""
+    """Spearman's, between the difference of scores and A's win rate."""
     interval: Interval | None
     same_side: float | None
-    """Of the prompts (or categories) that both decide, the share on which they name one model."""
+    """Share of prompts (or categories) without ties on which score and votes agree."""
     mean_difference: float | None
-    """Score of A less that of B, mean over the prompts; in the unit of the score."""
+    """Mean over prompts of A's score minus B's, in the unit of the score."""
     win_rate: float | None
-    """Of A, mean over the same prompts."""
+    """A's win rate, mean over the same prompts."""
     num_prompts: int
     reason: str = ""
 
 
 def fleiss_kappa(counts: ArrayLike) -> float:
-    """Fleiss' kappa (1971) of a table of items by answers.
+    """Compute Fleiss' kappa (1971) of a table of items by answers.
 
     Args:
         counts: How often each item got each answer; rows sum to the same number of ratings.
 
     Returns:
-        1 for perfect agreement, 0 for chance.
+        1 for perfect agreement, 0 for chance level.
 
     Raises:
         VotesError: Items have different numbers of ratings, or fewer than two.
@@ -101,25 +101,25 @@ def fleiss_kappa(counts: ArrayLike) -> float:
     if not len(table) or ratings.min() != ratings.max() or ratings.min() < 2:
         raise VotesError(
             "Fleiss' kappa needs the same number of ratings, at least 2, on every item; "
-            f"got {ratings.min():.0f} to {ratings.max():.0f}. Krippendorff's alpha takes any."
+            f"got {ratings.min():.0f} to {ratings.max():.0f}. Use Krippendorff's alpha instead."
             if len(table)
             else "Fleiss' kappa needs at least one item, got none."
         )
     if np.count_nonzero(table.sum(axis=0)) < 2:
-        raise VotesError("Fleiss' kappa needs two different answers, all ratings are alike.")
+        raise VotesError("Fleiss' kappa needs two different answers, but all ratings are equal.")
     return float(inter_rater.fleiss_kappa(table))
 
 
 def krippendorff_alpha(counts: ArrayLike, *, measurement: Measurement = "ordinal") -> float:
-    """Krippendorff's alpha (2004) of a table of items by answers, the answers in order.
+    """Compute Krippendorff's alpha (2004) of a table of items by ordered answers.
 
     Args:
         counts: How often each item got each answer; items with one rating are left out by the
             formula.
-        measurement: "nominal" takes answers for names, "ordinal" for ranks.
+        measurement: "nominal" treats answers as names, "ordinal" as ranks.
 
     Raises:
-        VotesError: No item has two ratings, or all are alike.
+        VotesError: No item has two ratings, or all ratings are equal.
 
     >>> krippendorff_alpha([[2, 0, 0], [0, 0, 2]])
     1.0
@@ -130,12 +130,14 @@ def krippendorff_alpha(counts: ArrayLike, *, measurement: Measurement = "ordinal
     if not len(pairable):
         raise VotesError("Krippendorff's alpha needs an item with two ratings, got none.")
     if np.count_nonzero(pairable.sum(axis=0)) < 2:
-        raise VotesError("Krippendorff's alpha needs two different answers, all ratings are alike.")
+        raise VotesError(
+            "Krippendorff's alpha needs two different answers, but all ratings are equal."
+        )
     return float(krippendorff.alpha(value_counts=pairable, level_of_measurement=measurement))
 
 
 def agreement(votes: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> Agreement:
-    """How far raters agree on one question.
+    """Measure how far raters agree on one question.
 
     Args:
         votes: Votes on one question, any number of pairs and categories.
@@ -148,7 +150,7 @@ def agreement(votes: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> Ag
     """
     check_level(level)
     if votes.empty:
-        raise NoVotesError("no votes to compute agreement from.")
+        raise NoVotesError("There are no votes to compute agreement from.")
     counts, prompts = answer_counts(votes)
     pairable = counts.sum(axis=1) >= 2
     table, prompt_of = counts[pairable], prompts[pairable]
@@ -175,7 +177,7 @@ def agreement(votes: pd.DataFrame, *, level: float = LEVEL, seed: int = 0) -> Ag
 
 
 def answer_counts(votes: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
-    """How often each item got a, tie, b (items by 3), and the prompt of each item."""
+    """Count answers a, tie, b per item (items by 3), and return the prompt of each item."""
     keys = ["prompt_id", "model_a", "model_b", *(["item_id"] if "item_id" in votes else [])]
     table = orient_pairs(votes).groupby([*keys, "answer"]).size().unstack(fill_value=0)
     counts = table.reindex(columns=list(ANSWERS), fill_value=0)
@@ -184,9 +186,9 @@ def answer_counts(votes: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.obj
 
 
 def alpha_from_pairs(coincidences: Floats) -> Floats:
-    """Ordinal alpha of coincidence matrices (..., answers, answers); NaN if all ratings are alike.
+    """Compute ordinal alpha of coincidence matrices (..., answers, answers); NaN without variation.
 
-    Krippendorff 2004, chapter 11: one minus observed by expected disagreement, where the distance
+    Krippendorff 2004, chapter 11: one minus observed over expected disagreement, where the distance
     of two ranks counts the ratings between them.
     """
     totals = coincidences.sum(axis=-1)
@@ -203,16 +205,16 @@ def alpha_from_pairs(coincidences: Floats) -> Floats:
 def metric_agreement(
     votes: pd.DataFrame, scores: pd.DataFrame, *, metric: str, level: float = LEVEL, seed: int = 0
 ) -> tuple[MetricAgreement, ...]:
-    """Does a higher score mean that people prefer the model?
+    """Correlate a metric with votes: do people prefer the model with the higher score?
 
-    Over all prompts, over the means of categories, and over the prompts of each category.
+    The correlations are over all prompts, over the means of categories, and within each category.
 
     Args:
         votes: Votes on any questions and pairs.
         scores: One row per prompt and model: `prompt_id`, `model`, `score`; higher should be
             better.
         metric: Its name.
-        level: Of the intervals, which speak of further prompts.
+        level: Of the intervals, which generalise over prompts.
         seed: Of their bootstrap.
 
     Raises:
@@ -236,7 +238,7 @@ def read_scores(path: object) -> dict[str, pd.DataFrame]:
     """Read a CSV of scores: `prompt_id, model, score` and, for several, `metric`.
 
     Raises:
-        VotesError: A column is missing, a score is no number, or a prompt and model stand there
+        VotesError: A column is missing, a score is not a number, or a prompt and model appear
             twice.
     """
     from pathlib import Path
@@ -251,14 +253,17 @@ def read_scores(path: object) -> dict[str, pd.DataFrame]:
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
         seen = cells["score"].iloc[bad[0]]
-        raise VotesError(f"{path}: row {bad[0] + 1}: score is no number, got {seen!r}.")
+        raise VotesError(
+            f"{path}: row {bad[0] + 1}: score is not a number, got {seen!r}. Write a "
+            "number such as 0.25."
+        )
     cells["score"] = numbers
     name = cells["metric"] if "metric" in cells else pd.Series("score", index=cells.index)
     again = cells.assign(metric=name).duplicated(["metric", "prompt_id", "model"])
     if again.any():
         row = int(np.flatnonzero(again)[0])
         raise VotesError(
-            f"{path}: row {row + 1}: a second score of one prompt and model. Keep one."
+            f"{path}: row {row + 1}: second score for the same prompt and model. Keep one."
         )
     return {str(metric): part for metric, part in cells.groupby(name)}
 
@@ -274,7 +279,7 @@ def _or_reason(reasons: list[str], compute, table: Floats) -> float | None:  # t
 def _alpha_interval(
     counts: NDArray[np.intp], prompts: NDArray[np.object_], level: float, seed: int
 ) -> Interval | None:
-    """Resample prompts; each brings all its items. None for a single prompt."""
+    """Resample prompts with all their items. None for a single prompt."""
     codes = np.unique(prompts, return_inverse=True)[1]
     size = int(codes.max()) + 1
     if size < 2:
@@ -298,7 +303,7 @@ def _win_rates_by_prompt(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _views(rows: pd.DataFrame) -> Iterator[tuple[str | None, Unit, pd.DataFrame]]:
-    """All prompts, the means of categories, and the prompts of each category."""
+    """Yield all prompts, the means of categories, and the prompts of each category."""
     yield None, "prompts", rows
     if rows["category"].nunique() > 1:
         known = rows.dropna(subset=["difference"])
@@ -345,7 +350,7 @@ def _agreement_of(
 
 
 def _spearman(difference: Floats, win_rate: Floats, over: Unit) -> tuple[float | None, str]:
-    """The correlation, or why there is none."""
+    """Return the correlation, or the reason why there is none."""
     from scipy.stats import rankdata
 
     if len(difference) < MIN_UNITS:
@@ -374,7 +379,7 @@ def _same_side(difference: Floats, win_rate: Floats) -> float | None:
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:
-    """Correlation of rows; NaN where a row does not vary."""
+    """Correlate rows; NaN where a row is constant."""
     x = x - x.mean(axis=1, keepdims=True)
     y = y - y.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):

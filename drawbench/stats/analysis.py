@@ -1,4 +1,4 @@
-"""Everything that is said of one table of votes, put together, and as result records."""
+"""The complete analysis of a table of votes, also as result records."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ UNFLAGGED_RATERS = "unflagged"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What could change a result, chosen before looking."""
+    """Options that could change a result, chosen before seeing it."""
 
     ties: TieRule = "half"
     level: float = LEVEL
     resamples: int = RESAMPLES
-    """Of the two-way bootstrap beside the intervals; 0 leaves it out."""
+    """Resamples of the additional two-way bootstrap; 0 skips it."""
     seed: int = 0
     rules: QualityRules = field(default_factory=QualityRules)
 
@@ -47,7 +47,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """What the votes of one study say."""
+    """The analysis of a study's votes."""
 
     options: Options
     raters: str
@@ -57,7 +57,7 @@ class Analysis:
     num_raters: int
     num_prompts: int
     num_simulated: int
-    """Votes that no person gave."""
+    """Number of simulated votes."""
     num_partial_raters: int
     pairs: tuple[PairResult, ...]
     rankings: tuple[Ranking, ...]
@@ -70,16 +70,16 @@ class Analysis:
     """One row per pair, question and prompt, see `prompt_results`."""
     metrics: tuple[MetricAgreement, ...] = ()
     filtered: Analysis | None = None
-    """The same on unflagged raters; None where no rater, or every rater, is flagged."""
+    """The same for unflagged raters; None if no rater or every rater is flagged."""
 
     @property
     def simulated(self) -> bool:
-        """True if any vote is."""
+        """Whether any vote is simulated."""
         return self.num_simulated > 0
 
     @property
     def num_flagged(self) -> int:
-        """Raters with a flag."""
+        """Number of flagged raters."""
         return int((self.quality["flags"].map(len) > 0).sum())
 
 
@@ -89,7 +89,7 @@ def analyse(
     options: Options | None = None,
     scores: Mapping[str, pd.DataFrame] | None = None,
 ) -> Analysis:
-    """Compute everything, on all raters and beside it on those that no rule flags.
+    """Analyse votes, for all raters and for unflagged raters.
 
     Args:
         votes: A table of votes, see `drawbench.votes`.
@@ -97,8 +97,8 @@ def analyse(
         scores: Automatic scores by metric, see `metric_agreement`.
 
     Raises:
-        VotesError: The table is not one of votes.
-        NoVotesError: It is empty, or only ties are left where ties are dropped.
+        VotesError: The table is not a valid table of votes.
+        NoVotesError: It is empty, or ties are dropped and nothing else is left.
     """
     votes = validate_votes(votes)
     options = options or Options()
@@ -111,12 +111,12 @@ def analyse(
 
 
 def prompt_results(votes: pd.DataFrame) -> pd.DataFrame:
-    """Answers by pair, question and prompt.
+    """Tabulate answers by pair, question and prompt.
 
     Columns: `model_a`, `model_b`, `question`, `category`, `prompt_id`, `prompt`, `num_votes`,
     `share_a`, `share_tie`, `share_b`, `win_rate`, `one_sided` (distance of the win rate from 1/2,
-    doubled, in [0, 1]), `disputed` (four times the product of both shares: 1 where half prefer
-    each, 0 where nobody contradicts).
+    doubled, in [0, 1]), `disputed` (four times the product of both shares: 1 if half prefer each,
+    0 if nobody disagrees).
     """
     oriented = orient_pairs(votes)
     keys = ["model_a", "model_b", "question", "category", "prompt_id"]
@@ -133,7 +133,7 @@ def prompt_results(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def records(analysis: Analysis) -> list[ResultRecord]:
-    """All numbers as result records; those of unflagged raters follow and say so."""
+    """Convert all numbers to result records; those of unflagged raters follow, marked as such."""
     own = [
         *_win_rates(analysis),
         *_rankings(analysis),
@@ -189,7 +189,7 @@ def _analyse(
 
 
 def _rank_all(votes: pd.DataFrame, options: Options) -> Iterator[Ranking]:
-    """Of a pair the win rate says it all, but for the model of ties."""
+    """Select rankings: for a single pair only the one that models ties adds to the win rate."""
     num_models = len({*votes["model_a"], *votes["model_b"]})
     kinds: tuple[Model, ...] = ("bradley-terry", "davidson", "elo")
     for _, of_question in votes.groupby("question", sort=True):

@@ -1,7 +1,7 @@
-"""The two-way bootstrap: raters and prompts drawn again, with replacement, together (Owen 2007).
+"""The two-way bootstrap: raters and prompts are resampled together (Owen 2007).
 
-It counts the noise of single votes more than once, so its intervals are somewhat too wide. It
-stands beside the cluster-robust ones as a check that needs no formula.
+It counts the noise of single votes more than once, so its intervals are slightly too wide. It is
+reported next to the cluster-robust intervals as a check without formulas.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ METHOD = "two-way bootstrap over raters and prompts, percentile"
 
 
 class TwoWayResampler:
-    """How often each rater and each prompt is drawn, in each of many resamples of one layout.
+    """Weights of raters and prompts in many resamples of one layout.
 
-    Prompts are drawn within their category; raters within theirs where each has but one, else among
+    Prompts are drawn within their category; raters within theirs if each has only one, else among
     all. The draws are shared by every quantity computed from one resampler.
     """
 
@@ -33,7 +33,7 @@ class TwoWayResampler:
         self._prompt_category = _first_of(layout.prompt, layout.category)
 
     def totals(self, values: Floats) -> Floats:
-        """Resampled sums of a value per vote, by category: (resamples, categories)."""
+        """Compute resampled sums of a value per vote by category, (resamples, categories)."""
         shape = (self.layout.num_raters, self.layout.num_prompts)
         flat = self.layout.rater * shape[1] + self.layout.prompt
         table = np.bincount(flat, values, minlength=shape[0] * shape[1]).reshape(shape)
@@ -45,7 +45,7 @@ class TwoWayResampler:
     def means(
         self, numerator: Floats, denominator: Floats, *, pooling: Pooling = "votes"
     ) -> Floats:
-        """Resampled `sum(numerator) / sum(denominator)`; NaN where nothing was counted."""
+        """Compute resampled `sum(numerator) / sum(denominator)`; NaN where the denominator is 0."""
         num, den = self.totals(numerator), self.totals(denominator)
         if pooling == "votes":
             num, den = num.sum(axis=1, keepdims=True), den.sum(axis=1, keepdims=True)
@@ -54,7 +54,7 @@ class TwoWayResampler:
         return means
 
     def vote_counts(self) -> Floats:
-        """How often each vote is drawn: (resamples, votes)."""
+        """Return how often each vote is drawn, (resamples, votes)."""
         counts: Floats = (
             self.rater_counts[:, self.layout.rater] * self.prompt_counts[:, self.layout.prompt]
         )
@@ -64,7 +64,7 @@ class TwoWayResampler:
 def percentile_interval(
     resampled: Floats, *, level: float = LEVEL, method: str = METHOD
 ) -> Interval | None:
-    """The middle `level` of resampled values; None where too many could not be computed."""
+    """Return the central `level` of resampled values; None where too many could not be computed."""
     usable = resampled[np.isfinite(resampled)]
     if usable.size < resampled.size / 2:
         return None
@@ -73,7 +73,7 @@ def percentile_interval(
 
 
 def _draw(strata: Codes, resamples: int, rng: np.random.Generator) -> Floats:
-    """Counts per unit: within each stratum as many draws as it has units."""
+    """Draw counts per unit: within each stratum as many draws as it has units."""
     counts = np.empty((resamples, len(strata)))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
@@ -92,5 +92,5 @@ def _rater_strata(layout: Layout) -> Codes:
 
 
 def _first_of(clusters: Codes, labels: NDArray[np.intp]) -> Codes:
-    """The label of each cluster's first vote."""
+    """Return the label of each cluster's first vote."""
     return labels[np.unique(clusters, return_index=True)[1]]

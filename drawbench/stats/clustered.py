@@ -1,16 +1,16 @@
-"""Means of votes, and how sure one can be of them when raters and prompts repeat.
+"""Means of votes with intervals that account for repeated raters and prompts.
 
-Votes of one rater resemble each other, and so do votes on one prompt. The variance of a mean is
-therefore taken over both at once (Cameron, Gelbach and Miller 2011, equation 2.11):
+Votes of one rater are correlated, and so are votes on one prompt. The variance of a mean is
+therefore computed over both at once (Cameron, Gelbach and Miller 2011, equation 2.11):
 
     V = V_raters + V_prompts - V_cells,    at least V_cells
 
-where a cell is what one rater said of one prompt. Categories are strata: they are fixed, chosen by
-the suite and not drawn, so each vote is compared with the mean of its category, the terms are
-summed over categories, and the floor is applied once, to the sums. Flooring each category by
-itself would widen the interval of the whole.
+where a cell is the votes of one rater on one prompt. Categories are strata: they are fixed, chosen
+by the suite rather than drawn, so each vote is compared with the mean of its category, the terms
+are summed over categories, and the floor is applied once, to the sums. A floor per category would
+widen the overall interval.
 
-Nothing here knows of models or of tables; it works on arrays, one element per vote.
+Functions take arrays with one element per vote; they know nothing of models and tables.
 """
 
 from __future__ import annotations
@@ -38,45 +38,45 @@ METHOD_UNANIMOUS = "Wilson on the number of {} (the votes do not vary)"
 
 @dataclass(frozen=True)
 class Layout:
-    """Who voted on what: cluster numbers per vote, each counted from 0 without gaps."""
+    """Cluster indices per vote, each counted from 0 without gaps."""
 
     rater: Codes
     prompt: Codes
     category: Codes
     cell: Codes
-    """Number of the (rater, prompt) combination."""
+    """Index of the (rater, prompt) combination."""
 
     @property
     def num_raters(self) -> int:
-        """Raters with a vote."""
+        """Number of raters with a vote."""
         return _count(self.rater)
 
     @property
     def num_prompts(self) -> int:
-        """Prompts with a vote."""
+        """Number of prompts with a vote."""
         return _count(self.prompt)
 
     @property
     def num_categories(self) -> int:
-        """Categories with a vote."""
+        """Number of categories with a vote."""
         return _count(self.category)
 
     def subset(self, keep: NDArray[np.bool_]) -> Layout:
-        """The layout of some of the votes."""
+        """Return the layout of some of the votes."""
         return make_layout(self.rater[keep], self.prompt[keep], self.category[keep])
 
     @cached_property
     def sampled(self) -> tuple[str, ...]:
-        """Which of `rater` and `prompt` there are at least two of."""
+        """The kinds of cluster, `rater` and `prompt`, with at least two members."""
         clusters = {"rater": self.num_raters, "prompt": self.num_prompts}
         return tuple(name for name, count in clusters.items() if count >= MIN_CLUSTERS)
 
     @cached_property
     def strata(self) -> Codes:
-        """Categories, too small ones merged with the smallest other until each has two clusters.
+        """Categories; small ones are merged with the smallest other until each has two clusters.
 
-        A category of one prompt says nothing about how prompts vary; merging it with another is
-        what survey statistics calls collapsing strata, and errs towards a wider interval.
+        The variance between prompts can't be estimated from one prompt; merging such a category,
+        known as collapsing strata in survey statistics, errs toward a wider interval.
         """
         strata = self.category.copy()
         while True:
@@ -91,7 +91,7 @@ class Layout:
 
     @cached_property
     def corrections(self) -> dict[str, Floats]:
-        """Per vote and kind of cluster, the root of G / (G - 1), G the clusters of its stratum."""
+        """Per vote and kind of cluster, the root of G / (G - 1) with G clusters in its stratum."""
         out = {}
         for name in (*self.sampled, "cell"):
             counts = _distinct_per(self.strata, getattr(self, name))
@@ -101,16 +101,16 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A share or a rate with its interval, and what that interval speaks of."""
+    """A share or rate with its interval, and the population of that interval."""
 
     value: float
     """In [0, 1]."""
     standard_error: float | None
     degrees_of_freedom: int | None
     interval: Interval | None
-    """None where nothing can be said; then `reason` says why."""
+    """None if there is no interval; `reason` says why."""
     generalises_to: tuple[str, ...]
-    """What was sampled: the interval speaks of further `raters`, further `prompts`, or both."""
+    """The interval generalises over `raters`, `prompts` or both."""
     reason: str = ""
     p_value: float | None = None
     """Two-sided, for the hypothesis that the value is 1/2."""
@@ -119,7 +119,7 @@ class Estimate:
 def make_layout(
     rater: NDArray[np.generic], prompt: NDArray[np.generic], category: NDArray[np.generic]
 ) -> Layout:
-    """Number raters, prompts, categories and cells."""
+    """Encode raters, prompts, categories and cells as integers."""
     raters, prompts = _codes(rater), _codes(prompt)
     num_prompts = _count(prompts)
     return Layout(raters, prompts, _codes(category), _codes(raters * num_prompts + prompts))
@@ -135,15 +135,16 @@ def estimate_mean(
 ) -> Estimate:
     """Estimate `sum(numerator) / sum(denominator)` with a two-way cluster-robust interval.
 
-    With one rater the interval speaks of prompts only, with one prompt of raters only; with one of
-    each there is none. Where no two votes differ the variance is zero, which would be an interval
-    of no width; there Wilson's interval stands in, on the smaller number of clusters.
+    With one rater the interval covers prompts only, with one prompt raters only; with one of each
+    there is none. If all votes are equal the variance is zero; then Wilson's interval on the
+    smaller number of clusters replaces an interval of zero width.
 
     Args:
-        numerator: Per vote, what is counted: 1 for a win, 1/2 for half a win.
-        denominator: Per vote, what it is counted against: 1, or 0 for a vote that is left out.
-        layout: Whose vote on what.
-        pooling: "votes" weighs votes alike, "categories" is the unweighted mean of the categories.
+        numerator: Per vote: 1 for a win, 1/2 for half a win.
+        denominator: Per vote: 1, or 0 for a vote that is left out.
+        layout: Rater, prompt and category of each vote.
+        pooling: "votes" weights votes equally, "categories" is the unweighted mean of the
+            categories.
         level: Of the interval.
 
     Returns:
@@ -182,10 +183,10 @@ def estimate_mean(
 def linearise(
     numerator: Floats, denominator: Floats, layout: Layout, *, pooling: Pooling
 ) -> tuple[float, Floats]:
-    """The mean, and what each vote adds to its deviation from the truth.
+    """Return the mean, and each vote's contribution to its error.
 
     Within a stratum the contributions sum to zero: categories are fixed, so differences between
-    them are no part of the uncertainty.
+    them are not part of the uncertainty.
     """
     strata = layout.strata
     if pooling == "votes":
@@ -203,13 +204,13 @@ def linearise(
 
 
 def centre(influence: Floats, layout: Layout) -> Floats:
-    """Contributions as deviations from the mean of their stratum."""
+    """Centre contributions within their stratum."""
     centred: Floats = influence - _means(influence, layout.strata)[layout.strata]
     return centred
 
 
 def clustered_variance(influence: Floats, layout: Layout) -> float:
-    """Variance of a sum of contributions that resemble each other within raters and within prompts.
+    """Compute the variance of a sum of contributions correlated within raters and prompts.
 
     Each term is corrected for its number of clusters by G / (G - 1) within each stratum.
     """
@@ -265,7 +266,7 @@ def _distinct_per(strata: Codes, clusters: Codes) -> Codes:
 
 
 def _term(influence: Floats, layout: Layout, name: str) -> float:
-    """Sum of squared cluster totals. A rater who votes in several strata is one cluster."""
+    """Sum squared cluster totals. A rater who votes in several strata is one cluster."""
     totals = np.bincount(getattr(layout, name), influence * layout.corrections[name])
     return float(totals @ totals)
 

@@ -1,7 +1,7 @@
-"""Does an interval hold what it promises? Studies simulated many times over, on arrays.
+"""Coverage of intervals, measured on repeated simulations of studies.
 
-The same felt leads as `drawbench.simulate`, drawn for whole studies at once; every interval is
-made by the function that makes the published ones.
+Perceived leads are those of `drawbench.simulation.raters`, drawn for whole studies at once; every
+interval comes from the function that computes the reported ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drawbench.simulate import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
+from drawbench.simulation.raters import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.stats.clustered import LEVEL, Floats, Layout, estimate_mean, make_layout
 from evalkit.core.intervals import check_level, wilson_interval
 from evalkit.core.results import Interval
@@ -21,20 +21,20 @@ from evalkit.core.results import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How often intervals held the truth, over repeated studies."""
+    """Coverage over repeated studies."""
 
     studies: int
     overall: float
-    """Share of 95 % intervals of the pooled win rate that hold the true one."""
+    """Share of 95 % intervals of the pooled win rate that contain the true one."""
     category_mean: float
     """The same for the unweighted mean of categories."""
     by_category: Mapping[str, float]
     naive: float
-    """Share of Wilson's intervals on pooled votes that hold the true overall win rate."""
+    """Share of Wilson intervals on pooled votes that contain the true overall win rate."""
     naive_by_category: Mapping[str, float]
     """The same within each category."""
     rejected: float
-    """Share of studies whose interval leaves 1/2 out."""
+    """Share of studies whose interval excludes 1/2."""
     mean_half_width: float
     true_win_rate: float
 
@@ -42,7 +42,7 @@ class Coverage:
 def category_layout(
     sizes: Mapping[str, int] = DRAWBENCH_SIZES, raters_per_category: int = DRAWBENCH_RATERS
 ) -> Layout:
-    """The paper's study: raters of one category rate all its prompts; categories sorted by name."""
+    """Return the paper's layout: a rater rates all prompts of one category; categories by name."""
     rater, prompt, category = [], [], []
     num_prompts = 0
     for index, name in enumerate(sorted(sizes)):
@@ -58,10 +58,10 @@ def category_layout(
 def draw_scores(
     panel: SimulatedPanel, layout: Layout, leads: Floats, rng: np.random.Generator
 ) -> Floats:
-    """One study's scores (1, 1/2, 0), with fresh raters and prompts.
+    """Draw the scores (1, 1/2, 0) of one study, with new raters and prompts.
 
     Args:
-        panel: Its spreads and its tie threshold; sides and laziness are left out.
+        panel: Standard deviations and tie threshold; side bias and inattention are ignored.
         layout: Who rates what.
         leads: True lead of A by category.
         rng: Source of all draws.
@@ -82,15 +82,15 @@ def measure_coverage(
     raters_per_category: int = DRAWBENCH_RATERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Coverage:
-    """Repeat a study of the panel's first two models and count what its intervals hold.
+    """Repeat a study of the panel's first two models and measure the coverage of its intervals.
 
     Args:
-        panel: Categories may differ by its `category_effects`; no laziness, no side bias.
+        panel: Categories may differ by its `category_effects`; no inattention, no side bias.
         studies: Repetitions.
         seed: Of all draws; several numbers make one seed.
         sizes: Prompts by category.
         raters_per_category: Each rates all prompts of a category.
-        progress: Called with the number done and the number of all.
+        progress: Called with (studies done, total studies).
     """
     model_a, model_b, *_ = panel.strengths
     layout, names = category_layout(sizes, raters_per_category), sorted(sizes)
@@ -132,7 +132,7 @@ def measure_coverage(
 
 
 def merge(parts: Sequence[Coverage]) -> Coverage:
-    """The coverage over all studies of several runs of one setting, each with its own seed."""
+    """Merge the coverage of several runs of one setting, each with its own seed."""
     studies = np.array([part.studies for part in parts])
 
     def mean(values: Sequence[float]) -> float:
@@ -163,10 +163,10 @@ def measure_looks(
     sizes: Mapping[str, int] = DRAWBENCH_SIZES,
     raters_per_category: int = DRAWBENCH_RATERS,
 ) -> float:
-    """Share of studies of equal models that some look on the way calls different.
+    """Measure the share of studies of equal models in which some look finds a difference.
 
     Args:
-        panel: Both models alike; no laziness, no side bias.
+        panel: Equal models; no inattention, no side bias.
         critical_values: |z| at each look, from `drawbench.stats.power.plan_looks`; looks are after
             equal shares of the raters.
         studies: Repetitions.
@@ -192,13 +192,13 @@ def measure_looks(
 
 
 def _distance(scores: Floats, layout: Layout) -> float:
-    """Of the win rate from 1/2, in standard errors."""
+    """Compute the deviation of the win rate from 1/2 in standard errors."""
     found = estimate_mean(scores, np.ones(len(scores)), layout)
     return abs(found.value - 0.5) / found.standard_error if found.standard_error else 0.0
 
 
 def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[float, float]:
-    """Where the observed share lies with chance `level` if the true share is `share`.
+    """Return the range of an observed share with probability `level` for a true `share`.
 
     >>> binomial_band(0.95, 2000)
     (0.9335, 0.9655)
@@ -211,7 +211,7 @@ def binomial_band(share: float, trials: int, *, level: float = 0.999) -> tuple[f
 
 
 def true_win_rate(panel: SimulatedPanel, lead: float) -> float:
-    """Of model A over all raters and prompts there are, if it leads by this much."""
+    """Return model A's win rate over all raters and prompts for this lead."""
 
     def above(cut: float) -> float:
         return 0.5 * math.erfc((cut - lead) / (panel.spread * math.sqrt(2)))

@@ -1,4 +1,4 @@
-"""Planning: how large a difference a study can see, and what looking early costs.
+"""Planning: the difference that a study can detect, and the cost of interim looks.
 
 The variance of a win rate over raters and prompts, for votes whose scores (1, 1/2, 0) correlate by
 rho_r within a rater and rho_p within a prompt, each rater rating all P prompts of one category of
@@ -6,8 +6,8 @@ R raters:
 
     V = sigma^2 ( rho_r / R  +  rho_p / P  +  (1 - rho_r - rho_p) / (R P) )
 
-summed over categories with the squares of their weights. More raters shrink the first and the last
-term only: where prompts differ, a study is bounded by its prompts.
+summed over categories with the squares of their weights. More raters shrink only the first and the
+last term: if prompts differ, the number of prompts limits a study.
 """
 
 from __future__ import annotations
@@ -35,55 +35,57 @@ MAX_RATERS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """What a study is to look like, and how its votes are expected to vary."""
+    """The layout of a planned study, and the expected variance of its votes."""
 
     category_sizes: tuple[int, ...]
-    """Prompts by category. One entry stands for raters who rate every prompt."""
+    """Numbers of prompts by category. With one entry, raters rate every prompt."""
     raters_per_category: int
     rater_correlation: float = 0.05
-    """Of the scores of two votes of one rater, in [0, 1]."""
+    """Correlation of the scores of two votes of one rater, in [0, 1]."""
     prompt_correlation: float = 0.1
-    """Of the scores of two votes on one prompt, in [0, 1]."""
+    """Correlation of the scores of two votes on one prompt, in [0, 1]."""
     tie_share: float = 0.2
     """Share of answers "indifferent", in [0, 1)."""
 
     def __post_init__(self) -> None:
         if not self.category_sizes or min(self.category_sizes) < 1:
-            raise StudyError(f"category sizes {self.category_sizes}: at least one prompt in each.")
-        if self.raters_per_category < 2:
             raise StudyError(
-                f"{self.raters_per_category} rater per category, at least 2 are needed."
+                f"category sizes {self.category_sizes}: expected at least one prompt in each."
             )
+        if self.raters_per_category < 2:
+            raise StudyError(f"{self.raters_per_category} rater per category, expected at least 2.")
         rho = (self.rater_correlation, self.prompt_correlation)
         if min(rho) < 0 or sum(rho) > 1:
             raise StudyError(
-                f"correlations {rho}: each must be 0 or more, both together at most 1."
+                f"correlations {rho}: expected 0 or more each, and a sum of at most 1."
             )
         if not 0 <= self.tie_share < 1:
-            raise StudyError(f"tie share {self.tie_share}: must be in [0, 1).")
+            raise StudyError(f"tie share {self.tie_share}: expected a share in [0, 1).")
         if min(self.num_clusters) < 2:
-            raise StudyError("one prompt: nothing can be said of other prompts. Add prompts.")
+            raise StudyError(
+                "one prompt: results would not generalise to other prompts. Add prompts."
+            )
 
     @property
     def num_clusters(self) -> tuple[int, int]:
-        """Raters and prompts in all."""
+        """Total raters and prompts."""
         raters = self.raters_per_category * len(self.category_sizes)
         return raters, sum(self.category_sizes)
 
     @property
     def num_votes(self) -> int:
-        """On one question."""
+        """Votes on one question."""
         return self.raters_per_category * sum(self.category_sizes)
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Of the t reference."""
+        """Degrees of freedom of the t reference."""
         return min(self.num_clusters) - 1
 
     def standard_error(
         self, win_rate: float = 0.5, *, raters_per_category: float | None = None
     ) -> float:
-        """Of the pooled win rate; at a look on the way, with fewer raters, whole or not."""
+        """Return the standard error of the pooled win rate, possibly with fewer raters."""
         raters = raters_per_category or self.raters_per_category
         prompts = np.array(self.category_sizes, dtype=float)
         weights = prompts / prompts.sum()
@@ -96,10 +98,10 @@ class StudyPlan:
         return float(np.sqrt(self.vote_variance(win_rate) * (weights**2 @ shape)))
 
     def estimated_share(self, raters_per_category: float) -> float:
-        """What the analysis is expected to find of the true standard error, with so many raters.
+        """Return the share of the true standard error that the analysis is expected to estimate.
 
-        Rater plus prompt less cell takes off what raters and prompts have in a cell along with its
-        noise, so of the prompts' part it misses 1 / R and of the raters' part 1 / P.
+        V_raters + V_prompts - V_cells also subtracts the rater and prompt variance in a cell, so
+        it misses 1 / R of the prompts' part and 1 / P of the raters' part.
         """
         prompts = np.array(self.category_sizes, dtype=float)
         of_raters = self.rater_correlation / raters_per_category
@@ -114,24 +116,24 @@ class StudyPlan:
         return float(np.sqrt(1 - weights @ missed / true))
 
     def vote_variance(self, win_rate: float = 0.5) -> float:
-        """Of one score; ties, worth 1/2, make it smaller.
+        """Return the variance of one score; ties, worth 1/2, make it smaller.
 
-        Ties grow rarer as one model wins more; they can be at most what neither side wins.
+        The share of ties is limited by the share of votes that neither side wins.
         """
         ties = min(self.tie_share, 2 * min(win_rate, 1 - win_rate))
         return win_rate * (1 - win_rate) - ties / 4
 
     def half_width(self, *, level: float = LEVEL) -> float:
-        """Half the expected width of the interval of a win rate near 1/2."""
+        """Return half the expected width of the interval of a win rate near 1/2."""
         return t_quantile(level, self.degrees_of_freedom) * self.standard_error()
 
     def power(self, difference: float, *, level: float = LEVEL) -> float:
-        """Chance that the interval leaves 1/2 out if the true win rate is 1/2 + `difference`."""
+        """Return the power: how likely the interval excludes 1/2 at 1/2 + `difference`."""
         shift = abs(difference) / self.standard_error(0.5 + abs(difference))
         return _noncentral_power(shift, self.degrees_of_freedom, level)
 
     def detectable_difference(self, *, power: float = POWER, level: float = LEVEL) -> float | None:
-        """The smallest difference from 1/2 that is found with this power; None if there is none."""
+        """Return the smallest difference from 1/2 detected with this power, if any."""
         from scipy.optimize import brentq
 
         largest = 0.5 - 1e-6
@@ -142,16 +144,16 @@ class StudyPlan:
         )
 
     def with_raters(self, raters_per_category: int) -> StudyPlan:
-        """The same study with other numbers of raters."""
+        """Return the same study with other numbers of raters."""
         return replace(self, raters_per_category=raters_per_category)
 
 
 def raters_needed(
     plan: StudyPlan, difference: float, *, power: float = POWER, level: float = LEVEL
 ) -> int | None:
-    """Raters per category that find this difference; None where no number of raters does.
+    """Return the raters per category that detect this difference; None if no number does.
 
-    Then only more prompts help: the prompts of the suite differ too much.
+    In that case the prompts differ too much, and only more prompts help.
     """
     if plan.with_raters(MAX_RATERS).power(difference, level=level) < power:
         return None
@@ -166,10 +168,10 @@ def raters_needed(
 
 
 def estimate_correlations(votes: pd.DataFrame) -> tuple[float, float, float]:
-    """Correlations within raters and within prompts, and the share of ties, of a pilot's votes.
+    """Estimate the correlations within raters and prompts, and the share of ties, of a pilot.
 
     Method of moments: products of deviations from the category mean, averaged over pairs of votes
-    that share a rater (not the prompt), a prompt (not the rater), or neither but the category.
+    that share a rater (not the prompt), a prompt (not the rater), or only the category.
 
     Args:
         votes: Votes on one question and one pair of models.
@@ -193,7 +195,9 @@ def estimate_correlations(votes: pd.DataFrame) -> tuple[float, float, float]:
     within_prompt = _mean_product(prompts - cells) - neither
     variance = float((deviation**2).mean()) - neither
     if variance <= 0:
-        raise StudyError("the pilot's votes do not vary, so nothing can be planned from them.")
+        raise StudyError(
+            "The pilot's votes are all equal, so correlations can't be estimated from them."
+        )
     rho = [
         min(1.0, max(0.0, float(product / variance))) for product in (within_rater, within_prompt)
     ]
@@ -202,18 +206,18 @@ def estimate_correlations(votes: pd.DataFrame) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialPlan:
-    """What it costs to look at the results before all raters are in."""
+    """The cost of looking at results before the study is complete."""
 
     boundary: Boundary
     looks: int
     information: tuple[float, ...]
-    """At each look, as a share of the last; less than the share of raters where prompts differ."""
+    """Information at each look as a share of the last; at most the share of raters."""
     critical_values: tuple[float, ...]
-    """|z| beyond which the study may stop, at each look."""
+    """|z| beyond which the study may stop at each look."""
     false_positive_rate: float
-    """Chance to call equal models different."""
+    """Probability that equal models are called different."""
     detectable_ratio: float
-    """How much larger the detectable difference is than with one look."""
+    """Ratio of the detectable difference to that with one look."""
 
 
 def plan_looks(
@@ -224,14 +228,16 @@ def plan_looks(
     level: float = LEVEL,
     power: float = POWER,
 ) -> SequentialPlan:
-    """Look after equal shares of raters, stopping as soon as |z| passes the boundary.
+    """Plan looks after equal shares of raters; a study stops as soon as |z| passes the boundary.
 
-    "none" uses the ordinary 1.96 at every look, which finds differences that are not there; Pocock
-    (1977) raises it by a constant, O'Brien and Fleming (1979) most at the early looks. Early looks
-    have few raters and underestimate their standard error a little, which is allowed for.
+    "none" uses the ordinary 1.96 at every look, which inflates false positives; Pocock (1977)
+    raises it by a constant, O'Brien and Fleming (1979) most at the early looks. Early looks have
+    few raters and slightly underestimate their standard error, which is corrected.
     """
     if looks < 1 or looks > plan.raters_per_category:
-        raise StudyError(f"{looks} looks: expected 1 to {plan.raters_per_category}, the raters.")
+        raise StudyError(
+            f"{looks} looks: expected 1 to {plan.raters_per_category}, the raters per category."
+        )
     raters = [plan.raters_per_category * look / looks for look in range(1, looks + 1)]
     errors = np.array([plan.standard_error(raters_per_category=share) for share in raters])
     information = errors[-1] ** 2 / errors**2
@@ -258,13 +264,13 @@ def critical_values(
     level: float = LEVEL,
     shares: Floats | None = None,
 ) -> Floats:
-    """|z| at each look so that equal models are called different in 1 - `level` of studies.
+    """Return |z| at each look such that 1 - `level` of studies of equal models find a difference.
 
     Args:
         information: At each look, any unit.
-        boundary: Its shape; "none" is the ordinary value at every look.
+        boundary: Its shape; "none" uses the ordinary value at every look.
         level: Of the intervals.
-        shares: Expected estimate of the standard error by the true one, at each look; None for 1.
+        shares: Expected ratio of estimated to true standard error at each look; None for 1.
     """
     from scipy.optimize import brentq
 
@@ -281,10 +287,10 @@ def critical_values(
 def crossing_probability(
     information: Sequence[float] | Floats, critical: Sequence[float] | Floats, *, drift: float = 0.0
 ) -> float:
-    """Chance that |z| passes its critical value at some look (Armitage, McPherson and Rowe 1969).
+    """Compute the probability that |z| passes its critical value at some look.
 
-    The score of a study moves like a Brownian motion in its information; the density of those still
-    inside is carried from look to look by Gauss-Legendre quadrature.
+    The score of a study is a Brownian motion in its information; the density of studies that
+    continue is propagated by Gauss-Legendre quadrature (Armitage, McPherson and Rowe 1969).
 
     Args:
         information: Increasing, any unit.
@@ -319,9 +325,10 @@ def _drift_for_power(information: Floats, critical: Floats, power: float) -> flo
 
 
 def _noncentral_power(shift: float, df: int, level: float) -> float:
-    """Chance that |t| passes its critical value, averaged over the estimate of the standard error.
+    """Compute the probability that |t| passes its critical value.
 
-    scipy's noncentral t is NaN for shifts beyond 38, so the average is taken here.
+    It is averaged over the estimate of the standard error here, since scipy's noncentral t is NaN
+    for shifts beyond 38.
     """
     from scipy.special import chdtri, ndtr
 
@@ -333,13 +340,13 @@ def _noncentral_power(shift: float, df: int, level: float) -> float:
 
 @cache
 def _quadrature() -> tuple[Floats, Floats]:
-    """Nodes on [-1, 1] and their weights; finding them is most of the work, so it is done once."""
+    """Return nodes on [-1, 1] and their weights, cached because computing them is slow."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     return nodes, weights
 
 
 def _pair_products(values: Floats, groups: np.ndarray) -> tuple[float, float]:
-    """Sum and number of products of two different votes of one group."""
+    """Return the sum and number of products of two different votes of one group."""
     totals, squares = np.bincount(groups, values), np.bincount(groups, values**2)
     sizes = np.bincount(groups)
     return float((totals**2 - squares).sum()), float((sizes * (sizes - 1)).sum())

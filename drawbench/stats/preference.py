@@ -1,8 +1,8 @@
-"""Which of two models people prefer: shares, win rates, verdicts, as DrawBench reports them.
+"""Preferences between two models: shares, win rates and verdicts, as DrawBench reports them.
 
 Saharia et al. 2022 (section 4.3, appendix C) print the shares of votes for A, for neither and for
-B, with 95 % intervals whose making they do not state. Here every interval generalises over raters
-and prompts, and the one that pooled votes would give stands beside it.
+B, with 95 % intervals of an unstated method. Here every interval generalises over raters and
+prompts; the interval of pooled votes is reported next to it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from drawbench.stats.clustered import (
     estimate_mean,
     make_layout,
 )
-from drawbench.stats.multiple import holm
 from drawbench.votes import orient_pairs
 from evalkit.core.intervals import check_level, wilson_interval
+from evalkit.core.registry import require
 from evalkit.core.results import Interval
 
 TieRule = Literal["half", "drop"]
 Verdict = Literal["a", "b", "undecided"]
 ConclusionKind = Literal["decided", "partly decided", "split", "undecided"]
 
-SAME_WIDTH = 0.05  # intervals whose widths differ by less are called alike
+SAME_WIDTH = 0.05  # intervals whose widths differ by less are "about as wide"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +42,41 @@ class Comparison:
 
     interval: Interval
     width_ratio: float | None
-    """Its width by that of the cluster-robust interval."""
+    """Ratio of its width to that of the cluster-robust interval."""
     note: str
     """Too narrow, too wide or about as wide, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """What votes on one question say of two models."""
+    """The preference between two models on one question."""
 
     model_a: str
     model_b: str
     question: str
     category: str | None
-    """None for all categories together."""
+    """None for all categories."""
     pooling: Pooling
-    """How categories were put together: by "votes", or as the unweighted mean of "categories"."""
+    """Pooling of categories: by "votes", or the unweighted mean of "categories"."""
     ties: TieRule
     """"half": a tie is half a win for each; "drop": the win rate leaves ties out."""
     share_a: Estimate
     share_tie: Estimate
     share_b: Estimate
     win_rate: Estimate
-    """Of A; higher is better for A, 1/2 is a draw."""
+    """Win rate of A; higher is better for A, 1/2 is a draw."""
     num_votes: int
     num_raters: int
     num_prompts: int
     wilson: Comparison
     bootstrap: Comparison | None = None
     adjusted_p_value: float | None = None
-    """Corrected for the number of categories that were looked at (Holm 1979)."""
+    """Corrected for the number of categories (Holm 1979)."""
     adjusted_verdict: Verdict | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """Who is better, where the interval of the win rate leaves 1/2 out."""
+        """The better model if the interval of the win rate excludes 1/2."""
         return verdict_of(self.win_rate.interval)
 
     @property
@@ -87,27 +87,27 @@ class Preference:
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """The questions taken together: in the end one model wins, or none does."""
+    """The conclusion over all questions: one model wins, or none."""
 
     kind: ConclusionKind
     winner: str | None
-    """Named only if every question decides for it; as all must, no correction is needed."""
+    """Set only if every question decides for it; since all must agree, no correction is needed."""
     sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionResult:
-    """One question on one pair: together, and by category."""
+    """One question on one pair: overall and by category."""
 
     overall: Preference
     category_mean: Preference | None
-    """The unweighted mean of the categories; None where there are fewer than two."""
+    """The unweighted mean of the categories; None for fewer than two."""
     categories: tuple[Preference, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairResult:
-    """Everything that was asked about two models."""
+    """All questions on one pair of models."""
 
     model_a: str
     model_b: str
@@ -124,9 +124,9 @@ def preference(
     resamples: int = 0,
     seed: int = 0,
 ) -> Preference:
-    """Share of votes that prefer model A, as DrawBench reports it (Saharia et al. 2022, app. C).
+    """Compute the share of votes for model A as DrawBench does (Saharia et al. 2022, app. C).
 
-    Votes of one rater, and votes on one prompt, resemble each other, so the interval is
+    Votes of one rater, and votes on one prompt, are correlated, so the interval is
     cluster-robust over both; a binomial interval on pooled votes is too narrow.
 
     Args:
@@ -134,7 +134,7 @@ def preference(
         ties: "half" gives half a win to each side, "drop" leaves ties out of the win rate.
         pooling: "votes" weighs votes alike, "categories" is the unweighted mean of the categories.
         level: Of the intervals.
-        resamples: Of the two-way bootstrap beside it; 0 leaves it out.
+        resamples: Of the additional two-way bootstrap; 0 skips it.
         seed: Of the bootstrap.
 
     Returns:
@@ -148,12 +148,12 @@ def preference(
     """
     check_level(level)
     if votes.empty:
-        raise NoVotesError("no votes to compute a preference from.")
+        raise NoVotesError("There are no votes to compute a preference from.")
     votes = orient_pairs(votes)
     for name in ("model_a", "model_b", "question"):
         if votes[name].nunique() > 1:
             seen = ", ".join(sorted(votes[name].unique()))
-            raise VotesError(f"one {name} expected, got {seen}. Compute each on its own votes.")
+            raise VotesError(f"Expected one {name}, got {seen}. Compute each on its own votes.")
     first = votes.iloc[0]
     categories = votes["category"].unique()
     scores = answer_scores(votes["answer"].to_numpy(dtype=object))
@@ -161,7 +161,8 @@ def preference(
     if ties == "drop" and scores.tie.all():
         raise NoVotesError(
             f"{first['model_a']} against {first['model_b']}, question {first['question']!r}: all "
-            f"{len(votes)} votes are ties and ties are dropped. Count ties as half a win instead."
+            f"{len(votes)} votes are ties, and ties are dropped. Count ties as half a win instead "
+            "(--ties half)."
         )
     numerator, denominator = win_terms(scores, ties)
     win_rate = estimate_mean(numerator, denominator, layout, pooling=pooling, level=level)
@@ -205,7 +206,7 @@ def preferences(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[PairResult, ...]:
-    """Every pair of models on every question, overall and by category, and what follows.
+    """Compute preferences for every pair and question, overall and by category, and conclusions.
 
     Arguments and errors are those of `preference`.
     """
@@ -224,9 +225,9 @@ def preferences(
 
 
 def split_pairs(votes: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    """The votes on each pair of models, in alphabetical order of pairs."""
+    """Yield the votes on each pair of models, in alphabetical order of pairs."""
     if votes.empty:
-        raise NoVotesError("no votes to compute a preference from.")
+        raise NoVotesError("There are no votes to compute a preference from.")
     oriented = orient_pairs(votes).sort_values("question", kind="stable")
     for pair, of_pair in oriented.groupby(["model_a", "model_b"], sort=True):
         yield (str(pair[0]), str(pair[1])), of_pair
@@ -234,7 +235,7 @@ def split_pairs(votes: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataF
 
 @dataclass(frozen=True)
 class Scores:
-    """Answers as numbers, one element per vote."""
+    """Encode answers as numbers, one element per vote."""
 
     a: Floats
     tie: Floats
@@ -242,29 +243,29 @@ class Scores:
 
 
 def answer_scores(answers: np.ndarray) -> Scores:
-    """1 where the answer is A, a tie, B; each in its own array."""
+    """Return indicators of the answers A, tie and B."""
     return Scores(*((answers == answer).astype(float) for answer in ("a", "tie", "b")))
 
 
 def win_terms(scores: Scores, ties: TieRule) -> tuple[Floats, Floats]:
-    """What a vote counts as a win of A, and what it counts for at all."""
+    """Return each vote's win for A and its weight."""
     if ties == "half":
         return scores.a + scores.tie / 2, np.ones_like(scores.a)
     return scores.a, 1 - scores.tie
 
 
 def verdict_of(interval: Interval | None) -> Verdict:
-    """A, B, or undecided where the interval holds 1/2 or there is none."""
+    """Return A, B, or undecided where the interval contains 1/2 or is missing."""
     if interval is None or interval.low <= 0.5 <= interval.high:
         return "undecided"
     return "a" if interval.low > 0.5 else "b"
 
 
 def conclude(questions: Sequence[Preference]) -> Conclusion:
-    """Put the verdicts of all questions on one pair together.
+    """Combine the verdicts of all questions on one pair.
 
-    A model wins if every question decides for it. Questions that decide for different models are a
-    split; both are reported and neither model wins.
+    A model wins if every question decides for it. If questions decide for different models, the
+    verdict is split: both are reported and neither model wins.
     """
     winners = {item.question: item.winner for item in questions}
     decided = {name for name in winners.values() if name}
@@ -320,7 +321,7 @@ def _question(votes: pd.DataFrame, options: dict[str, Any]) -> QuestionResult:
 
 
 def _category_mean(votes: pd.DataFrame, options: dict[str, Any]) -> Preference | None:
-    """None where a category holds only ties and they are dropped: its win rate does not exist."""
+    """Return None for a category of only ties that are dropped, since it has no win rate."""
     only_ties = (votes["answer"] == "tie").groupby(votes["category"]).all()
     if options["ties"] == "drop" and only_ties.any():
         return None
@@ -352,3 +353,13 @@ def _compare(interval: Interval, win_rate: Estimate, notes: dict[str, str]) -> C
     if abs(ratio - 1) <= SAME_WIDTH:
         note = "about as wide"
     return Comparison(interval=interval, width_ratio=ratio, note=note)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number by Holm's step-down method (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    multitest = require("statsmodels.stats.multitest", extra="study", what="Holm's correction")
+    return [float(p) for p in multitest.multipletests(list(p_values), method="holm")[1]]

@@ -1,13 +1,13 @@
-"""Several models in one order: Bradley-Terry, Davidson and Elo, with clustered intervals.
+"""Rankings of several models: Bradley-Terry, Davidson and Elo, with clustered intervals.
 
 Bradley-Terry (1952) gives each model a strength s so that P(i beats j) = 1 / (1 + exp(s_j - s_i));
-a tie counts as half a win each way. Davidson (1970) models ties as an outcome of their own:
+a tie counts as half a win for each. Davidson (1970) models ties as a third outcome:
 
     P(i) : P(j) : P(tie)  =  p_i : p_j : nu sqrt(p_i p_j),    s = log p
 
-Elo is an update rule for players who change; models don't, so it is reported for comparison only,
-averaged over orders of the votes. All are printed on Elo's scale, 400 points to a factor of ten,
-with mean zero: an anchor model of no uncertainty would lend its own to all the others.
+Elo is an update rule for players who change over time; models don't, so it is reported for
+comparison only, averaged over orders of the votes. All use Elo's scale, 400 points per factor of
+ten, with mean zero: a fixed anchor model would pass its uncertainty on to all others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from drawbench.stats.clustered import (
     clustered_variance,
     make_layout,
 )
-from drawbench.stats.multiple import holm
-from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
+from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, holm, win_terms
 from evalkit.core.intervals import check_level, t_interval
 from evalkit.core.registry import require
 from evalkit.core.results import Interval
@@ -50,23 +49,23 @@ METHOD = "two-way cluster-robust sandwich over raters and prompts, t reference"
 
 @dataclass(frozen=True, kw_only=True)
 class RankedModel:
-    """One model's place."""
+    """A model's place in a ranking."""
 
     model: str
     points: float
-    """On Elo's scale; the mean over models is zero and higher is better."""
+    """Points on Elo's scale; the mean over models is zero, and higher is better."""
     standard_error: float | None
     interval: Interval | None
     best_rank: int
-    """One more than the number of models that are better beyond doubt."""
+    """One more than the number of models that are significantly better."""
     worst_rank: int
-    """The number of models less those that are worse beyond doubt."""
+    """The number of models minus those that are significantly worse."""
     num_votes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairDifference:
-    """How far one model is ahead of another, in points."""
+    """Difference between two models in points."""
 
     model_a: str
     model_b: str
@@ -80,29 +79,29 @@ class PairDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Models from best to worst, or why there is no such order."""
+    """Models from best to worst, or the reason why there is no ranking."""
 
     kind: Model
     question: str
     models: tuple[RankedModel, ...]
     differences: tuple[PairDifference, ...]
     tie_parameter: float | None
-    """Davidson's nu; 0 where nothing ever ties. None for the other models."""
+    """Davidson's nu; 0 without ties. None for the other kinds of ranking."""
     iterations: int
     converged: bool
     reason: str = ""
-    """Why `models` is empty."""
+    """The reason if `models` is empty."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Votes of one question as arrays."""
+    """The votes on one question as arrays."""
 
     names: list[str]
     first: NDArray[np.intp]
     second: NDArray[np.intp]
     score: Floats
-    """1 where the first model won, 1/2 for a tie, 0 where the second won."""
+    """1 if the first model won, 1/2 for a tie, 0 if the second won."""
     layout: Layout
 
     @property
@@ -120,12 +119,12 @@ def rank(
 ) -> Ranking:
     """Rank the models of one question.
 
-    Strengths exist only where every model is linked to every other by wins in both directions (Ford
-    1957); elsewhere the ranking is empty and says which models part.
+    Strengths exist only if every model is linked to every other by wins in both directions (Ford
+    1957); otherwise the ranking is empty, and its reason names the separated models.
 
     Args:
         votes: Votes on one question, any number of pairs.
-        kind: See the head of this module.
+        kind: See the module docstring.
         level: Of the intervals.
         seed: Of Elo's orders and resamples.
 
@@ -135,7 +134,7 @@ def rank(
     """
     check_level(level)
     if votes.empty:
-        raise NoVotesError("no votes to rank models by.")
+        raise NoVotesError("There are no votes to rank models by.")
     table = _table(votes)
     reason = _why_not(table)
     question = str(votes["question"].iloc[0])
@@ -168,7 +167,7 @@ def rank(
 @dataclass(frozen=True)
 class _Fit:
     strengths: Floats
-    """Logarithms, mean zero."""
+    """Log strengths with mean zero."""
     covariance_of: _Sandwich
     tie_parameter: float | None
     iterations: int
@@ -177,20 +176,20 @@ class _Fit:
 
 @dataclass(frozen=True)
 class _Sandwich:
-    """What each vote adds to the estimates: its score through the inverse of the information."""
+    """Influence of each vote on the estimates: its score times the inverse information."""
 
     influence: Floats
     """(votes, parameters), the models first."""
     layout: Layout
 
     def standard_error(self, contrast: Floats) -> float:
-        """Of a linear combination of strengths, categories fixed as for win rates."""
+        """Compute the variance of a linear combination of strengths, with fixed categories."""
         moved = self.influence[:, : len(contrast)] @ contrast
         return float(np.sqrt(clustered_variance(centre(moved, self.layout), self.layout)))
 
 
 def _table(votes: pd.DataFrame) -> _Table:
-    # Sorted, so that Elo's orders, drawn by number, do not depend on how the rows came.
+    # Sorted, so that Elo's orders, drawn by index, do not depend on the order of rows.
     keys = ["rater_id", "prompt_id", "model_a", "model_b", "answer"]
     votes = votes.sort_values(keys, kind="stable")
     names = sorted({*votes["model_a"], *votes["model_b"]})
@@ -204,7 +203,7 @@ def _table(votes: pd.DataFrame) -> _Table:
 
 
 def _why_not(table: _Table) -> str:
-    """Empty where strengths exist: every model is linked to every other in both directions."""
+    """Return why strengths don't exist; empty if models are linked in both directions."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -227,7 +226,7 @@ def _why_not(table: _Table) -> str:
 
 
 def _fit_bradley_terry(table: _Table) -> _Fit:
-    """Strengths by evalica; the information and the scores at them by hand."""
+    """Fit strengths with evalica, and compute information and scores at them."""
     evalica = require("evalica", extra="study", what="the ranking of models")
     outcome = {1.0: evalica.Winner.X, 0.5: evalica.Winner.Draw, 0.0: evalica.Winner.Y}
     names = np.array(table.names, dtype=object)
@@ -251,7 +250,7 @@ def _fit_bradley_terry(table: _Table) -> _Fit:
 
 
 def _fit_davidson(table: _Table) -> _Fit:
-    """Newton's method on log strengths and log nu, which make the likelihood concave."""
+    """Fit by Newton's method on log strengths and log nu, in which the likelihood is concave."""
     size = len(table.names)
     if not (table.score == 0.5).any():
         fit = _fit_bradley_terry(table)
@@ -272,15 +271,15 @@ def _fit_davidson(table: _Table) -> _Fit:
 
 
 def _inverse(information: Floats) -> Floats:
-    """Inverse up to a shift of all strengths, which no vote can tell."""
+    """Invert up to a shift of all strengths, which votes can't determine."""
     return np.asarray(np.linalg.pinv(information, rcond=1e-10, hermitian=True), dtype=np.float64)
 
 
 def _davidson_scores(table: _Table, parameters: Floats) -> tuple[Floats, Floats]:
-    """Derivatives of each vote's log likelihood, and the information they add up to.
+    """Return the derivatives of each vote's log likelihood, and the total information.
 
-    With z the half difference of strengths, the outcomes weigh exp(z), exp(-z) and nu. Their
-    statistics are 1, -1, 0 in z, and 0, 0, 1 in log nu.
+    With z half the difference of strengths, the outcomes have weights exp(z), exp(-z) and nu.
+    Their statistics are 1, -1, 0 in z, and 0, 0, 1 in log nu.
     """
     strengths, log_nu = parameters[:-1], parameters[-1]
     z = (strengths[table.first] - strengths[table.second]) / 2
@@ -360,7 +359,7 @@ def _all_differences(table: _Table, fit: _Fit, df: int, level: float) -> tuple[P
 
 
 def _beyond_doubt(name: str, differences: tuple[PairDifference, ...]) -> tuple[int, int]:
-    """How many models are better, and how many worse, by intervals that leave zero out."""
+    """Count better and worse models by intervals that exclude zero."""
     better = worse = 0
     for item in differences:
         if name not in (item.model_a, item.model_b):
@@ -377,7 +376,7 @@ def _t_interval(value: float, error: float, df: int, level: float) -> Interval:
 
 
 def _elo(table: _Table, question: str, level: float, seed: int) -> Ranking:
-    """Elo, averaged over orders of votes; intervals by the two-way bootstrap, one order each."""
+    """Compute Elo averaged over orders of votes; bootstrap intervals use one order each."""
     rng = np.random.default_rng(seed)
     votes = np.arange(len(table.first))
     orders = [_elo_points(table, rng.permutation(votes)) for _ in range(ELO_SHUFFLES)]

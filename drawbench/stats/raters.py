@@ -1,7 +1,7 @@
-"""How each rater went about it: pace, straight-lining, agreement, and a bias to a side.
+"""Rater quality: response times, straight-lining, agreement and side bias.
 
-A flag is a reason to look, not a reason to drop: results of all raters and of the unflagged ones
-stand side by side, and the paper that made DrawBench filtered nobody.
+A flag is a reason to look at a rater, not to exclude one: results of all raters and of the
+unflagged ones are reported side by side, and the DrawBench paper excluded nobody.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ FAILED_STATUSES = ("rejected", "returned", "timed-out", "timed out", "screened o
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRules:
-    """When a rater is flagged. Chosen before looking at results, and printed beside them."""
+    """Rules by which raters are flagged; chosen before seeing results, and printed with them."""
 
     min_median_response_s: float = 2.0
-    """A median answer faster than this is too fast to have looked at sixteen images."""
+    """A faster median response is too fast for looking at sixteen images."""
     max_same_side: float = 0.95
-    """A larger share of answers on one side of the screen (or in the middle) is straight-lining."""
+    """A larger share of answers at one position on the screen is straight-lining."""
     min_votes: int = 10
-    """Raters with fewer answers to a question are not judged by pace or straight-lining."""
+    """Raters with fewer answers to a question are not flagged for speed or straight-lining."""
     min_checks_right: float = 0.8
-    """A smaller share of right attention checks is flagged; Imagen's COCO study asked for 0.8."""
+    """A smaller share of passed attention checks is flagged; Imagen's COCO study required 0.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SideBias:
-    """Do raters prefer what stands on the left, whatever it is?"""
+    """Preference for the left side, whatever it shows."""
 
     left_rate: Estimate | None
-    """Share of wins of the left side, ties half; 1/2 is no bias."""
+    """Win rate of the left side with ties as half; 1/2 is no bias."""
     a_on_left: float | None
-    """Share of votes for which A stood on the left; should be near 1/2."""
+    """Share of votes with A on the left; should be near 1/2."""
     num_votes: int
     reason: str = ""
 
     @property
     def biased(self) -> bool:
-        """True where the interval leaves 1/2 out."""
+        """Whether the interval excludes 1/2."""
         interval = self.left_rate.interval if self.left_rate else None
         return interval is not None and not interval.low <= 0.5 <= interval.high
 
 
 def rater_quality(votes: pd.DataFrame, rules: QualityRules | None = None) -> pd.DataFrame:
-    """One row per rater: counts, pace, sides, agreement, and the flags that the rules raise.
+    """Return one row per rater: counts, response time, sides, agreement and flags.
 
     Columns: `rater_id`, `num_votes`, `num_prompts`, `median_response_s`, `same_side` (largest
-    share of one place on the screen, of the most uniform question), `longest_run`, `agreement`
+    share of one position on the screen, for the most uniform question), `longest_run`, `agreement`
     (share of the others' ratings of the same items that are equal, in [0, 1]), `checks_shown`,
-    `checks_failed`, `partial`, `rater_status`, `simulated`, `flags` (a tuple of words). What the
-    votes don't hold is missing.
+    `checks_failed`, `partial`, `rater_status`, `simulated`, `flags` (a tuple of words). Values
+    that the votes don't contain are missing.
 
     Raises:
         NoVotesError: `votes` is empty.
     """
     if votes.empty:
-        raise NoVotesError("no votes to judge raters by.")
+        raise NoVotesError("There are no votes to compute rater quality from.")
     rules = rules or QualityRules()
     table = votes.groupby("rater_id", sort=True).agg(
         num_votes=("answer", "size"), num_prompts=("prompt_id", "nunique")
@@ -84,7 +84,7 @@ def rater_quality(votes: pd.DataFrame, rules: QualityRules | None = None) -> pd.
 
 
 def filter_raters(votes: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
-    """The votes of raters without a flag."""
+    """Return the votes of raters without a flag."""
     clean = quality.loc[quality["flags"].map(len) == 0, "rater_id"]
     return votes[votes["rater_id"].isin(clean)].reset_index(drop=True)
 
@@ -92,7 +92,7 @@ def filter_raters(votes: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
 def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
     """Test whether the left side wins more often than the right, clustered by raters and prompts.
 
-    As sides are drawn at random, neither model is helped by a bias; it costs precision only.
+    Since sides are random, a bias favours neither model; it only costs precision.
 
     Raises:
         NoVotesError: `votes` is empty.
@@ -100,7 +100,7 @@ def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
     """
     check_level(level)
     if votes.empty:
-        raise NoVotesError("no votes to test for a side bias.")
+        raise NoVotesError("There are no votes to test for a side bias.")
     if "left_model" not in votes:
         reason = "sides were not recorded (no column left_model)"
         return SideBias(left_rate=None, a_on_left=None, num_votes=len(votes), reason=reason)
@@ -114,7 +114,7 @@ def side_bias(votes: pd.DataFrame, *, level: float = LEVEL) -> SideBias:
 
 
 def response_times(votes: pd.DataFrame) -> dict[str, float]:
-    """The 5th, 50th and 95th percentile of seconds per answer; empty if they were not recorded."""
+    """Return the 5th, 50th and 95th percentile of seconds per answer; empty if not recorded."""
     if "response_s" not in votes or votes["response_s"].notna().sum() == 0:
         return {}
     seconds = votes["response_s"].dropna().to_numpy(dtype=np.float64)
@@ -124,7 +124,7 @@ def response_times(votes: pd.DataFrame) -> dict[str, float]:
 
 
 def _displayed(votes: pd.DataFrame) -> pd.Series:
-    """Where the chosen answer stood: left, middle (tie) or right."""
+    """Return the position of the chosen answer: left, middle (tie) or right."""
     a_left = votes["left_model"] == votes["model_a"]
     chose_left = (votes["answer"] == "a") == a_left
     side = np.where(votes["answer"] == "tie", "middle", np.where(chose_left, "left", "right"))
@@ -140,7 +140,7 @@ def _per_rater(votes: pd.DataFrame, column: str, how: str, table: pd.DataFrame) 
 def _straight_lining(
     votes: pd.DataFrame, rules: QualityRules, table: pd.DataFrame
 ) -> tuple[pd.Series, pd.Series]:
-    """Largest share and longest run of one place, over questions with enough answers."""
+    """Return the largest share and longest run of one position over well-answered questions."""
     nothing = pd.Series(np.nan, index=table.index)
     if "left_model" not in votes:
         return nothing, nothing
@@ -162,7 +162,7 @@ def _straight_lining(
 
 
 def _agreement_with_others(votes: pd.DataFrame) -> pd.Series:
-    """Mean share of the other ratings of the same item and question that are equal."""
+    """Compute each rater's mean share of equal ratings among the others' on the same item."""
     oriented = orient_pairs(votes)
     keys = ["question", "prompt_id", "model_a", "model_b"]
     keys += ["item_id"] if "item_id" in votes else []
@@ -173,7 +173,7 @@ def _agreement_with_others(votes: pd.DataFrame) -> pd.Series:
 
 
 def _checks_right(value: Callable[[str], float]) -> float:
-    """Share of right attention checks; if their number is unknown, one failure counts as all."""
+    """Return the share of passed attention checks; one failure counts as all without a total."""
     failed, shown = value("checks_failed"), value("checks_shown")
     return 1 - failed / max(shown, failed, 1) if shown > 0 else float(not failed > 0)
 

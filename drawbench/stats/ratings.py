@@ -1,6 +1,6 @@
 """Ratings of single sets, such as "does the caption describe the image: yes, somewhat, no".
 
-Imagen's COCO study asks so of each model and of the real images, and reports the mean of 100, 50
+Imagen's COCO study asks this about each model and the real images, and reports the mean of 100, 50
 and 0 (Saharia et al. 2022, section 4.3).
 """
 
@@ -28,11 +28,11 @@ class MeanRating:
     model: str
     question: str
     value: float
-    """In the unit of the scores; higher is better."""
+    """Mean in the unit of the scores; higher is better."""
     standard_error: float | None
     interval: Interval | None
     reason: str
-    """Why there is no interval."""
+    """The reason if there is no interval."""
     answers: Mapping[str, float]
     """Share of each answer, in [0, 1]."""
     num_votes: int
@@ -41,11 +41,11 @@ class MeanRating:
 
 
 def mean_ratings(ratings: pd.DataFrame, *, level: float = LEVEL) -> tuple[MeanRating, ...]:
-    """Mean scores by question and model, cluster-robust over raters and prompts.
+    """Compute mean scores by question and model, cluster-robust over raters and prompts.
 
     Args:
         ratings: One row per answer: `rater_id`, `prompt_id`, `category`, `model`, `question`,
-            `answer`, `score`. Questions whose answers have no score are left out.
+            `answer`, `score`. Questions without scores are left out.
         level: Of the intervals.
 
     Raises:
@@ -61,14 +61,14 @@ def mean_ratings(ratings: pd.DataFrame, *, level: float = LEVEL) -> tuple[MeanRa
         )
     scored = ratings[pd.to_numeric(ratings["score"], errors="coerce").notna()]
     if scored.empty:
-        raise NoVotesError("no rating has a score, so there is no mean.")
+        raise NoVotesError("No rating has a score, so there is no mean.")
     return tuple(_means(scored, level))
 
 
 def rating_records(
     ratings: tuple[MeanRating, ...], fingerprint: Mapping[str, object]
 ) -> list[ResultRecord]:
-    """Mean ratings as result records."""
+    """Convert mean ratings to result records."""
     return [
         ResultRecord(
             metric="drawbench-mean-rating",
@@ -102,7 +102,7 @@ def _means(scored: pd.DataFrame, level: float) -> Iterator[MeanRating]:
 def _mean(
     model: str, question: str, part: pd.DataFrame, ends: tuple[float, float], level: float
 ) -> MeanRating:
-    """Scores are brought to [0, 1], as shares are, and the result back to their own unit."""
+    """Estimate a mean: scores are scaled to [0, 1] like shares, and the result back."""
     low, span = ends[0], (ends[1] - ends[0]) or 1.0
     unit_scores: Floats = (part["score"].to_numpy(dtype=np.float64) - low) / span
     layout = make_layout(*(part[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))

@@ -104,7 +104,7 @@ def read_prompts(path: Path) -> list[Caption]:
 
 
 def _table(path: Path) -> Iterator[Caption]:
-    from drawbench.suite_files import read_rows
+    from drawbench.suites.files import read_rows
 
     rows, ids = read_rows(path)
     for number, (text, category) in enumerate(rows):

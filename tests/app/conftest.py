@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.opening import shared_store
-from drawbench.design import load_preset, make_config
-from drawbench.making import make_study
-from drawbench.sources import open_source
+import drawbench.pages
+from drawbench.pages.opening import shared_store
 from drawbench.store import Store, open_store
 from drawbench.study import Study
-from drawbench.suites import make_suite
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
+from drawbench.suites import Suite, make_suite
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_TIMEOUT_S = 240.0
@@ -40,19 +41,30 @@ ROWS = [
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def make_folders(tmp_path: Path) -> Callable[[Suite], dict[str, Path]]:
+    """Write two plain images for each prompt of a suite and each model."""
+
+    def make(suite: Suite) -> dict[str, Path]:
+        for number, model in enumerate(MODELS):
+            for index, prompt in enumerate(suite.prompts):
+                for sample in range(2):
+                    folder = tmp_path / "runs" / model / prompt.id
+                    folder.mkdir(parents=True, exist_ok=True)
+                    colour = (200 * number, 60 * index + 40, 90 * sample)
+                    Image.new("RGB", (32, 32), colour).save(folder / f"{sample}.png")
+        return {model: tmp_path / "runs" / model for model in MODELS}
+
+    return make
+
+
+@pytest.fixture
+def study(tmp_path: Path, make_folders: Callable[[Suite], dict[str, Path]]) -> Study:
     """Three prompts, two images a side; prompts with markup in them."""
     suite = make_suite("hostile", ROWS, source="test")
-    sources = []
-    for number, model in enumerate(MODELS):
-        for index, prompt in enumerate(suite.prompts):
-            for sample in range(2):
-                folder = tmp_path / "runs" / model / prompt.id
-                folder.mkdir(parents=True, exist_ok=True)
-                colour = (200 * number, 60 * index + 40, 90 * sample)
-                Image.new("RGB", (32, 32), colour).save(folder / f"{sample}.png")
-        folder = tmp_path / "runs" / model
-        sources.append(open_source(model, folder, suite.prompts, per_prompt=2))
+    sources = [
+        open_source(model, folder, suite.prompts, per_prompt=2)
+        for model, folder in make_folders(suite).items()
+    ]
     config = make_config(
         {
             **load_preset("imagen-drawbench"),
@@ -84,7 +96,7 @@ def in_process(
     shared_store.cache_clear()
 
     def open_page(name: str, **query: str) -> Any:
-        script = Path(sys.modules["app"].__path__[0]) / name
+        script = Path(drawbench.pages.__path__[0]) / name
         page = testing.AppTest.from_file(str(script), default_timeout=START_TIMEOUT_S)
         for key, value in query.items():
             page.query_params[key] = value
@@ -96,13 +108,23 @@ def in_process(
     shared_store.cache_clear()
 
 
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    return _free_port()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Server:
     """A page's server as a process that can be killed and started again on the same port."""
 
     def __init__(self, script: str, environment: dict[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.script, self.environment = script, environment
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -199,7 +221,7 @@ def wire(server: Server) -> Iterator[Wire]:
 @pytest.fixture
 def server(study: Study, store: Store) -> Iterator[Server]:
     """The rating page of the study."""
-    script = Path(sys.modules["app"].__path__[0]) / "rate.py"
+    script = Path(drawbench.pages.__path__[0]) / "rate.py"
     served = Server(str(script), {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""})
     served.start()
     yield served

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from drawbench.exports import quota_frame, raters_frame, votes_frame
-from drawbench.rating import MIN_VIEW_S
-from drawbench.simulate import SimulatedPanel
+from drawbench.exchange.exports import quota_frame, raters_frame, votes_frame
+from drawbench.rating.session import MIN_VIEW_S
+from drawbench.simulation.raters import SimulatedPanel
 from drawbench.store import Store
 
 sync_api = pytest.importorskip(

@@ -11,12 +11,12 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.opening import shared_store
-from app.pictures import PrivacyHeaders, serve_picture
-from app.sets_view import sets_data
-from app.texts import plain_markdown
-from drawbench.exports import raters_frame, votes_frame
-from drawbench.rating import MIN_VIEW_S, ItemScreen, screen_for
+from drawbench.exchange.exports import raters_frame, votes_frame
+from drawbench.pages.look import plain_markdown
+from drawbench.pages.opening import shared_store
+from drawbench.pages.sets_view import sets_data
+from drawbench.pages.web import PrivacyHeaders, serve_picture
+from drawbench.rating.session import MIN_VIEW_S, ItemScreen, screen_for
 from drawbench.store import Store
 
 pytestmark = [
@@ -102,7 +102,11 @@ def test_no_model_or_file_name_is_in_what_the_page_sends(in_process: Open, store
     for _ in range(4):
         screen = screen_for(store, joined.token)
         assert isinstance(screen, ItemScreen)
-        sent = _texts(page) + repr(sets_data(screen, "Set")) + str(page.query_params)
+        sent = (
+            _texts(page)
+            + repr(sets_data(screen, "Set", store.study.texts))
+            + str(page.query_params)
+        )
         for word in (*MODELS, "hostile-00", ".png", str(store.study.path), screen.rater.name):
             assert word not in sent, word
         _press(_press(page, 0, 1), 1, 1)
@@ -126,13 +130,13 @@ def test_pausing_shows_the_link_and_withdrawing_deletes(in_process: Open, store:
 
 
 def test_unknown_links_and_full_studies_are_told_so(in_process: Open, store: Store) -> None:
-    assert "is not known here" in _texts(in_process("rating_page.py", rater="ab" * 16))
+    assert "link does not exist" in _texts(in_process("rating_page.py", rater="ab" * 16))
     for _ in range(12):
         store.join()
     page = in_process("rating_page.py")
     page.checkbox[0].check().run()
     page.button(key="start").click().run()
-    assert "all places of this study are taken" in page.warning[0].value
+    assert "All places of this study are taken" in page.warning[0].value
 
 
 def test_a_study_that_is_away_shows_no_traceback(

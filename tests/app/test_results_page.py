@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drawbench.live import (
+from drawbench.report.live import (
     WRONG_PASSWORD_WAIT_S,
     Gate,
     disputed_prompts,
@@ -52,7 +52,7 @@ def test_a_wrong_password_shows_nothing_and_the_right_one_everything(
     page = in_process("results.py")
     page.text_input[0].set_value("sesame")
     page.button[0].click().run()
-    assert "not the password" in page.error[0].value
+    assert "Wrong password" in page.error[0].value
     assert not page.metric
     page.text_input[0].set_value("open sesame")
     page.button[0].click().run()

@@ -12,9 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from drawbench.cli import app
-from drawbench.exports import raters_frame
+from drawbench.exchange.exports import raters_frame
+from drawbench.rating.screenshots import BROWSERS
 from drawbench.report.study import card_of
-from drawbench.screenshots import BROWSERS
 from drawbench.store import Store
 from drawbench.study import Study
 from evalkit.core.errors import MissingDataError

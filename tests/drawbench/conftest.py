@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from drawbench.design import load_preset, make_config
-from drawbench.making import make_study
-from drawbench.sources import open_source
 from drawbench.store import Store, open_store
 from drawbench.study import Study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
+from drawbench.study.texts import Texts
 from drawbench.suites import Suite, make_suite
 
 MODELS = ("north-model", "south-model")
@@ -73,7 +74,9 @@ def new_study(
     """Make a study of five prompts, two images a side and three raters an item, or as told."""
     numbers = itertools.count()
 
-    def make(*, rows: list[tuple[str, str]] | None = None, **settings: Any) -> Study:
+    def make(
+        *, rows: list[tuple[str, str]] | None = None, texts: Texts | None = None, **settings: Any
+    ) -> Study:
         prompts = make_suite("tiny", rows, source="test") if rows else suite
         resolved = {
             **load_preset(settings.pop("preset", "imagen-drawbench")),
@@ -94,7 +97,8 @@ def new_study(
             )
             for name in names
         ]
-        return make_study(tmp_path / f"study-{next(numbers)}", config, prompts, sources)
+        folder = tmp_path / f"study-{next(numbers)}"
+        return make_study(folder, config, prompts, sources, texts=texts)
 
     return make
 

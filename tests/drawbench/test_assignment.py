@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawbench.assignment import (
+from drawbench.study.assignment import (
     OpenSlot,
     choose_slots,
     comparison_index,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from drawbench.backup import back_up, restore
 from drawbench.errors import StoreError, StudyError
-from drawbench.exports import quota_frame, raters_frame, reports_frame, votes_frame
+from drawbench.exchange.exports import quota_frame, raters_frame, reports_frame, votes_frame
 from drawbench.store import Store, open_store
+from drawbench.store.backup import back_up, restore
 from drawbench.study import Study, load_study
 from evalkit.core.errors import MissingDataError
 
@@ -54,7 +54,7 @@ def test_a_restored_study_is_the_same_and_goes_on(
     assert [p.first for p in store.hand(back.id)] == [
         p.first for p in busy_store.hand(joined.rater.id)
     ]
-    with pytest.raises(StoreError, match="holds this study already"):
+    with pytest.raises(StoreError, match="already contains this study"):
         restore(tmp_path / "b.zip", tmp_path / "third", database_url)
     assert not (tmp_path / "third").exists()
     store.database.close()
@@ -141,7 +141,7 @@ def test_rows_that_point_nowhere_are_refused(busy_store: Store, tmp_path: Path) 
         return b"\n".join([json.dumps({**json.loads(first), "cell_id": 10**6}).encode(), *rest])
 
     path = _rewrite(tmp_path / "b.zip", tmp_path / "astray.zip", astray)
-    with pytest.raises(StoreError, match="does not fit together"):
+    with pytest.raises(StoreError, match="backup is inconsistent"):
         restore(path, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 

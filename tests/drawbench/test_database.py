@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, make_url, text
 
-from drawbench.database import newest_revision, open_database
 from drawbench.errors import NewerSchemaError, StoreError
 from drawbench.store import Store, open_store
+from drawbench.store.database import newest_revision, open_database
+from drawbench.store.tables import Base
 from drawbench.study import Study
-from drawbench.tables import Base
 from evalkit.core.errors import MissingDataError
 
 
@@ -82,7 +82,9 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
     for create in (True, False):
-        with pytest.raises(NewerSchemaError, match=r"version 9999, this evalkit knows up to 0001"):
+        with pytest.raises(
+            NewerSchemaError, match=r"version 9999, but this evalkit supports up to 0001"
+        ):
             open_database(database_url, create=create)
 
 
@@ -105,7 +107,7 @@ def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense", "can't be read"),
+        ("nonsense", "can't be parsed"),
         ("mysql://root:secret@localhost/x", "'mysql' is not supported"),
     ],
 )
@@ -148,7 +150,7 @@ def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> Non
         "import sys, time\n"
         "from pathlib import Path\n"
         "from sqlalchemy import create_engine, inspect, make_url, text\n"
-        "from drawbench.database import open_database\n"
+        "from drawbench.store.database import open_database\n"
         "database = open_database(sys.argv[1])\n"
         "with database.writing() as session:\n"
         "    session.execute(text('UPDATE study SET num_joined = 99'))\n"

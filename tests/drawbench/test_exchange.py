@@ -12,14 +12,14 @@ from xml.etree import ElementTree
 import pytest
 
 from drawbench.errors import DuplicateVoteError, VotesError
-from drawbench.exchange import import_votes_csv
-from drawbench.exports import quota_frame, raters_frame, votes_frame
-from drawbench.label_studio import (
+from drawbench.exchange.exports import quota_frame, raters_frame, votes_frame
+from drawbench.exchange.into_store import import_votes_csv
+from drawbench.exchange.label_studio import (
     import_label_studio,
     label_studio_config,
     label_studio_tasks,
 )
-from drawbench.platforms import invitations, match_batch
+from drawbench.exchange.platforms import invitations, match_batch
 from drawbench.store import Store
 from drawbench.study import Study
 from drawbench.votes import read_votes, write_votes
@@ -73,13 +73,17 @@ def test_a_second_import_of_the_same_file_is_refused_whole(
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda lines: [*lines, lines[-1]], DuplicateVoteError, "both the vote of rater"),
+        (lambda lines: [*lines, lines[-1]], DuplicateVoteError, "both votes of rater"),
         (lambda lines: [*lines[:-1], lines[-1].replace("tiny-", "other-")], VotesError, "does not"),
-        (lambda lines: [*lines[:-1], lines[-1].replace("alignment", "colour")], VotesError, "ask"),
+        (
+            lambda lines: [*lines[:-1], lines[-1].replace("alignment", "colour")],
+            VotesError,
+            "no question 'colour'",
+        ),
         (
             lambda lines: [*lines[:-1], re.sub(r"\d{4}-\d\d-\d\dT[^,]*", "noon", lines[-1])],
             VotesError,
-            "'noon' is no time",
+            "'noon' is not a time",
         ),
     ],
 )
@@ -109,7 +113,7 @@ def test_votes_beyond_the_quota_are_refused_whole(
     one = sorted(names)[0]
     copies = [row.replace(one, "another") for row in rows if one in row]
     exported.write_text("\n".join([header, *rows, *copies]), "utf-8")
-    with pytest.raises(VotesError, match="has all its ratings already"):
+    with pytest.raises(VotesError, match="already has all its ratings"):
         import_votes_csv(store, exported)
     assert votes_frame(store).empty
 
@@ -197,7 +201,7 @@ def test_the_labelling_interface_is_xml_with_text_that_stays_text(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tasks: tasks[0]["data"].update(cell=10**9), "not one of this study's tasks"),
+        (lambda tasks: tasks[0]["data"].update(cell=10**9), "is not a task of this study"),
         (lambda tasks: tasks[0]["annotations"][0]["result"].pop(), "has no answer"),
         (lambda tasks: tasks[1]["annotations"].append(tasks[1]["annotations"][0]), "2 annotations"),
         (lambda tasks: tasks[1]["annotations"][0].pop("result"), "can't be read"),

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from drawbench.design import load_preset, make_config
 from drawbench.errors import StudyError
-from drawbench.images import blind_copy, least_alike
-from drawbench.making import make_study
-from drawbench.sample_study import make_sample_study
-from drawbench.sources import open_source
 from drawbench.study import Study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.images import blind_copy, least_alike
+from drawbench.study.making import make_study
+from drawbench.study.sample import make_sample_study
+from drawbench.study.sources import open_source
 from drawbench.suites import Suite
 from evalkit.core.errors import DataError, MissingDataError, NotEnoughImagesError
 from evalkit.core.run import Outcome, RunFolder, WorkItem
@@ -109,13 +109,13 @@ def test_too_few_images_and_missing_prompts_are_named(tmp_path: Path, suite: Sui
     folder = _folder(tmp_path / "m", names)
     with pytest.raises(NotEnoughImagesError, match=r"no images for 1 of 5 prompts.*tiny-004"):
         open_source("m", folder, suite.prompts, per_prompt=2)
-    with pytest.raises(NotEnoughImagesError, match="has 2 images for tiny-000, a side needs 8"):
+    with pytest.raises(NotEnoughImagesError, match="has 2 images for tiny-000, but a side needs 8"):
         open_source("m", folder, suite.prompts[:-1], per_prompt=8)
 
 
 def test_numbers_from_one_are_not_guessed_at(tmp_path: Path, suite: Suite) -> None:
     folder = _folder(tmp_path / "m", [f"{n}_0.png" for n in range(1, 6)])
-    with pytest.raises(StudyError, match="numbered from 1 to 5; number them from 0"):
+    with pytest.raises(StudyError, match=r"numbered from 1 to 5\. Number them from 0"):
         open_source("m", folder, suite.prompts, per_prompt=1)
 
 
@@ -123,7 +123,7 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, suite: Suite) -> No
     with pytest.raises(MissingDataError, match="no such folder"):
         open_source("m", tmp_path / "none", suite.prompts, per_prompt=1)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingDataError, match="no images in it"):
+    with pytest.raises(MissingDataError, match="contains no images"):
         open_source("m", tmp_path / "empty", suite.prompts, per_prompt=1)
 
 
@@ -205,7 +205,7 @@ def test_a_used_folder_and_foreign_models_are_refused(
     source = open_source("m1", make_images("m1", suite), suite.prompts, per_prompt=2)
     settings = {**load_preset("imagen-drawbench"), "models": ["m1", "m2"], "images_per_side": 2}
     config = make_config(settings)
-    with pytest.raises(StudyError, match="compares m1, m2, but there are images of m1"):
+    with pytest.raises(StudyError, match="compares m1, m2, but images were given for m1"):
         make_study(tmp_path / "study", config, suite, [source])
     (tmp_path / "images" / "note").write_text("mine")
     with pytest.raises(StudyError, match="is in use"):

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from drawbench.design import Question
 from drawbench.errors import RefusedError, StoreError
-from drawbench.exports import reports_frame, votes_frame
-from drawbench.rating import (
+from drawbench.exchange.exports import reports_frame, votes_frame
+from drawbench.rating.session import (
     MIN_VIEW_S,
     ItemScreen,
     Notice,
@@ -20,7 +19,6 @@ from drawbench.rating import (
     begin,
     note_shown,
     open_for_rating,
-    question_text,
     report,
     reported_image,
     screen_for,
@@ -28,6 +26,7 @@ from drawbench.rating import (
 )
 from drawbench.store import Store
 from drawbench.study import Study
+from drawbench.study.design import Question, question_text
 
 NewStudy = Callable[..., Study]
 NewStore = Callable[[Study], Store]
@@ -149,7 +148,7 @@ def test_links_that_are_unknown_and_doors_that_are_closed(
     assert screen_for(store, "00" * 16) == Notice(kind="unknown_link")
     with pytest.raises(RefusedError, match="invited raters only"):
         begin(store, "", {})
-    with pytest.raises(RefusedError, match="not known"):
+    with pytest.raises(RefusedError, match="personal link does not exist"):
         begin(store, "00" * 16, {})
     joined = store.invite()
     assert screen_for(store, joined.token) == Notice(kind="welcome", rater=joined.rater)

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from drawbench.design import load_preset, make_config
-from drawbench.images import blind_copy, store_blind
-from drawbench.making import make_study
 from drawbench.report.pictures import picture
-from drawbench.sources import open_source
-from drawbench.study import IMAGE_FOLDER
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.folder import IMAGE_FOLDER
+from drawbench.study.images import blind_copy, store_blind
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
 from drawbench.suites import Suite
 from evalkit.core.errors import DataError
 from evalkit.features.sources import ImageItem, Preparation, load_image

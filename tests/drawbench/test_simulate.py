@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawbench.errors import StudyError
-from drawbench.simulate import (
+from drawbench.simulation.raters import (
     DRAWBENCH_SIZES,
     RATER_PREFIX,
     SimulatedPanel,
@@ -148,14 +148,14 @@ def test_known_preference_is_found_again() -> None:
 def test_impossible_panels_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         SimulatedPanel(**{"strengths": {"x": 0.0, "y": 0.0}, **settings})
-    with pytest.raises(StudyError, match="knows no model 'z'"):
+    with pytest.raises(StudyError, match="has no model 'z'"):
         PANEL.answer(rater_id="r", prompt_id="p", **{**ITEM, "model_b": "z"})
 
 
 def test_imports_stay_light() -> None:
     """The page's tests drive raters, and `--help` loads commands, without arrays or tables."""
     modules = [
-        "simulate",
+        "simulation.raters",
         "commands.results",
         "commands.plan",
         "commands.convert",

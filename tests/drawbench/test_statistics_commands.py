@@ -82,7 +82,7 @@ def test_results_with_scores_and_card(votes_file: Path, tmp_path: Path) -> None:
     )
     page = (tmp_path / "o" / "report.html").read_text("utf-8")
     assert "<title>Our study</title>" in page
-    assert "Automatic scores against people" in page
+    assert "Automatic scores vs human preference" in page
 
 
 def test_bad_votes_leave_nothing_behind(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_simulate_then_results(tmp_path: Path) -> None:
     assert "800 simulated votes" in done.output
     assert read_votes(file)["simulated"].all()
     told = _run("results", "--votes", file, "--resamples", 0)
-    assert "SIMULATED: 800 of 800 votes come from no person" in told.output
+    assert "SIMULATED: 800 of 800 votes come from simulated raters" in told.output
     for bad in ("x", "=1", "x=y"):
         _run("simulate", "--out", file, "--model", bad, fails=StudyError)
 

@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import select
 
 from drawbench.errors import RefusedError, StudyError
-from drawbench.exports import (
+from drawbench.exchange.exports import (
     quota_frame,
     raters_frame,
     ratings_frame,
     reports_frame,
     votes_frame,
 )
-from drawbench.store import Store, hash_token, open_store
+from drawbench.store.store import Store, hash_token, open_store
+from drawbench.store.tables import CellRow, HistoryRow, RaterRow, VoteRow
 from drawbench.study import Study, load_study
-from drawbench.tables import CellRow, HistoryRow, RaterRow, VoteRow
 from drawbench.votes import validate_votes
 from evalkit.core.errors import MissingDataError
 
@@ -99,7 +99,7 @@ def test_quotas_fill_exactly_and_then_the_study_is_full(
     store = new_store(new_study())
     for _ in range(6):  # two categories, three raters each
         rate_all(store, store.join().rater.id)
-    with pytest.raises(RefusedError, match="all places of this study are taken"):
+    with pytest.raises(RefusedError, match="All places of this study are taken"):
         store.join()
     quotas = quota_frame(store)
     assert set(quotas["done"]) == {3}
@@ -180,7 +180,7 @@ def test_a_page_that_went_to_somebody_else_takes_no_vote(
     stale = store.hand(late.id)[0]
     clock.now += store.study.config.lease_minutes * 60 + 1
     rate_all(store, store.join().rater.id)
-    with pytest.raises(RefusedError, match="not yours any more"):
+    with pytest.raises(RefusedError, match="page is no longer yours"):
         store.submit(late.id, stale.cell_id, "quality", "first")
     assert set(quota_frame(store)["done"]) == {1}
     assert late.name not in set(votes_frame(store)["rater_id"])
@@ -357,7 +357,7 @@ def test_reported_images_say_whose_they_are(new_study: NewStudy, new_store: NewS
     (row,) = reports_frame(store).to_dict("records")
     assert row["model"] == (place.item.model_a if place.a_first else place.item.model_b)
     assert len(row["reason"]) == 1000
-    with pytest.raises(RefusedError, match="not on the page"):
+    with pytest.raises(RefusedError, match="is not on page"):
         store.report(rater.id, place.cell_id, "0" * 32)
 
 
@@ -401,7 +401,7 @@ def test_a_database_that_lacks_the_study_is_refused(
 ) -> None:
     one, two = new_study(), new_study()
     sqlite_store(one)
-    with pytest.raises(MissingDataError, match="holds nothing of the study"):
+    with pytest.raises(MissingDataError, match="does not contain the study"):
         open_store(two, one.default_database)
 
 

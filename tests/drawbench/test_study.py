@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from drawbench.design import StudyConfig, load_preset, make_config, preset_names, read_config_file
 from drawbench.errors import StudyError
-from drawbench.simulate import DRAWBENCH_SIZES
-from drawbench.study import Study, StudyDocument, load_study
+from drawbench.simulation.raters import DRAWBENCH_SIZES
+from drawbench.study.design import (
+    StudyConfig,
+    load_preset,
+    make_config,
+    preset_names,
+    read_config_file,
+)
+from drawbench.study.folder import Study, StudyDocument, load_study
 from evalkit.core.errors import MissingDataError, UnknownNameError
 
 
@@ -188,7 +194,7 @@ def _edit(study: Study, change: Callable[[dict[str, object]], None]) -> None:
 def test_a_newer_study_is_refused(new_study: Callable[..., Study]) -> None:
     study = new_study()
     _edit(study, lambda raw: raw.update(schema_version=2))
-    with pytest.raises(StudyError, match="schema_version 2, this evalkit reads up to 1"):
+    with pytest.raises(StudyError, match="schema_version 2, but this evalkit reads up to 1"):
         load_study(study.path)
 
 
@@ -213,7 +219,7 @@ def test_a_link_among_the_images_is_not_followed(
     victim.unlink()
     victim.symlink_to(secret)
     assert study.image_path(study.images[0].key) is None
-    with pytest.raises(MissingDataError, match="missing or a link"):
+    with pytest.raises(MissingDataError, match="missing or a symbolic link"):
         load_study(study.path)
 
 

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from drawbench.cli import app
-from drawbench.serving import page_command
+from drawbench.rating.serving import page_command
 from drawbench.store import open_store
 from drawbench.study import Study, load_study
-from drawbench.suites import Suite, load_suite, write_suite
+from drawbench.suites.suite import Suite, load_suite, write_suite
 from drawbench.votes import read_votes
 from evalkit.core.errors import EvalkitError, MissingExtraError
 
@@ -73,7 +73,7 @@ def test_withdrawing_by_name(made: Path, run: Callable[..., str], tmp_path: Path
     run("rehearse", made, "--raters", 2)
     run("export", made, "--as", "raters", "--out", tmp_path / "raters.csv")
     name = (tmp_path / "raters.csv").read_text().splitlines()[1].split(",")[0]
-    assert "deleted" in run("withdraw", made, name)
+    assert "Deleted. Earlier exports" in run("withdraw", made, name)
     with pytest.raises(EvalkitError, match="no rater"):
         run("withdraw", made, name)
 
@@ -87,7 +87,7 @@ def test_invitations_are_links_that_open_a_place(
     store = open_store(load_study(made))
     assert all(store.find_rater(link.partition("rater=")[2]) for link in links)
     store.database.close()
-    with pytest.raises(EvalkitError, match="lost links can't be made again"):
+    with pytest.raises(EvalkitError, match="lost links can't be recovered"):
         run("invite", made, "--out", out)
 
 
@@ -117,7 +117,7 @@ def test_suites_are_listed_and_shown(run: Callable[..., str], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "a=x,a=y"], "named twice"),
+        (["--models", "a=x,a=y"], "has the name 'a' twice"),
         (["--models", "a=x,b=y"], "no such folder"),
         (["--models", "a=x,b=y", "--preset", "imagn"], "did you mean"),
         (["--models", "a=x,b=y", "--category", "Colours"], "has no category 'Colours'"),
@@ -160,7 +160,7 @@ def test_the_results_page_wants_a_password(
     made: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EVALKIT_RESULTS_PASSWORD", raising=False)
-    with pytest.raises(EvalkitError, match="needs a password: set EVALKIT_RESULTS_PASSWORD"):
+    with pytest.raises(EvalkitError, match=r"needs a password\. Set EVALKIT_RESULTS_PASSWORD"):
         run("rate", made, "--results")
 
 

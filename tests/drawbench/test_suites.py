@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from packages import install_package
 
-from drawbench import suite_homes
 from drawbench.errors import SuiteError
-from drawbench.suite_catalog import SUITES, Home, SuiteRow
-from drawbench.suite_recognition import ALTERED_NAME, drawbench_rows
-from drawbench.suites import listed_suites, load_suite, make_suite, suite_row, write_suite
+from drawbench.suites import homes as suite_homes
+from drawbench.suites.catalog import SUITES, Home, SuiteRow
+from drawbench.suites.recognition import ALTERED_NAME, drawbench_rows
+from drawbench.suites.suite import listed_suites, load_suite, make_suite, suite_row, write_suite
 from evalkit.core.errors import ConfigError, MissingDataError, NetworkError, UnknownNameError
 
 DRAWBENCH_SHA256 = "317b04c88e10320a88737b9268fcbb01d3b5ce8bd39c8de566167cf4dc9dc3b4"
@@ -92,9 +92,9 @@ def test_199_prompts_are_refused_and_the_missing_one_is_numbered(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows.append(rows[3]), "official prompt 3 there twice"),
-        (lambda rows: rows[9].__setitem__(0, "another"), "row 9 not of DrawBench"),
-        (lambda rows: rows[1].__setitem__(1, "Text"), "prompt 1 stands in category 'Text'"),
+        (lambda rows: rows.append(rows[3]), "official prompt 3 duplicated"),
+        (lambda rows: rows[9].__setitem__(0, "another"), "row 9 not in DrawBench"),
+        (lambda rows: rows[1].__setitem__(1, "Text"), "prompt 1 is in category 'Text'"),
     ],
 )
 def test_a_changed_drawbench_is_refused(
@@ -141,13 +141,13 @@ def test_a_suite_survives_being_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prompt,category\n", "no prompts in it"),
+        ("prompt,category\n", "contains no prompts"),
         ("words,category\na,b\n", "no column of prompts"),
         ("prompt,category\na,x\na,y\n", "rows 1 and 2 have the same prompt 'a'"),
         ("prompt,category\n  ,x\n", "prompt of row 1 is blank"),
-        ("prompt,category\na\n", "row 2 has 1 cells, the header has 2"),
-        ("id,prompt\n../up,a\n", r"id '../up' of row 1 can't be used"),
-        ("prompt\n" + "x" * 2001 + "\n", "2001 characters, at most 2000"),
+        ("prompt,category\na\n", "row 2 has 1 cells, but the header has 2"),
+        ("id,prompt\n../up,a\n", r"id '../up' of row 1 is not valid"),
+        ("prompt\n" + "x" * 2001 + "\n", "2001 characters, but at most 2000"),
     ],
 )
 def test_bad_lists_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -191,7 +191,7 @@ def test_a_fetched_list_that_is_something_else_is_refused(
     lines = (shared / "data" / "drawbench_openai_dalle3.txt").read_text("utf-8").splitlines()
     rows = [(line, "") for line in lines]
     monkeypatch.setattr(suite_homes, "drawbench_from_hub", lambda: rows)
-    with pytest.raises(SuiteError, match="does not hold the drawbench suite any more"):
+    with pytest.raises(SuiteError, match="no longer has the drawbench suite"):
         load_suite("drawbench")
 
 
@@ -237,16 +237,16 @@ def test_an_embedded_suite_that_was_changed_is_refused(monkeypatch: pytest.Monke
 def test_a_row_needs_one_origin_and_a_hash_for_what_is_fetched() -> None:
     texts = {"summary": "s", "source": "x", "licence": "y"}
     home = (Home(name="h", target="m:f"),)
-    with pytest.raises(ConfigError, match="got neither"):
+    with pytest.raises(ConfigError, match="has neither of target and homes"):
         SuiteRow(**texts)
-    with pytest.raises(ConfigError, match="got both"):
+    with pytest.raises(ConfigError, match="has both of target and homes"):
         SuiteRow(**texts, target="m:f", homes=home, sha256="0")
     with pytest.raises(ConfigError, match="no sha256"):
         SuiteRow(**texts, homes=home)
 
 
 THEIRS = """
-from drawbench.suite_catalog import Home, SuiteRow
+from drawbench.suites.catalog import Home, SuiteRow
 
 ROWS = [("a cat", "Animals"), ("a dog", "Animals"), ("a bus", "")]
 SHA256 = "SHA"
@@ -316,10 +316,11 @@ def test_a_row_and_a_bare_function_give_the_same_suite(acme: list[tuple[str, str
 @pytest.mark.usefixtures("acme")
 def test_a_row_of_another_package_is_checked_as_ours_are() -> None:
     with pytest.raises(
-        SuiteError, match=r"acme's page: not the false suite \(prompts 3, expected 4\)\. Ask acme\."
+        SuiteError,
+        match=r"acme's page is not the false suite \(prompts 3, expected 4\)\. Ask acme\.",
     ):
         load_suite("acme/false")
-    with pytest.raises(SuiteError, match=r"acme does not hold the acme/half suite any more\. Ask"):
+    with pytest.raises(SuiteError, match=r"acme no longer has the acme/half suite\. Ask"):
         load_suite("acme/half")
     with pytest.raises(ConfigError, match="expected a SuiteRow"):
         load_suite("acme/number")

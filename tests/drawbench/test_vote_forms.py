@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drawbench.errors import NoVotesError, VotesError
-from drawbench.imports import import_votes, parse_words
+from drawbench.exchange.formats import import_votes, parse_words
 from evalkit.core.errors import UnknownNameError
 
 ITEM = {"prompt_id": "p1", "category": "Text", "model_a": "imagen", "model_b": "glide"}
@@ -48,7 +48,7 @@ def test_label_studio(tmp_path: Path) -> None:
     ]
     file = _write(tmp_path, "export.json", [_task(results, left_model="glide")])
     found = import_votes(file, form="label-studio")
-    assert found.skipped == {"cancelled annotations": 1, "results that are no choice": 1}
+    assert found.skipped == {"cancelled annotations": 1, "results without a choice": 1}
     rows = found.votes.set_index("question")
     assert rows["answer"].to_dict() == {"fidelity": "b", "alignment": "tie"}
     assert set(rows["rater_id"]) == {"3"}
@@ -58,7 +58,7 @@ def test_label_studio(tmp_path: Path) -> None:
 def test_label_studio_without_a_side_is_not_guessed(tmp_path: Path) -> None:
     results = [{"from_name": "fidelity", "type": "pairwise", "value": {"selected": "right"}}]
     file = _write(tmp_path, "export.json", [_task(results)])
-    with pytest.raises(VotesError, match="task 7: the answer is 'right', and no left_model"):
+    with pytest.raises(VotesError, match="task 7: the answer is 'right', but left_model"):
         import_votes(file, form="label-studio")
     minimal = _write(tmp_path, "min.json", [{"fidelity": "left"}])
     with pytest.raises(VotesError, match="Export from Label Studio as JSON"):
@@ -123,7 +123,7 @@ def test_arena(tmp_path: Path, suffix: str) -> None:
         "json": json.dumps(rows),
     }[suffix]
     found = import_votes(_write(tmp_path, f"battles.{suffix}", text), form="arena")
-    assert found.skipped == {"pairs of one model with itself": 1}
+    assert found.skipped == {"pairs of a model with itself": 1}
     assert list(found.votes["answer"]) == ["a", "tie"]
     assert list(found.votes["question"]) == ["overall", "overall"]
     assert list(found.votes["prompt_id"]) == ["q1", "q1"]
@@ -157,7 +157,7 @@ def test_pick_a_pic(tmp_path: Path) -> None:
     votes = import_votes(_write(tmp_path, "pick.json", rows), form="pick-a-pic").votes
     assert list(votes["answer"]) == ["a", "tie", "b"]
     rows[1]["label_0"] = 0.7
-    with pytest.raises(VotesError, match=r"row 2: label_0 is 0.7, not 0, 0.5 or 1"):
+    with pytest.raises(VotesError, match=r"row 2: label_0 is 0.7, expected 0, 0.5 or 1"):
         import_votes(_write(tmp_path, "pick.json", rows), form="pick-a-pic")
 
 
@@ -174,7 +174,7 @@ def test_pick_a_pic(tmp_path: Path) -> None:
         ),
         ("mturk", "b.csv", MTURK.replace(",A,", ",Yes,"), "row 1: unknown answer 'Yes'"),
         ("arena", "b.json", "{", "not JSON"),
-        ("arena", "b.json", {"a": 1}, "expected a list of objects"),
+        ("arena", "b.json", {"a": 1}, "is not a JSON list of objects"),
         ("arena", "b.json", [{"model_a": "x", "winner": "a"}], "row 1: 'model_b' is missing"),
         ("arena", "b.json", [{**ITEM, "winner": "a"}], "column 'rater_id' is missing"),
     ],
@@ -188,7 +188,7 @@ def test_bad_files_are_named(
 
 def test_nothing_left_and_unknown_form(tmp_path: Path) -> None:
     file = _write(tmp_path, "b.json", [{**ITEM, "model_b": "imagen", "winner": "a"}])
-    with pytest.raises(NoVotesError, match="1 pairs of one model with itself"):
+    with pytest.raises(NoVotesError, match="1 pairs of a model with itself"):
         import_votes(file, form="arena")
     with pytest.raises(UnknownNameError, match="did you mean 'arena'"):
         import_votes(file, form="arenas")

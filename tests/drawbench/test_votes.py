@@ -68,12 +68,12 @@ def test_text_stays_text(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([ROW, "r1,p2,Colors,imagen,glide,fidelity,c"], r"row 2: unknown answer, got 'c'.*a, tie"),
-        ([ROW, ROW], "rows 1 and 2 are both the vote of rater 'r1' on prompt 'p1'"),
+        ([ROW, ROW], "rows 1 and 2 are both votes of rater 'r1' on prompt 'p1'"),
         ([ROW, "r1,p1,Colors,glide,imagen,fidelity,b"], "rows 1 and 2 are both"),
         (["r1,p1,Colors,imagen,imagen,fidelity,a"], "model_a and model_b are the same"),
         (["r1,p1,Colors,imagen,,fidelity,a"], "row 1: model_b is blank"),
-        ([ROW, "r2,p1,Text,imagen,glide,fidelity,a"], r"stands in 2 categories \(Colors, Text\)"),
-        (["r1,p1,Colors,imagen,glide,a"], "line 2 has 6 cells, the header has 7"),
+        ([ROW, "r2,p1,Text,imagen,glide,fidelity,a"], r"is in 2 categories \(Colors, Text\)"),
+        (["r1,p1,Colors,imagen,glide,a"], "line 2 has 6 cells, but the header has 7"),
         (['r1,p1,Colors,imagen,glide,fidelity,"a'], "not a CSV file"),
     ],
 )
@@ -85,11 +85,11 @@ def test_bad_rows_are_named(tmp_path: Path, rows: list[str], message: str) -> No
 @pytest.mark.parametrize(
     ("column", "cell", "message"),
     [
-        ("response_s", "fast", "response_s is no time, got 'fast'"),
-        ("response_s", "-1", "response_s is no time"),
-        ("response_s", "inf", "response_s is no time"),
-        ("checks_failed", "-1", "checks_failed is no count"),
-        ("checks_failed", "1.5", "checks_failed is no count"),
+        ("response_s", "fast", "response_s is not a time, got 'fast'"),
+        ("response_s", "-1", "response_s is not a time"),
+        ("response_s", "inf", "response_s is not a time"),
+        ("checks_failed", "-1", "checks_failed is not a count"),
+        ("checks_failed", "1.5", "checks_failed is not a count"),
         ("partial", "maybe", "partial is neither true nor false"),
         ("left_model", "dalle", "left_model is neither model_a nor model_b, got 'dalle'"),
         ("left_model", "", "left_model is blank"),
@@ -103,7 +103,7 @@ def test_bad_optional_cells_are_named(tmp_path: Path, column: str, cell: str, me
 def test_missing_and_doubled_columns(tmp_path: Path) -> None:
     with pytest.raises(VotesError, match=r"column 'rater_id' is missing.*found a, b"):
         read_votes(_file(tmp_path, "1,2", header="a,b"))
-    with pytest.raises(VotesError, match="'answer' stands in the header twice"):
+    with pytest.raises(VotesError, match="'answer' appears twice in the header"):
         read_votes(_file(tmp_path, f"{ROW},b", header=f"{HEADER},answer"))
 
 
@@ -111,13 +111,13 @@ def test_missing_and_doubled_columns(tmp_path: Path) -> None:
 def test_empty_files(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "votes.csv"
     file.write_bytes(content)
-    with pytest.raises(NoVotesError, match="no votes in it"):
+    with pytest.raises(NoVotesError, match="contains no votes"):
         read_votes(file)
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     file = tmp_path / "votes.csv"
-    with pytest.raises(VotesError, match="can't read it"):
+    with pytest.raises(VotesError, match="can't be read"):
         read_votes(file)
     file.write_bytes(HEADER.encode() + b"\nr\xff")
     with pytest.raises(VotesError, match="not UTF-8 at byte"):

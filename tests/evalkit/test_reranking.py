@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawbench.sources import open_source
+from drawbench.study.sources import open_source
 from drawbench.suites import load_suite
 from evalkit import cli, reranking
 from evalkit.commands.suite import SuiteOptions, generate_suite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drawbench.simulate import SimulatedPanel, simulate_votes
+from drawbench.simulation.raters import SimulatedPanel, simulate_votes
 from drawbench.stats.analysis import Analysis, Options, analyse
 
 SIZES = {"Colors": 5, "Text": 4}

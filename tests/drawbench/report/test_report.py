@@ -19,7 +19,7 @@ from drawbench.report.page import Context, examples, render_page
 from drawbench.report.pictures import no_pictures
 from drawbench.report.tables import prompts_csv, raters_csv, results_csv
 from drawbench.report.write import write_report
-from drawbench.simulate import SimulatedPanel, simulate_votes
+from drawbench.simulation.raters import SimulatedPanel, simulate_votes
 from drawbench.stats.analysis import WIN_RATE, Analysis, Options, analyse, records
 from drawbench.stats.raters import QualityRules
 from drawbench.votes import validate_votes
@@ -214,7 +214,7 @@ def test_several_models_are_ranked(tmp_path: Path) -> None:
     found = analyse(votes, options=Options(resamples=0))
     assert len(found.pairs) == 3
     page = render_page(found)
-    assert "Order of the models" in page
+    assert "Ranking of the models" in page
     assert _Tags(page).open == []
     write_report(tmp_path, found)
     metrics = {record.metric for record in read_records(tmp_path / "results.json")}
@@ -250,16 +250,16 @@ def test_reporting_card(tmp_path: Path) -> None:
     )
     card = read_card(file)
     rows = dict(card.rows())
-    assert rows["Who rated"] == "275 people"
+    assert rows["Raters"] == "275 people"
     assert rows["Images on each side"] == "8"
-    assert rows["What they were paid"] == NOT_STATED
+    assert rows["Payment"] == NOT_STATED
     assert rows["Question “fidelity”"] == "Which is better?"
     other = ReportingCard(raters="300 people", payment="12 an hour").completed_by(card)
     assert (other.raters, other.payment) == ("275 people", "12 an hour")
     page = render_page(
         analyse(grid_votes(["ab", "ba"]), options=Options(resamples=0)), Context(card=card)
     )
-    assert "1 screenshots below" in page
+    assert "<dt>Screenshots</dt><dd>1 below" in page
 
 
 @pytest.mark.parametrize(
@@ -267,13 +267,13 @@ def test_reporting_card(tmp_path: Path) -> None:
     [
         ("title = 3", "title: .*Known keys: title"),
         ('payed = "a lot"', "payed: "),
-        ("title =", "not TOML"),
-        ('screenshots = ["none.png"]', "no screenshot"),
+        ("title =", "not a TOML file"),
+        ('screenshots = ["none.png"]', r"screenshot .*none\.png not found"),
     ],
 )
 def test_bad_cards_are_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "card.toml"
-    with pytest.raises(StudyError, match="can't read"):
+    with pytest.raises(StudyError, match="can't be read"):
         read_card(file)
     file.write_text(text, encoding="utf-8")
     with pytest.raises(StudyError, match=message):

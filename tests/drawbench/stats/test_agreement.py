@@ -131,7 +131,7 @@ def test_unequal_numbers_of_ratings_leave_alpha_and_say_why_no_kappa() -> None:
 def test_all_alike_has_no_alpha_but_a_reason() -> None:
     found = agreement(grid_votes(["aaa", "aaa"]))
     assert (found.alpha, found.kappa, found.alpha_interval) == (None, None, None)
-    assert "all ratings are alike" in found.reason
+    assert "all ratings are equal" in found.reason
     assert found.percent == 1.0
 
 
@@ -229,9 +229,9 @@ def test_spearman_equals_scipy() -> None:
     ("text", "message"),
     [
         ("prompt_id,model\np,m\n", "'score' is missing"),
-        ("prompt_id,model,score\np,m,high\n", "row 1: score is no number, got 'high'"),
-        ("prompt_id,model,score\np,m,nan\n", "row 1: score is no number"),
-        ("prompt_id,model,score\np,m,1\np,m,2\n", "row 2: a second score"),
+        ("prompt_id,model,score\np,m,high\n", "row 1: score is not a number, got 'high'"),
+        ("prompt_id,model,score\np,m,nan\n", "row 1: score is not a number"),
+        ("prompt_id,model,score\np,m,1\np,m,2\n", "row 2: second score"),
     ],
 )
 def test_bad_scores_are_named(tmp_path: Path, text: str, message: str) -> None:

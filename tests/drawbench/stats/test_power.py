@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from drawbench.errors import StudyError
-from drawbench.simulate import DRAWBENCH_SIZES, SimulatedPanel, simulate_votes, vote_correlations
+from drawbench.simulation.raters import (
+    DRAWBENCH_SIZES,
+    SimulatedPanel,
+    simulate_votes,
+    vote_correlations,
+)
 from drawbench.stats.coverage import (
     binomial_band,
     category_layout,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import TwoWayResampler, percentile_interval
 from drawbench.stats.clustered import make_layout
-from drawbench.stats.multiple import holm
 from drawbench.stats.preference import (
     Preference,
     adjust_for_categories,
     conclude,
+    holm,
     preference,
     preferences,
 )
@@ -238,5 +238,5 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(NoVotesError, match=r"imagen against glide.*all 4 votes are ties"):
         preference(grid_votes(["tt", "tt"]), ties="drop")
     both = pd.concat([votes, votes.assign(question="alignment")])
-    with pytest.raises(VotesError, match="one question expected, got alignment, fidelity"):
+    with pytest.raises(VotesError, match="Expected one question, got alignment, fidelity"):
         preference(both)

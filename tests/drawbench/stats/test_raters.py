@@ -159,7 +159,7 @@ def test_mean_rating_by_hand() -> None:
 
 def test_ratings_without_scores_or_columns() -> None:
     table = _ratings({"imagen": ["yes"]})
-    with pytest.raises(NoVotesError, match="no rating has a score"):
+    with pytest.raises(NoVotesError, match="No rating has a score"):
         mean_ratings(table.assign(score=None))
     with pytest.raises(VotesError, match="'model' is missing"):
         mean_ratings(table.drop(columns="model"))

@@ -11,12 +11,12 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from drawbench.design import load_preset, make_config
-from drawbench.making import make_study
-from drawbench.sources import open_source
 from drawbench.stats.agreement import read_scores
 from drawbench.store import open_store
 from drawbench.study import Study
+from drawbench.study.design import load_preset, make_config
+from drawbench.study.making import make_study
+from drawbench.study.sources import open_source
 from drawbench.suites import make_suite
 from evalkit.commands.study_scores import register, score_study
 from evalkit.core.progress import silent

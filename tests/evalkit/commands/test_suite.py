@@ -13,7 +13,7 @@ import typer
 from fake_generators import plain_spec
 from typer.main import get_command
 
-from drawbench.sources import open_source
+from drawbench.study.sources import open_source
 from drawbench.suites import load_suite
 from evalkit import generation
 from evalkit.commands.suite import SuiteOptions, generate_suite, register

@@ -1,1 +1,0 @@
-"""The two web pages: `rate.py` for raters, `results.py` for researchers."""

@@ -1,0 +1,1 @@
+"""Votes to and from files: exports, imports, Label Studio, crowd platforms."""

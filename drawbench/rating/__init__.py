@@ -1,0 +1,1 @@
+"""The rating session without a browser, its server, and screenshots of it."""

@@ -1,0 +1,91 @@
+"""Start the web pages of a study as a server process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from drawbench.errors import StoreError
+from evalkit.core.errors import MissingExtraError
+
+PAGES = Path(__file__).parents[1] / "pages"
+LOCALHOST = "127.0.0.1"
+START_TIMEOUT_S = 120.0
+
+
+def page_command(results: bool, port: int, address: str) -> list[str]:
+    """Return the command line that serves a page.
+
+    Raises:
+        MissingExtraError: The packages of the pages are not installed.
+    """
+    if importlib.util.find_spec("streamlit") is None:
+        raise MissingExtraError("the rating page", "app")
+    script = PAGES / ("results.py" if results else "rate.py")
+    options = ["--server.port", str(port), "--server.address", address]
+    return [sys.executable, "-m", "streamlit", "run", str(script), *options]
+
+
+def page_environment(study: Path | None, database: str) -> dict[str, str]:
+    """Return the environment in which a page finds its study; without one, the sample study."""
+    environment = {**os.environ, "EVALKIT_STUDY": str(study.absolute()) if study else ""}
+    if database:
+        environment["EVALKIT_DATABASE"] = database
+    return environment
+
+
+@contextmanager
+def served(environment: Mapping[str, str], *, results: bool = False) -> Iterator[str]:
+    """Serve a page on a free port of this machine until the block ends.
+
+    Yields:
+        The address of the page.
+
+    Raises:
+        MissingExtraError: The packages of the pages are not installed.
+        StoreError: The server does not start.
+    """
+    port = _free_port()
+    process = subprocess.Popen(
+        page_command(results, port, LOCALHOST),
+        env=dict(environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        address = f"http://{LOCALHOST}:{port}"
+        _wait_for(address, process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind((LOCALHOST, 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):  # noqa: S310
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise StoreError(
+        f"The server of the page did not start within {START_TIMEOUT_S:.0f} s. Start it by hand "
+        "to see why: evalkit drawbench rate STUDY"
+    )

@@ -1,0 +1,1 @@
+"""Simulated raters, for tests, planning and rehearsals."""
