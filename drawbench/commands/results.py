@@ -191,8 +191,8 @@ def _marks_and_notes(context: Context) -> Iterator[str]:
 def _mean_lines(context: Context) -> Iterator[str]:
     for item in context.ratings:
         ends = item.interval
-        told = f"[{ends.low:.1f}, {ends.high:.1f}]" if ends else f"({item.reason})"
-        mean = f"mean {item.value:.1f} {told}"
+        interval = f"[{ends.low:.1f}, {ends.high:.1f}]" if ends else f"({item.reason})"
+        mean = f"mean {item.value:.1f} {interval}"
         yield f"{item.question}, {item.model}: {mean}, {item.num_votes} votes"
 
 
@@ -246,8 +246,8 @@ def _lines(analysis: Analysis) -> Iterator[str]:
         yield f"{ranking.kind}, {ranking.question}: {places}"
     for item in analysis.agreements:
         if item.category is None:
-            told = f"{item.alpha:.2f}" if item.alpha is not None else f"none ({item.reason})"
-            yield f"agreement, {item.question}: Krippendorff's alpha {told}"
+            alpha = f"{item.alpha:.2f}" if item.alpha is not None else f"none ({item.reason})"
+            yield f"agreement, {item.question}: Krippendorff's alpha {alpha}"
     yield from _metric_lines(analysis)
     if analysis.side_bias.left_rate is not None:
         rate = _with_interval(analysis.side_bias.left_rate)

@@ -36,7 +36,7 @@ def simulate(
     ] = 0.2,
     side_bias: Annotated[float, typer.Option(help="Lead of the model on the left.")] = 0.0,
     lazy: Annotated[float, typer.Option(min=0, max=1, help="Share of inattentive raters.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 0,
 ) -> None:
     """Simulate votes with the layout of DrawBench; they are always labelled as simulated."""
     import itertools

@@ -28,8 +28,8 @@ def list_suites() -> None:
     width = max(len(suite.name) for suite in suites)
     for suite in suites:
         row = suite.row
-        told = suite.fault if row is None else _described(row)
-        typer.echo(f"{suite.name:<{width}}  {told}")
+        text = suite.fault if row is None else _described(row)
+        typer.echo(f"{suite.name:<{width}}  {text}")
 
 
 def show_suite(

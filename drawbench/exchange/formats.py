@@ -107,8 +107,8 @@ def import_votes(
     known = {**ANSWER_WORDS, **{word.lower(): meaning for word, meaning in (words or {}).items()}}
     rows = list(FORMS[form](path, known, skipped))
     if not rows:
-        told = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-        raise NoVotesError(f"{path} contains no votes{f' ({told})' if told else ''}.")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise NoVotesError(f"{path} contains no votes{f' ({reasons})' if reasons else ''}.")
     frame = pd.DataFrame(rows)
     if submissions is not None:
         frame = _with_submissions(frame, submissions)

@@ -108,7 +108,9 @@ def _progress(live: LiveResults) -> None:
         live.quotas,
         hide_index=True,
         column_config={
-            "share": st.column_config.ProgressColumn("share", format="percent", max_value=1.0)
+            "in_work": "in progress",
+            "wanted": "required",
+            "share": st.column_config.ProgressColumn("share", format="percent", max_value=1.0),
         },
     )
     if len(live.reports):

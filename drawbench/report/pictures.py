@@ -17,7 +17,7 @@ MAX_PER_SIDE = 8
 
 
 def no_pictures(prompt_id: str, model: str) -> Sequence[Path]:
-    """Return no images: a table of votes holds none."""
+    """Return no images: a table of votes contains none."""
     return ()
 
 

@@ -22,6 +22,8 @@ NO_DEVIATION = frozenset(
     ("models", "reference", "title", "contact", "seed", "completion_code", "invited_only")
 )
 """Settings in which every study differs."""
+WORDING = frozenset(("consent", "content_warning", "instructions", "side_name", "source"))
+"""Texts that are too long to print beside those of the preset."""
 
 
 def context_of(store: Store) -> Context:
@@ -55,9 +57,9 @@ def marks_of(study: Study) -> tuple[str, ...]:
 def notes_of(study: Study) -> tuple[str, ...]:
     """Return the notes of the suite and the image folders, taken when the study was made."""
     unknown = [c.name for c in study.document.models if c.selection == "unknown"]
-    told = [f"selection unknown: how the images of {name} were chosen" for name in unknown]
+    notes = [f"selection unknown: how the images of {name} were chosen" for name in unknown]
     of_models = [f"{c.name}: {note}" for c in study.document.models for note in c.notes]
-    return (*told, *study.document.suite.notes, *of_models)
+    return (*notes, *study.document.suite.notes, *of_models)
 
 
 def fingerprint_of(study: Study) -> dict[str, Any]:
@@ -124,14 +126,18 @@ def deviations_of(config: StudyConfig) -> str:
     same = make_config({**preset, "models": config.models, "reference": config.reference})
     wanted = same.model_dump(mode="json")
     found = [
-        f"{key} is {own[key]}, not {wanted[key]}"
-        if not isinstance(own[key], list)
-        else f"own {key}"
+        f"own {key}"
+        if isinstance(own[key], list) or key in WORDING
+        else f"{key} is {own[key]}, not {wanted[key]}"
         for key in wanted
         if key not in NO_DEVIATION and own[key] != wanted[key]
     ]
-    told = f"preset {config.preset} ({config.source})"
-    return f"{'; '.join(found)} (compared with {told})" if found else f"none (compared with {told})"
+    protocol = f"preset {config.preset} ({config.source})"
+    return (
+        f"{'; '.join(found)} (compared with {protocol})"
+        if found
+        else f"none (compared with {protocol})"
+    )
 
 
 def images_of(study: Study, prompt_id: str, model: str) -> Sequence[Path]:

@@ -132,7 +132,7 @@ def preference(
     Args:
         votes: Votes on one question and one pair of models; see `drawbench.votes`.
         ties: "half" gives half a win to each side, "drop" leaves ties out of the win rate.
-        pooling: "votes" weighs votes alike, "categories" is the unweighted mean of the categories.
+        pooling: "votes" weights votes equally, "categories" is the unweighted mean of the categories.
         level: Of the intervals.
         resamples: Of the additional two-way bootstrap; 0 skips it.
         seed: Of the bootstrap.
@@ -142,8 +142,8 @@ def preference(
         model A.
 
     Raises:
-        NoVotesError: `votes` is empty, or holds only ties and `ties="drop"`.
-        VotesError: `votes` holds more than one question or pair.
+        NoVotesError: `votes` is empty, or contains only ties and `ties="drop"`.
+        VotesError: `votes` contains more than one question or pair.
         ConfigError: A level outside (0, 1).
     """
     check_level(level)
@@ -269,19 +269,23 @@ def conclude(questions: Sequence[Preference]) -> Conclusion:
     """
     winners = {item.question: item.winner for item in questions}
     decided = {name for name in winners.values() if name}
-    told = "; ".join(f"{question}: {name or 'undecided'}" for question, name in winners.items())
+    verdicts = "; ".join(f"{question}: {name or 'undecided'}" for question, name in winners.items())
     if len(decided) > 1:
-        sentence = f"Split verdict, so neither model wins ({told})."
+        sentence = f"Split verdict, so neither model wins ({verdicts})."
         return Conclusion(kind="split", winner=None, sentence=sentence)
     if not decided:
-        return Conclusion(kind="undecided", winner=None, sentence=f"Undecided ({told}).")
+        return Conclusion(kind="undecided", winner=None, sentence=f"Undecided ({verdicts}).")
     name = decided.pop()
     if None in winners.values():
-        sentence = f"{name} leads, but not every question is decided, so no model wins ({told})."
+        sentence = (
+            f"{name} leads, but not every question is decided, so no model wins ({verdicts})."
+        )
         return Conclusion(kind="partly decided", winner=None, sentence=sentence)
     number = len(winners)
     ending = {1: "the question asked", 2: "both questions"}.get(number, f"all {number} questions")
-    return Conclusion(kind="decided", winner=name, sentence=f"{name} wins on {ending} ({told}).")
+    return Conclusion(
+        kind="decided", winner=name, sentence=f"{name} wins on {ending} ({verdicts})."
+    )
 
 
 def adjust_for_categories(

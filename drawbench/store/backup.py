@@ -93,7 +93,7 @@ def back_up(store: Store, target: Path) -> dict[str, int]:
 
 
 def restore(source: Path, study_path: Path, url: str = "") -> dict[str, int]:
-    """Make a study anew from a backup: all of it, or nothing.
+    """Restore a study from a backup, completely or not at all.
 
     Args:
         source: The zip file.
@@ -239,10 +239,10 @@ def _check_counts(
     head: dict[str, Any], rows: dict[type[Base], list[dict[str, Any]]], study: Study, source: Path
 ) -> None:
     for table, found in rows.items():
-        told = head.get("rows", {}).get(table.__tablename__)
-        if told != len(found):
+        expected = head.get("rows", {}).get(table.__tablename__)
+        if expected != len(found):
             raise StoreError(
-                f"{source}: table {table.__tablename__} has {len(found)} rows, expected {told}. "
+                f"{source}: table {table.__tablename__} has {len(found)} rows, expected {expected}. "
                 "The file is truncated or was edited. Use another backup."
             )
     if [row["uid"] for row in rows[StudyRow]] != [study.document.uid]:

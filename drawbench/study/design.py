@@ -216,7 +216,7 @@ def make_config(settings: Mapping[str, Any], *, source: str = "study") -> StudyC
     try:
         return StudyConfig.model_validate_json(json.dumps(dict(settings)))
     except (ValidationError, TypeError) as error:
-        raise StudyError(f"{source}: {first_fault(error)}") from error
+        raise StudyError(f"{source}: {first_fault(error)}.") from error
 
 
 def read_config_file(path: Path, texts: Texts | None = None) -> dict[str, Any]:

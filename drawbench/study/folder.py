@@ -1,4 +1,4 @@
-"""A study: what is compared, what raters are asked, and the folder that holds it.
+"""A study: what is compared, what raters are asked, and its folder.
 
     STUDY/
         study.json       configuration, prompts, models; strictly checked when read
@@ -268,7 +268,7 @@ def load_study(path: Path) -> Study:
     try:
         document = StudyDocument.model_validate_json(text)
     except ValidationError as error:
-        raise StudyError(f"{file}: {first_fault(error)}") from error
+        raise StudyError(f"{file}: {first_fault(error)}.") from error
     study = Study(path, document, _read_images(path / IMAGE_LIST))
     check_images(study)
     return study
@@ -324,7 +324,7 @@ def _read_images(file: Path) -> tuple[ImageEntry, ...]:
         try:
             entries.append(ImageEntry.model_validate_json(line))
         except ValidationError as error:
-            raise StudyError(f"{file}, line {number}: {first_fault(error)}") from error
+            raise StudyError(f"{file}, line {number}: {first_fault(error)}.") from error
     return tuple(entries)
 
 

@@ -197,11 +197,12 @@ def _archive_items(path: Path) -> list[ImageItem]:
 def _npz_items(path: Path) -> list[ImageItem]:
     try:
         with path.open("rb") as handle, np.load(handle) as stored:
-            if "arr_0" not in stored.files:
-                raise DataError(f"{path}: expected an array arr_0 of images, found {stored.files}.")
-            array = stored["arr_0"]
+            found = stored.files
+            array = stored["arr_0"] if "arr_0" in found else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a file of images ({error}).") from error
+    if array is None:
+        raise DataError(f"{path}: expected an array arr_0 of images, found {found}.")
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise DataError(
             f"{path}: arr_0 is {array.dtype} of shape {array.shape}, expected uint8 (images, "

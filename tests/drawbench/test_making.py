@@ -74,7 +74,7 @@ def test_transparency_is_laid_on_white() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no image", _png(Image.new("RGB", (40, 40)))[:60]])
 def test_broken_files_are_named(content: bytes) -> None:
-    with pytest.raises(DataError, match=r"^north/3\.png: .*expected an? .*image.*make it again"):
+    with pytest.raises(DataError, match=r"^north/3\.png: .*expected an? .*image.*Replace the file"):
         blind_copy(content, name="north/3.png")
 
 

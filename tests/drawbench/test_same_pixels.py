@@ -196,7 +196,7 @@ def test_of_an_animation_both_take_the_first_frame(kind: str, folder: Path) -> N
 def test_broken_files_get_the_same_words(content: bytes, folder: Path) -> None:
     kind, words = assert_same(content, folder)
     assert kind == "error"
-    assert "ake it again" in str(words)
+    assert "Replace the file" in str(words)
 
 
 def test_a_whole_study_shows_what_is_measured(

@@ -233,7 +233,7 @@ class TestSources:
         with pytest.raises(DataError, match="float64 of shape"):
             image_items(tmp_path / "floats.npz")
         np.savez(tmp_path / "other.npz", images=np.zeros(3))
-        with pytest.raises(DataError, match="no array arr_0"):
+        with pytest.raises(DataError, match=r"npz: expected an array arr_0 of images, found"):
             image_items(tmp_path / "other.npz")
 
 

@@ -69,7 +69,7 @@ def test_a_file_that_a_package_does_not_ship_is_named() -> None:
 def test_unknown_recipes_are_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'ddpm-tiny'"):
         load_recipe("ddpm-tyni")
-    with pytest.raises(UnknownNameError, match="no recipe"):
+    with pytest.raises(UnknownNameError, match="Unknown recipe"):
         load_recipe("no/such/file.toml")
 
 
