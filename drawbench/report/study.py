@@ -19,10 +19,10 @@ from drawbench.study import Study
 from drawbench.study.design import StudyConfig, load_preset, make_config, preset_names
 
 NO_DEVIATION = frozenset(
-    ("models", "reference", "title", "contact", "seed", "completion_code", "invited_only")
+    ("models", "reference", "title", "contact", "seed", "source", "completion_code", "invited_only")
 )
 """Settings in which every study differs."""
-WORDING = frozenset(("consent", "content_warning", "instructions", "side_name", "source"))
+WORDING = frozenset(("consent", "content_warning", "instructions", "side_name"))
 """Texts that are too long to print beside those of the preset."""
 
 

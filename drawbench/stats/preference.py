@@ -132,7 +132,7 @@ def preference(
     Args:
         votes: Votes on one question and one pair of models; see `drawbench.votes`.
         ties: "half" gives half a win to each side, "drop" leaves ties out of the win rate.
-        pooling: "votes" weights votes equally, "categories" is the unweighted mean of the categories.
+        pooling: "votes" weights votes equally, "categories" is their unweighted mean.
         level: Of the intervals.
         resamples: Of the additional two-way bootstrap; 0 skips it.
         seed: Of the bootstrap.

@@ -242,8 +242,8 @@ def _check_counts(
         expected = head.get("rows", {}).get(table.__tablename__)
         if expected != len(found):
             raise StoreError(
-                f"{source}: table {table.__tablename__} has {len(found)} rows, expected {expected}. "
-                "The file is truncated or was edited. Use another backup."
+                f"{source}: table {table.__tablename__} has {len(found)} rows, expected "
+                f"{expected}. The file is truncated or was edited. Use another backup."
             )
     if [row["uid"] for row in rows[StudyRow]] != [study.document.uid]:
         raise StoreError(

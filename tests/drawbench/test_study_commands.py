@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from drawbench.cli import app
 from drawbench.rating.serving import page_command
+from drawbench.report.study import deviations_of
 from drawbench.store import open_store
 from drawbench.study import Study, load_study
 from drawbench.suites.suite import Suite, load_suite, write_suite
@@ -49,6 +50,27 @@ def made(
     assert "raters needed: 4" in output
     assert "samples of north: selection unknown" in output
     return tmp_path / "study"
+
+
+def test_a_study_in_other_words(
+    tmp_path: Path, suite: Suite, make_images: Callable[..., Path], run: Callable[..., str]
+) -> None:
+    words = tmp_path / "de.toml"
+    run("texts", "--out", words)
+    text = words.read_text("utf-8").replace('language = "en"', 'language = "de"')
+    question = '"Which set of images is of higher quality?"'
+    words.write_text(text.replace(question, '"Welche Bilder sind besser?"'), "utf-8")
+    write_suite(tmp_path / "tiny.csv", suite)
+    folders = ",".join(f"{name}={make_images(name, suite)}" for name in ("north", "south"))
+    run(
+        *("new", tmp_path / "study", "--suite", f"tiny={tmp_path / 'tiny.csv'}", "--texts", words),
+        *("--models", folders, "--images-per-side", 2, "--raters", 2),
+    )
+    study = load_study(tmp_path / "study")
+    assert study.texts.language == "de"
+    assert study.config.questions[0].text == "Welche Bilder sind besser?"
+    assert "raters read other texts (language: de)" in deviations_of(study.config)
+    assert "own questions" in deviations_of(study.config)
 
 
 def test_a_study_is_made_rehearsed_looked_at_and_exported(
