@@ -147,7 +147,7 @@ def load_karlo(name: str, device: str, weights: Mapping[str, Path]) -> KarloGene
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: `karlo`, a folder in the place of the download.
+        weights: `karlo`, a folder to use instead of the download.
 
     Raises:
         MissingWeightsError: Neither given, cached nor reachable.
@@ -175,7 +175,7 @@ def load_if(name: str, device: str, weights: Mapping[str, Path]) -> DeepFloydGen
     Args:
         name: The catalog name.
         device: A torch device.
-        weights: `if-base` and `if-sr1`, folders in the place of downloads.
+        weights: `if-base` and `if-sr1`, folders to use instead of downloads.
 
     Raises:
         MissingWeightsError: Neither given, cached nor reachable.

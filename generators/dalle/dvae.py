@@ -1,7 +1,7 @@
 """DALL-E's discrete VAE: an image as a grid of codes (Ramesh et al. 2021, section 2.1, appendix A).
 
 The encoder gives each place of a grid a distribution over a vocabulary, the decoder paints the
-image from one code a place. Between them is a relaxation that gradients pass through, the
+image from one code per position. Between them is a relaxation that gradients pass through, the
 Gumbel-softmax: a blend of codes that its temperature tau makes ever closer to a single one. The
 state-dict names are the released code's, so its weights load.
 

@@ -38,7 +38,7 @@ TINY_SCALE = 5.0
 
 
 class DDPMGenerator:
-    """A network, its process and perhaps a classifier behind the Generator interface.
+    """A network, its process and an optional classifier behind the Generator interface.
 
     Args:
         spec: Class-conditional if the network or the classifier knows classes.

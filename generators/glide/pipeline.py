@@ -128,7 +128,7 @@ def sample_upsampler(
         low_res: The base's images in [-1, 1].
         captions: Of the batch, from *this* network's text encoder; None where it has none.
         rngs: One per image, for all of its noise at this stage.
-        sampling: How, unguided; residuals are thresholded statically whatever it says.
+        sampling: How, unguided; residuals are always thresholded statically.
         enlarging: What is done with the small images and with the noise.
         given: Pixels to keep, for an inpainting network.
 

@@ -101,7 +101,7 @@ class ImagenBaseTraining(_ImagenTraining):
     Args:
         model: Settings of `ImagenConfig.base_from_flat`.
         objective: `schedule`, `prediction`; `text_dropout`, the share of captions whose states are
-            zeroed (section 2.2: 10 %); `text_encoder`, a file in the place of the zoo's;
+            zeroed (section 2.2: 10 %); `text_encoder`, a file that replaces the zoo's;
             `weight_cap` and `timestep_focus`, as for GLIDE's base.
     """
 

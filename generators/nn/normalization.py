@@ -1,4 +1,4 @@
-"""Normalisation as the released networks do it: in float32, whatever the input."""
+"""Normalisation as in the released networks: in float32 for any input type."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class UNetConfig:
     attention_downsamples: tuple[int, ...] = ()
     """Levels with attention, as factors of downsampling (1 is full resolution)."""
     middle_attention: bool = True
-    """The released networks attend at the coarsest level whatever the line above says."""
+    """The released networks always attend at the coarsest level."""
     dropout: float = 0.0
     num_classes: int | None = None
     num_heads: int = 1

@@ -67,7 +67,7 @@ def best_of(
 ) -> Float[Tensor, "batch embed_dim"]:
     """Draw several embeddings per image and keep the one closest to the text embedding.
 
-    The paper draws two (section 2.2). Candidate k of an image is the same whatever their number.
+    The paper draws two (section 2.2). Candidate k of an image is the same for any number of them.
 
     Args:
         draw: A prior with all of its settings in it.

@@ -33,7 +33,7 @@ class DiffusionPriorTraining(nn.Module):
     Args:
         model: Settings of `PriorConfig`.
         objective: `schedule`; `caption_dropout`, the share of captions that are replaced by an
-            empty one (appendix C: 10 %); `clip`, a file in the place of the zoo's `clip-tiny`.
+            empty one (appendix C: 10 %); `clip`, a file that replaces the zoo's `clip-tiny`.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
 
     Args:
         model: Settings of `GlideConfig.from_flat`, without text.
-        objective: As GLIDE's, with `degradation` (`blur` or `bsr`) in the place of `low_res_noise`.
+        objective: As GLIDE's, with `degradation` (`blur` or `bsr`) instead of `low_res_noise`.
     """
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:

@@ -31,6 +31,8 @@ class NetworkRow:
     """`module:function`; the function takes a flat configuration and returns the network."""
     rename: str = ""
     """`module:function` that renames the keys of older files; empty: names never changed."""
+    draws: bool = False
+    """Whether loading draws initial weights, which the seeds of Imagen's recipes count."""
 
 
 NETWORKS: Mapping[str, NetworkRow] = {
@@ -58,7 +60,7 @@ NETWORKS: Mapping[str, NetworkRow] = {
     "unclip-prior-ar": NetworkRow("generators.unclip.autoregressive:AutoregressivePrior.from_flat"),
     "unclip-decoder": NetworkRow("generators.unclip.decoder:UnclipDecoder.from_flat"),
     "unclip-upsampler": NetworkRow("generators.glide.model:SuperResText2ImUNet.from_flat"),
-    "imagen-t5": NetworkRow("generators.imagen.text:build_encoder"),
+    "imagen-t5": NetworkRow("generators.imagen.text:build_encoder", draws=True),
     "imagen-base": NetworkRow("generators.imagen.model:ImagenBase.from_flat"),
     "imagen-upsampler": NetworkRow("generators.imagen.model:ImagenUpsampler.from_flat"),
 }
@@ -100,10 +102,11 @@ def load_released(
         ArchitectureError: A setting is unknown, missing or contradictory.
         WeightsError: Keys are missing, left over or of another shape; the message lists them.
     """
-    with torch.device("meta"):
+    row = _row(name)
+    with torch.device("cpu" if row.draws else "meta"):
         network = build_network(name, config)
-    if rename := NETWORKS[name].rename:
-        state_dict = load(rename)(state_dict)
+    if row.rename:
+        state_dict = load(row.rename)(state_dict)
     check_state_dict(network.state_dict(), state_dict, source or name)
     network.load_state_dict({k: _float32(v) for k, v in state_dict.items()}, assign=True)
     return network.requires_grad_().eval()
@@ -116,9 +119,7 @@ def build_network(name: str, config: Mapping[str, Any]) -> nn.Module:
         UnknownNameError: No network has the name.
         ArchitectureError: A setting is unknown, missing or contradictory.
     """
-    if name not in NETWORKS:
-        raise UnknownNameError(f"Unknown network {name!r}; known: {', '.join(NETWORKS)}.")
-    network: nn.Module = pkgutil.resolve_name(NETWORKS[name].build)(architecture_settings(config))
+    network: nn.Module = pkgutil.resolve_name(_row(name).build)(architecture_settings(config))
     return network
 
 
@@ -154,6 +155,12 @@ def architecture_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         and name not in ONLY_VALUES
         and (name in TEXT_VALUED or not isinstance(value, str))
     }
+
+
+def _row(name: str) -> NetworkRow:
+    if name not in NETWORKS:
+        raise UnknownNameError(f"Unknown network {name!r}; known: {', '.join(NETWORKS)}.")
+    return NETWORKS[name]
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from generators.nn.unet import UNetConfig
 from generators.released import load_released
 from generators.weights import networks
 from generators.weights.networks import NETWORKS, architecture_settings, build_network
-from generators.weights.zoo import ZOO
+from generators.weights.zoo import ZOO, zoo_weights
 
 PARITY = 1e-4  # as in test_networks.py
 CALL = ("x", "t", "y", "tokens", "mask", "low_res")
@@ -202,3 +202,18 @@ def test_half_precision_weights_become_float32() -> None:
     network = load_released("ddpm-unet", state, SMALL_DDPM)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert all(parameter.is_contiguous() for parameter in network.parameters())
+
+
+def test_loading_draws_random_numbers_for_imagens_encoder_alone() -> None:
+    """Its recipes load it before their network, so their initial weights depend on these draws."""
+
+    def draws(name: str) -> bool:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            zoo_weights(name).network(nn.Module, name)
+            after = torch.rand(1)
+            torch.manual_seed(0)
+            return bool(after != torch.rand(1))
+
+    shipped = sorted(path.stem for path in ZOO.glob("*.safetensors"))
+    assert [name for name in shipped if draws(name)] == ["imagen-tiny-t5"]
