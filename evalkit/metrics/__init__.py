@@ -16,21 +16,23 @@ if TYPE_CHECKING:
     from evalkit.metrics.frechet.distance import (
         frechet_distance_from_features as frechet_distance_from_features,
     )
+    from evalkit.metrics.frechet.interval import FrechetDifference as FrechetDifference
     from evalkit.metrics.frechet.interval import FrechetInterval as FrechetInterval
+    from evalkit.metrics.frechet.interval import Halvings as Halvings
     from evalkit.metrics.frechet.interval import frechet_interval as frechet_interval
-    from evalkit.metrics.frechet.moments import Moments as Moments
-    from evalkit.metrics.frechet.paired import FrechetDifference as FrechetDifference
-    from evalkit.metrics.frechet.paired import (
+    from evalkit.metrics.frechet.interval import (
         paired_frechet_difference as paired_frechet_difference,
     )
+    from evalkit.metrics.frechet.moments import Moments as Moments
     from evalkit.metrics.planning import PilotIds as PilotIds
     from evalkit.metrics.planning import plan_fid as plan_fid
     from evalkit.metrics.score import score_sets as score_sets
 
 _EXPORTS = {
     "Clusters": "evalkit.metrics.clusters:Clusters",
-    "FrechetDifference": "evalkit.metrics.frechet.paired:FrechetDifference",
+    "FrechetDifference": "evalkit.metrics.frechet.interval:FrechetDifference",
     "FrechetInterval": "evalkit.metrics.frechet.interval:FrechetInterval",
+    "Halvings": "evalkit.metrics.frechet.interval:Halvings",
     "Moments": "evalkit.metrics.frechet.moments:Moments",
     "PilotIds": "evalkit.metrics.planning:PilotIds",
     "frechet_distance": "evalkit.metrics.frechet.distance:frechet_distance",
@@ -38,7 +40,7 @@ _EXPORTS = {
         "evalkit.metrics.frechet.distance:frechet_distance_from_features"
     ),
     "frechet_interval": "evalkit.metrics.frechet.interval:frechet_interval",
-    "paired_frechet_difference": "evalkit.metrics.frechet.paired:paired_frechet_difference",
+    "paired_frechet_difference": "evalkit.metrics.frechet.interval:paired_frechet_difference",
     "plan_fid": "evalkit.metrics.planning:plan_fid",
     "score_sets": "evalkit.metrics.score:score_sets",
 }

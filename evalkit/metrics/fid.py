@@ -15,9 +15,13 @@ import numpy as np
 from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.store import StoredSet
-from evalkit.metrics.frechet.interval import FrechetInterval, frechet_interval
+from evalkit.metrics.frechet.interval import (
+    FrechetInterval,
+    Halvings,
+    frechet_interval,
+    paired_frechet_difference,
+)
 from evalkit.metrics.frechet.moments import Moments
-from evalkit.metrics.frechet.paired import paired_frechet_difference
 from evalkit.metrics.pairing import paired_record, sample_ids
 from evalkit.metrics.task import (
     INCEPTION,
@@ -59,6 +63,7 @@ def frechet_records(task: Task) -> list[ResultRecord]:
         fake_ids=task.fake_ids,
         real_ids=None if isinstance(reference, Moments) else task.real_ids,
         level=task.options.level,
+        splits=task.options.halvings,
         seed=task.options.seed,
     )
     return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
@@ -81,16 +86,12 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
             second_ids=second_ids,
             real_ids=None if isinstance(reference, Moments) else first.real_ids,
             level=options.level,
-            seed=options.seed,
+            halvings=Halvings(options.halvings, options.seed),
         )
     except NotEnoughImagesError as error:
         return [first.not_applicable(need, as_clause(error), metric=metric)]
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
-    details = {
-        "p_value": found.p_value,
-        "plug_in_difference": found.plug_in,
-        "shared_captions": found.num_shared,
-    }
+    details = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
     return [
         paired_record(
             first, second, metric=metric, details=details, interval=interval,
@@ -119,10 +120,10 @@ def _no_statistics(task: Task) -> str:
 def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:
     reason = _NO_INTERVAL.format(infinity=f"{name}-infinity")
     details: dict[str, Any] = {"n_reference": found.n_reference, "dimensions": found.dim}
-    if min(found.n, found.n_reference or found.n) <= found.dim:
-        details["mark"] = "n <= d"
-    if found.corrected is None:
+    if found.standard_error is None:
         reason = f"no interval: {found.reason}"
+        fewest = min(found.n, found.n_reference or found.n)
+        details["mark"] = "n <= d" if fewest <= found.dim else "singular covariance"
     if found.influences is not None:
         details["most_influential"] = most_influential(task, found.influences)
         by_category = influence_by_category(task, found.influences)
@@ -132,7 +133,7 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
         need,
         value=found.value,
         metric=name,
-        standard_error=found.plug_in_error,
+        standard_error=found.standard_error,
         reason=reason,
         details=details,
     )
@@ -154,13 +155,11 @@ def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> Resu
             "label": f"{task.label(need)}∞",
             "n_reference": found.n_reference,
             "dimensions": found.dim,
-            "projected_out": found.num_projected_out,
         },
         marks={
             "matched_ids": found.num_matched,
-            "close_matches_left_out": found.num_left_out,
-            "jackknife_groups": found.num_groups,
-            "jackknife_seed": task.options.seed,
+            "halvings": task.options.halvings,
+            "halving_seed": task.options.seed,
         },
     )
 

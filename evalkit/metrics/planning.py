@@ -11,8 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.intervals import check_level, normal_quantile
-from evalkit.metrics.frechet.interval import frechet_interval
-from evalkit.metrics.frechet.paired import paired_frechet_difference
+from evalkit.metrics.frechet.interval import Halvings, frechet_interval, paired_frechet_difference
 
 IMAGES_PER_DIMENSION = 5.0
 """Below this, the interval of FD∞ may have too little coverage; see docs/precision.md."""
@@ -85,7 +84,7 @@ def plan_fid(
     _check(difference, power, level)
     ids = ids or PilotIds()
     if second is None:
-        found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real)
+        found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real, splits=1)
         if found.standard_error is None:
             raise NotEnoughImagesError(f"No plan: {found.reason}.")
         error = math.sqrt(2) * found.standard_error
@@ -98,6 +97,7 @@ def plan_fid(
             first_ids=ids.first,
             second_ids=ids.second,
             real_ids=ids.real,
+            halvings=Halvings(1),
         )
         error, dim = pair.standard_error, fake.shape[1]
     pilot_n = len(fake)

@@ -87,6 +87,7 @@ class MeasureOptions:
     distractors: int = option(
         99, "--distractors", "Wrong captions beside the right one in r-precision.", minimum=1
     )
+    halvings: int = option(8, "--halvings", "Random halvings behind fd_infinity.", minimum=1)
     level: float = option(0.95, "--level", "Coverage wanted of the intervals.")
     crop: str = option(
         "none",
@@ -122,7 +123,7 @@ class MeasureOptions:
         False, "--compile", "Compile the Inception network: pays from some ten thousand images on."
     )
     device: str = option("cpu", "--device", "auto, cpu, cuda or cuda:N.", shown="auto")
-    seed: int = option(0, "--metric-seed", "Of groups, subsets and draws.", minimum=0)
+    seed: int = option(0, "--metric-seed", "Of halvings, subsets and draws.", minimum=0)
     skip_bad: bool = option(False, "--skip-bad", "Leave out images that can't be read.")
     store: Path | None = option(  # noqa: RUF009 (makes a field)
         None, "--store", "Folder of stored features; in the cache unless given."

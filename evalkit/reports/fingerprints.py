@@ -30,9 +30,8 @@ SUBJECT_KEYS = frozenset(
 
 MINOR_KEYS = frozenset(
     {
-        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids",
-        "close_matches_left_out", "jackknife_groups", "jackknife_seed",
-
+        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids", "halvings",
+        "halving_seed",
     }
 )  # fmt: skip
 """Keys that change a number little, or only by chance; they are marked as well."""

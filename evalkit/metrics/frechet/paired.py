@@ -21,8 +21,8 @@ from evalkit.core.errors import NotEnoughImagesError
 from evalkit.core.intervals import check_level, t_interval
 from evalkit.metrics.arrays import refuse_mismatch
 from evalkit.metrics.clusters import Clusters
+from evalkit.metrics.frechet.corrected import checked_rows
 from evalkit.metrics.frechet.distance import frechet_distance
-from evalkit.metrics.frechet.interval import checked_rows
 from evalkit.metrics.frechet.jackknife import (
     NUM_GROUPS,
     GroupedMoments,
@@ -40,7 +40,7 @@ _AT_LEAST = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrechetDifference:
+class CorrectedDifference:
     """How much further one model is from the reference than another."""
 
     value: float
@@ -59,7 +59,7 @@ class FrechetDifference:
     """How it was made."""
 
 
-def paired_frechet_difference(
+def corrected_difference(
     first_features: Any,
     second_features: Any,
     real_features: Any,
@@ -69,7 +69,7 @@ def paired_frechet_difference(
     real_ids: Sequence[str] | None = None,
     level: float = 0.95,
     seed: int = 0,
-) -> FrechetDifference:
+) -> CorrectedDifference:
     """Return the difference of two models' corrected distances, with interval and p-value.
 
     Without ids, row i of the first and row i of the second model are taken to share a caption when
@@ -93,7 +93,7 @@ def paired_frechet_difference(
     >>> rng = np.random.default_rng(0)
     >>> real = rng.normal(size=(400, 4))
     >>> near, far = rng.normal(size=(200, 4)), rng.normal(1, 1, size=(300, 4))
-    >>> paired_frechet_difference(near, far, real).p_value < 0.001
+    >>> corrected_difference(near, far, real).p_value < 0.001
     True
     """
     check_level(level)
@@ -130,7 +130,7 @@ def difference_of_groups(
     *,
     level: float = 0.95,
     num_shared: int = 0,
-) -> FrechetDifference:
+) -> CorrectedDifference:
     """Return the same from moments by jackknife group, which several workers can have made.
 
     Args:
@@ -153,7 +153,7 @@ def difference_of_groups(
     value = jackknifed.value
     low, high = t_interval(value, error, freedom, level=level)
     ratio = abs(value) / error if error > 0 else (0.0 if value == 0 else np.inf)
-    return FrechetDifference(
+    return CorrectedDifference(
         value=value,
         standard_error=error,
         low=low,
