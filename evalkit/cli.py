@@ -38,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Draw or download a data set.", no_args_is_help=True)
+data_app = typer.Typer(help="Render or download a data set.", no_args_is_help=True)
 app.add_typer(data_app, name="data", rich_help_panel=panels.DATA)
 plan_app = typer.Typer(help="Plan how many images a comparison needs.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan", rich_help_panel=panels.EVALUATE)
@@ -181,7 +181,7 @@ def plan_fid(
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Estimate from a pilot how many images detect a difference in FID."""
+    """Estimate from a pilot how many images are needed to detect a difference in FID."""
     from evalkit.commands.plan import plan_frechet as run
 
     _refuse_retired_seed(seed)
@@ -202,7 +202,7 @@ def statistics(
     ] = False,
     coco_root: CocoRoot = None,
 ) -> None:
-    """Write mean and covariance of images, for `--against`."""
+    """Write mean and covariance of image features, for `--against`."""
     from evalkit.commands.statistics import statistics as run
 
     run(images, out, measure, spatial=spatial, coco_root=coco_root)
@@ -227,7 +227,7 @@ def nll(
     data: Annotated[str, typer.Option("--data", help="Name or folder of a data set.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 100,
     steps: Annotated[
-        int | None, typer.Option(help="Timesteps of the bound. [default: all of the model's]")
+        int | None, typer.Option(help="Timesteps used for the bound. [default: all of the model's]")
     ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 32,
@@ -235,7 +235,7 @@ def nll(
     weights: Weights = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Bound an unconditional model's bits per dimension."""
+    """Compute an upper bound on an unconditional model's bits per dimension."""
     from evalkit.commands.nll import NllOptions
     from evalkit.commands.nll import nll as run
 
@@ -256,7 +256,7 @@ def nll(
 def report(
     run_folder: Annotated[Path, typer.Argument(help="A run folder that was measured.")],
 ) -> None:
-    """Write the report of a measured run again."""
+    """Rewrite the report of a measured run."""
     from evalkit.commands.report import report as run
 
     run(run_folder)
@@ -270,11 +270,12 @@ def train(
         int | None, typer.Option(help="Number of steps. [default: the recipe's]")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Initial weights, for a recipe that starts from some.")
+        Path | None,
+        typer.Option(help="Initial weights, for a recipe that starts from pretrained weights."),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Train a network by a recipe, or resume training.
+    """Train a network from a recipe, or resume training.
 
     Several processes: `torchrun --nproc-per-node N -m evalkit.cli train RECIPE`.
     """
@@ -288,11 +289,12 @@ def vocabulary(
     out: Annotated[Path, typer.Option(help="Folder for vocabulary.json and vocabulary.bpe.")],
     data: Annotated[str, typer.Option(help="Name or folder of a captioned data set.")] = "shapes",
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="Images of shapes to read captions of.")
+        int | None,
+        typer.Option("--n", min=1, help="Number of shapes images whose captions are read."),
     ] = None,
     size: Annotated[int | None, typer.Option(min=0, help="Maximum number of merges.")] = None,
 ) -> None:
-    """Learn a byte-pair vocabulary from captions."""
+    """Train a byte-pair vocabulary from captions."""
     from evalkit.commands.vocabulary import vocabulary as run
 
     run(data, out, num_images=n, num_merges=size)
@@ -341,7 +343,7 @@ def weights_fetch(
 def weights_verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names. [default: all cached]")] = None,
 ) -> None:
-    """Compare cached weights with their published hash, or else their first one."""
+    """Compare cached weights with their published hash, or with the one recorded at first use."""
     from evalkit.commands.weights import verify
 
     verify(names or [])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SHARED = {"benchmarks.models.variants"}
+SHARED = {"benchmarks.metrics.worlds", "benchmarks.models.variants"}
 """Code that several benchmarks share, and no command."""
 
 

@@ -68,7 +68,7 @@ def new(
         list[str] | None, typer.Option(help="Use only prompts of this category; repeatable.")
     ] = None,
     images_per_side: Annotated[int | None, typer.Option(help="Number of images per side.")] = None,
-    raters: Annotated[int | None, typer.Option(help="Number of ratings per item.")] = None,
+    raters: Annotated[int | None, typer.Option(help="Number of raters per item.")] = None,
     layout: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +106,7 @@ def new(
     ] = None,
     database: DatabaseUrl = "",
 ) -> None:
-    """Make a study: copy the images under blind names, and draw who sees what."""
+    """Make a study: copy the images under blind names, and randomly assign raters to items."""
     from drawbench.study.design import load_preset, make_config, read_config_file
     from drawbench.study.texts import read_texts
 
@@ -148,7 +148,7 @@ def show_texts(
         Path | None, typer.Option(help="Write to this file instead of the terminal.")
     ] = None,
 ) -> None:
-    """Print the English texts that raters read, as a start for `new --texts FILE`."""
+    """Print the English texts that raters read, as a starting point for `new --texts FILE`."""
     from drawbench.study.texts import english_file
 
     if out is None:

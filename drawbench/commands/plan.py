@@ -46,13 +46,13 @@ def plan(
         ),
     ] = None,
     power: Annotated[
-        float, typer.Option(min=0.5, max=0.999, help="Probability to detect it.")
+        float, typer.Option(min=0.5, max=0.999, help="Probability of detecting it.")
     ] = 0.8,
     level: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")
     ] = 0.95,
     looks: Annotated[
-        int, typer.Option(min=1, help="Number of looks at the results, the last one included.")
+        int, typer.Option(min=1, help="Number of analyses, including the final one.")
     ] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write result records to this file.")

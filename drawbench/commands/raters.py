@@ -40,7 +40,7 @@ def status(study: StudyPath, database: DatabaseUrl = "") -> None:
 
 def invite(
     study: StudyPath,
-    out: Annotated[Path, typer.Option(help="CSV to write: rater_id, link (MTurk reads it).")],
+    out: Annotated[Path, typer.Option(help="CSV to write: rater_id, link (MTurk accepts it).")],
     count: Annotated[int, typer.Option(min=1, help="Number of links.")] = 25,
     address: Annotated[
         str, typer.Option(help="Address of the rating page.")
@@ -69,7 +69,7 @@ def withdraw(
     rater: Annotated[str, typer.Argument(help="Name of the rater in exports, or external id.")],
     database: DatabaseUrl = "",
 ) -> None:
-    """Delete a rater with all their data; their items go to others."""
+    """Delete a rater with all their data; their items are reassigned."""
     store = open_study(study, database)
     store.withdraw(store.rater_named(rater).id)
     typer.echo(

@@ -175,7 +175,7 @@ class Texts(Strict):
 
 
 def english_file() -> str:
-    """Return the English file, as a start for another language."""
+    """Return the English file, as a starting point for another language."""
     return (files("drawbench.study") / "languages" / "en.toml").read_text("utf-8")
 
 

@@ -34,6 +34,7 @@ def fid(
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
     full_name(generation.model)
+    generation.source.check()
     check_metrics(options_for(dataset_known_as(generation.source.name), measure))
     prepared = prepare_run(generation, progress)
     say_features(options_for(known_as(prepared.dataset), measure), measure)

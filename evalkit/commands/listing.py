@@ -67,7 +67,7 @@ def _protocols() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
     ]
     return (
         "Protocols",
-        ("name", "data set", "captions", "unpublished choices", "description"),
+        ("name", "data set", "captions", "values of our choice", "description"),
         rows,
     )
 

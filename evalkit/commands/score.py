@@ -35,13 +35,13 @@ def score(
         ConfigError: Neither a reference nor a protocol is named.
         EvalkitError: As for `score_sets`.
     """
+    found = open_samples(Path(samples))
     against = reference_name(against, options)
     if against is None:
         raise ConfigError(
             "No reference. Give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
             "--protocol that names its data set."
         )
-    found = open_samples(Path(samples))
     compared = open_against(against, coco_root, progress)
     given, options = options, compared.options(options, [found])
     say_features(options, given)

@@ -28,8 +28,8 @@ class MeasureOptions:
     metrics: tuple[str, ...] | None = option(
         None,
         "--metrics",
-        "Comma-separated, see `evalkit list metrics`; the protocol's unless given: the Fréchet "
-        "distance, CLIP score and, on shapes, composition.",
+        "Comma-separated names of `evalkit list metrics`. [default: the protocol's: Fréchet "
+        "distance, CLIP score and, on shapes, composition]",
         typed=str,
         parse=names,
         optional=True,
@@ -38,13 +38,15 @@ class MeasureOptions:
     features: str = option(
         "inception",
         "--features",
-        "inception (FID), dinov2, shapes-clip or an open_clip model (FD); the protocol's unless "
-        "given.",
+        "Extractor: inception (FID), dinov2, shapes-clip or an open_clip model (FD). [default: "
+        "the protocol's]",
         optional=True,
     )
     """Extractor of fd, kid and prdc."""
     inception_weights: Path | None = option(  # noqa: RUF009 (makes a field)
-        None, "--inception-weights", "File of Inception weights."
+        None,
+        "--inception-weights",
+        "File of Inception weights. [default: from the cache, else downloaded]",
     )
     inception_layer: str = option(
         "2048", "--inception-layer", "Layer of fid, kid and prdc: 64, 192, 768 or 2048."
@@ -52,84 +54,94 @@ class MeasureOptions:
     resize: str = option(
         "tf1",
         "--resize",
-        "To Inception's 299 px: tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics; the "
-        "protocol's (tf1) unless given.",
+        "Resizing to Inception's 299 px: tf1, pytorch-fid, clean, legacy_pytorch or torchmetrics. "
+        "[default: the protocol's, tf1]",
         optional=True,
     )
     clip_model: str = option(
         DEFAULT_CLIP,
         "--clip-model",
-        "Scores image and caption; the protocol's unless given: shapes-clip for shapes, else "
-        "ViT-L/14.",
+        "CLIP of clip-score and r-precision. [default: the protocol's: shapes-clip for shapes, "
+        "else ViT-L/14]",
         optional=True,
     )
     """CLIP of clip-score and r-precision."""
     clip_variant: str = option(
         "torchmetrics",
         "--clip-variant",
-        "CLIP score as torchmetrics, hessel or raw; the protocol's (torchmetrics) unless given.",
+        "Definition of the CLIP score: torchmetrics, hessel or raw. [default: the protocol's, "
+        "torchmetrics]",
         optional=True,
     )
     """Definition of clip-score, see `evalkit.metrics.clip_score`."""
     clip_prefix: str | None = option(
-        None, "--clip-prefix", "Put before each caption; the variant's own unless given."
+        None, "--clip-prefix", "Prefix of each caption. [default: the variant's]"
     )
-    kid_subsets: int = option(100, "--kid-subsets", "Random subsets of KID.", minimum=1)
-    kid_subset_size: int = option(1000, "--kid-subset-size", "Images in each, at most.", minimum=2)
-    is_splits: int = option(10, "--is-splits", "Parts of the Inception Score.", minimum=1)
+    kid_subsets: int = option(100, "--kid-subsets", "Number of random subsets for KID.", minimum=1)
+    kid_subset_size: int = option(
+        1000, "--kid-subset-size", "Maximum images per KID subset.", minimum=2
+    )
+    is_splits: int = option(
+        10, "--is-splits", "Number of splits for the Inception Score.", minimum=1
+    )
     neighbours: tuple[int, ...] = option(
         (3, 5),
         "--neighbours",
-        "The k of precision, recall, density and coverage, such as 3,5.",
+        "k of precision, recall, density and coverage, such as 3,5.",
         typed=str,
         parse=partial(whole_numbers, flag="--neighbours"),
     )
     distractors: int = option(
-        99, "--distractors", "Wrong captions beside the right one in r-precision.", minimum=1
+        99, "--distractors", "Number of wrong captions for r-precision.", minimum=1
     )
-    halvings: int = option(8, "--halvings", "Random halvings behind fd_infinity.", minimum=1)
-    level: float = option(0.95, "--level", "Coverage wanted of the intervals.")
+    halvings: int = option(8, "--halvings", "Number of random halvings behind FD∞.", minimum=1)
+    level: float = option(0.95, "--level", "Confidence level of the intervals.")
     crop: str = option(
         "none",
         "--crop",
-        "Of the reference: none, center or squash; the protocol's unless given.",
+        "Crop of the reference: none, center or squash. [default: the protocol's]",
         optional=True,
     )
-    size_px: int | None = option(None, "--size", "Of the reference, in px.", minimum=1)
+    size_px: int | None = option(
+        None, "--size", "Size of the reference in px. [default: the protocol's]", minimum=1
+    )
     """Side of the reference images; None: the size after cropping."""
     filter: str = option(
         "bicubic",
         "--filter",
-        "Of resizing to that size: bicubic, lanczos, bilinear or box; the protocol's unless given.",
+        "Filter of that resizing: bicubic, lanczos, bilinear or box. [default: the protocol's]",
         optional=True,
     )
     sample_crop: str = option(
-        "none", "--sample-crop", "Of the samples: none, center or squash.", optional=True
+        "none",
+        "--sample-crop",
+        "Crop of the samples: none, center or squash. [default: the protocol's]",
+        optional=True,
     )
     sample_size_px: int | None = option(
-        None, "--sample-size", "Of the samples, in px; as they are unless given.", minimum=1
+        None, "--sample-size", "Size of the samples in px. [default: unchanged]", minimum=1
     )
     batch_size: int = option(
-        32, "--feature-batch-size", "Images that a network takes at once.", minimum=1
+        32, "--feature-batch-size", "Images per batch of a network.", minimum=1
     )
     workers: int | None = option(
         None,
         "--workers",
-        "Processes that decode; 0: threads of this one. Unless given, 0 on a CPU.",
+        "Decoding processes; 0 for threads. [default: 0 on a CPU]",
         minimum=0,
     )
-    precision: str = option("float32", "--precision", "float32 or bf16.")
+    precision: str = option("float32", "--precision", "Precision of the network: float32 or bf16.")
     compile: bool = option(
-        False, "--compile", "Compile the Inception network: pays from some ten thousand images on."
+        False, "--compile", "Compile the Inception network; worthwhile from about 10,000 images."
     )
-    device: str = option("cpu", "--device", "auto, cpu, cuda or cuda:N.", shown="auto")
-    seed: int = option(0, "--metric-seed", "Of halvings, subsets and draws.", minimum=0)
-    skip_bad: bool = option(False, "--skip-bad", "Leave out images that can't be read.")
+    device: str = option("cpu", "--device", "Device: auto, cpu, cuda or cuda:N.", shown="auto")
+    seed: int = option(0, "--metric-seed", "Seed of halvings, subsets and draws.", minimum=0)
+    skip_bad: bool = option(False, "--skip-bad", "Skip unreadable images.")
     store: Path | None = option(  # noqa: RUF009 (makes a field)
-        None, "--store", "Folder of stored features; in the cache unless given."
+        None, "--store", "Folder of stored features. [default: in the cache]"
     )
     num_influential: int = option(
-        24, "--influential", "Images listed as pushing the distance up most.", minimum=0
+        24, "--influential", "Number of images listed as raising the distance most.", minimum=0
     )
     typed: frozenset[str] = field(default=frozenset(), compare=False)
     """Fields that a protocol may decide and that were typed, also where they repeat a default."""
@@ -138,7 +150,7 @@ class MeasureOptions:
     protocol: str = option(
         "",
         "--protocol",
-        "How to measure: a protocol's name or TOML file; the data set's unless given.",
+        "Measurement protocol: a name or a TOML file. [default: the data set's]",
         optional=True,
     )
     """Name or file of a protocol; empty: what the data set stands for."""

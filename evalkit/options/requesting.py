@@ -21,10 +21,10 @@ class RequestOptions:
     )
     data: str = option("", "--data", "Name or folder of a captioned data set.", optional=True)
     coco_root: Path | None = option(  # noqa: RUF009 (makes a field)
-        None, "--coco-root", "Folder with val2014/ and annotations/."
+        None, "--coco-root", "COCO folder with val2014/ and annotations/."
     )
     prompt: tuple[str, ...] = option(
-        (), "--prompt", "A prompt of your own; repeatable.", typed=list[str], parse=tuple
+        (), "--prompt", "A prompt; repeatable.", typed=list[str], parse=tuple
     )
     prompts: Path | None = option(  # noqa: RUF009 (makes a field)
         None, "--prompts", "File of prompts: txt (one a line), csv, tsv or jsonl."
@@ -39,8 +39,8 @@ class RequestOptions:
     n: int | None = option(
         None,
         "--n",
-        "Captions to draw, the protocol's number unless given; of prompts or labels: images in "
-        "all.",
+        "Captions to draw, or images in total for prompts or labels. [default: the protocol's "
+        "number, or one image each]",
         minimum=1,
     )
 

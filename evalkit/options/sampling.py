@@ -16,41 +16,48 @@ from evalkit.options.parsing import named_paths
 class SamplingOptions:
     """How a model samples; every field that can change an image is in the run's configuration."""
 
-    guidance: str | None = option(None, "--guidance", "Scale, such as 3 or base=1.35,sr1=8.")
-    steps: str | None = option(
-        None, "--steps", "Sampling steps, such as 50 or base=50,upsampler=10."
+    guidance: str | None = option(
+        None, "--guidance", "Guidance scale, such as 3 or base=1.35,sr1=8. [default: the model's]"
     )
-    sampler: str | None = option(None, "--sampler", "Sampler, such as ddim or base=ancestral.")
+    steps: str | None = option(
+        None,
+        "--steps",
+        "Sampling steps, such as 50 or base=50,upsampler=10. [default: the model's]",
+    )
+    sampler: str | None = option(
+        None, "--sampler", "Sampler, such as ddim or base=ancestral. [default: the model's]"
+    )
     set_options: tuple[str, ...] = option(
         (),
         "--set",
-        "Further setting, such as base.threshold=static; repeatable.",
+        "Further setting of a stage, such as base.threshold=static; repeatable.",
         typed=list[str],
         parse=tuple,
     )
     """Further settings of the model's stages, each `STAGE.NAME=VALUE` or several by commas."""
     candidates: int = option(
-        1, "--candidates", "Images made per sample, of which --rerank keeps the best.", minimum=1
+        1, "--candidates", "Candidates per sample, of which --rerank keeps the best.", minimum=1
     )
     rerank: str | None = option(
-        None, "--rerank", "CLIP that picks: clip (of the model's kind), or its name."
+        None, "--rerank", "CLIP for re-ranking: clip (the model's default) or a name."
     )
     seed: int = option(
         0,
         "--seed",
-        "Seed of the noise, and of the draw where captions are drawn; the protocol's (0) unless "
-        "given.",
+        "Seed of the noise, and of the draw where captions are drawn. [default: the protocol's, 0]",
         minimum=0,
         optional=True,
     )
-    batch_size: int = option(32, "--batch-size", "Images sampled at once.", minimum=1)
-    device: str = option("cpu", "--device", "auto, cpu, cuda or cuda:N.", typed=str, shown="auto")
-    bf16: bool = option(False, "--bf16", "Sample in bfloat16 where that is safe.")
-    compiled: bool = option(False, "--compile-model", "Compile the networks first.")
+    batch_size: int = option(32, "--batch-size", "Images per batch.", minimum=1)
+    device: str = option(
+        "cpu", "--device", "Device: auto, cpu, cuda or cuda:N.", typed=str, shown="auto"
+    )
+    bf16: bool = option(False, "--bf16", "Sample in bfloat16 where it is safe.")
+    compiled: bool = option(False, "--compile-model", "Compile the networks before sampling.")
     weights: Mapping[str, Path] = option(
         {},
         "--weights",
-        "NAME=PATH of local weights; repeatable.",
+        "Local weights, as NAME=PATH; repeatable.",
         typed=list[str],
         parse=named_paths,
     )

@@ -260,7 +260,7 @@ def _subject_cell(subject: str, badges: Iterable[wording.Badge]) -> Text:
 
 
 def _for_all(badge: wording.Badge) -> str:
-    return f"All: {badge.text}."
+    return f"All rows: {badge.text}."
 
 
 def _notes(

@@ -136,7 +136,7 @@ def test_unknown_links_and_full_studies_are_told_so(in_process: Open, store: Sto
     page = in_process("rating_page.py")
     page.checkbox[0].check().run()
     page.button(key="start").click().run()
-    assert "All places of this study are taken" in page.warning[0].value
+    assert "This study is full" in page.warning[0].value
 
 
 def test_a_study_that_is_away_shows_no_traceback(

@@ -99,7 +99,7 @@ def test_quotas_fill_exactly_and_then_the_study_is_full(
     store = new_store(new_study())
     for _ in range(6):  # two categories, three raters each
         rate_all(store, store.join().rater.id)
-    with pytest.raises(RefusedError, match="All places of this study are taken"):
+    with pytest.raises(RefusedError, match="This study is full"):
         store.join()
     quotas = quota_frame(store)
     assert set(quotas["done"]) == {3}

@@ -106,7 +106,7 @@ def test_each_key_is_used(root: Path) -> None:
 
 
 def test_a_study_keeps_its_texts_and_speaks_them(new_study: NewStudy, tmp_path: Path) -> None:
-    path = changed(tmp_path, "All places of this study are taken", "Alles voll: taken")
+    path = changed(tmp_path, "This study is full", "Alles voll: taken")
     study = new_study(texts=read_texts(path), raters_per_item=1)
     path.unlink()
     assert load_study(study.path).texts == study.texts != english()

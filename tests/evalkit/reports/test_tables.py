@@ -118,7 +118,7 @@ def test_the_terminal_shows_values_states_and_reasons() -> None:
         "failed",
         "4.62",
         "(images/s)",
-        "All: trained on this data set.",
+        "All rows: trained on this data set.",
     ):
         assert wanted in text
 
