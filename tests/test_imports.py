@@ -116,7 +116,8 @@ def test_help_and_list_start_light(argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("fid --model glide --coco --device cpu", "6726825d"),
+        ("fid --model glide --coco --device cpu", "--coco-root"),
+        ("fid --model glide:tiny --data shapes --features inception", "6726825d"),
         ("generate --model glide --coco --device cpu", "--coco-root"),
         ("generate --model glide:tiny --coco --device cpu", "--coco-root"),
         ("fid --model glide:tiny --data no/folder --features shapes-clip", "no such folder"),
