@@ -50,7 +50,7 @@ def test_no_option_is_lost_under_a_heading(command: str) -> None:
 
 
 def test_defaults_are_shown() -> None:
-    assert re.search(r"(?s)--kid-subsets .*?\[default:\s+100\]", help_of("score"))
+    assert re.search(r"(?s)--kid-subsets .*?\[default:\s+100;", help_of("score"))
     assert "[default: the data set of the runs]" in help_of("compare")
 
 
