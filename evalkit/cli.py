@@ -66,6 +66,10 @@ OwnAgainst = Annotated[
     str | None,
     typer.Option("--against", help="Reference. [default: the data set of the runs]"),
 ]
+PilotAgainst = Annotated[
+    str | None,
+    typer.Option("--against", help="Reference. [default: the data set of the pilot]"),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the records to this file.")
 ]
@@ -175,7 +179,7 @@ def plan_fid(
     second: Annotated[
         str | None, typer.Option(help="Samples of a second model for the same captions.")
     ] = None,
-    against: OwnAgainst = None,
+    against: PilotAgainst = None,
     power: Annotated[float, typer.Option(help="Power: the probability of detecting it.")] = 0.8,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,

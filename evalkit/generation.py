@@ -248,5 +248,5 @@ def check_complete(run: RunFolder) -> None:
     there, wanted = len(run.rows()), run.config["dataset"]["n"]
     if there != wanted:
         raise RunFolderError(
-            f"{run.path} has {there} of {wanted} images. Run the command that began it again."
+            f"{run.path} has {there} of {wanted} images. Repeat the command that began it."
         )

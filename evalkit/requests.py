@@ -238,7 +238,7 @@ class LabelSource:
             raise ConfigError(f"{spec.name} takes no labels; {_takes(spec)}.")
         if max(self.labels) >= spec.num_classes:
             raise ConfigError(
-                f"--labels: {spec.name} has no label {max(self.labels)}; it knows 0 to "
+                f"--labels: {spec.name} has no label {max(self.labels)}; its labels are 0 to "
                 f"{spec.num_classes - 1}."
             )
         wanted = [Caption(f"class-{label}", "", "", label) for label in self.labels]

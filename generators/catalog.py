@@ -73,7 +73,7 @@ MODELS: dict[str, ModelRow] = {
     ),
     "glide:tiny-untrained": ModelRow(
         target="generators.glide.loaders:load_tiny",
-        summary="the networks of glide:tiny with random weights: an upper bound of its FD",
+        summary="the networks of glide:tiny with random weights: its FD without training",
         conditioning="text",
         size_px=64,
         weights="none",

@@ -75,7 +75,7 @@ def results(
         int, typer.Option(min=0, help="Resamples of the bootstrap; 0 skips it.")
     ] = 2000,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the bootstrap and of Elo's orders.")
+        int, typer.Option(min=0, help="Seed of the bootstrap and of the order of votes for Elo.")
     ] = 0,
     database: Annotated[
         str, typer.Option(help="Database of the votes; by default the one in the study's folder.")

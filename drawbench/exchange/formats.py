@@ -321,8 +321,8 @@ def _meaning(word: str, item: Mapping[str, Any], words: Words, where: str) -> st
     meaning = words.get(word.strip().lower())
     if meaning is None:
         raise VotesError(
-            f"{where}: unknown answer {word!r}. Give its meaning with --answer {word!r}=a, tie or "
-            "b."
+            f"{where}: unknown answer {word!r}. Give its meaning with --answer {word!r}=MEANING, "
+            "which is a, tie, b, left or right."
         )
     if meaning not in ("left", "right"):
         return meaning

@@ -187,7 +187,7 @@ def _opened(source: Path) -> zipfile.ZipFile:
 def _member(archive: zipfile.ZipFile, name: str, source: Path) -> bytes:
     try:
         if archive.getinfo(name).file_size > MAX_MEMBER_BYTES:
-            raise StoreError(f"{source}: {name} is too large for a backup of evalkit.")
+            raise StoreError(f"{source}: {name} is too large for an evalkit backup.")
         return archive.read(name)
     except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise StoreError(f"{source}: {name} is missing or damaged. Use another backup.") from error

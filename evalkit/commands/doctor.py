@@ -72,7 +72,8 @@ def _device() -> str:
 
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name(0)})"
-    return f"cpu, {torch.get_num_threads()} threads (torch sees no GPU)"
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' * (threads != 1)} (torch sees no GPU)"
 
 
 def _installed(name: str, extra: str) -> str:

@@ -120,7 +120,7 @@ def _save_rows(rows: Rows, folder: Path) -> Iterator[dict[str, Any]]:
             return
         except Exception as error:  # the HTTP and file libraries below share no base class
             raise NetworkError(
-                f"{HUB_REPOSITORY}: the transfer broke ({_first_line(error)}). "
+                f"{HUB_REPOSITORY}: the download was interrupted ({_first_line(error)}). "
                 "Run the command again to resume."
             ) from error
         yield _save_row(row, folder)

@@ -114,4 +114,7 @@ def _preferred(splits: list[str], folder: Path) -> str:
     for name in (COCO_SPLIT, "val"):
         if name in splits:
             return name
-    raise ConfigError(f"{folder} has the splits {', '.join(splits)}. Choose one.")
+    raise ConfigError(
+        f"{folder} has captions of the splits {', '.join(splits)}, and none is named "
+        f"{COCO_SPLIT} or val. Keep only the annotations/captions_SPLIT.json that is wanted."
+    )

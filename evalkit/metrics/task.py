@@ -262,7 +262,7 @@ def declared_line(metric: str, row: MetricRow, record: str) -> RecordRow:
         declared = ", ".join(line.name for line in row.records)
         raise ConfigError(
             f"The metric {metric} yields a record {record!r} that its row does not declare; "
-            f"declared are {declared}. Add a RecordRow of that name to the MetricRow."
+            f"it declares {declared}. Add a RecordRow of that name to the MetricRow."
         )
     return line
 

@@ -94,7 +94,9 @@ class MeasureOptions:
     distractors: int = option(
         99, "--distractors", "Number of wrong captions for r-precision.", minimum=1
     )
-    halvings: int = option(8, "--halvings", "Number of random halvings behind FD∞.", minimum=1)
+    halvings: int = option(
+        8, "--halvings", "Number of random splits into halves that FD∞ averages.", minimum=1
+    )
     level: float = option(0.95, "--level", "Confidence level of the intervals.")
     crop: str = option(
         "none",
@@ -109,7 +111,8 @@ class MeasureOptions:
     filter: str = option(
         "bicubic",
         "--filter",
-        "Filter of that resizing: bicubic, lanczos, bilinear or box. [default: the protocol's]",
+        "Filter of resizing to --size: bicubic, lanczos, bilinear or box. [default: the "
+        "protocol's]",
         optional=True,
     )
     sample_crop: str = option(
@@ -135,13 +138,13 @@ class MeasureOptions:
         False, "--compile", "Compile the Inception network; worthwhile from about 10,000 images."
     )
     device: str = option("cpu", "--device", "Device: auto, cpu, cuda or cuda:N.", shown="auto")
-    seed: int = option(0, "--metric-seed", "Seed of halvings, subsets and draws.", minimum=0)
+    seed: int = option(0, "--metric-seed", "Seed of the metrics' random draws.", minimum=0)
     skip_bad: bool = option(False, "--skip-bad", "Skip unreadable images.")
     store: Path | None = option(  # noqa: RUF009 (makes a field)
         None, "--store", "Folder of stored features. [default: in the cache]"
     )
     num_influential: int = option(
-        24, "--influential", "Number of images listed as raising the distance most.", minimum=0
+        24, "--influential", "Number of images to list that raise the distance most.", minimum=0
     )
     typed: frozenset[str] = field(default=frozenset(), compare=False)
     """Fields that a protocol may decide and that were typed, also where they repeat a default."""

@@ -39,8 +39,7 @@ class RequestOptions:
     n: int | None = option(
         None,
         "--n",
-        "Captions to draw, or images in total for prompts or labels. [default: the protocol's "
-        "number, or one image each]",
+        "Number of images to generate. [default: the protocol's number; 1 per prompt or label]",
         minimum=1,
     )
 

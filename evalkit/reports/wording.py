@@ -266,8 +266,8 @@ def _captions(fingerprint: Mapping[str, Any]) -> str:
     if captions is None:
         return f"captions of {place}" if place else ""
     asked = {
-        "class": "class labels, as frequent as in",
-        "none": "requests without a caption, compared with",
+        "class": "class labels, in the same proportions as in",
+        "none": "requests without a caption, to be compared with images of",
     }
     words = asked.get(str(fingerprint.get("conditioning")), "captions of")
     return f"{_plain(captions)} {words} {place}" if place else f"{_plain(captions)} captions"

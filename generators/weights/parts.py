@@ -87,8 +87,9 @@ class Parts:
         given = self.weights.get(name)
         if given is None and not (ZOO / f"{name}.safetensors").is_file():
             raise MissingWeightsError(
-                f"Weights {name} of {self.model} do not ship. Train them with: evalkit train "
-                f"{name}, then pass --weights {name}=runs/train/{name}/weights.safetensors; or use "
+                f"The weights {name} of {self.model} are not included in evalkit. Train them "
+                f"with: evalkit train {name}, then pass "
+                f"--weights {name}=runs/train/{name}/weights.safetensors; or use "
                 f"{self.model}{UNTRAINED}, which needs no weights."
             )
         return given

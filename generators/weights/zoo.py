@@ -65,7 +65,8 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
     file = path or ZOO / f"{name}.safetensors"
     if path is None and not file.is_file():
         raise MissingWeightsError(
-            f"Weights {name} do not ship. Train them with: evalkit train {name}, then pass "
+            f"The weights {name} are not included in evalkit. Train them with: "
+            f"evalkit train {name}, then pass "
             f"--weights {name}=runs/train/{name}/weights.safetensors."
         )
     state = trained_state(file)

@@ -186,7 +186,7 @@ def test_the_seed_of_a_protocol_holds_unless_one_is_typed(tmp_path: Path) -> Non
         ("ddpm:tiny-class", ["--prompt", "a"], "takes no prompts; it takes classes"),
         ("ddpm:tiny", ["--prompt", "a"], "takes no prompts; it is unconditional"),
         ("glide:tiny", ["--labels", "1"], "takes no labels; it takes prompts"),
-        ("ddpm:tiny-class", ["--labels", "1,99"], "has no label 99; it knows 0 to"),
+        ("ddpm:tiny-class", ["--labels", "1,99"], "has no label 99; its labels are 0 to"),
         ("ddpm:tiny-class", ["--labels=-1"], "-1 is no label"),
         ("ddpm:tiny-class", ["--labels", "a"], "--labels expects whole numbers"),
         ("glide:tiny", ["--prompt", " "], "Prompt 1 of 1 is blank"),

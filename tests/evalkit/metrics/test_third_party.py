@@ -270,7 +270,7 @@ def test_a_record_that_is_not_declared_is_its_metrics_fault(
                "--metrics", "lab/offset") == 2  # fmt: skip
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert "The metric lab/offset yields a record 'lab/offset-low'" in error
-    assert "declared are lab/offset, lab/offset-q{q}. Add a RecordRow" in error
+    assert "it declares lab/offset, lab/offset-q{q}. Add a RecordRow" in error
 
 
 def test_it_loads_by_its_name(package: Package) -> None:
