@@ -52,9 +52,9 @@ def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
     if not finite.all():
         bad = int(np.argmin(finite))
         raise DataError(
-            f"{name}: features contain NaN or infinity: those of image {bad} (from 0), first of "
-            f"{int((~finite).sum())}. Check that image and "
-            "the extractor's precision."
+            f"{name}: the features of image {bad} (from 0) contain NaN or infinity "
+            f"({int((~finite).sum())} of {len(finite)} images affected). Check that image and the "
+            "extractor's precision."
         )
 
 
