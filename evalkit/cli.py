@@ -52,7 +52,10 @@ CocoRoot = Annotated[Path | None, typer.Option(help="COCO folder with val2014/ a
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws and the noise.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
-Out = Annotated[Path | None, typer.Option(help="Run folder. [default: a new folder under runs/]")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder. [default: under runs/, the same for the same settings]"),
+]
 Weights = Annotated[list[str] | None, typer.Option(help="Local weights, as NAME=PATH; repeatable.")]
 RetiredSeed = Annotated[int | None, typer.Option("--seed", hidden=True)]
 Against = Annotated[

@@ -116,5 +116,5 @@ def _preferred(splits: list[str], folder: Path) -> str:
             return name
     raise ConfigError(
         f"{folder} has captions of the splits {', '.join(splits)}, and none is named "
-        f"{COCO_SPLIT} or val. Keep only the annotations/captions_SPLIT.json that is wanted."
+        f"{COCO_SPLIT} or val. Keep only the annotations/captions_SPLIT.json that you want to use."
     )

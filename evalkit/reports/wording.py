@@ -267,7 +267,7 @@ def _captions(fingerprint: Mapping[str, Any]) -> str:
         return f"captions of {place}" if place else ""
     asked = {
         "class": "class labels, in the same proportions as in",
-        "none": "requests without a caption, to be compared with images of",
+        "none": "requests without a caption, to be compared with images from",
     }
     words = asked.get(str(fingerprint.get("conditioning")), "captions of")
     return f"{_plain(captions)} {words} {place}" if place else f"{_plain(captions)} captions"
@@ -295,7 +295,7 @@ def features_phrase(fingerprint: Mapping[str, Any]) -> str:
     extractor = _extractor(fingerprint)
     parts = [f"features of {name}"]
     if extractor.get("resize") not in (None, "none"):
-        parts.append(f"resizing {extractor['resize']}")
+        parts.append(f"{extractor['resize']} resizing")
     if extractor.get("precision"):
         parts.append(f"in {extractor['precision']}")
     return ", ".join(parts)

@@ -95,7 +95,7 @@ def test_the_protocol_in_a_sentence() -> None:
     [
         ("text", "42 captions of shapes"),
         ("class", "42 class labels, in the same proportions as in shapes"),
-        ("none", "42 requests without a caption, to be compared with images of shapes"),
+        ("none", "42 requests without a caption, to be compared with images from shapes"),
     ],
 )
 def test_the_protocol_says_what_a_model_was_asked_with(conditioning: str, asked: str) -> None:
