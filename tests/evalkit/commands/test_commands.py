@@ -1,4 +1,4 @@
-"""The command line as a user meets it: the main job, resuming, and one line for every fault."""
+"""The command line as a user meets it: measuring, resuming, and one line for every fault."""
 
 from __future__ import annotations
 
