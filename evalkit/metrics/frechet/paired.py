@@ -50,13 +50,13 @@ class CorrectedDifference:
     high: float
     level: float
     p_value: float
-    """Of the two-sided test that both models are equally far."""
+    """p-value of the two-sided test that both distances are equal."""
     plug_in: float
     """Difference of the plug-in values, which are biased by different amounts at different n."""
     num_shared: int
-    """Ids that both models have."""
+    """Number of ids that both models have."""
     method: str
-    """How it was made."""
+    """Method of the interval."""
 
 
 def corrected_difference(
