@@ -113,6 +113,19 @@ def image_bytes(source: ByteSource) -> bytes:
         ) from error
 
 
+def colour_mode(path: Path) -> str:
+    """Return Pillow's mode of an image file, such as `RGB`, `L` or `CMYK`, from its header.
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: can't be read as an image ({error}).") from error
+
+
 def _check_size(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
@@ -175,15 +188,20 @@ def resize(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImag
     """
     height, width = image.shape[:2]
     scale = size_px / min(height, width)
-    return _resize_to(image, round(height * scale), round(width * scale), filter)
+    return resize_to(image, round(height * scale), round(width * scale), filter)
 
 
 def squash(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImage:  # noqa: A002
     """Scale to a square of `size_px`, ignoring the aspect ratio."""
-    return _resize_to(image, size_px, size_px, filter)
+    return resize_to(image, size_px, size_px, filter)
 
 
-def _resize_to(image: RGBImage, height: int, width: int, name: Filter) -> RGBImage:
+def resize_to(image: RGBImage, height: int, width: int, name: Filter) -> RGBImage:
+    """Resize to a height and a width with an antialiased filter.
+
+    Raises:
+        ConfigError: No such filter, or a size below 1 px.
+    """
     if name not in _RESAMPLING:
         raise ConfigError(f"Unknown filter {name!r}; choose one of {', '.join(_RESAMPLING)}.")
     if min(height, width) < 1:
