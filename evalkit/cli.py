@@ -42,6 +42,10 @@ data_app = typer.Typer(help="Render or download a data set.", no_args_is_help=Tr
 app.add_typer(data_app, name="data", rich_help_panel=panels.DATA)
 plan_app = typer.Typer(help="Plan how many images a comparison needs.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan", rich_help_panel=panels.EVALUATE)
+protocols_app = typer.Typer(
+    help="List, explain and compare measurement protocols.", no_args_is_help=True
+)
+app.add_typer(protocols_app, name="protocols", rich_help_panel=panels.ABOUT)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
 
@@ -82,7 +86,10 @@ _OF_OTHER_METRICS = (
     "neighbours", "distractors", "metrics", "num_influential",
 )  # fmt: skip
 _NOT_OF_A_PLAN = (*_OF_OTHER_METRICS, "halvings")
-_NOT_OF_STATISTICS = (*_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "seed")
+_NOT_OF_STATISTICS = (
+    *_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "sample_saved", "sample_reencode",
+    "sample_exclude", "reference_images", "allow_short", "seed",
+)  # fmt: skip
 
 
 class Kind(StrEnum):
@@ -98,7 +105,7 @@ class Kind(StrEnum):
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(without=("device",))
 @sampling()
-@requesting(without=("protocol", "prompt", "prompts", "labels"))
+@requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
 def fid(
     model: Model,
     asked: RequestOptions,
@@ -111,7 +118,7 @@ def fid(
     from evalkit.commands.asking import generation_options
     from evalkit.commands.fid import fid as run
 
-    asked = replace(asked, protocol=measure.protocol)
+    asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
     run(options, measure, json_file=json_file, command=_command_line())
@@ -321,11 +328,51 @@ def data_shapes(
 
 
 @data_app.command("coco")
-def data_coco(coco_root: CocoRoot = None) -> None:
-    """Find MS-COCO val2014, or download it from the hub."""
+def data_coco(
+    coco_root: CocoRoot = None,
+    protocol: Annotated[
+        str, typer.Option(help="Protocol whose captions are drawn: a name or a TOML file.")
+    ] = "",
+    captions_out: Annotated[
+        Path | None, typer.Option(help="File for the drawn captions: .tsv, .csv, .jsonl or .txt.")
+    ] = None,
+    captions_list: Annotated[
+        Path | None, typer.Option(help="File of the protocol's published list, to keep.")
+    ] = None,
+) -> None:
+    """Find MS-COCO val2014, or download it from the hub; draw a protocol's captions."""
     from evalkit.commands.data import coco
 
-    coco(coco_root)
+    coco(coco_root, protocol=protocol, captions_out=captions_out, captions_list=captions_list)
+
+
+@protocols_app.command("list")
+def protocols_list() -> None:
+    """List the protocols, and what is known but can't be run exactly."""
+    from evalkit.commands.protocols import list_protocols
+
+    list_protocols()
+
+
+@protocols_app.command("show")
+def protocols_show(
+    name: Annotated[str, typer.Argument(help="Name or TOML file of a protocol.")],
+) -> None:
+    """Show every value of a protocol, and where it is stated."""
+    from evalkit.commands.protocols import show_protocol
+
+    show_protocol(name)
+
+
+@protocols_app.command("diff")
+def protocols_diff(
+    first: Annotated[str, typer.Argument(help="Name or TOML file of a protocol.")],
+    second: Annotated[str, typer.Argument(help="Name or TOML file of another.")],
+) -> None:
+    """Show the values in which two protocols differ."""
+    from evalkit.commands.protocols import diff_protocols
+
+    diff_protocols(first, second)
 
 
 @weights_app.command("list")

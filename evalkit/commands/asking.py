@@ -75,7 +75,7 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
     if asked.labels:
         return LabelSource(asked.labels, asked.n)
     name = asked.data or (protocol.dataset if protocol else "")
-    return DatasetSource(name, asked.n, asked.coco_root, protocol)
+    return DatasetSource(name, asked.n, asked.coco_root, protocol, asked.allow_short)
 
 
 def read_prompts(path: Path) -> list[Caption]:

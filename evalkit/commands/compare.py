@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import default_metrics, refuse_biased_scores
+from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import PreparedSet, Scorer
 from evalkit.options import MeasureOptions
@@ -55,6 +56,10 @@ def compare(
         reference_name(against, options), list(sets.values()), coco_root, progress
     )
     given, options = options, compared.options(options, list(sets.values()))
+    compared = compared.for_samples(options, list(sets.values()))
+    sets = {
+        name: replace(one, items=kept_samples(one.items, options)) for name, one in sets.items()
+    }
     say_features(options, given)
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():

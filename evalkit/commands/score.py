@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from evalkit.commands.sets import (
@@ -14,7 +15,7 @@ from evalkit.commands.sets import (
 from evalkit.core.errors import ConfigError
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.measurement import default_metrics, refuse_biased_scores
+from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.score import score_sets
 from evalkit.options import MeasureOptions
 from evalkit.reports.tables import terminal_table
@@ -44,6 +45,8 @@ def score(
         )
     compared = open_against(against, coco_root, progress)
     given, options = options, compared.options(options, [found])
+    compared = compared.for_samples(options, [found])
+    found = replace(found, items=kept_samples(found.items, options))
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
     metrics = options.metrics or default_metrics(

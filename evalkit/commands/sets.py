@@ -15,14 +15,25 @@ from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.image_folder import load_image_folder
 from evalkit.datasets.open import CAPTION_FILES, open_dataset
+from evalkit.features.preparing import reference_preparation
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.generation import check_complete, run_fingerprint
-from evalkit.measurement import drawn_otherwise, reference_items, run_departures, run_items
+from evalkit.measurement import (
+    drawn_otherwise,
+    matched_items,
+    matched_name,
+    reference_items,
+    refuse_short,
+    run_departures,
+    run_items,
+    short_of,
+)
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import (
     ReferenceStatistics,
     is_statistics_file,
     read_statistics,
+    refuse_other_preparation,
 )
 from evalkit.options import MeasureOptions
 from evalkit.protocols.applying import chosen_protocol, under
@@ -93,10 +104,40 @@ class Against:
             options: As they were given.
             samples: What is measured; where it was drawn otherwise, that counts as overriding.
         """
-        protocol = chosen_protocol(options, self.dataset)
+        protocol, named = chosen_protocol(options, self.dataset), bool(options.protocol)
         departs = [name for one in samples for name in one.departures(protocol, self.dataset)]
         found = under(protocol, options)
-        return replace(found, overrides=(*dict.fromkeys(departs), *found.overrides))
+        short = ""
+        if protocol is not None and named and samples:
+            fewest = min(len(one.items) for one in samples)
+            refuse_short(protocol, fewest, options)
+            short = short_of(protocol, fewest)
+        overrides = (*dict.fromkeys(departs), *found.overrides)
+        return replace(found, overrides=overrides, images_short=short)
+
+    def for_samples(self, options: MeasureOptions, samples: Sequence[Samples]) -> Against:
+        """Return the reference as the completed options use it for these samples.
+
+        Raises:
+            ConfigError: The options match the reference to samples that name no images.
+            DataError: A statistics file of another preparation than the protocol's.
+        """
+        if isinstance(self.reference, ReferenceStatistics):
+            if options.protocol:
+                refuse_other_preparation(
+                    self.reference, reference_preparation(options).identity(), options.protocol
+                )
+            return self
+        if options.reference_images == "all":
+            return self
+        if options.reference_images != "matched":
+            raise ConfigError(
+                f"Unknown --reference-images {options.reference_images!r}; use all or matched."
+            )
+        ids = [item.image_id for one in samples for item in one.items]
+        found = matched_items(self.reference, ids, " and ".join(one.subject for one in samples))
+        name = matched_name(len(found), self.dataset or self.name)
+        return replace(self, reference=found, name=name)
 
 
 def open_samples(path: Path) -> Samples:
