@@ -178,6 +178,38 @@ def compare(
     )  # fmt: skip
 
 
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
+def matrix(
+    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
+    measure: MeasureOptions,
+    against: OwnAgainst = None,
+    protocols: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated protocols. [default: all on the reference's data set]"),
+    ] = None,
+    base: Annotated[str, typer.Option(help="Protocol that is varied. [default: the first]")] = "",
+    vary: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated variations of the base, or none. [default: all]"),
+    ] = None,
+    coco_root: CocoRoot = None,
+    html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("matrix.html"),
+    json_file: JsonFile = None,
+) -> None:
+    """Measure one image set under every protocol that it can serve."""
+    from evalkit.commands.matrix import MatrixOptions
+    from evalkit.commands.matrix import matrix as run
+    from evalkit.options.parsing import names
+
+    more = {} if vary is None else {"vary": () if vary == "none" else names(vary)}
+    chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
+    run(
+        samples, against, measure, chosen,
+        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+    )  # fmt: skip
+
+
 @plan_app.command("fid", cls=OptionsByRecord)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(

@@ -118,7 +118,7 @@ def require_list(name: str) -> Path:
         raise MissingDataError(
             f"The captions of {name} are a published list that is not in the cache: get "
             f"{row.where}{expected}, and run: evalkit data coco --protocol {name} "
-            "--captions-list FILE"
+            "--captions-list FILE."
         )
     return path
 
