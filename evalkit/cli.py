@@ -210,6 +210,32 @@ def matrix(
     )  # fmt: skip
 
 
+@app.command(rich_help_panel=panels.EVALUATE)
+def variance(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Measured runs of one model, grouped by their weights."),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Runs of one training, as NAME=RUN,RUN; repeatable."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated names of records. [default: all in common]")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
+    json_file: JsonFile = None,
+) -> None:
+    """Tell what retraining changes from what resampling changes."""
+    from evalkit.commands.variance import variance as run
+    from evalkit.options.parsing import names
+
+    run(
+        runs or [], group or [],
+        metrics=names(metrics or ""), level=level, json_file=json_file,
+    )  # fmt: skip
+
+
 @plan_app.command("fid", cls=OptionsByRecord)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(

@@ -31,6 +31,10 @@ from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_
 from evalkit.reports.tables import models_table
 
 SHOWN_CAPTIONS = 6
+WHICH_QUESTION = (
+    "The intervals answer for these weights, sampled again. They don't say what another training "
+    "would give; evalkit variance does, from runs of several trainings."
+)
 
 
 def compare(
@@ -76,7 +80,7 @@ def compare(
     notes = _notes(len(sets))
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
-        question=f"Which model is closer to {compared.name}, beyond chance?",
+        question=f"Which model is closer to {compared.name}, beyond chance? {WHICH_QUESTION}",
         subjects=list(sets),
         records=[*records, *differences],
         galleries=_galleries(sets),
@@ -89,6 +93,7 @@ def compare(
     title = f"{len(sets)} models against {compared.name}"
     console.print(models_table(records, title=title, width=console.width))
     console.print(difference_table(differences, notes))
+    console.print(WHICH_QUESTION, soft_wrap=True)
     print_skipped(records)
     if json_file is not None:
         write_records(json_file, [*records, *differences])
