@@ -236,6 +236,37 @@ def variance(
     )  # fmt: skip
 
 
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(without=("device",))
+@sampling(without=("guidance", "steps", "sampler"))
+@requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
+def sweep(
+    model: Model,
+    asked: RequestOptions,
+    sampling: SamplingOptions,
+    measure: MeasureOptions,
+    guidance: Annotated[
+        str | None,
+        typer.Option(help="Scales, such as 1,1.5,2, sr1=1,8, or a published grid such as imagen."),
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Steps, such as 10,25,50.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Samplers, such as ddim,heun.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/sweep"),
+    yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
+) -> None:
+    """Generate and measure a model over guidance scales, steps or samplers."""
+    from evalkit.analyses.sweep import Axis
+    from evalkit.commands.asking import generation_options
+    from evalkit.commands.sweep import sweep as run
+
+    asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
+    options = generation_options(model, asked, sampling, out)
+    axes = [
+        Axis.of("guidance", guidance), Axis.of("steps", steps), Axis.of("sampler", sampler),
+    ]  # fmt: skip
+    run(options, replace(measure, device=sampling.device), axes, out=out, yes=yes)
+
+
 @plan_app.command("fid", cls=OptionsByRecord)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(

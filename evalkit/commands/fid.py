@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from evalkit.analyses.cost import LONG_S, estimate
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped, say_features
 from evalkit.core.progress import ProgressFactory, console, progress_bar
@@ -43,6 +44,9 @@ def fid(
     for name, reason in plan.lacking().items():
         console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
     ready = time.perf_counter()
+    cost = estimate(prepared, progress)
+    if cost.seconds > LONG_S:
+        console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
     prepared.generate(progress)
     sampled = time.perf_counter()
     check_complete(prepared.run)
