@@ -267,6 +267,20 @@ def sweep(
     run(options, replace(measure, device=sampling.device), axes, out=out, yes=yes)
 
 
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"})
+def preflight(
+    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
+    measure: MeasureOptions,
+    against: Against = None,
+    coco_root: CocoRoot = None,
+) -> None:
+    """Look for what spoils a number before measuring: floor, black images, duplicates, captions."""
+    from evalkit.commands.preflight import preflight as run
+
+    run(samples, against, measure, coco_root=coco_root)
+
+
 @plan_app.command("fid", cls=OptionsByRecord)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(

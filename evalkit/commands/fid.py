@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.analyses.cost import LONG_S, estimate
+from evalkit.commands.preflight import say_floor
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped, say_features
 from evalkit.core.progress import ProgressFactory, console, progress_bar
@@ -43,6 +44,7 @@ def fid(
     plan = MeasurementPlan.of(prepared, measure, progress)
     for name, reason in plan.lacking().items():
         console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
+    say_floor(plan, len(prepared.items))
     ready = time.perf_counter()
     cost = estimate(prepared, progress)
     if cost.seconds > LONG_S:

@@ -15,6 +15,7 @@ Decoding follows these rules:
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -113,17 +114,29 @@ def image_bytes(source: ByteSource) -> bytes:
         ) from error
 
 
-def colour_mode(path: Path) -> str:
-    """Return Pillow's mode of an image file, such as `RGB`, `L` or `CMYK`, from its header.
+@dataclass(frozen=True)
+class FileHeader:
+    """What the header of an image file says."""
+
+    file_format: str
+    """Such as `JPEG` or `PNG`."""
+    mode: str
+    """Pillow's colour mode, such as `RGB`, `L` or `CMYK`."""
+    width: int
+    height: int
+
+
+def file_header(source: ByteSource) -> FileHeader:
+    """Read the header of an image file.
 
     Raises:
         DataError: The file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
-            return image.mode
+        with Image.open(io.BytesIO(image_bytes(source))) as image:
+            return FileHeader(image.format or "unknown", image.mode, *image.size)
     except _UNREADABLE as error:
-        raise DataError(f"{path}: can't be read as an image ({error}).") from error
+        raise DataError(f"{source}: can't be read as an image ({error}).") from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:

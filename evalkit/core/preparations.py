@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
 from evalkit.core import pixels
@@ -90,6 +91,12 @@ def blur(image: RGBImage, radius_px: float) -> RGBImage:
     if radius_px <= 0:
         return image
     return np.array(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius_px)))
+
+
+def squashed_gray(image: RGBImage, *, width: int, height: int) -> UInt8[np.ndarray, "h w"]:
+    """Return a small gray version of an image, for perceptual hashes."""
+    small = Image.fromarray(image).convert("L").resize((width, height), Image.Resampling.BOX)
+    return np.array(small)
 
 
 def _short_side(image: RGBImage, size_px: int, resampling: pixels.Filter) -> RGBImage:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from evalkit.core.errors import DataError
-from evalkit.core.pixels import colour_mode
+from evalkit.core.pixels import file_header
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.datasets.base import CaptionedImages
 
@@ -58,7 +58,7 @@ def colour_modes(dataset: CaptionedImages, progress: ProgressFactory = silent) -
     with progress("Reading colour modes") as report:
         for number, image_id in enumerate(dataset.image_ids, start=1):
             try:
-                counts[colour_mode(dataset.image_path(image_id))] += 1
+                counts[file_header(dataset.image_path(image_id)).mode] += 1
             except DataError:
                 counts["unreadable"] += 1
             report(number, len(dataset.image_ids))
