@@ -46,6 +46,10 @@ protocols_app = typer.Typer(
     help="List, explain and compare measurement protocols.", no_args_is_help=True
 )
 app.add_typer(protocols_app, name="protocols", rich_help_panel=panels.ABOUT)
+references_app = typer.Typer(
+    help="List and keep published reference statistics.", no_args_is_help=True
+)
+app.add_typer(references_app, name="references", rich_help_panel=panels.DATA)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
 
@@ -476,6 +480,25 @@ def protocols_diff(
     from evalkit.commands.protocols import diff_protocols
 
     diff_protocols(first, second)
+
+
+@references_app.command("list")
+def references_list() -> None:
+    """List published statistics: where each is, and whether it is cached."""
+    from evalkit.commands.references import show
+
+    show()
+
+
+@references_app.command("keep")
+def references_keep(
+    name: Annotated[str, typer.Argument(help="See `evalkit references list`.")],
+    file: Annotated[Path, typer.Argument(help="The downloaded file.")],
+) -> None:
+    """Check a published file, copy it into the cache, and pin its hash."""
+    from evalkit.commands.references import keep
+
+    keep(name, file)
 
 
 @weights_app.command("list")

@@ -275,8 +275,16 @@ class MeasurementPlan:
             **options.protocol_marks(),
         }
         subject = run.config["display_name"]
+        named = [r.with_context(subject=subject, fingerprint=context) for r in records]
+        if options.by_category:
+            reference = self.scorer.reference.items
+            parts = category_records(self.scorer, items, reference, list(self.scorer.metrics))
+            named += [
+                r.with_context(subject=f"{subject}, {r.subject}", fingerprint=context)
+                for r in parts
+            ]
         return RunResults(
-            records=[r.with_context(subject=subject, fingerprint=context) for r in records],
+            records=named,
             clip_scores=_clip_scores(found.tasks.get("clip-score"), shown),
             clip_name="CLIP score",
         )
@@ -285,6 +293,44 @@ class MeasurementPlan:
 def matched_name(n: int, dataset: str) -> str:
     """Return the name of a matched reference."""
     return f"the {n:,} images of the drawn captions of {dataset}"
+
+
+def category_records(
+    scorer: Scorer,
+    items: Sequence[ImageItem],
+    reference: Sequence[ImageItem],
+    metrics: Sequence[str],
+    run: SourceRun | None = None,
+) -> list[ResultRecord]:
+    """Measure each category on its own, against the reference images of that category.
+
+    The features are those of the whole set, so nothing is decoded again.
+
+    Args:
+        scorer: The scorer of the whole set.
+        items: The samples, with categories.
+        reference: The reference images, with categories.
+        metrics: Names of metrics.
+        run: The run that the samples belong to, if any.
+
+    Returns:
+        Records whose subject is the category; none where samples or reference have no categories.
+    """
+    networks = scorer.networks
+    found: list[ResultRecord] = []
+    categories = {item.category for item in items} & {item.category for item in reference}
+    for category in sorted(filter(None, categories)):
+        own = [item for item in items if item.category == category]
+        real = [item for item in reference if item.category == category]
+        part = Scorer.of(
+            real, metrics, networks.options, load=lambda key, *_: networks.extractors[key]
+        )
+        marks = {"category": category, "num_reference": len(real)}
+        found += [
+            record.with_context(subject=category, fingerprint=marks)
+            for record in part.records(part.prepare(own, run=run))
+        ]
+    return found
 
 
 def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:

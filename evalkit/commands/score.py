@@ -15,8 +15,14 @@ from evalkit.commands.sets import (
 from evalkit.core.errors import ConfigError
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
-from evalkit.metrics.score import score_sets
+from evalkit.measurement import (
+    category_records,
+    default_metrics,
+    kept_samples,
+    refuse_biased_scores,
+)
+from evalkit.metrics.score import Scorer
+from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
 from evalkit.reports.tables import terminal_table
 
@@ -52,13 +58,20 @@ def score(
     metrics = options.metrics or default_metrics(
         options, found.conditioning, scenes=found.has_scenes
     )
-    records = score_sets(
-        found.items, compared.reference, metrics, options, progress, run=found.source
-    )
-    fingerprint = {"reference": compared.name, **options.protocol_marks()}
+    scorer = Scorer.of(compared.reference, metrics, options, progress, samples=found.items)
     records = [
-        record.with_context(subject=found.subject, fingerprint={**found.fingerprint, **fingerprint})
-        for record in records
+        record.with_context(subject=found.subject, fingerprint={})
+        for record in scorer.records(scorer.prepare(found.items, run=found.source))
+    ]
+    if options.by_category and not isinstance(compared.reference, ReferenceStatistics):
+        parts = category_records(scorer, found.items, compared.reference, metrics, found.source)
+        records += [
+            record.with_context(subject=f"{found.subject}, {record.subject}", fingerprint={})
+            for record in parts
+        ]
+    context = {**found.fingerprint, "reference": compared.name, **options.protocol_marks()}
+    records = [
+        record.with_context(subject=record.subject, fingerprint=context) for record in records
     ]
     console.print(terminal_table(records, title=f"{found.subject} against {against}"))
     print_skipped(records)

@@ -14,6 +14,7 @@ from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.image_folder import load_image_folder
+from evalkit.datasets.named_folders import is_mjhq
 from evalkit.datasets.open import CAPTION_FILES, open_dataset
 from evalkit.features.preparing import reference_preparation
 from evalkit.features.sources import ImageItem, image_items
@@ -28,6 +29,7 @@ from evalkit.measurement import (
     run_items,
     short_of,
 )
+from evalkit.metrics.named_references import is_named, open_reference, stated_preparation
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import (
     ReferenceStatistics,
@@ -124,9 +126,9 @@ class Against:
         """
         if isinstance(self.reference, ReferenceStatistics):
             if options.protocol:
-                refuse_other_preparation(
-                    self.reference, reference_preparation(options).identity(), options.protocol
-                )
+                prepared = reference_preparation(options).identity()
+                stated = stated_preparation(self.name)
+                refuse_other_preparation(self.reference, prepared, options.protocol, stated)
             return self
         if options.reference_images == "all":
             return self
@@ -185,11 +187,13 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         with progress(f"Opening {against}") as report:
             dataset = open_dataset(against, coco_root=coco_root, on_progress=report)
         return _of_dataset(dataset, against)
+    if is_named(against):
+        return Against(reference=open_reference(against), name=against, dataset=None)
     if path.is_file() and is_statistics_file(path):
         return Against(reference=read_statistics(path), name=against, dataset=None)
     if (path / "run.json").is_file():
         return Against(reference=open_samples(path).items, name=against, dataset=None)
-    if list(path.glob("annotations/captions_*.json")):
+    if is_mjhq(path) or list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
     return Against(reference=image_items(path), name=against, dataset=None)
 

@@ -132,17 +132,27 @@ def refuse_other_extractor(
 
 
 def refuse_other_preparation(
-    reference: ReferenceStatistics, preparation: Mapping[str, Any], protocol: str
+    reference: ReferenceStatistics,
+    preparation: Mapping[str, Any],
+    protocol: str,
+    stated: Mapping[str, Any] | None = None,
 ) -> None:
     """Check that the statistics' images were prepared as a protocol says.
 
-    A file of another tool does not say; it is accepted, and the record is marked.
+    A file of another tool does not say; it is accepted, and the record is marked, unless others
+    state it.
+
+    Args:
+        reference: The statistics.
+        preparation: The preparation that the protocol says.
+        protocol: Its name.
+        stated: How the images were prepared, where the file doesn't say.
 
     Raises:
         DataError: Names the first difference.
     """
-    theirs = (reference.identity or {}).get("preparation")
-    if theirs is None:
+    theirs = (reference.identity or {}).get("preparation") or stated
+    if not theirs:
         return
     for key in sorted({*theirs, *preparation}):
         if theirs.get(key) != preparation.get(key):

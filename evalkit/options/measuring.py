@@ -202,6 +202,8 @@ class MeasureOptions:
     """How many of its values are our choice, and how many it has."""
     images_short: str = ""
     """Such as `29,000 of 30,000`, where fewer images are measured than the protocol says."""
+    by_category: bool = False
+    """Whether each category is measured on its own as well."""
     is_split_size: int | None = None
     """Images per part of the Inception Score, in their order; None: `is_splits` shuffled parts."""
     overrides: tuple[str, ...] = ()

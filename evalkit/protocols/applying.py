@@ -56,6 +56,8 @@ def decisions(protocol: MeasurementProtocol) -> dict[str, Any]:
             "clip_variant": protocol.clip.variant,
             "clip_prefix": protocol.clip.prefix,
         }
+    if protocol.settings.by_category:
+        found["by_category"] = True
     if protocol.settings.neighbours is not None:
         found["neighbours"] = protocol.settings.neighbours
     if protocol.settings.is_split_size is not None:
@@ -142,6 +144,7 @@ _DECIDED = {
     "sample_exclude": "samples.exclude",
     "neighbours": "settings.neighbours",
     "is_split_size": "settings.is_split_size",
+    "by_category": "settings.by_category",
 }
 """The protocol's value behind each option that it decides."""
 
