@@ -196,8 +196,9 @@ def _captions(name: str, row: PublishedList, path: Path) -> Iterable[Caption]:
     missing = {row.text, row.image} - {*(reader.fieldnames or ())}
     if missing:
         raise DataError(f"{path}: no column {min(missing)!r}; expected {row.text} and {row.image}.")
-    for number, line in enumerate(reader):
-        yield Caption(f"{name}:{number}", _image_id(line[row.image] or ""), (line[row.text] or ""))
+    for number, entry in enumerate(reader):
+        image, caption = entry[row.image] or "", entry[row.text] or ""
+        yield Caption(f"{name}:{number}", _image_id(image), caption)
 
 
 def _image_id(text: str) -> str:
