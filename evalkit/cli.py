@@ -446,11 +446,20 @@ def data_coco(
     captions_list: Annotated[
         Path | None, typer.Option(help="File of the protocol's published list, to keep.")
     ] = None,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Download the official archives, or resume.")
+    ] = False,
 ) -> None:
-    """Find MS-COCO val2014, or download it from the hub; draw a protocol's captions."""
+    """Find MS-COCO val2014, or download it; draw a protocol's captions."""
     from evalkit.commands.data import coco
 
-    coco(coco_root, protocol=protocol, captions_out=captions_out, captions_list=captions_list)
+    coco(
+        coco_root,
+        protocol=protocol,
+        captions_out=captions_out,
+        captions_list=captions_list,
+        archives=archives,
+    )
 
 
 @protocols_app.command("list")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.catalog import DATASETS
+from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError
 from evalkit.core.progress import console, progress_bar
 from evalkit.datasets.captions_file import draw_hash, write_captions
+from evalkit.datasets.coco import COCO_SPLIT, VAL2017
+from evalkit.datasets.coco_archives import fetch_archives
 from evalkit.datasets.draws import draw_captions, selection_rule
 from evalkit.datasets.inventory import colour_modes, differences_from_published
 from evalkit.datasets.open import open_dataset
@@ -30,6 +33,7 @@ def coco(
     protocol: str = "",
     captions_out: Path | None = None,
     captions_list: Path | None = None,
+    archives: bool = False,
 ) -> None:
     """Print where COCO is, after downloading it if needed and possible; draw captions on request.
 
@@ -38,6 +42,7 @@ def coco(
         protocol: Protocol whose captions are drawn.
         captions_out: File for the drawn captions; with it, the protocol is `imagen-30k` by default.
         captions_list: File of the protocol's published list, which is checked and kept.
+        archives: Whether to download the official archives, into `coco_root` or the cache.
 
     Raises:
         ConfigError: A list without a protocol that has one, or a protocol on other data.
@@ -49,6 +54,9 @@ def coco(
         kept = keep_list(chosen.captions.list, captions_list)
         console.print(f"List of {chosen.name} kept: {kept}", soft_wrap=True)
     name = "coco" if chosen is None else chosen.dataset
+    if archives:
+        coco_root = coco_root or cache_root() / "coco"
+        fetch_archives(coco_root, VAL2017 if name.endswith(VAL2017) else COCO_SPLIT, progress_bar)
     with progress_bar("Downloading COCO") as report:
         found = open_dataset(name, coco_root=coco_root, on_progress=report)
     where = found.image_path(found.image_ids[0]).parent
