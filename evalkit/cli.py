@@ -285,6 +285,29 @@ def preflight(
     run(samples, against, measure, coco_root=coco_root)
 
 
+@app.command(rich_help_panel=panels.EVALUATE)
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a known answer. [default: list them]")
+    ] = None,
+    inception_weights: Annotated[
+        Path | None,
+        typer.Option(help="File of Inception weights. [default: from the cache, else downloaded]"),
+    ] = None,
+    device: Device = "auto",
+    out: Out = None,
+) -> None:
+    """Check the tool against published values."""
+    from evalkit.commands.reproduce import reproduce as run
+    from evalkit.commands.reproduce import show
+
+    if name is None:
+        show()
+        return
+    options = MeasureOptions(inception_weights=inception_weights, device=torch_device(device))
+    run(name, options, out=out)
+
+
 @plan_app.command("fid", cls=OptionsByRecord)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_PLAN)
 def plan_fid(

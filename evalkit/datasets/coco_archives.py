@@ -143,8 +143,8 @@ def _refuse_other_hash(target: Path, archive: Archive) -> None:
     sha256 = sha256_of(target)
     if sha256 != archive.sha256:
         raise DataError(
-            f"{target}: sha256 is {sha256[:12]}..., expected {archive.sha256[:12]}.... Remove it to "
-            "download it again."
+            f"{target}: sha256 is {sha256[:12]}..., expected {archive.sha256[:12]}.... Remove it "
+            "to download it again."
         )
 
 
