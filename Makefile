@@ -55,7 +55,7 @@ bench-metrics: setup
 
 # Hours on one core; resumes.
 coverage: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics.coverage --out coverage_fid.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics.coverage --out coverage_frechet.jsonl
 
 # Speed of sampling, and how many steps suffice. Run it alone on the machine.
 bench-sampling: setup

@@ -81,7 +81,7 @@ _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
     "neighbours", "distractors", "metrics", "num_influential",
 )  # fmt: skip
-_NOT_OF_A_PLAN = (*_OF_OTHER_METRICS, "halvings")
+_NOT_OF_A_PLAN = _OF_OTHER_METRICS
 _NOT_OF_STATISTICS = (*_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "seed")
 
 

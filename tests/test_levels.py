@@ -31,10 +31,12 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval
 from evalkit.metrics.clip_score import clip_score
 from evalkit.metrics.composition import Composition, share_interval, wilson_interval
-from evalkit.metrics.frechet.corrected import corrected_distance, corrected_of_groups
-from evalkit.metrics.frechet.interval import frechet_interval, paired_frechet_difference
+from evalkit.metrics.frechet.difference import (
+    frechet_difference_of_groups,
+    paired_frechet_difference,
+)
+from evalkit.metrics.frechet.interval import frechet_interval, frechet_interval_of_groups
 from evalkit.metrics.frechet.jackknife import GroupedMoments, Jackknifed
-from evalkit.metrics.frechet.paired import corrected_difference, difference_of_groups
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import _interval as kid_interval
 from evalkit.metrics.means import mean_interval
@@ -53,7 +55,7 @@ PLAN = StudyPlan(category_sizes=(5,), raters_per_category=4)
 LAYOUT = make_layout(np.arange(2), np.arange(2), np.zeros(2))
 GROUPS = GroupedMoments.of_features(np.eye(4), np.arange(4), 4)
 FRECHET = "evalkit.metrics.frechet.interval"
-CORRECTED = "evalkit.metrics.frechet.corrected"
+DIFFERENCE = "evalkit.metrics.frechet.difference"
 CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.core.intervals:check_level": intervals.check_level,
     "evalkit.core.intervals:normal_quantile": intervals.normal_quantile,
@@ -79,18 +81,16 @@ CALLS: dict[str, Callable[[float], object]] = {
     ),
     "evalkit.metrics.composition:wilson_interval": lambda x: wilson_interval(1, 2, level=x),
     "evalkit.metrics.inception_score:inception_score": lambda x: inception_score([], level=x),
-    f"{CORRECTED}:corrected_of_groups": lambda x: corrected_of_groups(GROUPS, GROUPS, level=x),
-    f"{CORRECTED}:corrected_distance": lambda x: corrected_distance([], [], level=x),
-    "evalkit.metrics.frechet.paired:corrected_difference": lambda x: corrected_difference(
-        [], [], [], level=x
-    ),
-    "evalkit.metrics.frechet.paired:difference_of_groups": lambda x: difference_of_groups(
+    f"{DIFFERENCE}:frechet_difference_of_groups": lambda x: frechet_difference_of_groups(
         GROUPS, GROUPS, GROUPS, level=x
+    ),
+    f"{DIFFERENCE}:paired_frechet_difference": lambda x: paired_frechet_difference(
+        [], [], [], level=x
     ),
     "evalkit.metrics.frechet.jackknife:Jackknifed.ends": Jackknifed.of(np.ones(3), 1.0).ends,
     f"{FRECHET}:frechet_interval": lambda x: frechet_interval([], [], level=x),
-    f"{FRECHET}:paired_frechet_difference": lambda x: paired_frechet_difference(
-        [], [], [], level=x
+    f"{FRECHET}:frechet_interval_of_groups": lambda x: frechet_interval_of_groups(
+        GROUPS, GROUPS, level=x
     ),
     "evalkit.metrics.means:mean_interval": lambda x: mean_interval(np.zeros(1), level=x),
     "evalkit.metrics.paired_rates:paired_rate_difference": lambda x: paired_rate_difference(

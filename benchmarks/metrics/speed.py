@@ -173,7 +173,7 @@ def print_memory(n: int) -> None:
                 part = keys[start : start + 512]
                 table.add(part, random_features(rng, len(part), MEMORY_DIM).astype(np.float32))
             sets.append(StoredSet(table, keys))
-        frechet_interval(*sets, splits=1)
+        frechet_interval(*sets)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

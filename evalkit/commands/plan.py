@@ -46,7 +46,7 @@ def plan_frechet(
 
     Raises:
         ConfigError: A difference that is not positive, a probability outside (0, 1), no reference.
-        NotEnoughImagesError: No more images in the pilot than dimensions.
+        NotEnoughImagesError: Too few images in the pilot for a corrected distance.
         DataError: A statistics file without this layer.
     """
     sets = [open_samples(Path(path)) for path in pilots]
@@ -100,8 +100,8 @@ def _print(plan: FrechetPlan, name: str) -> None:
     )
     if plan.n == plan.minimum_n:
         console.print(
-            f"The difference itself needs fewer, but below {plan.minimum_n:,} images (5 per "
-            "dimension) the interval of the distance is less reliable."
+            f"The difference itself needs fewer, but below {plan.minimum_n:,} images "
+            "(1.5 per dimension) the interval of the distance was not tested."
         )
     table = Table("images per model", f"detectable difference (power {plan.power:.0%})",
                   f"power for {plan.difference:g}", box=box.SIMPLE_HEAD)  # fmt: skip

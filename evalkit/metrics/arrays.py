@@ -42,6 +42,11 @@ def as_rows(features: Any) -> Any:
     return features if hasattr(features, "subset") else np.asarray(features)
 
 
+def take_rows(features: Any, rows: np.ndarray) -> Any:
+    """Select some of the images by their row; stored features stay on disk."""
+    return features.subset(rows) if hasattr(features, "subset") else features[rows]
+
+
 def refuse_non_finite(array: np.ndarray, *, name: str) -> None:
     """Raise an error at the first row that contains NaN or infinity.
 

@@ -94,9 +94,6 @@ class MeasureOptions:
     distractors: int = option(
         99, "--distractors", "Number of wrong captions for r-precision.", minimum=1
     )
-    halvings: int = option(
-        8, "--halvings", "Number of random splits into halves that FD∞ averages.", minimum=1
-    )
     level: float = option(0.95, "--level", "Confidence level of the intervals.")
     crop: str = option(
         "none",

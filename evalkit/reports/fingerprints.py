@@ -30,8 +30,8 @@ SUBJECT_KEYS = frozenset(
 
 MINOR_KEYS = frozenset(
     {
-        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids", "halvings",
-        "halving_seed",
+        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids",
+        "jackknife_groups", "group_seed",
     }
 )  # fmt: skip
 """Keys that change a number little, or only by chance; they are marked as well."""
