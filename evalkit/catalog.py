@@ -432,6 +432,20 @@ METRICS = Catalog("metrics", _METRICS, MetricRow)
 """Our rows, then those of other packages' entry points `evalkit.metrics`."""
 
 
+def metric_of(name: str) -> str:
+    """Return the metric that a name asks for: its own, or that of one of its records.
+
+    An unknown name is returned as it is, for the catalog's error.
+
+    >>> metric_of("fid-infinity"), metric_of("recall-k3"), metric_of("kid")
+    ('fid', 'prdc', 'kid')
+    """
+    if name in METRICS:
+        return name
+    found = (own for own, row in _METRICS.items() if row.line(name) is not None)
+    return next(found, name)
+
+
 @dataclass(frozen=True)
 class Described:
     """The catalog's entry for a record."""

@@ -24,7 +24,14 @@ from evalkit.reports.tables import common_unit, matrix, state_words
 
 _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40
-_SHOWN_ELSEWHERE = ("histogram", "label", "mark", "most_influential", "influence_by_category")
+_SHOWN_ELSEWHERE = (
+    "histogram",
+    "label",
+    "mark",
+    "most_influential",
+    "influence_by_category",
+    "against_n",
+)
 _MOST_CARDS = 6
 _MOST_SIDE_BY_SIDE = 7
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")

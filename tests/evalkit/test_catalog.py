@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -84,3 +85,10 @@ def metric_row(**changes: object) -> MetricRow:
         "paper": "p", "records": (RecordRow(name="a", label="A", direction="lower"),),
     }  # fmt: skip
     return MetricRow(**{**good, **changes})  # type: ignore[arg-type]
+
+
+def test_a_record_is_asked_for_by_its_own_name() -> None:
+    (field,) = (one for one in dataclasses.fields(MeasureOptions) if one.name == "metrics")
+    parse = field.metadata["parse"]
+    assert parse("fd-infinity, fid-infinity,fid,precision-k5") == ("fd", "fid", "prdc")
+    assert parse("fid-infinite") == ("fid-infinite",)

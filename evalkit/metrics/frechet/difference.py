@@ -154,9 +154,9 @@ def frechet_difference_of_groups(
     for name, one in (("first", first), ("second", second)):
         try:
             found.append(distance_pseudo_values(one, real, crossed=crossed).corrected)
-        except NotEnoughImagesError as error:
+        except NotEnoughImagesError as short:
             reason = not_estimable(one, real, crossed=crossed)
-            raise NotEnoughImagesError(f"The {name} distance is {reason}.") from error
+            raise NotEnoughImagesError(f"The {name} distance is {reason}.") from short
     jackknifed = Jackknifed.of(found[0] - found[1])
 
     def difference(*left_out: int) -> float:
