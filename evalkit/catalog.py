@@ -212,7 +212,7 @@ def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
             label=label.format("∞"),
             direction="lower",
             summary="{metric}, corrected for its upward bias at finite n",
-            min_n="over twice the feature dimensions",
+            min_n="1.06 times the feature dimensions",
         ),
     )
 
