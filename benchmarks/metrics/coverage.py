@@ -95,6 +95,9 @@ def cells(*, large: bool) -> list[Cell]:
     ]
     found += [Cell(name, d, n, 2 * n, "matched", 0.95) for name in ("1/k", "relu") for n in sizes]
     found += [
+        Cell(name, d, k * d, k * d, "matched", 0.95) for name in ("1/k", "relu") for k in (5, 10)
+    ]
+    found += [
         Cell(name, d, n, LARGE * d, "four per caption", 0.5)
         for name in ("1/k", "relu")
         for n in sizes
