@@ -34,14 +34,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402 (one thread, set before numpy starts)
 
 from benchmarks.metrics.worlds import WORLDS, World, world  # noqa: E402
-from evalkit.metrics.clusters import Clusters  # noqa: E402
-from evalkit.metrics.frechet.difference import (  # noqa: E402
-    FrechetDifference,
-    frechet_difference_of_groups,
-    paired_frechet_difference,
-)
+from evalkit.metrics.frechet.difference import paired_frechet_difference  # noqa: E402
 from evalkit.metrics.frechet.interval import frechet_interval  # noqa: E402
-from evalkit.metrics.frechet.jackknife import GroupedMoments, group_codes  # noqa: E402
 
 SEED = 20_261_202
 CHUNK = 50
@@ -110,11 +104,6 @@ def cells(*, large: bool) -> list[Cell]:
         for rho in (0.0, 0.5, 0.95)
     ]
     found += [
-        Cell("1/k", d, int(a * d), LARGE * d, "paired on shared", rho, int(b * d))
-        for a, b in pairs[:3]
-        for rho in (0.5, 0.95)
-    ]
-    found += [
         Cell("1/k", d, 5 * d, LARGE * d, "paired", rho, 5 * d, shift)
         for rho, shift in ((0.0, 0.05), (0.5, 0.05), (0.95, 0.02))
     ]
@@ -171,35 +160,18 @@ def _paired(cell: Cell, here: World, rng: np.random.Generator, number: int) -> d
     z = rng.normal(size=(max(cell.n, cell.second), cell.d))
     first = here.fake_of(_related(z[: cell.n], cell.correlation, rng))
     second = here.fake_of((1 + cell.shift) * _related(z[: cell.second], cell.correlation, rng))
-    compare = _on_shared if cell.setup == "paired on shared" else _on_all
-    found = compare(first, second, here.real(cell.m, rng), number)
+    found = paired_frechet_difference(
+        first,
+        second,
+        here.real(cell.m, rng),
+        first_ids=[str(i) for i in range(cell.n)],
+        second_ids=[str(i) for i in range(cell.second)],
+        seed=number,
+    )
     return {
         "value": found.value, "error": found.standard_error, "low": found.low,
         "high": found.high, "p": found.p_value,
     }  # fmt: skip
-
-
-def _on_shared(
-    first: np.ndarray, second: np.ndarray, real: np.ndarray, number: int
-) -> FrechetDifference:
-    """Compare two models whose captions are partly the same, as the command line does."""
-    ids = [[str(i) for i in range(len(one))] for one in (first, second)]
-    return paired_frechet_difference(
-        first, second, real, first_ids=ids[0], second_ids=ids[1], seed=number
-    )
-
-
-def _on_all(
-    first: np.ndarray, second: np.ndarray, real: np.ndarray, number: int
-) -> FrechetDifference:
-    """Compare all samples, with shared captions in the same group, at unequal numbers too."""
-    names = [*(str(i) for i in range(len(first))), *(str(i) for i in range(len(second)))]
-    codes, of_real, num = group_codes(Clusters.of(len(names), len(real), names), seed=number)
-    return frechet_difference_of_groups(
-        GroupedMoments.of_features(first, codes[: len(first)], num),
-        GroupedMoments.of_features(second, codes[len(first) :], num),
-        GroupedMoments.of_features(real, of_real, num),
-    )
 
 
 def _related(z: np.ndarray, correlation: float, rng: np.random.Generator) -> np.ndarray:

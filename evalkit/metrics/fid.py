@@ -90,8 +90,6 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
         return [first.not_applicable(need, as_clause(error), metric=metric)]
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
     details: dict[str, Any] = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
-    if found.note:
-        details |= {"note": found.note, "n_first": found.n[0], "n_second": found.n[1]}
     if found.num_left_out:
         details["left_out_reference"] = found.num_left_out
     return [

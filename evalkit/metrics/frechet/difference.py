@@ -1,8 +1,7 @@
 """The difference of two models' Fréchet distances from one reference.
 
 Both corrected distances are jackknifed over the same groups of captions, and the reference's groups
-are shared, so whatever both have in common cancels. Each may have its own number of samples. Where
-the models share some of their captions, they are compared on these.
+are shared, so whatever both have in common cancels. Each may have its own number of samples.
 
 The jackknife's variance of a difference of such distances is a quarter too large where the second
 order counts, because it contains the interactions of pairs of images twice. Part of what pairs of
@@ -21,16 +20,11 @@ from scipy.special import stdtr
 
 from evalkit.core.errors import NotEnoughImagesError
 from evalkit.core.intervals import check_level, t_interval
-from evalkit.metrics.arrays import refuse_mismatch, take_rows
+from evalkit.metrics.arrays import refuse_mismatch
 from evalkit.metrics.clusters import Clusters
 from evalkit.metrics.frechet.distance import frechet_distance
 from evalkit.metrics.frechet.interval import checked_rows, not_estimable
-from evalkit.metrics.frechet.jackknife import (
-    NUM_GROUPS,
-    GroupedMoments,
-    Jackknifed,
-    group_codes,
-)
+from evalkit.metrics.frechet.jackknife import GroupedMoments, Jackknifed, group_codes
 from evalkit.metrics.frechet.matched import Matches, matches
 from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.frechet.pseudo_values import distance_pseudo_values, distances_without
@@ -55,14 +49,10 @@ class FrechetDifference:
     """p-value of the two-sided test that both distances are equal."""
     plug_in: float
     """Difference of the plug-in values, which are biased by different amounts at different n."""
-    n: tuple[int, int]
-    """Number of samples of each model that were compared."""
     num_shared: int
     """Number of ids that both models have."""
     num_left_out: int = 0
     """Reference images that are left out, since they match samples closely."""
-    note: str = ""
-    """Why the value differs from the difference of the two models' own values; empty if not."""
     method: str
     """Method of the interval."""
 
@@ -81,7 +71,6 @@ def paired_frechet_difference(
     """Compute the difference of two models' corrected distances, with interval and p-value.
 
     Without ids, row i of both models is assumed to share a caption if both have equally many rows.
-    Where the models share only some ids, the samples of these are compared, if they are enough.
 
     Args:
         first_features: Samples of the first model, images x dimensions.
@@ -110,22 +99,32 @@ def paired_frechet_difference(
     refuse_mismatch(first.shape[1], second.shape[1])
     if first_ids is None and second_ids is None and len(first) == len(second):
         first_ids = second_ids = [f"row {i}" for i in range(len(first))]
-    pair = _Pair(
-        first,
-        second,
-        list(first_ids) if first_ids else [f"first {i}" for i in range(len(first))],
-        list(second_ids) if second_ids else [f"second {i}" for i in range(len(second))],
+    names = [
+        *(first_ids or [f"first {i}" for i in range(len(first))]),
+        *(second_ids or [f"second {i}" for i in range(len(second))]),
+    ]
+    known = isinstance(real_features, Moments)
+    real = None if known else checked_rows(real_features, "reference")
+    num_real = 0 if real is None else len(real)
+    clusters = Clusters.of(len(names), num_real, names, None if real is None else real_ids)
+    codes, real_codes, num = group_codes(clusters, seed=seed)
+    n = len(first)
+    sets = (
+        GroupedMoments.of_features(first, codes[:n], num),
+        GroupedMoments.of_features(second, codes[n:], num),
     )
-    used = pair.on_shared_ids()
-    if isinstance(real_features, Moments):
-        found = used.difference(GroupedMoments(real_features, ()), None, None, level, seed)
-    else:
-        real = checked_rows(real_features, "reference")
-        found = used.difference(None, real, real_ids, level, seed)
-    note = ""
-    if used is not pair:
-        note = f"compared on the {len(pair.shared):,} captions that both models have"
-    return replace(found, num_shared=len(pair.shared), note=note)
+    num_shared = len(np.intersect1d(clusters.fake[:n], clusters.fake[n:]))
+    if real is None:
+        found = frechet_difference_of_groups(*sets, GroupedMoments(real_features, ()), level=level)
+        return replace(found, num_shared=num_shared)
+    close = [
+        matches(features, real, Clusters(clusters.fake[of_set], clusters.real))
+        for features, of_set in ((first, slice(0, n)), (second, slice(n, None)))
+    ]
+    used = Matches(close[0].rows & close[1].rows, close[0].crossed or close[1].crossed)
+    against = used.moments(real, real_codes, num)
+    found = frechet_difference_of_groups(*sets, against, level=level, crossed=used.crossed)
+    return replace(found, num_shared=num_shared, num_left_out=used.num_left_out)
 
 
 def frechet_difference_of_groups(
@@ -180,73 +179,10 @@ def frechet_difference_of_groups(
         p_value=float(2 * stdtr(freedom, -ratio)),
         plug_in=frechet_distance(first.whole, real.whole)
         - frechet_distance(second.whole, real.whole),
-        n=(first.whole.n or 0, second.whole.n or 0),
         num_shared=0,
         method="difference of corrected distances by delete-a-group jackknife over "
         f"{jackknifed.num_groups} groups of ids, t interval",
     )
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Samples of both models, with an id for each."""
-
-    first: Any
-    second: Any
-    first_ids: list[str]
-    second_ids: list[str]
-
-    @property
-    def shared(self) -> set[str]:
-        return set(self.first_ids) & set(self.second_ids)
-
-    def on_shared_ids(self) -> _Pair:
-        """Return the samples of shared ids; all, if these are too few to be compared."""
-        shared = self.shared
-        if not shared or shared == {*self.first_ids, *self.second_ids}:
-            return self
-        rows = [
-            np.flatnonzero([name in shared for name in ids])
-            for ids in (self.first_ids, self.second_ids)
-        ]
-        fewest = min(map(len, rows))
-        if len(shared) < NUM_GROUPS or fewest * (1 - 1 / NUM_GROUPS) - 1 <= self.first.shape[1]:
-            return self
-        return _Pair(
-            take_rows(self.first, rows[0]),
-            take_rows(self.second, rows[1]),
-            [self.first_ids[i] for i in rows[0]],
-            [self.second_ids[i] for i in rows[1]],
-        )
-
-    def difference(
-        self,
-        statistics: GroupedMoments | None,
-        real: Any,
-        real_ids: Sequence[str] | None,
-        level: float,
-        seed: int,
-    ) -> FrechetDifference:
-        """Group both sets and the reference by id, and compare."""
-        n = len(self.first)
-        num_real = 0 if statistics else len(real)
-        names = [*self.first_ids, *self.second_ids]
-        clusters = Clusters.of(len(names), num_real, names, real_ids if num_real else None)
-        codes, real_codes, num = group_codes(clusters, num_groups=NUM_GROUPS, seed=seed)
-        first = GroupedMoments.of_features(self.first, codes[:n], num)
-        second = GroupedMoments.of_features(self.second, codes[n:], num)
-        if statistics is not None:
-            return frechet_difference_of_groups(first, second, statistics, level=level)
-        close = [
-            matches(features, real, Clusters(clusters.fake[of_set], clusters.real))
-            for features, of_set in ((self.first, slice(0, n)), (self.second, slice(n, None)))
-        ]
-        used = Matches(close[0].rows & close[1].rows, close[0].crossed or close[1].crossed)
-        against = used.moments(real, real_codes, num)
-        found = frechet_difference_of_groups(
-            first, second, against, level=level, crossed=used.crossed
-        )
-        return replace(found, num_left_out=used.num_left_out)
 
 
 def _without_interactions(
