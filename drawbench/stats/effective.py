@@ -102,8 +102,9 @@ def effective_votes(share: float | Floats, found: Variances, weighting: Weightin
     """Compute the effective number of votes and its degrees of freedom.
 
     Degrees of freedom are Satterthwaite's (1946): raters, prompts and cells, weighted by what each
-    contributes to the variance. They are pulled toward those of the smaller number of clusters as
-    far as the variance itself is not observed, and are never below that.
+    contributes to the variance. They are never below those of the smaller number of clusters, and
+    are pulled toward them as far as the contributions are not known: by few minority votes, or by
+    so few clusters (of two, half; of three, three quarters; of seven, all but 2 %).
 
     Args:
         share: In [0, 1].
@@ -125,6 +126,7 @@ def effective_votes(share: float | Floats, found: Variances, weighting: Weightin
     inverse = np.minimum((root - half) / PRIOR_VOTES, max(weighting.clusters.values()))
     trust = known / (known + PRIOR_VOTES * inverse)
     least = min(weighting.degrees_of_freedom.values())
+    trust = trust * (1 - 0.5**least)
     df = np.maximum(_satterthwaite(found, weighting.degrees_of_freedom, least), least)
     return Effective(
         votes=1 / (spread * inverse), degrees_of_freedom=1 / (trust / df + (1 - trust) / least)
