@@ -260,6 +260,24 @@ def clustered_variance(influence: Floats, layout: Layout) -> float:
     return float(variances(influence, np.ones_like(influence), layout).total)
 
 
+def clustered_covariance(influence: Floats, layout: Layout) -> Floats:
+    """Compute the covariance of several sums, from contributions of shape (votes, sums).
+
+    Unlike `clustered_variance` it has no floor, and as an estimate it can have negative
+    eigenvalues.
+    """
+
+    def outer(name: str) -> Floats:
+        corrected = influence * layout.corrections[name][:, None]
+        clusters = getattr(layout, name)
+        totals = np.stack([np.bincount(clusters, column) for column in corrected.T], axis=1)
+        products: Floats = totals.T @ totals
+        return products
+
+    terms = [outer(name) for name in layout.sampled]
+    return terms[0] if len(terms) == 1 else sum(terms) - outer("cell")
+
+
 def _with_interval(
     value: float, variance: float, effective: Effective, sampled: tuple[str, ...], level: float
 ) -> Estimate:

@@ -175,7 +175,7 @@ def preference(
     if resamples:
         resampler = TwoWayResampler(layout, resamples=resamples, seed=seed)
         means = resampler.means(numerator, denominator, pooling=pooling)
-        resampled = percentile_interval(means, level=level)
+        resampled = percentile_interval(means, level=level, method=resampler.method)
     return Preference(
         model_a=first["model_a"],
         model_b=first["model_b"],
