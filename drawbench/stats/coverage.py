@@ -310,11 +310,14 @@ class _Mean:
                 cell=sum(s * part.found.cell for s, part in zip(squares, parts, strict=True)),
                 clusters={
                     name: sum(
-                        s * part.found.clusters[name] for s, part in zip(squares, parts, strict=True)
+                        s * part.found.clusters[name]
+                        for s, part in zip(squares, parts, strict=True)
                     )
                     for name in parts[0].found.clusters
                 },
-                vote=sum(share * part.found.vote for share, part in zip(shares, parts, strict=True)),
+                vote=sum(
+                    share * part.found.vote for share, part in zip(shares, parts, strict=True)
+                ),
             ),
         )
 
@@ -323,8 +326,7 @@ class _Mean:
         effective: Effective = effective_votes(self.value, self.found, weights)
         columns = (self.value, effective.votes, effective.degrees_of_freedom)
         return [
-            wilson_t_interval(*map(float, study), level=LEVEL)
-            for study in np.column_stack(columns)
+            wilson_t_interval(*map(float, study), level=LEVEL) for study in np.column_stack(columns)
         ]
 
     def naive_intervals(self, votes: int) -> list[Ends]:

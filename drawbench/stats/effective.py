@@ -58,9 +58,7 @@ class Weighting:
     @property
     def degrees_of_freedom(self) -> dict[str, float]:
         """Effective number of clusters less 1, by kind."""
-        return {
-            name: max(1 / square, MIN_CLUSTERS) - 1 for name, square in self.clusters.items()
-        }
+        return {name: max(1 / square, MIN_CLUSTERS) - 1 for name, square in self.clusters.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

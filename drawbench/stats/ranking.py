@@ -160,7 +160,9 @@ class _Table:
         counts = []
         for name in self.layout.sampled:
             clusters = np.tile(getattr(self.layout, name), 2)
-            pairs = np.unique(np.stack([np.concatenate([self.first, self.second]), clusters]), axis=1)
+            pairs = np.unique(
+                np.stack([np.concatenate([self.first, self.second]), clusters]), axis=1
+            )
             counts.append(np.bincount(pairs[0], minlength=len(self.names)))
         return np.maximum(np.min(counts, axis=0) - 1, 1)
 
@@ -306,7 +308,9 @@ def _why_not(whole: _Table, linked: _Table) -> str:
             "or they were never compared"
         )
     if not linked.layout.sampled:
-        return f"one rater and one prompt rank nothing, and only they link {', '.join(linked.names)}"
+        return (
+            f"one rater and one prompt rank nothing, and only they link {', '.join(linked.names)}"
+        )
     return ""
 
 
