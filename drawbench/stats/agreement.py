@@ -330,6 +330,8 @@ def _agreement_of(
     interval = None
     if correlation is not None and over == "prompts":
         interval = _spearman_interval(difference, win_rate, level, seed)
+        if interval is None:
+            reason = "no interval: the correlations of all resamples are equal"
     elif correlation is not None:
         reason = "no interval: the categories are those of the suite, not a sample of any"
     return MetricAgreement(

@@ -384,7 +384,7 @@ def _agreements(analysis: Analysis) -> Iterator[ResultRecord]:
         fingerprint = _fingerprint(
             analysis, question=item.question, category=item.category, seed=analysis.options.seed
         )
-        reason = item.reason or "no interval: it needs two prompts"
+        reason = item.reason or "no interval: it needs two prompts that differ in agreement"
         yield ResultRecord(
             metric="krippendorff-alpha",
             value=item.alpha,

@@ -74,11 +74,17 @@ class TwoWayResampler:
 def percentile_interval(
     resampled: Floats, *, level: float = LEVEL, method: str = METHOD_BOTH
 ) -> Interval | None:
-    """Return the central `level` of resampled values; None where too many could not be computed."""
+    """Return the central `level` of resampled values.
+
+    None where too many could not be computed, and where they are all equal: votes that do not vary
+    show nothing of how others would.
+    """
     usable = resampled[np.isfinite(resampled)]
     if usable.size < resampled.size / 2:
         return None
     low, high = percentile_ends(usable, level=level)
+    if low == high:
+        return None
     return Interval(low=low, high=high, level=level, method=method)
 
 

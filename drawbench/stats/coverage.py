@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drawbench.simulation.raters import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.stats.clustered import (

@@ -101,8 +101,8 @@ def effective_votes(share: float | Floats, found: Variances, weighting: Weightin
 
     Degrees of freedom are Satterthwaite's (1946): raters, prompts and cells, weighted by what each
     contributes to the variance. They are never below those of the smaller number of clusters, and
-    are pulled toward them as far as the contributions are not known: by few minority votes, or by
-    so few clusters (of two, half; of three, three quarters; of seven, all but 2 %).
+    are pulled toward them as far as the contributions are not known: by few minority votes or
+    few clusters (two know nothing of it, three half, seven all but 3 %).
 
     Args:
         share: In [0, 1].
@@ -124,7 +124,7 @@ def effective_votes(share: float | Floats, found: Variances, weighting: Weightin
     inverse = np.minimum((root - half) / PRIOR_VOTES, max(weighting.clusters.values()))
     trust = known / (known + PRIOR_VOTES * inverse)
     least = min(weighting.degrees_of_freedom.values())
-    trust = trust * (1 - 0.5**least)
+    trust = trust * (1 - 0.5 ** (least - 1))
     df = np.maximum(_satterthwaite(found, weighting.degrees_of_freedom, least), least)
     return Effective(
         votes=1 / (spread * inverse), degrees_of_freedom=1 / (trust / df + (1 - trust) / least)

@@ -304,8 +304,8 @@ def _why_not(whole: _Table, linked: _Table) -> str:
         return "one rater and one prompt rank nothing"
     if len(linked.names) < 2:
         return (
-            f"no finite strengths: of each two of {', '.join(whole.names)} one side won every vote, "
-            "or they were never compared"
+            f"no finite strengths: of each two of {', '.join(whole.names)} one side won every "
+            "vote, or they were never compared"
         )
     if not linked.layout.sampled:
         return (

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from drawbench.errors import NoVotesError, VotesError
+from drawbench.stats.clustered import estimate_mean, make_layout
+from drawbench.stats.preference import CLUSTER_COLUMNS, holm
 from drawbench.stats.raters import (
     QualityRules,
     filter_raters,
@@ -14,7 +16,12 @@ from drawbench.stats.raters import (
     response_times,
     side_bias,
 )
-from drawbench.stats.ratings import mean_ratings, rating_records
+from drawbench.stats.ratings import (
+    difference_records,
+    mean_ratings,
+    rating_differences,
+    rating_records,
+)
 from drawbench.votes import validate_votes
 from tests.support.vote_tables import grid_votes
 
@@ -155,6 +162,100 @@ def test_mean_rating_by_hand() -> None:
     assert 0 <= imagen.interval.low < 75 < imagen.interval.high <= 100
     record = rating_records((imagen,), {})[0]
     assert (record.value, record.n, record.subject) == (imagen.value, 6, "imagen")
+
+
+def test_unanimous_ratings_at_the_end_of_the_scale_have_a_width() -> None:
+    table = _ratings({"imagen": ["yes"] * 6})
+    (unknown,) = mean_ratings(table)
+    assert unknown.interval is None
+    assert "the scale of the question is not known" in unknown.reason
+    (found,) = mean_ratings(table, scales={"alignment": (0.0, 100.0)})
+    assert found.value == 100
+    assert found.interval is not None
+    assert 0 < found.interval.low < 50
+    assert found.interval.high == 100
+
+
+def test_intervals_of_ratings_reach_to_the_offered_scale() -> None:
+    """Nobody answered "no", but the question offers it."""
+    table = _ratings({"imagen": ["somewhat", "yes"] * 3})
+    (given,) = mean_ratings(table)
+    (offered,) = mean_ratings(table, scales={"alignment": (0.0, 100.0)})
+    assert given.value == offered.value == 75
+    assert given.interval is not None
+    assert offered.interval is not None
+    assert given.interval.low >= 50 > offered.interval.low
+    assert offered.interval.high <= 100
+    with pytest.raises(VotesError, match="scores from 50 to 100, outside its scale of 0 to 80"):
+        mean_ratings(table, scales={"alignment": (0.0, 80.0)})
+
+
+SCALES = {"alignment": (0.0, 100.0)}
+
+
+def test_rating_differences_by_hand() -> None:
+    """Six pairs with differences 50, 50, 50, 0, 0, 0: half the scale's quarter."""
+    table = _ratings({"imagen": ["yes", "yes", "yes", "no", "no", "yes"],
+                      "real": ["somewhat", "somewhat", "somewhat", "no", "no", "yes"]})  # fmt: skip
+    (gap,) = rating_differences(table, scales=SCALES)
+    assert (gap.model_a, gap.model_b, gap.num_pairs) == ("imagen", "real", 6)
+    assert gap.paired_by == "rater and prompt"
+    assert gap.value == pytest.approx(25)
+    layout = make_layout(*(table[:6][name].to_numpy(object) for name in CLUSTER_COLUMNS))
+    halves = np.array([0.75, 0.75, 0.75, 0.5, 0.5, 0.5])
+    expected = estimate_mean(halves, np.ones(6), layout)
+    assert expected.interval is not None
+    assert gap.interval is not None
+    assert gap.interval.low == pytest.approx(200 * expected.interval.low - 100)
+    assert gap.interval.high == pytest.approx(200 * expected.interval.high - 100)
+    assert gap.p_value == gap.adjusted_p_value == pytest.approx(expected.p_value)
+
+
+def test_pairing_removes_what_prompts_have_in_common() -> None:
+    """Prompts differ much, models by 10 on each: paired by rater and prompt, or by prompt alone."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt, easy in enumerate(rng.uniform(20, 80, 12)):
+        for model, gain, raters in (("x", 10, range(4)), ("y", 0, range(4))):
+            for rater in raters:
+                score = easy + gain + rng.normal()
+                rows.append((f"r{rater}", f"p{prompt}", "", model, "alignment", "", score))
+    names = ["rater_id", "prompt_id", "category", "model", "question", "answer", "score"]
+    table = pd.DataFrame(rows, columns=names)
+    (same_rater,) = rating_differences(table, scales=SCALES)
+    other = table.assign(rater_id=table["rater_id"] + table["model"])
+    (same_prompt,) = rating_differences(other, scales=SCALES)
+    assert (same_rater.paired_by, same_prompt.paired_by) == ("rater and prompt", "prompt")
+    assert (same_rater.num_pairs, same_prompt.num_pairs) == (48, 12)
+    x, y = mean_ratings(table, scales=SCALES)
+    assert x.interval is not None
+    assert y.interval is not None
+    assert x.interval.low < y.interval.high  # the means alone don't tell them apart
+    for found in (same_rater, same_prompt):
+        assert found.value == pytest.approx(10, abs=1)
+        assert found.better == "x"
+        assert found.adjusted_p_value is not None
+        assert found.adjusted_p_value < 0.01
+    (record,) = difference_records((same_rater,), {})
+    assert record.details["num_tests"] == 1
+    assert record.details["better"] == "x"
+
+
+def test_differences_are_corrected_for_their_number() -> None:
+    table = _ratings({name: list(answers) for name, answers in (
+        ("a", ["yes", "yes", "yes", "yes", "yes", "no"]), ("b", ["no"] * 6), ("c", ["no"] * 6))})  # fmt: skip
+    found = rating_differences(table, scales=SCALES)
+    assert [(item.model_a, item.model_b) for item in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    p_values = [item.p_value or 0 for item in found]
+    assert [item.adjusted_p_value for item in found] == pytest.approx(holm(p_values))
+    assert found[2].better is None
+    assert found[2].value == 0
+
+
+def test_models_without_a_common_prompt_are_not_compared() -> None:
+    table = _ratings({"a": ["yes", "no", "yes"], "b": ["yes", "no", "yes"]})
+    table.loc[table["model"] == "b", "prompt_id"] = "other"
+    assert rating_differences(table, scales=SCALES) == ()
 
 
 def test_ratings_without_scores_or_columns() -> None:
