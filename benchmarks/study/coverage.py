@@ -35,7 +35,7 @@ from drawbench.simulation.raters import (
 from drawbench.stats.coverage import Coverage, measure_coverage, merge, true_win_rate
 from drawbench.stats.power import StudyPlan
 
-SEED = 20_261_201
+SEED = 20_261_203
 CHUNK = 500
 TIE_THRESHOLD = 0.3
 CATEGORY_SD = 0.4

@@ -216,8 +216,7 @@ def _mean_lines(context: Context) -> Iterator[str]:
         p_value = "" if gap.adjusted_p_value is None else f", p {gap.adjusted_p_value:.3f}"
         yield (
             f"{gap.question}, {gap.model_a} less {gap.model_b}: {gap.value:+.1f} {interval}"
-            f"{p_value} (Holm, {len(context.rating_differences)} tests), {gap.num_pairs} pairs by "
-            f"{gap.paired_by}"
+            f"{p_value} (Holm, {len(context.rating_differences)} tests), {gap.num_prompts} prompts"
         )
 
 

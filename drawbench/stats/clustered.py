@@ -188,9 +188,10 @@ def estimate_mean(
             reason=reason,
         )
     weights = vote_weights(d, sample, pooling=pooling)
-    found = variances(influence, weights, sample)
+    found = variances(influence, weights, y, sample)
     effective = effective_votes(value, found, weighting(weights, sample))
-    return _with_interval(value, float(found.total), effective, _plural(sample.sampled), level)
+    variance = clustered_variance(influence, sample)
+    return _with_interval(value, variance, effective, _plural(sample.sampled), level)
 
 
 def linearise(
@@ -232,7 +233,7 @@ def vote_weights(denominator: Floats, layout: Layout, *, pooling: Pooling) -> Fl
     return weights
 
 
-def variances(influence: Floats, weights: Floats, layout: Layout) -> Variances:
+def variances(influence: Floats, weights: Floats, scores: Floats, layout: Layout) -> Variances:
     """Compute the variance terms of a mean from its votes' contributions and weights.
 
     Each term is corrected for its number of clusters by G / (G - 1) within each stratum.
@@ -241,7 +242,21 @@ def variances(influence: Floats, weights: Floats, layout: Layout) -> Variances:
         cell=_term(influence, layout, "cell"),
         clusters={name: _term(influence, layout, name) for name in layout.sampled},
         vote=float((influence**2 / weights).sum()),
+        varied=_variety(weights, scores, layout.strata),
+        extremity=float(weights @ np.abs(2 * scores - 1)),
     )
+
+
+def _variety(weights: Floats, scores: Floats, strata: Codes) -> float:
+    """Return the weight of votes that differ from the others of their stratum.
+
+    The mean distance from c, over max(c, 1 - c), is smallest at an observed score, 0, 1/2 or 1.
+    """
+    smallest = np.full(_count(strata), np.inf)
+    for c in {0.0, 0.5, 1.0, *scores.tolist()}:
+        distances = np.bincount(strata, weights * np.abs(scores - c)) / max(c, 1 - c)
+        smallest = np.minimum(smallest, distances)
+    return float(smallest.sum())
 
 
 def weighting(weights: Floats, layout: Layout) -> Weighting:
@@ -257,7 +272,9 @@ def weighting(weights: Floats, layout: Layout) -> Weighting:
 
 def clustered_variance(influence: Floats, layout: Layout) -> float:
     """Compute the variance of a sum of contributions correlated within raters and prompts."""
-    return float(variances(influence, np.ones_like(influence), layout).total)
+    cells = _term(influence, layout, "cell")
+    terms = [_term(influence, layout, name) for name in layout.sampled]
+    return terms[0] if len(terms) == 1 else max(sum(terms) - cells, cells)
 
 
 def clustered_covariance(influence: Floats, layout: Layout) -> Floats:

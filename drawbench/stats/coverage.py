@@ -282,42 +282,37 @@ class _Mean:
             "rater": scores.mean(axis=2).var(axis=1, ddof=1) / raters,
             "prompt": scores.mean(axis=1).var(axis=1, ddof=1) / prompts,
         }
-        return cls(value, Variances(cell=vote / (votes - 1), clusters=clusters, vote=vote))
+        extremity = np.abs(2 * scores - 1).mean(axis=(1, 2))
+        found = Variances(
+            cell=vote / (votes - 1),
+            clusters=clusters,
+            vote=vote,
+            varied=np.minimum(np.minimum(value, 1 - value), extremity),
+            extremity=extremity,
+        )
+        return cls(value, found)
 
     @classmethod
     def joined(cls, parts: Sequence[_Mean]) -> _Mean:
         """Put studies behind one another."""
         return cls(
             np.concatenate([part.value for part in parts]),
-            Variances(
-                cell=np.concatenate([part.found.cell for part in parts]),
-                clusters={
-                    name: np.concatenate([part.found.clusters[name] for part in parts])
-                    for name in parts[0].found.clusters
-                },
-                vote=np.concatenate([part.found.vote for part in parts]),
-            ),
+            _combined([part.found for part in parts], np.concatenate, np.concatenate),
         )
 
     @classmethod
     def pooled(cls, parts: Sequence[_Mean], shares: Floats) -> _Mean:
         """Compute the weighted mean of categories; they are strata, so their terms add up."""
-        squares = shares**2
+
+        def mean(values: Sequence[Floats]) -> Floats:
+            return np.tensordot(shares, np.stack(values), axes=1)
+
+        def variance(values: Sequence[Floats]) -> Floats:
+            return np.tensordot(shares**2, np.stack(values), axes=1)
+
         return cls(
-            sum(share * part.value for share, part in zip(shares, parts, strict=True)),
-            Variances(
-                cell=sum(s * part.found.cell for s, part in zip(squares, parts, strict=True)),
-                clusters={
-                    name: sum(
-                        s * part.found.clusters[name]
-                        for s, part in zip(squares, parts, strict=True)
-                    )
-                    for name in parts[0].found.clusters
-                },
-                vote=sum(
-                    share * part.found.vote for share, part in zip(shares, parts, strict=True)
-                ),
-            ),
+            mean([part.value for part in parts]),
+            _combined([part.found for part in parts], variance, mean),
         )
 
     def intervals(self, weights: Weighting) -> list[Ends]:
@@ -331,6 +326,24 @@ class _Mean:
     def naive_intervals(self, votes: int) -> list[Ends]:
         """Return the interval of each study as if votes were independent."""
         return [wilson_interval(value, votes, level=LEVEL) for value in self.value.tolist()]
+
+
+def _combined(
+    parts: Sequence[Variances],
+    variance: Callable[[Sequence[Floats]], Floats],
+    mean: Callable[[Sequence[Floats]], Floats],
+) -> Variances:
+    """Combine variances of means with one function, and means over votes with another."""
+    return Variances(
+        cell=variance([np.asarray(part.cell) for part in parts]),
+        clusters={
+            name: variance([np.asarray(part.clusters[name]) for part in parts])
+            for name in parts[0].clusters
+        },
+        vote=mean([np.asarray(part.vote) for part in parts]),
+        varied=mean([np.asarray(part.varied) for part in parts]),
+        extremity=mean([np.asarray(part.extremity) for part in parts]),
+    )
 
 
 def _weighting(layout: Layout, pooling: Pooling) -> Weighting:

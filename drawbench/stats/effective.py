@@ -6,15 +6,16 @@ A share p of clustered votes varies like that of n_eff independent votes, where
 
 Near 0 and 1 few votes differ from the rest, and V says little: it is 0 if none does. So the ratio
 is shrunk toward what V would be if two votes of one rater correlated by `PRIOR_CORRELATION`, and so
-did two votes on one prompt. What the votes know about V is counted in effective minority votes
-(losses, if wins are more frequent), min(p, 1-p) n_eff, against `PRIOR_VOTES`:
+did two votes on one prompt. What the votes know about V is counted in effective votes that differ
+from the rest, against `PRIOR_VOTES`:
 
-    1 / n_eff  =  (k / n_hat + PRIOR_VOTES / n_0) / (k + PRIOR_VOTES),    k = min(p, 1-p) n_eff
+    1 / n_eff  =  (k / n_hat + PRIOR_VOTES / n_0) / (k + PRIOR_VOTES),    k = varied n_eff
 
-is a quadratic equation in 1 / n_eff. Ties make votes vary less than p (1 - p); the observed ratio
-is shrunk toward 1 in the same way. Everything is continuous in the votes, unanimity included.
-`benchmarks.study.coverage` measures how often the intervals contain the truth; both constants were
-chosen on other seeds than its own.
+is a quadratic equation in 1 / n_eff; `varied` is min(p, 1-p) without ties. Ties and graded scores
+vary less than p (1 - p); the observed ratio is shrunk, by the number of votes that differ, toward
+that of votes which do not. Everything is continuous in the votes, unanimity
+included. `benchmarks.study.coverage` measures how often the intervals contain the truth; the
+constants were chosen on other seeds than its own.
 
 Functions take numbers, or arrays with one element per study.
 """
@@ -32,6 +33,8 @@ Floats = NDArray[np.float64]
 
 PRIOR_CORRELATION = 0.25
 PRIOR_VOTES = 1.5
+SPREAD_VOTES = 10
+"""Number of differing votes from which on the observed variance of votes counts more than half."""
 MIN_CLUSTERS = 2
 
 
@@ -71,6 +74,11 @@ class Variances:
     """Sum over the clusters of each sampled kind."""
     vote: float | Floats
     """Variance of a single vote around the mean of its stratum."""
+    varied: float | Floats
+    """Weight of the votes that differ from the others of their stratum, in [0, 1): the smallest
+    mean distance from any score c, in units of the largest possible one, max(c, 1 - c)."""
+    extremity: float | Floats
+    """Mean distance of votes from 1/2, doubled: 1 for wins and losses, 0 for ties."""
 
     @property
     def total(self) -> float | Floats:
@@ -110,17 +118,19 @@ def effective_votes(share: float | Floats, found: Variances, weighting: Weightin
         weighting: Of the mean that the share is.
 
     >>> flat = Weighting(cell=0.01, clusters={"rater": 0.01}, filled=1.0)
-    >>> none_lost = Variances(cell=0.0, clusters={"rater": 0.0}, vote=0.0)
+    >>> none_lost = Variances(
+    ...     cell=0.0, clusters={"rater": 0.0}, vote=0.0, varied=0.0, extremity=1.0
+    ... )
     >>> round(float(effective_votes(1.0, none_lost, flat).votes), 6)
     100.0
     """
-    minority, prior = np.minimum(share, 1 - share), weighting.prior
-    observed = np.minimum(_over(found.vote, share * (1 - share)), 1.0)
-    spread = (minority * observed + PRIOR_VOTES * prior) / (minority + PRIOR_VOTES * prior)
-    known = minority * observed / spread
+    binomial, prior = share * (1 - share), weighting.prior
+    observed = np.minimum(_over(found.vote, binomial), 1.0)
+    spread = _spread(observed, found, weighting)
+    known = found.varied * np.minimum(observed / spread, 1.0)
     total = found.total + _missed(found, weighting)
     half = (known - PRIOR_VOTES * prior) / 2
-    root = np.sqrt(half**2 + PRIOR_VOTES * observed * total / (spread**2 * (1 - minority)))
+    root = np.sqrt(half**2 + PRIOR_VOTES * _over(known * total, binomial * spread, 0.0))
     inverse = np.minimum((root - half) / PRIOR_VOTES, max(weighting.clusters.values()))
     trust = known / (known + PRIOR_VOTES * inverse)
     least = min(weighting.degrees_of_freedom.values())
@@ -129,6 +139,18 @@ def effective_votes(share: float | Floats, found: Variances, weighting: Weightin
     return Effective(
         votes=1 / (spread * inverse), degrees_of_freedom=1 / (trust / df + (1 - trust) / least)
     )
+
+
+def _spread(observed: float | Floats, found: Variances, weighting: Weighting) -> float | Floats:
+    """Return the variance of votes over p (1 - p), shrunk toward that of votes without variation.
+
+    If all votes are wins, those that are not seen may be losses: the ratio is 1. If all are ties,
+    they move the win rate half as far: at 2 standard errors, 4 / n_0 leads to half the end of the
+    interval of a share of 0.
+    """
+    unseen = found.extremity + (1 - found.extremity) * min(4 * weighting.prior, 1.0)
+    differing = (found.varied / weighting.cell) ** 2
+    return (differing * observed + SPREAD_VOTES**2 * unseen) / (differing + SPREAD_VOTES**2)
 
 
 def _missed(found: Variances, weighting: Weighting) -> float | Floats:

@@ -7,7 +7,8 @@ a tie counts as half a win for each. Davidson (1970) models ties as a third outc
 
 Elo is an update rule for players who change over time; models don't, so it is reported for
 comparison only, averaged over orders of the votes. All use Elo's scale, 400 points per factor of
-ten, with mean zero: a fixed anchor model would pass its uncertainty on to all others.
+ten. The mean over models, weighted by their votes, is zero: a single model as the zero, or a mean
+in which one with few votes counts in full, would pass its uncertainty on to all others.
 
 Models that are not linked to the others are named and left out (`drawbench.stats.linkage`).
 Intervals of differences hold for all pairs at once (Bonferroni), and ranks are ranges by them: a
@@ -64,7 +65,7 @@ class RankedModel:
 
     model: str
     points: float
-    """Points on Elo's scale; the mean over models is zero, and higher is better."""
+    """Points on Elo's scale; the mean over models, weighted by votes, is zero; higher is better."""
     standard_error: float | None
     interval: Interval | None
     best_rank: int
@@ -155,6 +156,12 @@ class _Table:
         return np.bincount(np.concatenate([self.first, self.second]), minlength=len(self.names))
 
     @property
+    def weights(self) -> Floats:
+        """Share of votes of each model, which sum to 1."""
+        weights: Floats = self.num_votes / self.num_votes.sum()
+        return weights
+
+    @property
     def degrees_of_freedom(self) -> NDArray[np.intp]:
         """Per model, one less than the smaller number of clusters that vote on it; at least 1."""
         counts = []
@@ -236,7 +243,7 @@ def _ranking(table: _Table, kind: Model, question: str, level: float, seed: int)
 @dataclass(frozen=True)
 class _Fit:
     strengths: Floats
-    """Log strengths with mean zero."""
+    """Log strengths, with the mean over votes zero."""
     covariance_of: _Sandwich
     tie_parameter: float | None
     iterations: int
@@ -260,16 +267,16 @@ class _Sandwich:
         least = float(contrast @ self.independent[:size, :size] @ contrast)
         return float(np.sqrt(max(clustered_variance(moved, self.layout), least)))
 
-    def redraw(self, strengths: Floats, seed: int) -> Floats:
+    def redraw(self, strengths: Floats, weights: Floats, seed: int) -> Floats:
         """Draw strengths of repeated studies, (`REDRAWS`, models), from the normal approximation.
 
         Two-way covariances can have negative eigenvalues, which count as zero. What this misses of
         a model's variance is added to it alone.
         """
         size = len(strengths)
-        models = np.eye(size) - 1 / size
+        models = np.eye(size) - weights
         errors = np.array([self.standard_error(model) for model in models])
-        covariance = self._covariance(size)
+        covariance = models @ self._covariance(size) @ models.T
         short = np.maximum(errors**2 - np.diag(covariance), 0)
         rng = np.random.default_rng(seed)
         root = np.linalg.cholesky(covariance + np.diag(short) + 1e-12 * np.eye(size))
@@ -328,7 +335,7 @@ def _fit_bradley_terry(table: _Table) -> _Fit:
         limit=MAX_ITERATIONS,
     )
     strengths = np.log(fitted.scores.reindex(table.names).to_numpy(dtype=np.float64))
-    strengths -= strengths.mean()
+    strengths -= table.weights @ strengths
     expected = 1 / (1 + np.exp(strengths[table.second] - strengths[table.first]))
     scores = (table.score - expected)[:, None] * table.difference
     weighted = (expected * (1 - expected))[:, None] * table.difference
@@ -353,7 +360,7 @@ def _fit_davidson(table: _Table) -> _Fit:
         scores, information = _davidson_scores(table, parameters)
         step = scores.sum(axis=0) @ _inverse(information)
         parameters += step / max(1.0, np.abs(step).max())
-        parameters[:size] -= parameters[:size].mean()
+        parameters[:size] -= table.weights @ parameters[:size]
         iterations += 1
     inverse = _inverse(information)
     converged = bool(np.abs(step).max() < TOLERANCE)
@@ -396,13 +403,13 @@ def _with_uncertainty(
 ) -> tuple[tuple[RankedModel, ...], tuple[PairDifference, ...]]:
     size, degrees = len(table.names), table.degrees_of_freedom
     differences = _all_differences(table, fit, level)
-    volatility = _volatility(fit.strengths, fit.covariance_of.redraw(fit.strengths, seed))
+    drawn = fit.covariance_of.redraw(fit.strengths, table.weights, seed)
+    volatility = _volatility(fit.strengths, drawn)
     method = METHOD.format(" and ".join(table.sampled))
     models = []
     for number in sorted(range(size), key=lambda number: -fit.strengths[number]):
         name = table.names[number]
-        contrast = np.full(size, -1 / size)
-        contrast[number] += 1
+        contrast = np.eye(size)[number] - table.weights
         error = POINTS * fit.covariance_of.standard_error(contrast)
         points = float(POINTS * fit.strengths[number])
         low, high = t_interval(points, error, int(degrees[number]), level=level)
@@ -544,5 +551,5 @@ def _elo_points(table: _Table, order: NDArray[np.intp]) -> Floats:
         [outcome[score] for score in table.score[order].tolist()],
     )
     points = fitted.scores.reindex(table.names).to_numpy(dtype=np.float64)
-    centred: Floats = points - np.nanmean(points)
+    centred: Floats = points - np.nansum(table.weights * points)
     return centred

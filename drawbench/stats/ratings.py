@@ -5,8 +5,9 @@ and 0 (Saharia et al. 2022, section 4.3).
 
 Scores are scaled to [0, 1] by the lowest and the highest score that the question offers, whether
 given or not, and treated like win rates (`drawbench.stats.clustered`), so a mean at the end of the
-scale has an interval with a width. Two models are compared on what both were rated on: by the same
-rater on the same prompt, or, where few such pairs exist, on the same prompt.
+scale has an interval with a width. Two models are compared on the prompts that
+both were rated on. Raters and prompts that rate or show both are one cluster, so what they have in
+common cancels: the test is paired wherever the design is.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ import numpy as np
 import pandas as pd
 
 from drawbench.errors import NoVotesError, VotesError
-from drawbench.stats.clustered import LEVEL, Estimate, Floats, estimate_mean, make_layout
+from drawbench.stats.clustered import (
+    LEVEL,
+    Estimate,
+    Floats,
+    Layout,
+    Pooling,
+    estimate_mean,
+    make_layout,
+)
 from drawbench.stats.preference import CLUSTER_COLUMNS, holm
 from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
 
 COLUMNS = (*CLUSTER_COLUMNS, "model", "question", "answer", "score")
-SAME_RATER = ["rater_id", "prompt_id", "category"]
-SAME_PROMPT = ["prompt_id", "category"]
-MIN_PAIRED = 0.5
-"""Smallest share of a model's ratings with a partner of the same rater and prompt."""
 
 Scale = tuple[float, float]
 """Lowest and highest score that a question offers."""
@@ -61,8 +66,8 @@ class RatingDifference:
     model_b: str
     question: str
     value: float
-    """Mean of A less mean of B over the pairs, in the unit of the scores; above 0 is better for A.
-    """
+    """Mean of A less mean of B, in the unit of the scores; above 0 is better for A."""
+    standard_error: float | None
     interval: Interval | None
     reason: str
     """The reason if there is no interval."""
@@ -70,9 +75,10 @@ class RatingDifference:
     """Two-sided, for no difference."""
     adjusted_p_value: float | None
     """Corrected for the number of all differences (Holm 1979)."""
-    num_pairs: int
-    paired_by: str
-    """`rater and prompt`, or `prompt`."""
+    num_votes: int
+    """Ratings of either model on the shared prompts."""
+    num_prompts: int
+    """Prompts on which both models were rated."""
 
     @property
     def better(self) -> str | None:
@@ -110,7 +116,7 @@ def mean_ratings(
 def rating_differences(
     ratings: pd.DataFrame, *, scales: Mapping[str, Scale] | None = None, level: float = LEVEL
 ) -> tuple[RatingDifference, ...]:
-    """Compare every two models on every question, paired by rater and prompt.
+    """Compare every two models on every question, on the prompts that both were rated on.
 
     Arguments and errors are those of `mean_ratings`. Models that share no prompt are not compared.
     """
@@ -192,14 +198,16 @@ def difference_records(
         ResultRecord(
             metric="drawbench-rating-difference",
             value=item.value,
-            n=item.num_pairs,
+            n=item.num_votes,
             direction="higher",
             unit="score",
             interval=item.interval,
+            standard_error=item.standard_error,
             reason=item.reason,
             subject=f"{item.model_a} against {item.model_b}",
-            fingerprint={**fingerprint, "question": item.question, "paired_by": item.paired_by},
+            fingerprint={**fingerprint, "question": item.question},
             details={
+                "num_prompts": item.num_prompts,
                 "p_value": item.p_value,
                 "p_value_adjusted": item.adjusted_p_value,
                 "num_tests": len(differences),
@@ -214,7 +222,8 @@ def _mean(model: str, question: str, part: pd.DataFrame, scale: Scale, level: fl
     """Estimate a mean: scores are scaled to [0, 1] like shares, and the result back."""
     low, span = scale[0], scale[1] - scale[0]
     scores = part["score"].to_numpy(dtype=np.float64)
-    found = _estimate((scores - low) / (span or 1.0), part, span, level)
+    layout = make_layout(*(part[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
+    found = _estimate((scores - low) / (span or 1.0), layout, "votes", span, level)
     return MeanRating(
         model=model,
         question=question,
@@ -224,51 +233,51 @@ def _mean(model: str, question: str, part: pd.DataFrame, scale: Scale, level: fl
         reason=found.reason,
         answers={str(k): float(v) for k, v in part["answer"].value_counts(normalize=True).items()},
         num_votes=len(part),
-        num_raters=part["rater_id"].nunique(),
-        num_prompts=part["prompt_id"].nunique(),
+        num_raters=layout.num_raters,
+        num_prompts=layout.num_prompts,
     )
 
 
 def _difference(
     question: str, pair: tuple[str, str], ratings: pd.DataFrame, scale: Scale, level: float
 ) -> RatingDifference | None:
-    """Test half the difference of scaled scores, plus 1/2, against 1/2."""
-    keys = SAME_RATER
-    paired = _paired(ratings, pair, keys)
-    fewer = ratings["model"].value_counts().loc[list(pair)].min()
-    if len(paired) < MIN_PAIRED * fewer:
-        keys = SAME_PROMPT
-        paired = _paired(ratings, pair, keys)
-    if paired.empty:
+    """Estimate the mean of A's scaled scores and of B's subtracted from 1.
+
+    It is half the difference of means, plus 1/2, and the models are its strata, each with half of
+    the weight.
+    """
+    prompts = [set(ratings.loc[ratings["model"] == model, "prompt_id"]) for model in pair]
+    shared = prompts[0] & prompts[1]
+    if not shared:
         return None
-    span = scale[1] - scale[0]
-    gap = paired[pair[0]].to_numpy(np.float64) - paired[pair[1]].to_numpy(np.float64)
-    units = paired if keys is SAME_RATER else paired.assign(rater_id="")
-    found = _estimate((1 + gap / (span or 1.0)) / 2, units, span, level)
+    votes = ratings[ratings["model"].isin(pair) & ratings["prompt_id"].isin(shared)]
+    low, span = scale[0], scale[1] - scale[0]
+    scores = (votes["score"].to_numpy(dtype=np.float64) - low) / (span or 1.0)
+    scores = np.where(votes["model"] == pair[0], scores, 1 - scores)
+    layout = make_layout(
+        *(votes[name].to_numpy(dtype=object) for name in ("rater_id", "prompt_id", "model"))
+    )
+    found = _estimate(scores, layout, "categories", span, level)
     return RatingDifference(
         model_a=pair[0],
         model_b=pair[1],
         question=question,
-        value=float(gap.mean()),
+        value=span * (2 * found.value - 1),
+        standard_error=None if found.standard_error is None else 2 * span * found.standard_error,
         interval=_rescaled(found.interval, -span, 2 * span),
         reason=found.reason,
         p_value=found.p_value,
         adjusted_p_value=None,
-        num_pairs=len(paired),
-        paired_by="rater and prompt" if keys is SAME_RATER else "prompt",
+        num_votes=len(votes),
+        num_prompts=len(shared),
     )
 
 
-def _paired(ratings: pd.DataFrame, pair: tuple[str, str], keys: list[str]) -> pd.DataFrame:
-    """Return the mean score of both models for each key that both have, one column a model."""
-    of_pair = ratings[ratings["model"].isin(pair)]
-    means = of_pair.groupby([*keys, "model"])["score"].mean().unstack("model")
-    return means.dropna().reset_index()
-
-
-def _estimate(unit_scores: Floats, part: pd.DataFrame, span: float, level: float) -> Estimate:
-    layout = make_layout(*(part[name].to_numpy(dtype=object) for name in CLUSTER_COLUMNS))
-    found = estimate_mean(unit_scores, np.ones(len(part)), layout, level=level)
+def _estimate(
+    unit_scores: Floats, layout: Layout, pooling: Pooling, span: float, level: float
+) -> Estimate:
+    ones = np.ones(len(unit_scores))
+    found = estimate_mean(unit_scores, ones, layout, pooling=pooling, level=level)
     if span > 0:
         return found
     reason = "no interval: all scores are equal, and the scale of the question is not known"

@@ -14,6 +14,7 @@ Key = Callable[[Vote], tuple]
 
 CORRELATION = 0.25
 PRIOR = 1.5
+SPREAD = 10
 
 
 def effective_votes(votes: Sequence[Vote]) -> tuple[float, float]:
@@ -42,11 +43,14 @@ def effective_votes(votes: Sequence[Vote]) -> tuple[float, float]:
     variance = raw + min(missed, raw)
 
     prior = square + CORRELATION * sum(each - square for each in squares.values())
-    minority, binomial = min(share, 1 - share), share * (1 - share)
-    spread = sum(gap**2 for gap in gaps) / size
-    ratio = spread / binomial if binomial else 1.0
-    shrunk = (minority * ratio + PRIOR * prior) / (minority + PRIOR * prior)
-    known = minority * ratio / shrunk
+    binomial = share * (1 - share)
+    varied = sum(len(scores) / size * _differing(scores) for scores in by_category.values())
+    extremity = sum(abs(2 * vote[3] - 1) for vote in votes) / size
+    ratio = sum(gap**2 for gap in gaps) / size / binomial if binomial else 1.0
+    differing = (varied / square) ** 2
+    unseen = extremity + (1 - extremity) * min(1, 4 * prior)
+    shrunk = (differing * ratio + SPREAD**2 * unseen) / (differing + SPREAD**2)
+    known = varied * min(1, ratio / shrunk)
     observed = variance / binomial / shrunk if binomial else 0.0
     inverse = _solve(
         lambda x: (known / x * observed + PRIOR * prior) / (known / x + PRIOR) - x, 0.0, 2.0
@@ -65,6 +69,12 @@ def effective_votes(votes: Sequence[Vote]) -> tuple[float, float]:
     trust = known / (known + PRIOR * inverse) * (1 - 0.5 ** (least - 1))
     df = 1 / (trust / max(satterthwaite, least) + (1 - trust) / least)
     return 1 / (shrunk * inverse), df
+
+
+def _differing(scores: Sequence[float]) -> float:
+    """The smallest mean distance from any score, in units of the largest possible distance."""
+    grid = [step / 1000 for step in range(1001)]
+    return min(sum(abs(x - c) for x in scores) / len(scores) / max(c, 1 - c) for c in grid)
 
 
 def _term(votes: Sequence[Vote], gaps: Sequence[float], key: Key) -> float:

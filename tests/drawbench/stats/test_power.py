@@ -271,7 +271,7 @@ def test_coverage_needs_two_prompts_in_each_category() -> None:
 
 
 def test_intervals_cover_where_one_model_nearly_always_wins() -> None:
-    """97 % of votes: the interval of the variance alone covers 80 % in the category of 8 prompts."""
+    """97 % of votes: by the variance alone, the category of 8 prompts is covered in 80 %."""
     panel = SimulatedPanel(
         strengths={"x": 2.6, "y": 0.0}, rater_sd=0.4, prompt_sd=0.8, tie_threshold=0.3
     )
