@@ -225,10 +225,10 @@ def only_sample(estimate: Estimate) -> str:
     >>> only_sample(estimate_mean(np.ones(3), np.ones(3), layout))
     'raters only: one prompt'
     """
-    return {
-        ("raters",): "raters only: one prompt",
-        ("prompts",): "prompts only: one rater",
-    }.get(estimate.generalises_to, "these votes only: one rater, one prompt")
+    if not estimate.generalises_to:
+        return "these votes only: one rater, one prompt"
+    missing = {"raters": "one prompt", "prompts": "one rater"}
+    return " and ".join(f"{name} only: {missing[name]}" for name in estimate.generalises_to)
 
 
 def ranked_sample(rankings: Sequence[Ranking]) -> str:

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import percentile_interval
-from drawbench.stats.clustered import LEVEL, Floats
+from drawbench.stats.clustered import LEVEL
+from drawbench.stats.effective import Floats
 from drawbench.votes import ANSWERS, orient_pairs, read_cells
 from evalkit.core.intervals import check_level
 from evalkit.core.registry import require

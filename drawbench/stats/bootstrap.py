@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drawbench.stats.clustered import LEVEL, Codes, Floats, Layout, Pooling
+from drawbench.stats.clustered import LEVEL, Codes, Layout, Pooling
+from drawbench.stats.effective import Floats
 from evalkit.core.intervals import percentile_interval as percentile_ends
 from evalkit.core.results import Interval
 

@@ -287,12 +287,15 @@ def clustered_covariance(influence: Floats, layout: Layout) -> Floats:
     def outer(name: str) -> Floats:
         corrected = influence * layout.corrections[name][:, None]
         clusters = getattr(layout, name)
-        totals = np.stack([np.bincount(clusters, column) for column in corrected.T], axis=1)
+        totals = np.stack(
+            [np.bincount(clusters, column).astype(np.float64) for column in corrected.T], axis=1
+        )
         products: Floats = totals.T @ totals
         return products
 
     terms = [outer(name) for name in layout.sampled]
-    return terms[0] if len(terms) == 1 else sum(terms) - outer("cell")
+    total: Floats = np.sum(terms, axis=0)
+    return total if len(terms) == 1 else total - outer("cell")
 
 
 def _with_interval(

@@ -17,7 +17,6 @@ import numpy as np
 from drawbench.simulation.raters import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
 from drawbench.stats.clustered import (
     LEVEL,
-    Floats,
     Layout,
     Pooling,
     estimate_mean,
@@ -25,7 +24,7 @@ from drawbench.stats.clustered import (
     vote_weights,
     weighting,
 )
-from drawbench.stats.effective import Effective, Variances, Weighting, effective_votes
+from drawbench.stats.effective import Effective, Floats, Variances, Weighting, effective_votes
 from evalkit.core.errors import ConfigError
 from evalkit.core.intervals import Ends, check_level, wilson_interval, wilson_t_interval
 

@@ -64,7 +64,7 @@ def unranked_models(
     """Return the models that are not linked to the others, each with its reason."""
     ranked = np.isin(np.arange(len(names)), linked)
     found = []
-    for number in np.flatnonzero(~ranked):
+    for number in np.flatnonzero(~ranked).tolist():
         as_first = (first == number) & ranked[second]
         as_second = (second == number) & ranked[first]
         wins = (score[as_first] > 0).sum() + (score[as_second] < 1).sum()

@@ -16,14 +16,8 @@ import pandas as pd
 
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import RESAMPLES, TwoWayResampler, percentile_interval
-from drawbench.stats.clustered import (
-    LEVEL,
-    Estimate,
-    Floats,
-    Pooling,
-    estimate_mean,
-    make_layout,
-)
+from drawbench.stats.clustered import LEVEL, Estimate, Pooling, estimate_mean, make_layout
+from drawbench.stats.effective import Floats
 from drawbench.votes import orient_pairs
 from evalkit.core.intervals import check_level, wilson_interval
 from evalkit.core.registry import require

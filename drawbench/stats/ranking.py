@@ -32,13 +32,13 @@ from drawbench.errors import NoVotesError
 from drawbench.stats.bootstrap import TwoWayResampler, percentile_interval
 from drawbench.stats.clustered import (
     LEVEL,
-    Floats,
     Layout,
     centre,
     clustered_covariance,
     clustered_variance,
     make_layout,
 )
+from drawbench.stats.effective import Floats
 from drawbench.stats.linkage import UnrankedModel, linked_models, unranked_models
 from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
 from evalkit.core.intervals import check_level, t_interval
@@ -153,7 +153,7 @@ class _Table:
     @property
     def num_votes(self) -> NDArray[np.intp]:
         """Votes on each model."""
-        return np.bincount(np.concatenate([self.first, self.second]), minlength=len(self.names))
+        return _count(np.concatenate([self.first, self.second]), len(self.names))
 
     @property
     def weights(self) -> Floats:
@@ -170,7 +170,7 @@ class _Table:
             pairs = np.unique(
                 np.stack([np.concatenate([self.first, self.second]), clusters]), axis=1
             )
-            counts.append(np.bincount(pairs[0], minlength=len(self.names)))
+            counts.append(_count(pairs[0], len(self.names)))
         return np.maximum(np.min(counts, axis=0) - 1, 1)
 
     @property
@@ -181,6 +181,11 @@ class _Table:
         table[rows, self.first] = 1
         table[rows, self.second] = -1
         return table
+
+
+def _count(codes: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    counts: NDArray[np.intp] = np.bincount(codes, minlength=size)
+    return counts
 
 
 def rank(

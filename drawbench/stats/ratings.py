@@ -20,15 +20,8 @@ import numpy as np
 import pandas as pd
 
 from drawbench.errors import NoVotesError, VotesError
-from drawbench.stats.clustered import (
-    LEVEL,
-    Estimate,
-    Floats,
-    Layout,
-    Pooling,
-    estimate_mean,
-    make_layout,
-)
+from drawbench.stats.clustered import LEVEL, Estimate, Layout, Pooling, estimate_mean, make_layout
+from drawbench.stats.effective import Floats
 from drawbench.stats.preference import CLUSTER_COLUMNS, holm
 from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
