@@ -171,7 +171,8 @@ class _Table:
                 np.stack([np.concatenate([self.first, self.second]), clusters]), axis=1
             )
             counts.append(_count(pairs[0], len(self.names)))
-        return np.maximum(np.min(counts, axis=0) - 1, 1)
+        degrees: NDArray[np.intp] = np.maximum(np.min(counts, axis=0) - 1, 1)
+        return degrees
 
     @property
     def difference(self) -> Floats:
