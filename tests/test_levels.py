@@ -24,7 +24,8 @@ from drawbench.stats.power import StudyPlan, critical_values, plan_looks, raters
 from drawbench.stats.preference import adjust_for_categories, preference, preferences
 from drawbench.stats.ranking import rank
 from drawbench.stats.raters import side_bias
-from drawbench.stats.ratings import mean_ratings
+from drawbench.stats.ratings import mean_ratings, rating_differences
+from drawbench.stats.transitivity import transitivity
 from evalkit import cli
 from evalkit.core import intervals
 from evalkit.core.errors import ConfigError
@@ -63,6 +64,9 @@ CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.core.intervals:normal_interval": lambda x: intervals.normal_interval(0, 1, level=x),
     "evalkit.core.intervals:t_interval": lambda x: intervals.t_interval(0, 1, 1, level=x),
     "evalkit.core.intervals:wilson_interval": lambda x: intervals.wilson_interval(0.5, 2, level=x),
+    "evalkit.core.intervals:wilson_t_interval": lambda x: intervals.wilson_t_interval(
+        0.5, 2, 1, level=x
+    ),
     "evalkit.core.intervals:wilson_interval_of_hits": lambda x: intervals.wilson_interval_of_hits(
         1, 2, level=x
     ),
@@ -126,6 +130,8 @@ CALLS: dict[str, Callable[[float], object]] = {
     "drawbench.stats.ranking:rank": lambda x: rank(NOTHING, level=x),
     "drawbench.stats.raters:side_bias": lambda x: side_bias(NOTHING, level=x),
     "drawbench.stats.ratings:mean_ratings": lambda x: mean_ratings(NOTHING, level=x),
+    "drawbench.stats.ratings:rating_differences": lambda x: rating_differences(NOTHING, level=x),
+    "drawbench.stats.transitivity:transitivity": lambda x: transitivity(NOTHING, level=x),
 }
 """Every public function that takes a level."""
 RECORDS: dict[str, Callable[[float], object]] = {
