@@ -8,7 +8,7 @@ by caption (`mean_difference`), a kernel distance by the influence of each image
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,17 @@ from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
 from evalkit.metrics.clusters import Clusters, clustered_variance
+from evalkit.metrics.draws import joined_draws
 from evalkit.metrics.means import mean_interval
-from evalkit.metrics.mmd import KernelMeans
+from evalkit.metrics.mmd import KernelMeans, SameFiles
 from evalkit.metrics.task import Need, Task
 
 Scores = Callable[[Task], Float64[np.ndarray, " n"]]
 """The score of each of a task's samples."""
-Means = Callable[[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"]], KernelMeans]
-"""Mean kernel values of samples and reference."""
+Means = Callable[
+    [Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"], SameFiles | None], KernelMeans
+]
+"""Mean kernel values of samples and reference, without pairs of copies."""
 
 
 def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
@@ -91,14 +94,21 @@ def kernel_difference(
         reason = "the reference's features are needed; the file holds only mean and covariance"
         return first.not_applicable(need, reason, metric=metric)
     reference = as_features(real, name="reference", minimum=2)
+    copied = first.nothing_but_copies or second.nothing_but_copies
+    if copied:
+        return first.not_applicable(need, copied, metric=metric)
     found = [
-        means(as_features(task.fake(need), name="samples", minimum=2), reference)
+        means(
+            as_features(task.fake(need), name="samples", minimum=2),
+            reference,
+            SameFiles.of(task.samples.sha256s, task.reference_sha256s),
+        )
         for task in (first, second)
     ]
     (fake_1, real_1), (fake_2, real_2) = (kernel.influences() for kernel in found)
-    first_ids, second_ids = sample_ids(first, second)
+    draws = pair_draws(first, second)
     clusters = Clusters.of(
-        len(fake_1) + len(fake_2), len(real_1), [*first_ids, *second_ids], first.real_ids
+        len(fake_1) + len(fake_2), len(real_1), [*draws.first, *draws.second], draws.real
     )
     variance = clustered_variance(clusters, np.concatenate([fake_1, -fake_2]), real_1 - real_2)
     value = scale * (found[0].unbiased() - found[1].unbiased())
@@ -140,8 +150,6 @@ def paired_record(
         standard_error: Standard error of the value.
         reason: Why there is no interval.
     """
-    ids = sample_ids(first, second)
-    shared = len(set(ids[0]) & set(ids[1]))
     return first.record(
         _need(first),
         value=value,
@@ -149,17 +157,38 @@ def paired_record(
         interval=interval,
         standard_error=standard_error,
         reason=reason,
-        details={**details, "shared_ids": shared},
+        details={"shared_ids": pair_draws(first, second).num_shared, **details},
         marks={"second_samples_sha256": second.fingerprint(_need(second))["samples_sha256"]},
     )
 
 
-def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
-    """Return the ids that group samples into draws; a sample without an id is its own draw."""
-    return (
-        first.fake_ids or [f"first {i}" for i in range(len(first.items))],
-        second.fake_ids or [f"second {i}" for i in range(len(second.items))],
+@dataclass(frozen=True, kw_only=True)
+class PairDraws:
+    """The draw of each image of two sets of samples and of their reference."""
+
+    first: list[str]
+    second: list[str]
+    real: list[str] | None
+    """None if the reference's images are unknown."""
+
+    @property
+    def num_shared(self) -> int:
+        """Number of draws that both sets of samples have."""
+        return len(set(self.first) & set(self.second))
+
+
+def pair_draws(first: Task, second: Task) -> PairDraws:
+    """Name the draws of all images behind a difference, joined by ids and hashes of all sets."""
+    found = joined_draws(first.sample_ties, second.sample_ties, first.reference_ties)
+    return PairDraws(
+        first=found[0], second=found[1], real=found[2] if first.reference.items else None
     )
+
+
+def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
+    """Return the draws of both sets' samples."""
+    draws = pair_draws(first, second)
+    return draws.first, draws.second
 
 
 def _by_caption(task: Task, scores: Scores) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ from evalkit.core.intervals import Ends, check_level, wilson_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
+from evalkit.metrics.draws import ties_of
 from evalkit.metrics.means import MeanInterval, mean_interval
 from evalkit.metrics.pairing import mean_difference
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
@@ -45,6 +46,7 @@ def r_precision(
     keys: Sequence[int],
     *,
     groups: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
     distractors: int = 99,
     seed: int = 0,
     level: float = 0.95,
@@ -56,7 +58,8 @@ def r_precision(
         captions: Embedding of each image's caption.
         keys: A number per caption, equal for equal captions; see `caption_key`.
         groups: One id per pair; captions with the same id (of one image) are never distractors for
-            each other, and pairs with the same id are one draw.
+            each other.
+        ids: One id per pair; pairs with the same id are one draw. By default, the groups.
         distractors: Number of wrong captions.
         seed: Seed of the draws.
         level: Nominal coverage.
@@ -85,7 +88,8 @@ def r_precision(
     hits = np.array(
         [_is_first(x[i], y, i, pool.draw(i, distractors, seed)) for i in range(len(x))], bool
     )
-    found = mean_interval(hits.astype(np.float64), ids=names, level=level)
+    draws = list(ids) if ids is not None else names
+    found = mean_interval(hits.astype(np.float64), ids=draws, level=level)
     low, high = _wilson(found)
     return RPrecision(
         value=found.value, low=low, high=high, standard_error=found.standard_error, hits=hits
@@ -159,11 +163,23 @@ def r_precision_of(task: Task) -> RPrecision:
         task.fake(need),
         task.captions[need],
         [caption_key(item.caption or "") for item in task.items],
-        groups=task.fake_ids,
+        groups=_pictured(task),
+        ids=task.fake_ids,
         distractors=options.distractors,
         seed=options.seed,
         level=options.level,
     )
+
+
+def _pictured(task: Task) -> list[str] | None:
+    """Return what each caption describes: its reference image, else itself; None if unknown."""
+    if all(item.image_id is None and item.caption_id is None for item in task.items):
+        return None
+    ties = (
+        ties_of(image_id=item.image_id, caption_id=item.caption_id, sha256=None)
+        for item in task.items
+    )
+    return [one[0] if one else f"sample {i}" for i, one in enumerate(ties)]
 
 
 def _records(task: Task) -> list[ResultRecord]:

@@ -23,7 +23,7 @@ SUBJECT_KEYS = frozenset(
         "training_data", "training_relation", "reranked", "candidates", "stages", "sampler",
         "steps", "guidance", "options", "thresholding", "settings", "device", "batch_size",
         "workers", "run", "config_hash", "out", "command", "created", "samples_sha256",
-        "skipped_samples",
+        "skipped_samples", "copies",
     }
 )  # fmt: skip
 """Prefixes of the keys that describe the subject and not the measurement."""

@@ -20,7 +20,7 @@ from evalkit.reports.fingerprints import Scalar, column, comparability, flatten
 
 COLUMNS = (
     "subject", "metric", "value", "low", "high", "level", "method", "standard_error", "n",
-    "direction", "unit", "state", "reason",
+    "direction", "unit", "state", "reason", "marks",
 )  # fmt: skip
 """Columns of every CSV, before those of the fingerprint."""
 
@@ -52,6 +52,7 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
         "unit": record.unit,
         "state": record.state,
         "reason": record.reason,
+        "marks": wording.marks_text(record),
     }
     return row | flatten(record.fingerprint, "fingerprint.")
 

@@ -24,7 +24,9 @@ from evalkit.reports.tables import common_unit, matrix, state_words
 
 _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40
-_SHOWN_ELSEWHERE = ("histogram", "label", "mark", "most_influential", "influence_by_category")
+_SHOWN_ELSEWHERE = (
+    "copies", "histogram", "label", "mark", "most_influential", "influence_by_category",
+)  # fmt: skip
 _MOST_CARDS = 6
 _MOST_SIDE_BY_SIDE = 7
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")

@@ -147,7 +147,42 @@ def badges(record: ResultRecord) -> list[Badge]:
         found.append(Badge(text=note, tone="warn", meaning="Published values use other weights."))
     if record.details.get("mark"):
         found.append(Badge(text=str(record.details["mark"]), tone="warn", meaning=record.reason))
-    return found + subject_badges(record.fingerprint)
+    return found + _copy_badges(record.fingerprint) + subject_badges(record.fingerprint)
+
+
+_COPIES = {
+    "samples_in_reference": (
+        "samples are reference images",
+        "These samples are the same files as images of the reference, so the model did not make "
+        "them, or repeats what it is compared with. A copy and its original are one draw.",
+    ),
+    "repeated_samples": (
+        "samples are copies of another",
+        "These samples are the same file as another sample. Copies are one draw.",
+    ),
+    "repeated_reference": (
+        "reference images are copies of another",
+        "These images are in the reference more than once. Copies are one draw.",
+    ),
+}
+"""The badge of each count of a fingerprint's `copies`, after the number, and its meaning."""
+
+
+def _copy_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
+    """Return a badge for each kind of copies among the images."""
+    counts = fingerprint.get("copies")
+    if not isinstance(counts, Mapping):
+        return []
+    return [
+        Badge(text=f"{_plain(counts[name])} {text}", tone="warn", meaning=meaning)
+        for name, (text, meaning) in _COPIES.items()
+        if counts.get(name)
+    ]
+
+
+def marks_text(record: ResultRecord) -> str:
+    """Return the texts of all badges of a record, for a cell of a table."""
+    return "; ".join(badge.text for badge in badges(record))
 
 
 def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:

@@ -101,11 +101,12 @@ def test_kernel_distances_pair_their_captions(
     (itself,) = compare_sets(good, good, real, [metric], options)
     assert itself.value == 0
     assert itself.standard_error == pytest.approx(0, abs=1e-12)
-    strangers = [replace(item, image_id=f"x{i}", caption_id=f"x{i}") for i, item in enumerate(good)]
+    strangers = [replace(item, image_id=f"x{i}", caption_id=f"x{i}") for i, item in enumerate(dark)]
     (apart,) = compare_sets(good, strangers, real, [metric], options)
     assert apart.details["shared_ids"] == 0
     assert apart.standard_error is not None
-    assert apart.standard_error > 0
+    assert record.standard_error is not None
+    assert apart.standard_error > record.standard_error
 
 
 def test_r_precision_is_compared_by_caption(
