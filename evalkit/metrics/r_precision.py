@@ -15,13 +15,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError, as_clause
-from evalkit.core.intervals import Ends, check_level, wilson_interval
+from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
 from evalkit.metrics.draws import ties_of
-from evalkit.metrics.means import MeanInterval, mean_interval
 from evalkit.metrics.pairing import mean_difference
+from evalkit.metrics.shares import share_of
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
 
@@ -37,6 +37,7 @@ class RPrecision:
     low: float
     high: float
     standard_error: float | None
+    method: str
     hits: Bool[np.ndarray, " n"]
 
 
@@ -89,10 +90,14 @@ def r_precision(
         [_is_first(x[i], y, i, pool.draw(i, distractors, seed)) for i in range(len(x))], bool
     )
     draws = list(ids) if ids is not None else names
-    found = mean_interval(hits.astype(np.float64), ids=draws, level=level)
-    low, high = _wilson(found)
+    share = share_of(hits, ids=draws, level=level)
     return RPrecision(
-        value=found.value, low=low, high=high, standard_error=found.standard_error, hits=hits
+        value=share.value,
+        low=share.low,
+        high=share.high,
+        standard_error=share.standard_error,
+        method=share.method,
+        hits=hits,
     )
 
 
@@ -140,14 +145,6 @@ def _is_first(image: np.ndarray, captions: np.ndarray, index: int, others: np.nd
     return bool(captions[index] @ image > (captions[others] @ image).max())
 
 
-def _wilson(found: MeanInterval) -> Ends:
-    """Compute Wilson's interval at the number of independent draws behind the standard error."""
-    p, n = found.value, float(found.num_draws)
-    if found.standard_error:
-        n = min(p * (1 - p) / found.standard_error**2, n)
-    return wilson_interval(p, n, level=found.level)
-
-
 def _needs(options: MeasureOptions) -> Sequence[Need]:
     return [Need(extractor_key(options.clip_model), "", reference=False, prefix="")]
 
@@ -191,13 +188,13 @@ def _records(task: Task) -> list[ResultRecord]:
         found = task.once(r_precision_of)
     except NotEnoughImagesError as error:
         return [task.not_applicable(need, as_clause(error))]
-    method = "Wilson interval at the number of independent draws"
+    interval = Interval(low=found.low, high=found.high, level=options.level, method=found.method)
     return [
         task.record(
             need,
             value=found.value,
             standard_error=found.standard_error,
-            interval=Interval(low=found.low, high=found.high, level=options.level, method=method),
+            interval=interval,
             details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
             marks={"distractors": options.distractors, "draw_seed": options.seed},
         )

@@ -223,7 +223,7 @@ class Task:
                 "label": self.label(need),
                 **(details or {}),
                 **self.left_out(),
-                **self._copies(need),
+                **self.counted_copies(need),
             },
         )
 
@@ -240,7 +240,7 @@ class Task:
             skipped |= self.reference.features.skipped
         return {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
 
-    def _copies(self, need: Need | None) -> dict[str, Any]:
+    def counted_copies(self, need: Need | None) -> dict[str, Any]:
         """Return the counts of copies as an entry; empty if there is none that concerns a need."""
         counts = self.copies.found()
         if need is None or not need.reference:
@@ -258,7 +258,7 @@ class Task:
             "samples_sha256": _hash_of_set(self.samples.sha256s),
             "sample_preparation": sample_preparation(self.options).identity(),
             "skipped_samples": len(self.samples.skipped),
-            **self._copies(need),
+            **self.counted_copies(need),
         }
         if need is not None and need.reference:
             marks |= self._reference_marks()
