@@ -285,7 +285,7 @@ _METRICS: dict[str, MetricRow] = {
         summary="Inception Score: how confident and diverse the network's class predictions are",
         min_n=10,
         needs="neither",
-        pairs=False,
+        pairs=True,
         paper="Salimans et al. 2016",
         records=(RecordRow(name="is", label="Inception Score", direction="higher"),),
     ),
@@ -294,7 +294,7 @@ _METRICS: dict[str, MetricRow] = {
         summary="precision, recall, density and coverage of Inception features",
         min_n=4,
         needs="reference",
-        pairs=False,
+        pairs=True,
         paper="Kynkäänniemi et al. 2019, Naeem et al. 2020",
         records=(
             *_by_neighbours("precision", "share of samples inside a real image's neighbourhood"),

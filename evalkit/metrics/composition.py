@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from scipy.optimize import linear_sum_assignment
 
-from evalkit.catalog import DATASETS, METRICS
+from evalkit.catalog import DATASETS, DIFFERENCE_SUFFIX, METRICS
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.intervals import (
     check_level,
@@ -33,7 +33,8 @@ from evalkit.datasets.shapes.captions import mentions
 from evalkit.datasets.shapes.detector import MIN_CONFIDENCE, Detection, detect
 from evalkit.datasets.shapes.scene import Scene
 from evalkit.metrics.draws import joined_draws, ties_of
-from evalkit.metrics.paired_rates import paired_rate_difference
+from evalkit.metrics.paired_rates import paired_share_difference
+from evalkit.metrics.pairing import NOTHING_SHARED, why_by_caption
 from evalkit.metrics.shares import ClusteredShare, share_of
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import Metric, Need, Task, declared_record
@@ -390,7 +391,7 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 def _records(task: Task) -> list[ResultRecord]:
     if task.run is not None and task.run.has_scenes:
-        found = task.once(_of_task).records(ids=_ids(task), level=task.options.level)
+        found = task.once(_of_task).records(ids=_ids(task)[0], level=task.options.level)
         return [
             replace(
                 record,
@@ -405,41 +406,65 @@ def _records(task: Task) -> list[ResultRecord]:
     return [_record(PAIRS)(value=None, n=n, state="not_applicable", reason=reason)]
 
 
+_COMPARED = (
+    ("pairs", "pairs_found", None),
+    ("exact", "exact", None),
+    ("objects", "objects_found", "objects"),
+    ("attributes", "attributes_found", "attributes"),
+    ("relations", "relations_found", "relations"),
+)
+"""Records that have a difference: the name, the count found, and the count asked for."""
+
+
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
-    """Compute the difference of `composition-pairs` over the captions that both runs share.
+    """Compute the differences over the captions that both runs share.
 
     Return no record if one of the sets is not a run with scenes.
     """
     runs = (first.run, second.run)
     if not all(run is not None and run.has_scenes for run in runs):
         return []
-    record = _record(f"{PAIRS}-difference")
-    found = [_found_by_caption(task) for task in (first, second)]
-    shared = sorted(found[0].keys() & found[1].keys())
+    rows = [_rows_by_caption(task) for task in (first, second)]
+    shared = sorted(rows[0].keys() & rows[1].keys())
     if not shared:
-        reason = "the two sets share no caption ids"
-        return [record(value=None, n=0, state="not_applicable", reason=reason)]
-    right = [np.array([one[name] for name in shared]) for one in found]
-    difference = paired_rate_difference(right[0], right[1], level=first.options.level)
-    return [
-        record(
-            value=difference.value,
-            n=len(shared),
-            interval=Interval(
-                low=difference.low,
-                high=difference.high,
-                level=difference.level,
-                method=difference.method,
-            ),
-            fingerprint=first.once(_of_task).identity,
-            details={
-                "p_value": difference.p_value,
-                "shared_ids": len(shared),
-                "only_first": difference.only_first,
-                "only_second": difference.only_second,
-            },
+        record = _record(f"{PAIRS}{DIFFERENCE_SUFFIX}")
+        return [record(value=None, n=0, state="not_applicable", reason=NOTHING_SHARED)]
+    draws, _ = _ids(first, second)
+    why = why_by_caption(rows, len(shared))
+    details = {"shared_ids": len(shared), **({"compared_on": why} if why else {})}
+    ids = [draws[rows[0][name][0]] for name in shared]
+    records = []
+    for name, found, asked in _COMPARED:
+        means = [
+            _means(task, found, [one[caption] for caption in shared])
+            for task, one in zip((first, second), rows, strict=True)
+        ]
+        units = None
+        if asked is not None:
+            units = _means(first, asked, [rows[0][caption] for caption in shared])
+            if not units.any():
+                continue
+        difference = paired_share_difference(*means, units, ids=ids, level=first.options.level)
+        records.append(
+            _record(f"composition-{name}{DIFFERENCE_SUFFIX}")(
+                value=difference.value,
+                n=len(shared),
+                interval=Interval(
+                    low=difference.low,
+                    high=difference.high,
+                    level=difference.level,
+                    method=difference.method,
+                ),
+                fingerprint=first.once(_of_task).identity,
+                details={
+                    "p_value": difference.p_value,
+                    **details,
+                    "only_first": int((means[0] > means[1]).sum()),
+                    "only_second": int((means[1] > means[0]).sum()),
+                },
+            )
         )
-    ]
+    return records
 
 
 def _record(name: str) -> partial[ResultRecord]:
@@ -455,18 +480,30 @@ def _of_task(task: Task) -> Composition:
     return Composition.of(images, scenes, [caption.text for caption in captions])
 
 
-def _found_by_caption(task: Task) -> dict[str, bool]:
-    pairs = task.once(_of_task).counts["pairs_found"].astype(bool).tolist()
-    return {row.caption_id: hit for row, hit in zip(_run(task).rows, pairs, strict=True)}
+def _rows_by_caption(task: Task) -> dict[str, list[int]]:
+    """Return the places of each caption's rows in the manifest."""
+    found: dict[str, list[int]] = {}
+    for place, row in enumerate(_run(task).rows):
+        found.setdefault(row.caption_id, []).append(place)
+    return found
 
 
-def _ids(task: Task) -> list[str]:
-    """Return the draw of each row of the run: its reference image, its caption, its file."""
-    ties = [
-        ties_of(image_id=row.image_id, caption_id=row.caption_id, sha256=row.sha256)
-        for row in _run(task).rows
+def _means(task: Task, count: str, places: Sequence[Sequence[int]]) -> Float64[np.ndarray, " n"]:
+    """Return a count's mean over the images of each caption."""
+    counts = task.once(_of_task).counts[count]
+    return np.array([counts[of].mean() for of in places], np.float64)
+
+
+def _ids(*tasks: Task) -> list[list[str]]:
+    """Return the draw of each row of each run: its reference image, else its caption."""
+    sets = [
+        [
+            ties_of(image_id=row.image_id, caption_id=row.caption_id, sha256=None)
+            for row in _run(task).rows
+        ]
+        for task in tasks
     ]
-    return joined_draws(ties)[0]
+    return joined_draws(*sets)
 
 
 def _run(task: Task) -> SourceRun:

@@ -28,11 +28,14 @@ def ties_of(*, image_id: str | None, caption_id: str | None, sha256: str | None)
     return tuple(f"{kind} {name}" for kind, name in found if name is not None)
 
 
-def ties_of_items(items: Sequence[ImageItem], sha256s: Sequence[str]) -> list[Ties]:
-    """Name what ties each image of a set to others."""
+def ties_of_items(
+    items: Sequence[ImageItem], sha256s: Sequence[str | None] | None = None
+) -> list[Ties]:
+    """Name what ties each image of a set to others; without hashes, only ids do."""
+    hashes = [None] * len(items) if sha256s is None else sha256s
     return [
         ties_of(image_id=item.image_id, caption_id=item.caption_id, sha256=sha256)
-        for item, sha256 in zip(items, sha256s, strict=True)
+        for item, sha256 in zip(items, hashes, strict=True)
     ]
 
 

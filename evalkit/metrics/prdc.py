@@ -16,7 +16,7 @@ precision and recall, and intervals without it in the sample are too narrow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
+from evalkit.metrics.deletions import DeletionDifference
+from evalkit.metrics.frechet.jackknife import group_codes
+from evalkit.metrics.pairing import ComparedImages, compared_images, deletion_record
 from evalkit.metrics.shares import Sampled, density_interval, share_interval
 from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
@@ -277,4 +280,64 @@ def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> 
     )
 
 
-PRDC = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    need, options = first.needs[0], first.options
+    real = first.real(need)
+    if real is None:
+        reason = "the reference's features are needed; the file holds only mean and covariance"
+        return [first.not_applicable(need, reason, f"{name}-difference") for name in NAMES]
+    chosen = compared_images(first, second, equally_many=True)
+    sets = [
+        np.asarray(first.fake(need))[chosen.first],
+        np.asarray(second.fake(need))[chosen.second],
+    ]
+    y = as_features(real, name="reference")
+    count = len(chosen.first)
+    clusters = Clusters.of(
+        2 * count, len(y), [*chosen.first_ids, *chosen.second_ids], chosen.real_ids
+    )
+    codes, real_codes, num = group_codes(clusters, num_groups=_GROUPS, seed=options.seed)
+    groups = [_Groups(of_set, real_codes, num) for of_set in (codes[:count], codes[count:])]
+    records = []
+    for k in options.neighbours:
+        left = [_fewest_left(of, num) for of in (codes[:count], codes[count:], real_codes)]
+        if num < 2 or min(left) <= k:
+            reason = f"{min(left)} images are left without a group of them, but k = {k} needs more"
+            records += [
+                first.not_applicable(need, reason, f"{name}-k{k}-difference") for name in NAMES
+            ]
+            continue
+        counted = [
+            _count(as_features(x, name="samples"), y, k, of_set)
+            for x, of_set in zip(sets, groups, strict=True)
+        ]
+        records += [_difference_record(first, second, (name, k), counted, chosen) for name in NAMES]
+    return records
+
+
+def _difference_record(
+    first: Task,
+    second: Task,
+    score: tuple[str, int],
+    counted: Sequence[Mapping[str, np.ndarray]],
+    chosen: ComparedImages,
+) -> ResultRecord:
+    (name, k), of_samples = score, score[0] in ("precision", "density")
+    draws = min(len(set(ids)) for ids in (chosen.first_ids, chosen.second_ids))
+    if not of_samples and chosen.real_ids is not None:
+        draws = len(set(chosen.real_ids))
+    found = DeletionDifference.of(
+        counted[0][name], counted[1][name], level=first.options.level, draws=draws
+    )
+    record = deletion_record(
+        first,
+        second,
+        metric=f"{name}-k{k}-difference",
+        found=found,
+        chosen=chosen,
+        details={"label": f"{name.capitalize()} (k = {k})"},
+    )
+    return replace(record, fingerprint={**record.fingerprint, "neighbours": k})
+
+
+PRDC = Metric(_needs, _records, _difference)

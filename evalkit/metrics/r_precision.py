@@ -20,7 +20,7 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
 from evalkit.metrics.draws import ties_of
-from evalkit.metrics.pairing import mean_difference
+from evalkit.metrics.pairing import share_difference
 from evalkit.metrics.shares import share_of
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
@@ -161,7 +161,7 @@ def r_precision_of(task: Task) -> RPrecision:
         task.captions[need],
         [caption_key(item.caption or "") for item in task.items],
         groups=_pictured(task),
-        ids=task.fake_ids,
+        ids=task.caption_draws,
         distractors=options.distractors,
         seed=options.seed,
         level=options.level,
@@ -202,7 +202,7 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
-    return [mean_difference(first, second, _hits)]
+    return [share_difference(first, second, _hits)]
 
 
 def _hits(task: Task) -> Float64[np.ndarray, " n"]:

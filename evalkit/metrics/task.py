@@ -137,6 +137,15 @@ class Task:
         return None if self.draws is None or not self.reference.items else self.draws[1]
 
     @cached_property
+    def caption_draws(self) -> list[str]:
+        """The draw of each sample for scores of single images with their captions.
+
+        There, the captions are drawn: a model that answers two captions by one image has answered
+        twice. Captions of one reference image are one draw.
+        """
+        return joined_draws(ties_of_items(self.items))[0]
+
+    @cached_property
     def sample_ties(self) -> list[Ties]:
         """What ties each sample to other images."""
         return ties_of_items(self.items, self.samples.sha256s)
