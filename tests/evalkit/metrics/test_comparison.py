@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from statsmodels.stats.multitest import multipletests
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.results import ResultRecord
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.metrics import score
-from evalkit.metrics.comparison import compare_sets
+from evalkit.metrics.comparison import compare_sets, holm_corrected, said_against_table
 from evalkit.metrics.score import score_sets, summarise_set
 from evalkit.metrics.statistics_files import read_statistics, write_statistics
 from evalkit.options import MeasureOptions
@@ -255,3 +257,35 @@ def test_statistics_of_a_set_round_trip(
     direct = score_sets(models["good"], models["real"], ["fid"], options)
     assert records[0].value == pytest.approx(direct[0].value)
     assert records[2].value == pytest.approx(direct[0].value)
+
+
+class TestHolm:
+    def test_by_hand(self) -> None:
+        """0.01, 0.04, 0.03 of three tests: 3 * 0.01, then 2 * 0.03, and 0.04 is no smaller."""
+        p_values = (0.01, None, 0.04, 0.03)
+        found = holm_corrected([difference(p_value=p) for p in p_values])
+        assert [one.details.get("p_holm") for one in found] == pytest.approx(
+            [0.03, None, 0.06, 0.06]
+        )
+        assert [one.details.get("num_tests") for one in found] == [3, None, 3, 3]
+
+    def test_equals_statsmodels(self) -> None:
+        p_values = np.random.default_rng(0).random(20) ** 3
+        found = holm_corrected([difference(p_value=p) for p in p_values])
+        expected = multipletests(p_values, method="holm")[1]
+        np.testing.assert_allclose([one.details["p_holm"] for one in found], expected)
+
+
+def difference(value: float = 0.3, **details: Any) -> ResultRecord:
+    return ResultRecord(
+        metric="kid-full-difference", value=value, n=5, direction="lower", details=details
+    )
+
+
+def test_a_difference_that_is_not_that_of_the_table_says_why() -> None:
+    tables = [[replace(difference(value), metric="kid-full")] for value in (0.5, 0.2 + 1e-12)]
+    (same,) = said_against_table([difference(0.3)], *tables)
+    assert same == difference(0.3)
+    (other,) = said_against_table([difference(0.1, compared_on="on 5 of 9")], *tables)
+    assert other.details["table_difference"] == pytest.approx(0.3)
+    assert other.reason == "not that of the two values: on 5 of 9"
