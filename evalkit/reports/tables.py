@@ -125,7 +125,8 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
     common = wording.common_badges(records)
     cells = matrix(records)
     columns = list(dict.fromkeys(column(record) for record in records))
-    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes])
+    marks = _notes(records, [*common, *_of_subjects(records)], with_subject=True, reasons=False)
+    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes, *marks])
     table.add_column("model", overflow="fold")
     for name in columns:
         members = [record for record in records if column(record) == name]
@@ -265,17 +266,33 @@ def _for_all(badge: wording.Badge) -> str:
 
 
 def _notes(
-    records: Sequence[ResultRecord], common: Sequence[wording.Badge], *, with_subject: bool
+    records: Sequence[ResultRecord],
+    common: Sequence[wording.Badge],
+    *,
+    with_subject: bool,
+    reasons: bool = True,
 ) -> list[str]:
-    """Write one line per note, with the names of the records that it applies to."""
+    """Write one line per note, with the names of the records that it applies to.
+
+    Args:
+        records: The records of the table.
+        common: Badges that it shows elsewhere.
+        with_subject: Whether to name the models.
+        reasons: Whether to say why a value or an interval is missing.
+    """
     holders: dict[str, list[str]] = {}
     for record in records:
         name = f"{record.subject}, " if with_subject else ""
-        for text in _said(record, common):
+        for text in _said(record, common, reasons=reasons):
             holders.setdefault(text, []).append(f"{name}{wording.label(record)}")
     return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()]
 
 
-def _said(record: ResultRecord, common: Sequence[wording.Badge]) -> list[str]:
+def _said(record: ResultRecord, common: Sequence[wording.Badge], *, reasons: bool) -> list[str]:
     parts = [badge.text for badge in wording.badges(record) if badge not in common]
-    return [*parts, record.reason.rstrip(".")] if record.reason else parts
+    return [*parts, record.reason.rstrip(".")] if record.reason and reasons else parts
+
+
+def _of_subjects(records: Sequence[ResultRecord]) -> list[wording.Badge]:
+    """Return the badges that stand beside the models' names."""
+    return [badge for record in records for badge in wording.subject_badges(record.fingerprint)]

@@ -283,7 +283,9 @@ def _details(record: ResultRecord) -> list[tuple[str, str]]:
 def _cell(
     records: Sequence[ResultRecord], place: int, alike: Comparability, best: Iterable[int]
 ) -> CellView:
-    view = record_view(records[place], alike.marks.get(place, ""))
+    record = records[place]
+    beside_the_model = wording.subject_badges(record.fingerprint)
+    view = record_view(record, alike.marks.get(place, ""), common=beside_the_model)
     return CellView(view=view, is_best=place in best)
 
 
