@@ -58,6 +58,7 @@ def _checked(path: Path) -> Path:
     if not found.startswith(INCEPTION_SHA256_PREFIX):
         raise WeightsError(
             f"{path}: sha256 starts with {found[:8]}, expected {INCEPTION_SHA256_PREFIX}. "
-            "Delete it to download it again, or pass it as --inception-weights PATH to use it anyway."
+            "Delete it to download it again, or pass it as --inception-weights PATH to use it "
+            "anyway."
         )
     return path

@@ -272,13 +272,18 @@ class Task:
         if need is not None and need.reference:
             marks |= self._reference_marks()
         if any(item.caption for item in self.items):
-            marks["captions_sha256"] = _hash_of_set([item.caption or "" for item in self.items])
+            # A metric of captions measures them; to others they only say what was sampled.
+            key = "captions_sha256" if self._uses_captions(need) else "sample_captions_sha256"
+            marks[key] = _hash_of_set([item.caption or "" for item in self.items])
         if need is not None and need.prefix is not None:
             named = self.extractors[need.extractor].name
             marks |= {"clip_model": named, "prefix": need.prefix}
         marks |= self.options.protocol_marks()
         marks["versions"] = {name: version(name) for name in _VERSIONS}
         return marks
+
+    def _uses_captions(self, need: Need | None) -> bool:
+        return need is not None and need.prefix is not None
 
     def _extractor_marks(self, need: Need) -> dict[str, Any]:
         extractor = self.extractors[need.extractor]

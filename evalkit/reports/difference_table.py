@@ -50,13 +50,11 @@ def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ())
 
 
 def _remarks(found: Sequence[DifferenceView]) -> list[str]:
-    """Write one line per remark and mark, with the differences that it applies to."""
+    """Write one line per remark and mark, with the metrics that it applies to."""
     holders: dict[str, list[str]] = {}
-    several = len({one.view.record.subject for one in found}) > 1
     for one in found:
-        metric = one.view.label.removesuffix(", difference")
-        name = f"{one.view.record.subject}, {metric}" if several else metric
         for text in (one.remark, *(badge.text for badge in one.view.own_badges)):
             if text:
-                holders.setdefault(text, []).append(name)
-    return [f"{', '.join(names)}: {text}." for text, names in holders.items()]
+                metric = one.view.label.removesuffix(", difference")
+                holders.setdefault(text, []).append(metric)
+    return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()]

@@ -23,15 +23,16 @@ SUBJECT_KEYS = frozenset(
         "training_data", "training_relation", "reranked", "candidates", "stages", "sampler",
         "steps", "guidance", "options", "thresholding", "settings", "device", "batch_size",
         "workers", "run", "config_hash", "out", "command", "created", "samples_sha256",
-        "skipped_samples", "copies",
+        "skipped_samples", "copies", "matched_ids", "sampling_precision",
+        "sample_captions_sha256", "second_samples_sha256",
     }
 )  # fmt: skip
 """Prefixes of the keys that describe the subject and not the measurement."""
 
 MINOR_KEYS = frozenset(
     {
-        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids", "halvings",
-        "halving_seed",
+        "seed", "seed_rule", "versions", "precision", "platform", "halvings", "halving_seed",
+        "subset_size", "subset_seed",
     }
 )  # fmt: skip
 """Keys that change a number little, or only by chance; they are marked as well."""

@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -280,12 +280,37 @@ def _notes(
         with_subject: Whether to name the models.
         reasons: Whether to say why a value or an interval is missing.
     """
-    holders: dict[str, list[str]] = {}
-    for record in records:
-        name = f"{record.subject}, " if with_subject else ""
+    holders: dict[str, list[tuple[str, str]]] = {}
+    every = [(record.subject, wording.label(record)) for record in records]
+    for name, record in zip(every, records, strict=True):
         for text in _said(record, common, reasons=reasons):
-            holders.setdefault(text, []).append(f"{name}{wording.label(record)}")
-    return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()]
+            holders.setdefault(text, []).append(name)
+    return [
+        f"{'; '.join(_named(names, every, with_subject=with_subject))}: {text}."
+        for text, names in holders.items()
+    ]
+
+
+def _named(
+    names: Sequence[tuple[str, str]], every: Sequence[tuple[str, str]], *, with_subject: bool
+) -> list[str]:
+    """Name records by subject and label: a subject or a label alone where it has all of its own."""
+    wanted = set(names)
+    if not with_subject:
+        return list(dict.fromkeys(label for _, label in names))
+    whole = {subject for subject, _ in names if _all_of(0, subject, wanted, every)}
+    left = [name for name in names if name[0] not in whole]
+    labels = {label for _, label in left if _all_of(1, label, wanted, every)}
+    found = [subject if subject in whole else "" for subject, _ in names]
+    found += [label if label in labels else f"{subject}, {label}" for subject, label in left]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _all_of(
+    part: int, value: str, wanted: Collection[tuple[str, str]], every: Sequence[tuple[str, str]]
+) -> bool:
+    """Whether all records with this subject (part 0) or label (part 1) are wanted."""
+    return all(name in wanted for name in every if name[part] == value)
 
 
 def _said(record: ResultRecord, common: Sequence[wording.Badge], *, reasons: bool) -> list[str]:

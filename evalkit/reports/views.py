@@ -321,7 +321,7 @@ def _verdict(record: ResultRecord) -> str:
     if record.interval.low <= 0 <= record.interval.high:
         return "no difference detected: the interval contains 0"
     if _is_undone(record):
-        return "no difference detected: the interval excludes 0, but not corrected for all tests"
+        return "no difference detected, once corrected for all tests"
     favoured = _favoured(record)
     return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
 

@@ -172,20 +172,20 @@ def badges(record: ResultRecord) -> list[Badge]:
 
 _COPIES = {
     "samples_in_reference": (
-        "samples are reference images",
+        ("sample is a reference image", "samples are reference images"),
         "These samples are the same files as images of the reference, so the model did not make "
         "them, or repeats what it is compared with. A copy and its original are one draw.",
     ),
     "repeated_samples": (
-        "samples are copies of another",
+        ("sample is a copy of another", "samples are copies of another"),
         "These samples are the same file as another sample. Copies are one draw.",
     ),
     "repeated_reference": (
-        "reference images are copies of another",
+        ("reference image is a copy of another", "reference images are copies of another"),
         "These images are in the reference more than once. Copies are one draw.",
     ),
 }
-"""The badge of each count of a fingerprint's `copies`, after the number, and its meaning."""
+"""The badge of each count of a fingerprint's `copies`, for one and for more, and its meaning."""
 
 
 def _copy_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
@@ -194,9 +194,9 @@ def _copy_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
     if not isinstance(counts, Mapping):
         return []
     return [
-        Badge(text=f"{_plain(counts[name])} {text}", tone="warn", meaning=meaning)
-        for name, (text, meaning) in _COPIES.items()
-        if counts.get(name)
+        Badge(text=f"{_plain(count)} {texts[count != 1]}", tone="warn", meaning=meaning)
+        for name, (texts, meaning) in _COPIES.items()
+        if (count := counts.get(name))
     ]
 
 

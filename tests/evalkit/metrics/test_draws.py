@@ -179,7 +179,7 @@ def test_copies_are_said_in_every_output(real: Path, options: MeasureOptions) ->
     shutil.copy(real / "00.png", real / "again.png")
     (samples, reference) = image_items(real)[:30], image_items(real)
     records = score_sets(samples, reference, ["fid", "is"], options)
-    texts = ("30 samples are reference images", "1 reference images are copies of another")
+    texts = ("30 samples are reference images", "1 reference image is a copy of another")
     console = Console(width=200)
     with console.capture() as capture:
         console.print(terminal_table(records))
