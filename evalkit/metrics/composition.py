@@ -403,7 +403,15 @@ def _records(task: Task) -> list[ResultRecord]:
     where = " or ".join(name for name, row in DATASETS.own.items() if row.has_scenes)
     reason = f"it needs the scenes behind the captions: a run of a text model on {where}"
     n = len(task.items)
-    return [_record(PAIRS)(value=None, n=n, state="not_applicable", reason=reason)]
+    return [
+        _record(PAIRS)(
+            value=None,
+            n=n,
+            state="not_applicable",
+            reason=reason,
+            fingerprint=task.counted_copies(None),
+        )
+    ]
 
 
 _COMPARED = (
@@ -444,7 +452,9 @@ def _difference(first: Task, second: Task) -> list[ResultRecord]:
             units = _means(first, asked, [rows[0][caption] for caption in shared])
             if not units.any():
                 continue
-        difference = paired_share_difference(*means, units, ids=ids, level=first.options.level)
+        difference = paired_share_difference(
+            means[0], means[1], units, ids=ids, level=first.options.level
+        )
         records.append(
             _record(f"composition-{name}{DIFFERENCE_SUFFIX}")(
                 value=difference.value,

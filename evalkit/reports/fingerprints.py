@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit.core.results import ResultRecord
-from evalkit.reports.wording import label
+from evalkit.reports.wording import is_difference, label
 
 SUBJECT_KEYS = frozenset(
     {
@@ -158,7 +158,9 @@ def _columns(records: Sequence[ResultRecord]) -> dict[tuple[str, str], list[int]
 
 
 def _flat(record: ResultRecord) -> dict[str, Scalar]:
-    return {"n": record.n, **flatten(record.fingerprint)}
+    # Each paired difference is of two models of its own, with as many images as these have.
+    count: dict[str, Scalar] = {} if is_difference(record) else {"n": record.n}
+    return count | flatten(record.fingerprint)
 
 
 def _differing(flats: Sequence[Mapping[str, Scalar]]) -> list[str]:

@@ -148,3 +148,11 @@ def test_what_a_model_is_like_makes_no_footnote() -> None:
         for name, made in zip("ab", captions, strict=True)
     ]
     assert "captions_sha256 is 11… (a), 22… (b)" in comparability(records).notes[0]
+
+
+def test_differences_of_other_pairs_may_have_another_n() -> None:
+    records = [
+        make_record("kid-full-difference", subject=subject, n=n)
+        for subject, n in (("a - b", 100), ("a - c", 60))
+    ]
+    assert comparability(records).notes == ()
