@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import stdtr
 
-from evalkit.core.intervals import t_interval
+from evalkit.core.intervals import check_level, t_interval
 
 NO_SPREAD = "no interval: the difference is the same whichever group of images is left out"
 
@@ -57,6 +57,7 @@ class DeletionDifference:
         >>> round(found.value, 3), round(found.standard_error, 3)
         (0.1, 0.101)
         """
+        check_level(level)
         differences = first - second
         left, num = differences[1:], len(differences) - 1
         variance = (num - 1) / num * float(np.square(left - left.mean()).sum())

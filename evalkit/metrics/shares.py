@@ -4,8 +4,8 @@ The interval is Wilson's at an effective number of draws: the units over their d
 factor by which clusters widen the variance. Near 0 and 1 few units tell it, and at 0 and 1 none do:
 a variance of 0 would claim certainty. The design effect is therefore estimated as if four further
 units had that of clusters whose units are all alike, so that a unanimous share falls back to
-Wilson's interval at the number of draws. Simulated with several samples a caption, it covers in 93.7
-to 99.2 % at shares of 0.02 to 0.98 (`python -m benchmarks.metrics.coverage_shares`).
+Wilson's interval at the number of draws. Simulated with several samples a caption, it covers in
+93.7 to 99.2 % at shares of 0.02 to 0.98 (`python -m benchmarks.metrics.coverage_shares`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Shaped
 
-from evalkit.core.intervals import Ends, normal_quantile, t_quantile, wilson_interval
+from evalkit.core.intervals import (
+    Ends,
+    check_level,
+    normal_quantile,
+    t_quantile,
+    wilson_interval,
+)
 from evalkit.metrics.clusters import Clusters, clustered_variance
 
 _PRIOR_UNITS = 4.0
@@ -77,6 +83,7 @@ def share_of(
     >>> found.value, round(found.low, 3), round(found.high, 3)
     (0.75, 0.301, 0.954)
     """
+    check_level(level)
     found = found.astype(np.float64)
     asked = np.ones(len(found)) if asked is None else asked.astype(np.float64)
     asking = asked > 0

@@ -225,7 +225,7 @@ def test_each_option_matters(drawn):
     assert len(intervals) == 3
     assert interval() == interval()
     shuffled = [
-        by_name(Composition.of(mixed, scenes).records(seed=seed))["pairs-shuffled"].value
+        by_name(Composition.of(mixed, scenes).records(seed=seed))["attributes"].details["chance"]
         for seed in (0, 1)
     ]
     assert shuffled[0] != shuffled[1]
