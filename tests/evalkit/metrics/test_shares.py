@@ -148,7 +148,7 @@ def test_r_precision_of_several_samples_a_caption_is_wider() -> None:
     rng = np.random.default_rng(0)
     captions = rng.normal(size=(30, 6))
     images = np.repeat(captions + rng.normal(size=(30, 6)), 4, axis=0)
-    keys, groups = np.repeat(np.arange(30), 4), [str(i // 4) for i in range(120)]
+    keys, groups = [i // 4 for i in range(120)], [str(i // 4) for i in range(120)]
     texts = np.repeat(captions, 4, axis=0)
     clustered = r_precision(images, texts, keys, groups=groups, distractors=5)
     alone = [str(i) for i in range(120)]
