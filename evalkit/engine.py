@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.run import Outcome, RunFolder, WorkItem
@@ -35,9 +37,9 @@ def generate(
         report(done, len(items))
         for batch in batches:
             started = time.perf_counter()
-            samples = generator.generate(
-                [Request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch], settings
-            )
+            requests = [Request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch]
+            with _numerics():
+                samples = generator.generate(requests, settings)
             elapsed_s = time.perf_counter() - started
             run.add_batch(
                 batch,
@@ -49,3 +51,12 @@ def generate(
             run.add_timing(first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s)
             done += len(batch)
             report(done, len(items))
+
+
+def _numerics() -> AbstractContextManager[None]:
+    """Return the context of sampling: without TF32, if the generator is one of torch."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from generators.numerics import full_float32
+
+    return full_float32()

@@ -92,7 +92,7 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     requests = source.select(generator.spec, sampling.seed, progress)
     config = run_config(generator, settings, requests, sampling)
     config |= {
-        "precision": "bf16 autocast" if sampling.bf16 else "float32",
+        "precision": sampling_precision(sampling),
         "compiled": sampling.compiled,
     }
     folder = options.out or default_folder(options.model, requests.name, config)
@@ -152,11 +152,19 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
     )
 
 
+def sampling_precision(sampling: SamplingOptions) -> str:
+    """Return the numerical precision of sampling, in words for fingerprints."""
+    if sampling.bf16:
+        return "bf16 autocast"
+    return "float32" if sampling.device == "cpu" else "float32, TF32 off"
+
+
 def run_config(
     generator: Generator, settings: Settings, requests: Requests, sampling: SamplingOptions
 ) -> dict[str, Any]:
     """Return the configuration that determines the images of a run, for any source."""
     from evalkit.reranking import reranking
+    from generators.weights.labelled import known_training_data  # imports torch
 
     spec: GeneratorSpec = generator.spec
     return {
@@ -164,7 +172,7 @@ def run_config(
         "display_name": spec.display_name,
         "conditioning": spec.conditioning,
         "size_px": spec.size_px,
-        "training_data": list(spec.training_data),
+        "training_data": list(known_training_data(spec, sampling.weights)),
         "weights": spec.weights,
         "weights_sha256": spec.weights_sha256,
         "settings": {stage: asdict(chosen) for stage, chosen in settings.items()},

@@ -31,7 +31,8 @@ from evalkit.core import intervals
 from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval
 from evalkit.metrics.clip_score import clip_score
-from evalkit.metrics.composition import Composition, share_interval, wilson_interval
+from evalkit.metrics.composition import Composition, wilson_interval
+from evalkit.metrics.deletions import DeletionDifference
 from evalkit.metrics.frechet.difference import (
     frechet_difference_of_groups,
     paired_frechet_difference,
@@ -41,10 +42,11 @@ from evalkit.metrics.frechet.jackknife import GroupedMoments, Jackknifed
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import _interval as kid_interval
 from evalkit.metrics.means import mean_interval
-from evalkit.metrics.paired_rates import paired_rate_difference
+from evalkit.metrics.paired_rates import paired_rate_difference, paired_share_difference
 from evalkit.metrics.planning import plan_fid
 from evalkit.metrics.prdc import prdc
 from evalkit.metrics.r_precision import r_precision
+from evalkit.metrics.shares import Sampled, density_interval, share_interval, share_of
 from evalkit.options import MeasureOptions
 
 BAD = [95, 0, 1, -1, float("nan")]
@@ -54,6 +56,7 @@ VOTES = grid_votes(["ab", "ba"])
 NOTHING = pd.DataFrame()
 PLAN = StudyPlan(category_sizes=(5,), raters_per_category=4)
 LAYOUT = make_layout(np.arange(2), np.arange(2), np.zeros(2))
+SAMPLED = Sampled(units=4, draws=2)
 GROUPS = GroupedMoments.of_features(np.eye(4), np.arange(4), 4)
 FRECHET = "evalkit.metrics.frechet.interval"
 DIFFERENCE = "evalkit.metrics.frechet.difference"
@@ -80,9 +83,6 @@ CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.metrics.composition:Composition.records": lambda x: Composition([], [], [], 0).records(
         level=x
     ),
-    "evalkit.metrics.composition:share_interval": lambda x: share_interval(
-        np.array([1, 0]), np.array([1, 1]), level=x
-    ),
     "evalkit.metrics.composition:wilson_interval": lambda x: wilson_interval(1, 2, level=x),
     "evalkit.metrics.inception_score:inception_score": lambda x: inception_score([], level=x),
     f"{DIFFERENCE}:frechet_difference_of_groups": lambda x: frechet_difference_of_groups(
@@ -99,6 +99,17 @@ CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.metrics.means:mean_interval": lambda x: mean_interval(np.zeros(1), level=x),
     "evalkit.metrics.paired_rates:paired_rate_difference": lambda x: paired_rate_difference(
         np.ones(2, bool), np.ones(2, bool), level=x
+    ),
+    "evalkit.metrics.paired_rates:paired_share_difference": lambda x: paired_share_difference(
+        np.ones(2), np.ones(2), level=x
+    ),
+    "evalkit.metrics.deletions:DeletionDifference.of": lambda x: DeletionDifference.of(
+        np.zeros(3), np.zeros(3), level=x
+    ),
+    "evalkit.metrics.shares:share_of": lambda x: share_of(np.zeros(1), level=x),
+    "evalkit.metrics.shares:share_interval": lambda x: share_interval(0.5, None, SAMPLED, level=x),
+    "evalkit.metrics.shares:density_interval": lambda x: density_interval(
+        0.5, 0.1, SAMPLED, level=x
     ),
     "evalkit.metrics.planning:plan_fid": lambda x: plan_fid([], [], difference=1, level=x),
     "evalkit.metrics.prdc:prdc": lambda x: prdc([], [], level=x),

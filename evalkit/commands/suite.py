@@ -126,9 +126,12 @@ def _numerics(chosen: SamplingOptions) -> dict[str, Any]:
 
     The hashes of runs made before these options existed therefore stay valid.
     """
+    from evalkit.generation import sampling_precision
+
     marks: dict[str, Any] = {}
-    if chosen.bf16:
-        marks["precision"] = "bf16 autocast"
+    precision = sampling_precision(chosen)
+    if precision != "float32":
+        marks["precision"] = precision
     if chosen.compiled:
         marks["compiled"] = True
     return marks

@@ -140,13 +140,15 @@ def log_scale_interval(value: float, log_low: float, log_high: float) -> Ends | 
     return (low, high) if math.isfinite(high) else None
 
 
-def wilson_interval(share: float, n: float, *, level: float) -> Ends:
+def wilson_interval(share: float, n: float, *, level: float, quantile: float | None = None) -> Ends:
     """Return Wilson's score interval of a share (Wilson 1927).
 
     Args:
         share: The observed share, in [0, 1].
         n: Independent draws behind it; a real number where a design effect makes it one.
         level: Nominal coverage, in (0, 1).
+        quantile: Half width of an interval in standard errors, where the design effect is
+            estimated; by default the normal one.
 
     Returns:
         Both ends, in [0, 1].
@@ -157,7 +159,7 @@ def wilson_interval(share: float, n: float, *, level: float) -> Ends:
     >>> [round(end, 4) for end in wilson_interval(0.5, 100, level=0.95)]
     [0.4038, 0.5962]
     """
-    return _wilson(share, n, normal_quantile(level))
+    return _wilson(share, n, normal_quantile(level) if quantile is None else quantile)
 
 
 def wilson_t_interval(share: float, n: float, degrees: float, *, level: float) -> Ends:

@@ -35,6 +35,7 @@ from evalkit.features.hub_weights import (
     missing_clip,
     require_hub,
 )
+from generators.numerics import full_float32
 
 
 @runtime_checkable
@@ -166,7 +167,7 @@ class inference:  # noqa: N801 (used like a function)
     def __init__(self, device: torch.device, precision: str) -> None:
         self._contexts: list[AbstractContextManager[Any]] = [
             torch.inference_mode(),
-            torch.backends.cudnn.flags(allow_tf32=False),
+            full_float32(),
             torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
         ]
 

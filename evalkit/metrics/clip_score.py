@@ -153,7 +153,7 @@ def _records(task: Task) -> list[ResultRecord]:
         task.fake(need),
         captions,
         variant=options.clip_variant,
-        ids=task.fake_ids,
+        ids=task.caption_draws,
         level=options.level,
     )
     return [

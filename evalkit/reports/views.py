@@ -25,13 +25,9 @@ from evalkit.reports.tables import common_unit, matrix, state_words
 _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40
 _SHOWN_ELSEWHERE = (
-    "histogram",
-    "label",
-    "mark",
-    "most_influential",
-    "influence_by_category",
+    "copies", "histogram", "label", "mark", "most_influential", "influence_by_category",
     "against_n",
-)
+)  # fmt: skip
 _MOST_CARDS = 6
 _MOST_SIDE_BY_SIDE = 7
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
@@ -113,9 +109,15 @@ class DifferenceView:
 
     view: RecordView
     p_value: str
+    """The p-value, corrected if it was one of several tests."""
+    correction: str
+    """How it was corrected, such as `Holm, 12 tests`; empty if it was not."""
     verdict: str
     favours: str
-    """The subject that the interval favours; empty if it contains 0 or there is none."""
+    """The subject that the interval favours; empty if it contains 0, or the test does not reject
+    once it is corrected."""
+    remark: str
+    """Why the difference is not that of the two values, or has no interval; else empty."""
 
 
 def record_view(
@@ -226,12 +228,17 @@ def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> Mat
 
 def difference_view(view: RecordView) -> DifferenceView:
     """Prepare a paired difference for display, with what its interval says."""
-    p_value = view.record.details.get("p_value")
+    details = view.record.details
+    num_tests = details.get("num_tests", 1)
+    several = isinstance(num_tests, int) and num_tests > 1
+    p_value = details.get("p_holm") if several else details.get("p_value")
     return DifferenceView(
         view=view,
         p_value=_p_text(p_value) if isinstance(p_value, int | float) else "",
+        correction=f"Holm, {num_tests} tests" if several else "",
         verdict=_verdict(view.record),
         favours=_favoured(view.record),
+        remark="" if view.state else view.record.reason,
     )
 
 
@@ -277,7 +284,9 @@ def _details(record: ResultRecord) -> list[tuple[str, str]]:
 def _cell(
     records: Sequence[ResultRecord], place: int, alike: Comparability, best: Iterable[int]
 ) -> CellView:
-    view = record_view(records[place], alike.marks.get(place, ""))
+    record = records[place]
+    beside_the_model = wording.subject_badges(record.fingerprint)
+    view = record_view(record, alike.marks.get(place, ""), common=beside_the_model)
     return CellView(view=view, is_best=place in best)
 
 
@@ -312,6 +321,8 @@ def _verdict(record: ResultRecord) -> str:
         return ""
     if record.interval.low <= 0 <= record.interval.high:
         return "no difference detected: the interval contains 0"
+    if _is_undone(record):
+        return "no difference detected, once corrected for all tests"
     favoured = _favoured(record)
     return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
 
@@ -322,8 +333,18 @@ def _favoured(record: ResultRecord) -> str:
         return ""
     if record.direction == "none" or record.interval.low <= 0 <= record.interval.high:
         return ""
+    if _is_undone(record):
+        return ""
     first_wins = (record.value > 0) == (record.direction == "higher")
     return names[0 if first_wins else 1]
+
+
+def _is_undone(record: ResultRecord) -> bool:
+    """Whether the test no longer rejects once it is corrected for all tests shown."""
+    p_value = record.details.get("p_holm")
+    if record.interval is None or not isinstance(p_value, int | float):
+        return False
+    return p_value >= 1 - record.interval.level
 
 
 def _p_text(p_value: float) -> str:
