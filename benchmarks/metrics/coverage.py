@@ -112,7 +112,7 @@ def cells(*, large: bool) -> list[Cell]:
         for name in ("1/k", "relu", "t10", "mixture")
         for k in (1.5, 2.5)
     ]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def measure(cell: Cell, number: int) -> dict[str, float]:

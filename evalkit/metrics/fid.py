@@ -8,7 +8,7 @@ second has both values at parts of the samples in its details, for the curve of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.store import StoredSet
+from evalkit.metrics.arrays import take_rows
 from evalkit.metrics.frechet.difference import paired_frechet_difference
 from evalkit.metrics.frechet.interval import FrechetInterval, frechet_interval
 from evalkit.metrics.frechet.moments import Moments
-from evalkit.metrics.pairing import paired_record, sample_ids
+from evalkit.metrics.pairing import compared_images, paired_record
 from evalkit.metrics.task import (
     INCEPTION,
     Metric,
@@ -52,9 +53,15 @@ def frechet_records(task: Task) -> list[ResultRecord]:
         NotEnoughImagesError: Fewer than two images in a set.
     """
     need, name = task.needs[0], _distance_name(task)
-    reference = _features_or_moments(task)
-    if reference is None:
+    if _features_or_moments(task) is None:
         return [task.not_applicable(need, _no_statistics(task), metric=name)]
+    found = _interval_of(task)
+    return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
+
+
+def _interval_of(task: Task) -> FrechetInterval:
+    """Compute both distances of a task whose reference is known."""
+    need, reference = task.needs[0], _features_or_moments(task)
     found = frechet_interval(
         task.fake(need),
         reference,
@@ -64,7 +71,20 @@ def frechet_records(task: Task) -> list[ResultRecord]:
         seed=task.options.seed,
         curve=True,
     )
-    return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
+    if not task.is_of_itself:
+        return found
+    return replace(
+        found,
+        value=0.0,
+        plug_in_error=0.0,
+        standard_error=0.0,
+        corrected=0.0,
+        low=0.0,
+        high=0.0,
+        reason="the samples are the reference images themselves",
+        method="certain: both sets are the same files",
+        against_n=(),
+    )
 
 
 def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
@@ -73,23 +93,26 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
     reference = _features_or_moments(first)
     if reference is None:
         return [first.not_applicable(need, _no_statistics(first), metric=metric)]
-    first_ids, second_ids = sample_ids(first, second)
-    options = first.options
+    chosen, options = compared_images(first, second), first.options
     try:
         found = paired_frechet_difference(
-            first.fake(need),
-            second.fake(need),
+            take_rows(first.fake(need), chosen.first),
+            take_rows(second.fake(need), chosen.second),
             reference,
-            first_ids=first_ids,
-            second_ids=second_ids,
-            real_ids=None if isinstance(reference, Moments) else first.real_ids,
+            first_ids=chosen.first_ids,
+            second_ids=chosen.second_ids,
+            real_ids=None if isinstance(reference, Moments) else chosen.real_ids,
             level=options.level,
             seed=options.seed,
         )
     except NotEnoughImagesError as error:
         return [first.not_applicable(need, as_clause(error), metric=metric)]
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
-    details: dict[str, Any] = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
+    details: dict[str, Any] = {
+        "p_value": found.p_value,
+        "plug_in_difference": found.plug_in,
+        **chosen.details,
+    }
     if found.num_left_out:
         details["left_out_reference"] = found.num_left_out
     return [

@@ -408,11 +408,5 @@ def pair_draws(first: Task, second: Task) -> PairDraws:
     )
 
 
-def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
-    """Return the draws of both sets' samples."""
-    draws = pair_draws(first, second)
-    return draws.first, draws.second
-
-
 def _need(task: Task) -> Need | None:
     return task.needs[0] if task.needs else None
