@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import regex
 import torch
@@ -24,6 +25,7 @@ from evalkit.core.errors import WeightsError
 from generators.weights.zoo import ZOO
 
 END_OF_TEXT = "<|endoftext|>"
+_MOST_KNOWN_WORDS = 50_000
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -56,7 +58,7 @@ class BytePairTokenizer:
         self.merges = tuple(merges)
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.end_id = self.encoder[END_OF_TEXT]
-        self._merge_word = functools.lru_cache(maxsize=50_000)(self._merge_word_uncached)
+        self._known_words: dict[str, tuple[int, ...]] = {}
 
     @classmethod
     def from_files(cls, encoder_path: Path, merges_path: Path) -> BytePairTokenizer:
@@ -110,8 +112,17 @@ class BytePairTokenizer:
             mask[row, : len(kept)] = True
         return Tokens(ids, mask, tuple(len(tokens) > length for tokens in encoded))
 
-    def _merge_word_uncached(self, word: str) -> tuple[int, ...]:
-        return self._merge(word, lambda: True)
+    def _merge_word(self, word: str) -> tuple[int, ...]:
+        known = self._known_words.get(word)
+        if known is None:
+            if len(self._known_words) >= _MOST_KNOWN_WORDS:
+                self._known_words.clear()
+            known = self._known_words[word] = self._merge(word, lambda: True)
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle everything but the words met so far."""
+        return {**self.__dict__, "_known_words": {}}
 
     def _merge(self, word: str, keeps: Callable[[], bool]) -> tuple[int, ...]:
         parts = [_CHARACTERS[byte] for byte in word.encode("utf-8")]

@@ -53,6 +53,14 @@ class Extractor(Protocol):
         """Compute the main layer's features for a batch of uint8 NHWC images."""
 
 
+@runtime_checkable
+class CountsCutCaptions(Protocol):
+    """An extractor that knows how many captions are longer than its context."""
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """Count the captions that lose their end."""
+
+
 class PreparedExtractor:
     """Base of extractors: `extract`, `dim` and the label on top of `prepare` and `encode`."""
 

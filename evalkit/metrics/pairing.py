@@ -26,7 +26,7 @@ from evalkit.metrics.mmd import KernelMeans
 from evalkit.metrics.task import Need, Task
 
 Scores = Callable[[Task], Float64[np.ndarray, " n"]]
-"""The score of each of a task's samples."""
+"""The score of each of a task's samples; of each of its captions, if the metric needs captions."""
 Means = Callable[[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"]], KernelMeans]
 """Mean kernel values of samples and reference."""
 
@@ -37,8 +37,8 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
     Args:
         first: A task of one set; the record is named after its metric.
         second: The same metric's task of the other set.
-        scores: Computes the scores of a set's images, which have the captions that the metric
-            needs; images of one caption are averaged.
+        scores: Computes the scores of a set's images, or of its captions if the metric needs them;
+            those of one id are averaged.
 
     Returns:
         The record, with a t interval over captions and the p-value of a t test.
@@ -164,11 +164,13 @@ def sample_ids(first: Task, second: Task) -> tuple[list[str], list[str]]:
 
 def _by_caption(task: Task, scores: Scores) -> Mapping[str, float]:
     """Compute the mean score of each caption's images; empty without captions or their ids."""
-    lacking = any(need.prefix is not None and need not in task.captions for need in task.needs)
-    if lacking or any(item.caption_id is None for item in task.items):
+    of_captions = [need for need in task.needs if need.prefix is not None]
+    lacking = any(need not in task.captions for need in of_captions)
+    items = [task.items[i] for i in task.captioned] if of_captions else task.items
+    if lacking or any(item.caption_id is None for item in items):
         return {}
     sums: dict[str, list[float]] = {}
-    for item, value in zip(task.items, scores(task), strict=True):
+    for item, value in zip(items, scores(task), strict=True):
         sums.setdefault(str(item.caption_id), []).append(float(value))
     return {name: float(np.mean(values)) for name, values in sums.items()}
 

@@ -149,17 +149,17 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 
 def r_precision_of(task: Task) -> RPrecision:
-    """Compute the R-precision of a set whose images all have captions.
+    """Compute the R-precision of the pairs of images and captions of a set.
 
     Raises:
         NotEnoughImagesError: Too few different captions to rank.
     """
     need, options = task.needs[0], task.options
     return r_precision(
-        task.fake(need),
+        task.fake_of_captions(need),
         task.captions[need],
-        [caption_key(item.caption or "") for item in task.items],
-        groups=task.fake_ids,
+        [caption_key(caption) for caption in task.caption_texts],
+        groups=task.caption_ids,
         distractors=options.distractors,
         seed=options.seed,
         level=options.level,
@@ -176,16 +176,15 @@ def _records(task: Task) -> list[ResultRecord]:
     except NotEnoughImagesError as error:
         return [task.not_applicable(need, as_clause(error))]
     method = "Wilson interval at the number of independent draws"
-    return [
-        task.record(
-            need,
-            value=found.value,
-            standard_error=found.standard_error,
-            interval=Interval(low=found.low, high=found.high, level=options.level, method=method),
-            details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
-            marks={"distractors": options.distractors, "draw_seed": options.seed},
-        )
-    ]
+    record = task.record(
+        need,
+        value=found.value,
+        standard_error=found.standard_error,
+        interval=Interval(low=found.low, high=found.high, level=options.level, method=method),
+        details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
+        marks={"distractors": options.distractors, "draw_seed": options.seed},
+    )
+    return [task.of_captions(need, record)]
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:

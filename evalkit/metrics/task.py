@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from jaxtyping import Int64
 
 from evalkit.catalog import MetricRow, RecordRow
 from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval, ResultRecord
-from evalkit.features.base import Extractor, identity_hash
+from evalkit.features.base import CountsCutCaptions, Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
@@ -84,7 +85,7 @@ class Task:
     samples: FeatureSet
     reference: Reference
     captions: Mapping[Need, StoredSet]
-    """Caption embeddings by need; empty unless all samples have captions."""
+    """Embeddings of all captions by need, in the order of `captioned`; empty without captions."""
     run: SourceRun | None = None
     """The run that the samples belong to, if any."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -98,6 +99,44 @@ class Task:
     def fake(self, need: Need) -> StoredSet:
         """Return the features of the samples."""
         return self.samples.of(self.extractors[need.extractor], need.layer or None)
+
+    @cached_property
+    def captioned(self) -> Int64[np.ndarray, " captions"]:
+        """Index of the sample that each caption belongs to; a sample may have any number."""
+        return np.repeat(np.arange(len(self.items)), [len(item.captions) for item in self.items])
+
+    def fake_of_captions(self, need: Need) -> StoredSet:
+        """Return the features of the samples, once for each of their captions."""
+        return self.fake(need).subset(self.captioned)
+
+    @cached_property
+    def caption_ids(self) -> list[str] | None:
+        """Ids that group captions into draws: those of one sample are one; None if unknown."""
+        ids = self.fake_ids
+        if ids is None and len(self.captioned) == len(self.items):
+            return None
+        return [ids[i] if ids else f"sample {i}" for i in self.captioned]
+
+    @cached_property
+    def caption_texts(self) -> list[str]:
+        """All captions, in the order of `captioned`."""
+        return [caption for item in self.items for caption in item.captions]
+
+    def of_captions(self, need: Need, record: ResultRecord) -> ResultRecord:
+        """Count in a record what its captions cover: samples, captions, and those that were cut."""
+        n = len(np.unique(self.captioned))
+        extractor = self.extractors[need.extractor]
+        counts = {
+            "num_captions": len(self.captioned) if len(self.captioned) != n else 0,
+            "num_without_caption": len(self.items) - n,
+            "num_cut_captions": extractor.num_cut(
+                [f"{need.prefix or ''}{caption}" for caption in self.caption_texts]
+            )
+            if isinstance(extractor, CountsCutCaptions)
+            else 0,
+        }
+        said = {name: count for name, count in counts.items() if count}
+        return replace(record, n=n, details={**record.details, **said})
 
     def real(self, need: Need) -> StoredSet | np.ndarray | None:
         """Return the features of the reference images; None if only statistics are known."""
@@ -202,8 +241,9 @@ class Task:
         }
         if need is not None and need.reference:
             marks |= self._reference_marks()
-        if any(item.caption for item in self.items):
-            marks["captions_sha256"] = _hash_of_set([item.caption or "" for item in self.items])
+        if self.caption_texts:
+            texts = [caption for item in self.items for caption in item.captions or ("",)]
+            marks["captions_sha256"] = _hash_of_set(texts)
         if need is not None and need.prefix is not None:
             named = self.extractors[need.extractor].name
             marks |= {"clip_model": named, "prefix": need.prefix}

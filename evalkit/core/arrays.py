@@ -1,0 +1,86 @@
+"""Numpy archives (`.npz`) of any origin, read without trusting them."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.core.errors import DataError, MissingDataError
+
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,  # among them: pickled objects, which are never loaded
+    TypeError,
+    SyntaxError,
+    RuntimeError,  # zipfile: encrypted; NotImplementedError: an unknown compression
+    OverflowError,
+    MemoryError,  # a header that declares more than there is
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What numpy and zipfile raise for damaged or foreign files."""
+
+
+@dataclass(frozen=True)
+class StoredArrays:
+    """The arrays of an open `.npz`."""
+
+    path: Path
+    names: tuple[str, ...]
+    _stored: Any
+
+    def read(self, name: str) -> np.ndarray:
+        """Read one array.
+
+        Raises:
+            DataError: It is damaged, or no array of numbers or text.
+        """
+        try:
+            found = self._stored[name]
+        except _DAMAGED as error:
+            raise DataError(
+                f"{self.path}: the array {name} can't be read ({_reason(error)}). Write the file "
+                "again."
+            ) from error
+        if not isinstance(found, np.ndarray):
+            raise DataError(f"{self.path}: {name} is no numpy array. Write the file with np.savez.")
+        return found
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[StoredArrays]:
+    """Open an `.npz`.
+
+    Raises:
+        MissingDataError: There is no such file.
+        DataError: It is no such archive, or damaged.
+    """
+    if not path.is_file():
+        raise MissingDataError(f"{path}: no such file. Give an existing .npz.")
+    try:
+        stored = np.load(path, allow_pickle=False)
+    except _DAMAGED as error:
+        raise DataError(f"{path}: not a numpy archive ({_reason(error)}); expected .npz.") from error
+    if isinstance(stored, np.ndarray):
+        raise DataError(f"{path}: a single array, not an archive of arrays; expected .npz.")
+    with stored:
+        yield StoredArrays(path, tuple(stored.files), stored)
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:160].rstrip(".")
