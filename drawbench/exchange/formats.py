@@ -12,7 +12,6 @@ Every converter reads all rows before it returns any, and counts what it leaves 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pandas as pd
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.votes import read_cells, read_text, read_votes, validate_votes
 from evalkit.core.registry import unknown
+from evalkit.core.tables import parse_json, parse_objects
 
 ANSWER_WORDS: Mapping[str, str] = {
     "a": "a",
@@ -357,13 +357,9 @@ def _records(cells: pd.DataFrame) -> Iterator[dict[str, str]]:
 
 def _json_list(path: Path) -> list[Mapping[str, Any]]:
     text = read_text(path)
-    try:
-        if Path(path).suffix.lower() == ".jsonl":
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            found = json.loads(text)
-    except ValueError as error:
-        raise VotesError(f"{path} is not JSON ({error}).") from error
+    if Path(path).suffix.lower() == ".jsonl":
+        return [row for _, row in parse_objects(text, source=str(path), fault=VotesError)]
+    found = parse_json(text, source=str(path), fault=VotesError)
     if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
         raise VotesError(f"{path} is not a JSON list of objects.")
     return found

@@ -12,6 +12,7 @@ from evalkit.core.errors import RunFolderError
 from evalkit.core.progress import console
 from evalkit.core.results import ResultRecord, read_records, write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
+from evalkit.core.tables import parse_json, read_text
 from evalkit.generation import run_fingerprint
 from evalkit.measurement import failures
 from evalkit.reports.html import Gallery, ReportSample, RunReport, write_html
@@ -81,11 +82,11 @@ def _kept(run: RunFolder) -> dict[str, Any]:
     path = run.path / "scores.json"
     if not path.is_file():
         return {}
-    try:
-        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RunFolderError(f"{path} is damaged ({error}). Run `evalkit fid` again.") from error
-    return kept
+    kept: Any = parse_json(read_text(path), source=str(path))
+    scores = kept.get("scores", {}) if isinstance(kept, dict) else None
+    if not isinstance(scores, dict) or not all(isinstance(s, int | float) for s in scores.values()):
+        raise RunFolderError(f"{path} is damaged: no scores by image. Run `evalkit fid` again.")
+    return dict(kept)
 
 
 def _galleries(

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from evalkit.core.errors import DataError
 
@@ -130,9 +130,10 @@ class Archive:
         if isinstance(stream, io.BufferedReader):
             return found
         assert stream is not None
-        with found, tempfile.NamedTemporaryFile(
-            prefix="evalkit-", suffix=".tar", delete=False
-        ) as file:
+        with (
+            found,
+            tempfile.NamedTemporaryFile(prefix="evalkit-", suffix=".tar", delete=False) as file,
+        ):
             self._owned = self._unpacked = Path(file.name)
             stream.seek(0)
             _copy(stream, file, self.path)
@@ -196,7 +197,7 @@ def _target(
     return here if here is not None and here.isfile() else None
 
 
-def _copy(stream: IO[bytes], file: IO[bytes], path: Path) -> None:
+def _copy(stream: Any, file: Any, path: Path) -> None:
     try:
         shutil.copyfileobj(stream, file, 1 << 20)
     except OSError as error:

@@ -74,7 +74,9 @@ def open_npz(path: Path) -> Iterator[StoredArrays]:
     try:
         stored = np.load(path, allow_pickle=False)
     except _DAMAGED as error:
-        raise DataError(f"{path}: not a numpy archive ({_reason(error)}); expected .npz.") from error
+        raise DataError(
+            f"{path}: not a numpy archive ({_reason(error)}); expected .npz."
+        ) from error
     if isinstance(stored, np.ndarray):
         raise DataError(f"{path}: a single array, not an archive of arrays; expected .npz.")
     with stored:

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from evalkit.core.archives import Archive, is_archive
 from evalkit.core.errors import DataError, MissingDataError
-from evalkit.core.pixels import ByteSource, image_suffixes
+from evalkit.core.pixels import image_suffixes
+from evalkit.core.tables import ByteSource
 
 BROKEN_LINK = "broken links"
 _MOST_NAMED = 6

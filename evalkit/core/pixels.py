@@ -17,25 +17,18 @@ import struct
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.tables import ByteSource
 
 RGBImage = UInt8[np.ndarray, "_height _width 3"]
 Crop = Literal["none", "center", "squash"]
 Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
-
-
-@runtime_checkable
-class ByteSource(Protocol):
-    """An object that holds one encoded image, such as a path; errors show its `str`."""
-
-    def read_bytes(self) -> bytes:
-        """Return the encoded image."""
 
 
 MAX_PIXELS = 100_000_000

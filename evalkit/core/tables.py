@@ -1,4 +1,4 @@
-"""The one strict reader of tables and texts: CSV, TSV, JSON, JSON Lines, lines of text.
+"""The one strict reader of tables and texts: CSV, TSV, JSON, JSON Lines, TOML, lines of text.
 
 A file is read completely or not at all, and never differently from what its author meant:
 
@@ -8,7 +8,7 @@ A file is read completely or not at all, and never differently from what its aut
 - Every row of a table has as many cells as its header. A quote that is left open, a separator that
   should have been quoted, and a cell of more than `MAX_CELL` characters are errors, because each of
   them joins or splits rows without a word.
-- JSON has no NaN or infinity, and no half of a surrogate pair, which can't be written again.
+- No text holds half of a surrogate pair, which JSON can express but nothing can write again.
 
 Callers name the class of their errors with `fault`.
 """
@@ -19,12 +19,13 @@ import csv
 import io
 import json
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.errors import ConfigError, DataError, MissingDataError
 
 MAX_CELL = 100_000
 """Characters of a cell; a longer one is a broken quote, not a text."""
@@ -34,7 +35,8 @@ _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _MOST_NAMED = 12
 
 
-class BytesOnDisk(Protocol):
+@runtime_checkable
+class ByteSource(Protocol):
     """A file, or a member of an archive; errors show its `str`."""
 
     def read_bytes(self) -> bytes:
@@ -96,7 +98,7 @@ def found_columns(names: Sequence[str]) -> str:
     return ", ".join([*shown, *more]) or "none"
 
 
-def read_text(source: BytesOnDisk, *, fault: type[DataError] = DataError) -> str:
+def read_text(source: ByteSource, *, fault: type[DataError] = DataError) -> str:
     """Read a UTF-8 text, without its byte order mark.
 
     Raises:
@@ -168,11 +170,10 @@ def parse_json(text: str, *, source: str, fault: type[DataError] = DataError) ->
     """Parse a JSON document.
 
     Raises:
-        DataError: It is not JSON, is nested too deeply, or contains NaN, infinity or half of a
-            surrogate pair.
+        DataError: It is not JSON, is nested too deeply, or contains half of a surrogate pair.
     """
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise fault(f"{source}: not valid JSON ({error}). Repair the file.") from error
     if "\\ud" in text or "\\uD" in text:
@@ -206,6 +207,33 @@ def parse_objects(
         if not isinstance(value, Mapping):
             raise fault(f"{where}: expected {expected}, got {json.dumps(value)[:40]}.")
         yield where, value
+
+
+def read_toml(
+    path: ByteSource, *, what: str, fault: type[DataError] | type[ConfigError] = ConfigError
+) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: The file.
+        what: What it holds, for errors, such as "settings".
+        fault: The class of errors.
+
+    Raises:
+        MissingDataError: There is no such file.
+        ConfigError: It can't be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise MissingDataError(f"{path}: no such file. Give a TOML file of {what}.") from None
+    except OSError as error:
+        raise fault(
+            f"{path} can't be read ({error.strerror}). Check path and permissions."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise fault(f"{path}: not a TOML file of {what} ({why}). Repair it.") from error
 
 
 def same_name(text: str) -> str:
@@ -288,10 +316,6 @@ def _holds_rows(cell: str, num_columns: int, separator: str) -> bool:
     if num_columns > 3:
         return alike > 0
     return num_columns > 1 and alike == len(further) > 1
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _refuse_half_pairs(value: Any, source: str, fault: type[DataError]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.image_files import ImageFiles
 from evalkit.core.tables import (
-    BytesOnDisk,
+    ByteSource,
     found_columns,
     parse_objects,
     parse_table,
@@ -70,7 +70,7 @@ def read_captions(files: ImageFiles, tables: Sequence[str]) -> tuple[Caption, ..
     return found.in_order()
 
 
-def read_captions_of(table: BytesOnDisk, images: Mapping[str, Any]) -> tuple[Caption, ...]:
+def read_captions_of(table: ByteSource, images: Mapping[str, Any]) -> tuple[Caption, ...]:
     """Read one table whose file names are relative to the folder of the images.
 
     Raises:
@@ -93,7 +93,7 @@ class _Found:
         return tuple(sorted(self.captions.values(), key=lambda caption: id_order(caption.id)))
 
 
-def _read_table(table: BytesOnDisk, below: str, names: _Names, found: _Found) -> None:
+def _read_table(table: ByteSource, below: str, names: _Names, found: _Found) -> None:
     before = len(found.captions)
     for where, row in _rows(table):
         file_name = names.find(_column(row, NAME, where), below, where)
@@ -152,7 +152,7 @@ class _Names:
         return same_name(str(PurePosixPath(below, written))) in self.normalised
 
 
-def _rows(table: BytesOnDisk) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _rows(table: ByteSource) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each row with its position in the file, for errors."""
     suffix = PurePosixPath(str(table)).suffix.lower()
     if suffix not in _ENDINGS:

@@ -277,8 +277,8 @@ def activation_of_file(model_name: str, path: Path, sha256: str) -> tuple[str, b
     is_quick = model_name.endswith(_QUICK)
     other = plain if is_quick else f"{plain}{_QUICK}"
     errors.print(
-        f"{path.name} runs with {_word(is_quick)}, the activation of {model_name}: the file doesn't "
-        f"say which it needs. For the other one, give {other}:{path}.",
+        f"{path.name} runs with {_word(is_quick)}, the activation of {model_name}: the file "
+        f"doesn't say which it needs. For the other one, give {other}:{path}.",
         markup=False,
         highlight=False,
     )
@@ -322,7 +322,7 @@ def _from_torchscript(model_name: str, path: Path) -> torch.nn.Module:
     """Load one of OpenAI's own files: TorchScript, opened only because its hash is known."""
     import open_clip
 
-    state = torch.jit.load(path, map_location="cpu").state_dict()
+    state = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     state = {key: value.float() for key, value in state.items() if key not in _OPENAI_EXTRAS}
     model: torch.nn.Module = open_clip.create_model(model_name, force_quick_gelu=True)
     model.load_state_dict(state)

@@ -17,6 +17,7 @@ from evalkit.core import pixels
 from evalkit.core.arrays import open_npz
 from evalkit.core.errors import DataError
 from evalkit.core.image_files import scan
+from evalkit.core.tables import ByteSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class ArrayImage:
 class ImageItem:
     """One image of a set with its metadata."""
 
-    path: Path | pixels.ByteSource | ArrayImage
+    path: Path | ByteSource | ArrayImage
     """Its source."""
     sha256: str | None = None
     """Hash of the file; trusted by the feature store, checked when the file is decoded."""

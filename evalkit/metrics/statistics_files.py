@@ -13,6 +13,7 @@ Only evalkit's name their extractor; for the others only the dimensions can be c
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -167,7 +168,9 @@ def _identity(array: np.ndarray) -> Mapping[str, Any]:
 
 def _count(array: np.ndarray) -> int:
     if array.shape != () or array.dtype.kind not in "iu" or int(array) < 1:
-        raise DataError(f"n is {array.ravel()[:3].tolist()}, expected a number of images, 1 or more.")
+        raise DataError(
+            f"n is {array.ravel()[:3].tolist()}, expected a number of images, 1 or more."
+        )
     return int(array)
 
 

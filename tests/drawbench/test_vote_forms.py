@@ -173,7 +173,7 @@ def test_pick_a_pic(tmp_path: Path) -> None:
             "row 1: 'model_b' is missing",
         ),
         ("mturk", "b.csv", MTURK.replace(",A,", ",Yes,"), "row 1: unknown answer 'Yes'"),
-        ("arena", "b.json", "{", "not JSON"),
+        ("arena", "b.json", "{", "not valid JSON"),
         ("arena", "b.json", {"a": 1}, "is not a JSON list of objects"),
         ("arena", "b.json", [{"model_a": "x", "winner": "a"}], "row 1: 'model_b' is missing"),
         ("arena", "b.json", [{**ITEM, "winner": "a"}], "column 'rater_id' is missing"),
