@@ -1,4 +1,4 @@
-"""Numpy archives (`.npz`) of any origin, read without trusting them."""
+"""Arrays from elsewhere: tensors of any kind, and numpy archives (`.npz`) of any origin."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class StoredArrays:
 
 
 @contextmanager
-def open_npz(path: Path) -> Iterator[StoredArrays]:
-    """Open an `.npz`.
+def open_npz(path: Path, *, what: str = "a numpy archive") -> Iterator[StoredArrays]:
+    """Open an `.npz`; `what` it should be is named in errors.
 
     Raises:
         MissingDataError: There is no such file.
@@ -74,13 +74,29 @@ def open_npz(path: Path) -> Iterator[StoredArrays]:
     try:
         stored = np.load(path, allow_pickle=False)
     except _DAMAGED as error:
-        raise DataError(
-            f"{path}: not a numpy archive ({_reason(error)}); expected .npz."
-        ) from error
+        raise DataError(f"{path}: not {what} ({_reason(error)}); expected .npz.") from error
     if isinstance(stored, np.ndarray):
         raise DataError(f"{path}: a single array, not an archive of arrays; expected .npz.")
     with stored:
         yield StoredArrays(path, tuple(stored.files), stored)
+
+
+def as_array(values: Any, dtype: Any = None) -> np.ndarray:
+    """Return anything that holds numbers as an array.
+
+    Tensors may be on any device, need a gradient, or have a precision that numpy lacks (bfloat16,
+    which becomes float32), alone or in a list.
+
+    >>> as_array([[1, 2]]).shape
+    (1, 2)
+    """
+    if isinstance(values, list | tuple) and any(hasattr(value, "detach") for value in values):
+        values = np.stack([as_array(value) for value in values])
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4:
+            values = values.float()  # exact
+    return np.asarray(values, dtype)
 
 
 def _reason(error: BaseException) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from evalkit.core.arrays import as_array
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.progress import ProgressFactory, silent
-from evalkit.features.base import Extractor
+from evalkit.features.base import Extractor, stack_inputs
 from evalkit.features.decoding import (
     Decoded,
     Job,
@@ -145,7 +146,7 @@ def encode_texts(
         for start in range(0, len(texts), shard):
             part = texts[start : start + shard]
             embedded = [
-                extractor.encode_text(part[at : at + batch_size])
+                as_array(extractor.encode_text(part[at : at + batch_size]))
                 for at in range(0, len(part), batch_size)
             ]
             table.add(names[start : start + shard], np.concatenate(embedded))
@@ -263,7 +264,8 @@ class _Batches:
         if not self.waiting:
             return
         keys = [sha256 for sha256, _ in self.waiting]
-        encoded = self.extractor.encode(np.stack([values for _, values in self.waiting]))
+        inputs = stack_inputs(self.extractor.name, [values for _, values in self.waiting])
+        encoded = {name: as_array(rows) for name, rows in self.extractor.encode(inputs).items()}
         self.done.append((keys, encoded))
         self.waiting = []
         if sum(len(keys) for keys, _ in self.done) >= _SHARD_IMAGES:

@@ -135,7 +135,7 @@ def array_items(path: Path) -> list[ImageItem]:
     Raises:
         DataError: It is damaged, has no such array, or no uint8 images of three channels in it.
     """
-    with open_npz(path) as stored:
+    with open_npz(path, what="a file of images") as stored:
         found = stored.names
         array = stored.read("arr_0") if "arr_0" in found else None
     if array is None:

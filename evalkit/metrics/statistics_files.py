@@ -58,7 +58,7 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file. Give a statistics .npz.")
-    with open_npz(path) as stored:
+    with open_npz(path, what="a statistics file") as stored:
         wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
         arrays = {name: stored.read(name) for name in stored.names if name in wanted}
         names = list(stored.names)
