@@ -8,7 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,14 +71,16 @@ def open_npz(path: Path, *, what: str = "a numpy archive") -> Iterator[StoredArr
     """
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file. Give an existing .npz.")
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except _DAMAGED as error:
-        raise DataError(f"{path}: not {what} ({_reason(error)}); expected .npz.") from error
-    if isinstance(stored, np.ndarray):
-        raise DataError(f"{path}: a single array, not an archive of arrays; expected .npz.")
-    with stored:
-        yield StoredArrays(path, tuple(stored.files), stored)
+    with ExitStack() as opened:
+        try:
+            # Opened here, since numpy leaves a file open that it can't read.
+            stored = np.load(opened.enter_context(path.open("rb")), allow_pickle=False)
+        except _DAMAGED as error:
+            raise DataError(f"{path}: not {what} ({_reason(error)}); expected .npz.") from error
+        if isinstance(stored, np.ndarray):
+            raise DataError(f"{path}: a single array, not an archive of arrays; expected .npz.")
+        with stored:
+            yield StoredArrays(path, tuple(stored.files), stored)
 
 
 def as_array(values: Any, dtype: Any = None) -> np.ndarray:

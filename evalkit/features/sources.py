@@ -91,6 +91,19 @@ def hash_of(item: ImageItem) -> str:
     return hashlib.sha256(_bytes_of(item)).hexdigest()
 
 
+def check_hash(item: ImageItem, found: str) -> None:
+    """Check that an image has the recorded hash, if one is recorded.
+
+    Raises:
+        DataError: It has changed since.
+    """
+    if item.sha256 is not None and found != item.sha256:
+        raise DataError(
+            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it has "
+            "changed since. Generate it again, or drop the recorded hash."
+        )
+
+
 def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "height width 3"]:
     """Decode one image and prepare it.
 
@@ -100,11 +113,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
     if isinstance(item.path, ArrayImage):
         return _prepare(item.path.pixels, preparation, item.name)
     data = _bytes_of(item)
-    if item.sha256 is not None and hashlib.sha256(data).hexdigest() != item.sha256:
-        raise DataError(
-            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it has "
-            "changed since. Generate it again, or drop the recorded hash."
-        )
+    check_hash(item, hashlib.sha256(data).hexdigest())
     rgb = pixels.read_rgb(data, name=item.name)
     return _prepare(rgb, preparation, item.name)
 

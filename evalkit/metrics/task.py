@@ -135,8 +135,11 @@ class Task:
             if isinstance(extractor, CountsCutCaptions)
             else 0,
         }
-        said = {name: count for name, count in counts.items() if count}
-        return replace(record, n=n, details={**record.details, **said})
+        details = {**record.details, **{name: count for name, count in counts.items() if count}}
+        without = counts["num_without_caption"]
+        said = f"{without:,} of {len(self.items):,} images have no caption and are left out"
+        reason = "; ".join(filter(None, [record.reason, said if without else ""]))
+        return replace(record, n=n, reason=reason, details=details)
 
     def real(self, need: Need) -> StoredSet | np.ndarray | None:
         """Return the features of the reference images; None if only statistics are known."""
