@@ -11,6 +11,7 @@ import functools
 import gzip
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ class BytePairTokenizer:
             encoder = json.loads(_read_text(encoder_path))
             lines = _read_text(merges_path).split("\n")
             merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
-        except (ValueError, EOFError, gzip.BadGzipFile) as error:
+            if not isinstance(encoder, dict) or not all(type(i) is int for i in encoder.values()):
+                raise ValueError(f"{encoder_path.name} has no number for each token")
+        except (ValueError, EOFError, RecursionError, zlib.error, gzip.BadGzipFile) as error:
             raise WeightsError(
                 f"Cannot read a byte-pair vocabulary from {encoder_path} and {merges_path}: "
                 f"{error}."

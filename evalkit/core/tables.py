@@ -31,7 +31,8 @@ MAX_CELL = 100_000
 """Characters of a cell; a longer one is a broken quote, not a text."""
 
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
-_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+"""Half of a surrogate pair, which no encoding can write."""
 _MOST_NAMED = 12
 
 
@@ -319,7 +320,7 @@ def _holds_rows(cell: str, num_columns: int, separator: str) -> bool:
 
 
 def _refuse_half_pairs(value: Any, source: str, fault: type[DataError]) -> None:
-    if _HALF_PAIR.search(json.dumps(value, ensure_ascii=False)):
+    if HALF_PAIR.search(json.dumps(value, ensure_ascii=False)):
         raise fault(
             f"{source}: a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no "
             "character. Write the whole character."
