@@ -145,7 +145,7 @@ def _walk(root: Path) -> Iterator[Path]:
             if _is_hidden(entry.name):
                 continue
             here = folder / entry.name
-            if entry.is_dir():
+            if here.is_dir():  # unlike that of `entry`, False for a link to itself
                 (links if entry.is_symlink() else folders).append(here)
             elif entry.is_symlink():
                 linked.append(here)

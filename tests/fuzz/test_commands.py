@@ -100,6 +100,7 @@ CAPTIONS = st.one_of(
     changed_lines(examples.CAPTIONS), damaged([json.dumps(examples.CAPTIONS[0]).encode()])
 )
 CONVERT = "drawbench convert BAD --out HERE/out.csv --from"
+NEW = "drawbench new HERE/s --suite shapes-bench --models a=PICTURES,b=PICTURES"
 RESULTS = "drawbench results --out HERE/report"
 COMMANDS = {
     "score samples": Command("score BAD --against PICTURES CHEAP", "set.zip", SET),
@@ -158,11 +159,11 @@ COMMANDS = {
         "p.csv", _of_table(examples.PROMPTS_CSV),
     ),
     "new config": Command(
-        "drawbench new HERE/s --suite shapes-bench --config BAD --models a=PICTURES,b=PICTURES", "c.toml",
+        f"{NEW} --config BAD", "c.toml",
         changed_toml(_shipped("drawbench.study", "presets/imagen-drawbench.toml")),
     ),
     "new texts": Command(
-        "drawbench new HERE/s --suite shapes-bench --texts BAD --models a=PICTURES,b=PICTURES", "t.toml",
+        f"{NEW} --texts BAD", "t.toml",
         changed_toml(_shipped("drawbench.study", "languages/en.toml")),
     ),
     "convert label-studio": Command(
