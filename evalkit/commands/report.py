@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,18 @@ def _kept(run: RunFolder) -> dict[str, Any]:
     if not path.is_file():
         return {}
     kept: Any = parse_json(read_text(path), source=str(path))
-    scores = kept.get("scores", {}) if isinstance(kept, dict) else None
-    if not isinstance(scores, dict) or not all(isinstance(s, int | float) for s in scores.values()):
-        raise RunFolderError(f"{path} is damaged: no scores by image. Run `evalkit fid` again.")
+    fits = isinstance(kept, dict) and isinstance(kept.get("score_name", ""), str)
+    for key in ("scores", "timings"):
+        if not fits or not _is_figures(kept.get(key, {})):
+            raise RunFolderError(f"{path} is damaged: no {key} by name. Run `evalkit fid` again.")
     return dict(kept)
+
+
+def _is_figures(value: object) -> bool:
+    """Return whether a value is finite numbers by name."""
+    return isinstance(value, dict) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in value.values()
+    )
 
 
 def _galleries(

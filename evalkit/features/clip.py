@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -307,11 +308,13 @@ def _build(
     import open_clip
 
     try:
-        if sha256 in openai_hashes():
-            return _from_torchscript(model_name, path)
-        model: torch.nn.Module = open_clip.create_model(
-            model_name, pretrained=str(path), force_quick_gelu=quick_gelu, weights_only=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about TorchScript, whose refusal is an error below
+            if sha256 in openai_hashes():
+                return _from_torchscript(model_name, path)
+            model: torch.nn.Module = open_clip.create_model(
+                model_name, pretrained=str(path), force_quick_gelu=quick_gelu, weights_only=True
+            )
     except (RuntimeError, KeyError, ValueError, OSError, AttributeError, *UNREADABLE) as error:
         reason = (str(error).strip().splitlines() or ["empty"])[0][:160]
         raise WeightsError(f"{path}: not weights of {name} ({reason}).") from error
@@ -322,7 +325,8 @@ def _from_torchscript(model_name: str, path: Path) -> torch.nn.Module:
     """Load one of OpenAI's own files: TorchScript, opened only because its hash is known."""
     import open_clip
 
-    state = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    state = network.state_dict()
     state = {key: value.float() for key, value in state.items() if key not in _OPENAI_EXTRAS}
     model: torch.nn.Module = open_clip.create_model(model_name, force_quick_gelu=True)
     model.load_state_dict(state)

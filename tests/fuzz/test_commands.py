@@ -5,6 +5,7 @@ The commands run in this process, as `evalkit` does; what is not an `EvalkitErro
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
@@ -47,29 +48,25 @@ class Command:
     prepare: Callable[[Path], object] = lambda folder: None
 
 
+@functools.cache
+def _finished_run() -> dict[str, bytes]:
+    """The files of a run of two images that was measured."""
+    with TemporaryDirectory(prefix="evalkit-fuzz-") as name, pytest.MonkeyPatch.context() as patch:
+        out = Path(name) / "run"
+        line = ["generate", *GLIDE, "--prompt", "a red car", *QUICK, "--out", str(out)]
+        assert _exit_code(line, patch) == 0
+        (out / "results.json").write_text(json.dumps(examples.RECORDS))
+        return {
+            path.relative_to(out).as_posix(): path.read_bytes()
+            for path in out.rglob("*")
+            if path.is_file()
+        }
+
+
 def _run_folder(folder: Path) -> None:
-    """Write a run of two images that was measured."""
-    import hashlib
-
-    from evalkit.core.run import RunFolder
-
-    config = {
-        "seed": 0,
-        "display_name": "a model",
-        "conditioning": "text",
-        "size_px": 12,
-        "dataset": {"name": "mine", "n": 2, "selection": "all", "captions_sha256": "0"},
-    }
-    RunFolder.create_or_resume(folder, config)
-    rows = []
-    for row in examples.MANIFEST:
-        content = examples.picture(seed=int(row["index"]))
-        path = folder / str(row["file"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        rows.append({**row, "sha256": hashlib.sha256(content).hexdigest()})
-    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "results.json").write_text(json.dumps(examples.RECORDS))
+    for name, content in _finished_run().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def _store(folder: Path) -> None:
@@ -121,7 +118,10 @@ COMMANDS = {
     ),
     "score run": Command(
         "score HERE --against PICTURES CHEAP", "manifest.jsonl",
-        damaged([json.dumps(examples.MANIFEST[0]).encode() + b"\n"]), _run_folder,
+        changed_lines([{**examples.MANIFEST[0], "prompt": "a red car"}]), _run_folder,
+    ),
+    "report run": Command(
+        "report HERE", "manifest.jsonl", changed_lines(examples.MANIFEST), _run_folder
     ),
     "score image": Command(
         "score HERE --against PICTURES --skip-bad CHEAP", "a.png", damaged(examples.pictures()),
