@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,8 +41,10 @@ from drawbench.store.tables import (
 )
 from drawbench.study.folder import DOCUMENT, IMAGE_FOLDER, IMAGE_LIST, Study, load_study
 from evalkit.core.errors import MissingDataError
+from evalkit.core.tables import HALF_PAIR
 
 FORMAT = 1
+_MOST_INTEGER = 2**63
 MAX_MEMBER_BYTES = 256 * 2**20  # a larger file in an archive is an attack, not an image
 
 # In this order every row comes after those it refers to. The names are the columns that refer.
@@ -180,7 +183,7 @@ def _opened(source: Path) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise StoreError(f"{source} is not a backup ({error}).") from error
 
 
@@ -189,15 +192,19 @@ def _member(archive: zipfile.ZipFile, name: str, source: Path) -> bytes:
         if archive.getinfo(name).file_size > MAX_MEMBER_BYTES:
             raise StoreError(f"{source}: {name} is too large for an evalkit backup.")
         return archive.read(name)
-    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
+    except StoreError:
+        raise
+    except (KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as error:
         raise StoreError(f"{source}: {name} is missing or damaged. Use another backup.") from error
 
 
 def _read_head(archive: zipfile.ZipFile, source: Path) -> dict[str, Any]:
     try:
         head: dict[str, Any] = json.loads(_member(archive, "backup.json", source))
+        if not isinstance(head["rows"], dict):
+            raise TypeError("rows is no object")
         version, revision = head["format"], head["revision"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{source}: backup.json is damaged ({error}).") from error
     if version != FORMAT or revision != newest_revision():
         raise StoreError(
@@ -216,14 +223,33 @@ def _read_rows(
     for number, line in enumerate(_member(archive, name, source).splitlines(), start=1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{source}: {name}, line {number} is damaged ({error}).") from error
         if not isinstance(row, dict) or set(row) != wanted:
             raise StoreError(
                 f"{source}: {name}, line {number} has other columns than its table. Use another "
                 "backup."
             )
+        _check_types(row, table, f"{source}: {name}, line {number}")
         yield row
+
+
+def _check_types(row: dict[str, Any], table: type[Base], where: str) -> None:
+    """Refuse values that the table's columns can't hold."""
+    for column in table.__table__.columns:
+        value, kind = row[column.name], column.type.python_type
+        if value is None and column.nullable:
+            continue
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if isinstance(value, bool) and kind is not bool:
+            fits = False
+        if isinstance(value, int) and abs(value) >= _MOST_INTEGER:
+            fits = False
+        if not fits or (isinstance(value, str) and HALF_PAIR.search(value)):
+            raise StoreError(
+                f"{where}: {column.name} is {value!r:.40}, expected {kind.__name__}. Use another "
+                "backup."
+            )
 
 
 def _unpack_study(archive: zipfile.ZipFile, folder: Path, source: Path) -> None:
@@ -262,7 +288,8 @@ def _insert_all(study_path: Path, url: str, rows: dict[type[Base], list[dict[str
                 )
             _insert_rows(session, rows)
     except SQLAlchemyError as error:
-        raise StoreError(f"The backup is inconsistent ({error}). Use another backup.") from error
+        why = str(error).splitlines()[0][:200]
+        raise StoreError(f"The backup is inconsistent ({why}). Use another backup.") from error
     finally:
         database.close()
 

@@ -26,8 +26,8 @@ from pydantic import (
 from drawbench.errors import StudyError
 from drawbench.study.strict import Slug, Strict, Text, first_fault
 from drawbench.study.texts import SideName, Texts, english
-from evalkit.core.errors import MissingDataError
 from evalkit.core.registry import unknown
+from evalkit.core.tables import read_toml
 
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
 MIN_MODEL_NAME = 3  # shorter names ("A", "v2") occur in any text and reveal nothing
@@ -231,12 +231,7 @@ def read_config_file(path: Path, texts: Texts | None = None) -> dict[str, Any]:
         StudyError: It is not TOML.
         UnknownNameError: The preset does not exist.
     """
-    try:
-        settings = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file. Give a TOML file of settings.") from None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a TOML file of settings ({error}).") from error
+    settings = read_toml(Path(path), what="settings", fault=StudyError)
     if settings.get("preset"):
         return {**load_preset(settings["preset"], texts), **settings}
     return {**default_texts(texts or english()), **settings}

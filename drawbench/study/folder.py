@@ -36,6 +36,7 @@ from drawbench.study.design import Kind, ModelName, Question, StudyConfig
 from drawbench.study.strict import Slug, Strict, Text, first_fault
 from drawbench.study.texts import Texts, english
 from evalkit.core.errors import MissingDataError
+from evalkit.core.tables import split_lines
 
 SCHEMA_VERSION = 1
 DOCUMENT = "study.json"
@@ -320,7 +321,7 @@ def _read_images(file: Path) -> tuple[ImageEntry, ...]:
     if not file.is_file():
         raise MissingDataError(f"{file} is missing. Restore the study's folder.")
     entries = []
-    for number, line in enumerate(_read(file).splitlines(), start=1):
+    for number, line in enumerate(split_lines(_read(file)), start=1):
         try:
             entries.append(ImageEntry.model_validate_json(line))
         except ValidationError as error:

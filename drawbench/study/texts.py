@@ -19,6 +19,7 @@ from pydantic import StringConstraints, ValidationError
 from drawbench.errors import StudyError
 from drawbench.study.strict import Strict, Text, first_fault
 from evalkit.core.errors import MissingDataError
+from evalkit.core.tables import read_toml
 
 SideName = Annotated[str, StringConstraints(pattern=r"^[\p{L}\p{M} ]{1,20}$")]
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
@@ -193,14 +194,11 @@ def read_texts(path: Path) -> Texts:
         StudyError: It is not TOML, a key is unknown or missing, or a text has other placeholders
             than the English one.
     """
-    try:
-        raw = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
+    if not Path(path).exists():
         raise MissingDataError(
             f"{path}: no such file. Make one with: evalkit drawbench texts --out {path}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a TOML file of texts ({error}).") from error
+        )
+    raw = read_toml(Path(path), what="texts", fault=StudyError)
     _check_keys(raw, path)
     try:
         return Texts.model_validate(_with_tuples(raw))

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from evalkit.core.errors import DataError
 from evalkit.core.intervals import check_level
+from evalkit.core.tables import parse_json, read_text
 
 SCHEMA_VERSION = 1
 
@@ -130,12 +131,7 @@ def read_records(path: Path) -> list[ResultRecord]:
     Raises:
         DataError: The file is not JSON, has another schema, or other content.
     """
-    try:
-        document = json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: can't read the results ({error.strerror}).") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}).") from error
+    document = parse_json(read_text(Path(path)), source=str(path))
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(

@@ -224,12 +224,12 @@ class RunFolder:
     def timings(self) -> list[dict[str, float]]:
         """Read the readable rows of `timings.jsonl`; none for a run without the file."""
         path = self.path / "timings.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
         found = []
         for line in lines:
-            with suppress(ValueError):  # a kill may have truncated the last one
+            with suppress(ValueError, RecursionError):  # a kill may have truncated the last one
                 found.append(json.loads(line))
-        return found
+        return [row for row in found if _is_figures(row)]
 
     def image_path(self, row: ManifestRow) -> Path:
         """Return the path of a row's image, which must lie inside the run folder.
@@ -298,6 +298,10 @@ class RunFolder:
         for pattern in ("images/*/.*.tmp", ".run.json.*.tmp", ".manifest.jsonl.*.tmp"):
             for file in self.path.glob(pattern):
                 file.unlink()
+
+
+def _is_figures(row: object) -> bool:
+    return isinstance(row, dict) and all(isinstance(v, int | float) for v in row.values())
 
 
 def _is_leftover(file: Path) -> bool:

@@ -16,6 +16,7 @@ from evalkit.core.downloads import require_network
 from evalkit.core.errors import DataError, NetworkError, as_clause
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import parse_json, read_text
 from evalkit.datasets.base import check_inside
 
 HUB_REPOSITORY = "lmms-lab/COCO-Caption"
@@ -73,7 +74,7 @@ def fetch_from_hub(
                 if on_progress:
                     on_progress(done + len(entries), num_images)
             write_atomically(part, json.dumps(entries).encode())
-        parts.append(json.loads(part.read_bytes()))
+        parts.append(_read_part(part))
         done += len(parts[-1])
     images = [entry for part in parts for entry in part]
     if len({image["id"] for image in images}) != num_images:
@@ -165,3 +166,11 @@ def _coco(images: list[dict[str, Any]]) -> dict[str, Any]:
             for k, text in enumerate(image["captions"])
         ],
     }
+
+
+def _read_part(part: Path) -> list[dict[str, Any]]:
+    """Read what an earlier download kept of one shard."""
+    entries = parse_json(read_text(part), source=str(part))
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and "id" in e for e in entries):
+        raise DataError(f"{part}: damaged. Delete it, and run the same command again.")
+    return entries

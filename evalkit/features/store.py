@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError
 from evalkit.core.results import write_atomically
 from evalkit.features.base import identity_hash
+from evalkit.features.seen import clear_seen
+
+_MOST_REFILLS = 3
+"""Attempts against another process that clears the store."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,15 @@ class FeatureStore:
 
     def clear(self) -> int:
         """Delete all stored features, and return how many bytes that freed."""
-        freed = 0
+        freed = clear_seen(self.root)
         for identity in self.root.glob("*/identity.json"):
             folder = identity.parent
             for path in [*folder.glob("*.npy"), *folder.glob("*.tmp"), identity]:
-                freed += path.stat().st_size
-                path.unlink()
-            if not any(folder.iterdir()):  # another process may have added to it meanwhile
+                with suppress(FileNotFoundError):  # another process has just renamed it
+                    size = path.stat().st_size
+                    path.unlink()
+                    freed += size
+            with suppress(OSError):  # another process may have added to it meanwhile
                 folder.rmdir()
         return freed
 
@@ -102,7 +109,10 @@ class FeatureTable:
         for path in sorted(self.folder.glob("*.npy")):
             if path.name in self._read:
                 continue
-            shard = self._map(path)
+            try:
+                shard = self._map(path)
+            except FileNotFoundError:  # deleted this moment
+                continue
             for row, key in enumerate(shard["key"]):
                 self._places.setdefault(key.tobytes(), (len(self._shards), row))
             self._shards.append(path)
@@ -113,6 +123,7 @@ class FeatureTable:
 
         Raises:
             KeyError: One of them is not stored.
+            FileNotFoundError: Another process has deleted a shard; `forget_deleted` follows.
         """
         found = np.empty((len(sha256s), self.dim), np.float32)
         places = [self._places[bytes.fromhex(sha256)] for sha256 in sha256s]
@@ -136,6 +147,11 @@ class FeatureTable:
         _write_shard(self.folder / f"{uuid.uuid4().hex}.npy", records)
         self.refresh()
 
+    def forget_deleted(self) -> None:
+        """Forget the features whose shards another process has deleted."""
+        gone = {index for index, path in enumerate(self._shards) if not path.is_file()}
+        self._places = {key: at for key, at in self._places.items() if at[0] not in gone}
+
     def _record_type(self) -> np.dtype[Any]:
         return np.dtype([("key", np.uint8, (32,)), ("feature", "<f4", (self.dim,))])
 
@@ -150,6 +166,8 @@ class FeatureTable:
             with path.open("rb") as handle:
                 np.lib.format.read_magic(handle)
             shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: damaged feature shard ({error}). Delete it.") from error
         if shard.dtype != self._record_type() or shard.ndim != 1:
@@ -163,11 +181,19 @@ class StoredSet:
     """Features of a set in order, read from the table on access.
 
     Behaves like a float32 array of (images, dimensions) that can be sliced and indexed by rows.
+
+    Args:
+        table: The table.
+        sha256s: Keys of the images, in order.
+        refill: Computes what the table has lost since, because another process cleared the store.
     """
 
-    def __init__(self, table: FeatureTable, sha256s: Sequence[str]) -> None:
+    def __init__(
+        self, table: FeatureTable, sha256s: Sequence[str], refill: Callable[[], None] | None = None
+    ) -> None:
         self._table = table
         self._keys = np.array(sha256s, dtype=object)
+        self._refill = refill
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -184,14 +210,27 @@ class StoredSet:
 
     def load(self) -> Float32[np.ndarray, "n d"]:
         """Load all features into memory."""
-        return self._table.get(list(self._keys))
+        return self._get(self._keys)
 
     def subset(self, rows: np.ndarray) -> StoredSet:
         """Select the features of some images, without reading them."""
-        return StoredSet(self._table, list(self._keys[rows]))
+        return StoredSet(self._table, list(self._keys[rows]), self._refill)
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
-        return self._table.get(list(self._keys[rows]))
+        return self._get(self._keys[rows])
+
+    def _get(self, keys: np.ndarray) -> Float32[np.ndarray, "n d"]:
+        for _ in range(_MOST_REFILLS):
+            try:
+                return self._table.get(list(keys))
+            except FileNotFoundError:
+                if self._refill is None:
+                    raise
+                self._table.forget_deleted()
+                self._refill()
+        raise DataError(
+            f"{self._table.folder}: the stored features were deleted again and again. Run it again."
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array: np.ndarray = self.load()
@@ -209,14 +248,20 @@ def _num_rows(path: Path) -> int:
 def _write_shard(path: Path, records: np.ndarray) -> None:
     # The suffix excludes an unfinished shard from the pattern `*.npy`.
     temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as handle:
-            np.save(handle, records)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for attempt in range(_MOST_REFILLS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as handle:
+                np.save(handle, records)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+            return
+        except FileNotFoundError:  # another process is clearing the store
+            if attempt + 1 == _MOST_REFILLS:
+                raise
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

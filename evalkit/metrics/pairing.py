@@ -20,6 +20,7 @@ from evalkit.catalog import DIFFERENCE_SUFFIX
 from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
+from evalkit.features.sources import ImageItem
 from evalkit.metrics.arrays import as_features
 from evalkit.metrics.clusters import Clusters, clustered_variance
 from evalkit.metrics.deletions import NO_SPREAD, DeletionDifference
@@ -31,7 +32,7 @@ from evalkit.metrics.task import Need, Task
 
 NOTHING_SHARED = "the two sets share no caption ids"
 Scores = Callable[[Task], Float64[np.ndarray, " n"]]
-"""The score of each of a task's samples."""
+"""The score of each of a task's samples; of each of its captions, if the metric needs captions."""
 Means = Callable[
     [Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"], SameFiles | None], KernelMeans
 ]
@@ -78,7 +79,7 @@ def compared_images(first: Task, second: Task, *, equally_many: bool = False) ->
             of both: of each caption, else at random.
     """
     draws = pair_draws(first, second)
-    rows = [_rows_by_caption(task) for task in (first, second)]
+    rows = [_rows_by_caption(task.items) for task in (first, second)]
     shared = sorted(rows[0].keys() & rows[1].keys())
     paired = len(shared) > 0 and 2 * len(shared) >= min(len(one) for one in rows)
     if paired:
@@ -117,10 +118,17 @@ def _why(first: Task, second: Task, counts: Sequence[int], num_captions: int) ->
     return f"compared on as many images of both ({images}), since it depends on their number"
 
 
-def _rows_by_caption(task: Task) -> dict[str, list[int]]:
+def _scored_items(task: Task) -> list[ImageItem]:
+    """Return the sample behind each score; of a metric of captions, once for each caption."""
+    if any(need.prefix is not None for need in task.needs):
+        return [task.items[i] for i in task.captioned]
+    return list(task.items)
+
+
+def _rows_by_caption(items: Sequence[ImageItem]) -> dict[str, list[int]]:
     """Return the places of each caption's images; empty unless all images have caption ids."""
     found: dict[str, list[int]] = {}
-    for place, item in enumerate(task.items):
+    for place, item in enumerate(items):
         if item.caption_id is None:
             return {}
         found.setdefault(item.caption_id, []).append(place)
@@ -146,11 +154,12 @@ class _ByCaption:
             for task in (first, second)
             for need in task.needs
         )
-        rows = [_rows_by_caption(task) for task in (first, second)]
+        items = [_scored_items(task) for task in (first, second)]
+        rows = [_rows_by_caption(one) for one in items]
         shared = sorted(rows[0].keys() & rows[1].keys())
         if lacking or not shared:
             return None
-        draws, _ = joined_draws(ties_of_items(first.items), ties_of_items(second.items))
+        draws, _ = joined_draws(*map(ties_of_items, items))
         values = [scores(task) for task in (first, second)]
         means = [
             np.array([of[one[name]].mean() for name in shared])
@@ -187,8 +196,8 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
     Args:
         first: A task of one set; the record is named after its metric.
         second: The same metric's task of the other set.
-        scores: Computes the scores of a set's images, which have the captions that the metric
-            needs; images of one caption are averaged.
+        scores: Computes the scores of a set's images, or of its captions if the metric needs them;
+            those of one id are averaged.
 
     Returns:
         The record, with a t interval over captions and the p-value of a t test.

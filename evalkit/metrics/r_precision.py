@@ -150,16 +150,16 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 
 def r_precision_of(task: Task) -> RPrecision:
-    """Compute the R-precision of a set whose images all have captions.
+    """Compute the R-precision of the pairs of images and captions of a set.
 
     Raises:
         NotEnoughImagesError: Too few different captions to rank.
     """
     need, options = task.needs[0], task.options
     return r_precision(
-        task.fake(need),
+        task.fake_of_captions(need),
         task.captions[need],
-        [caption_key(item.caption or "") for item in task.items],
+        [caption_key(caption) for caption in task.caption_texts],
         groups=_pictured(task),
         ids=task.caption_draws,
         distractors=options.distractors,
@@ -170,13 +170,14 @@ def r_precision_of(task: Task) -> RPrecision:
 
 def _pictured(task: Task) -> list[str] | None:
     """Return what each caption describes: its reference image, else itself; None if unknown."""
-    if all(item.image_id is None and item.caption_id is None for item in task.items):
+    known = any(item.image_id or item.caption_id for item in task.items)
+    if not known and len(task.captioned) == len(task.items):
         return None
-    ties = (
+    ties = [
         ties_of(image_id=item.image_id, caption_id=item.caption_id, sha256=None)
         for item in task.items
-    )
-    return [one[0] if one else f"sample {i}" for i, one in enumerate(ties)]
+    ]
+    return [ties[i][0] if ties[i] else f"sample {i}" for i in task.captioned]
 
 
 def _records(task: Task) -> list[ResultRecord]:
@@ -188,17 +189,15 @@ def _records(task: Task) -> list[ResultRecord]:
         found = task.once(r_precision_of)
     except NotEnoughImagesError as error:
         return [task.not_applicable(need, as_clause(error))]
-    interval = Interval(low=found.low, high=found.high, level=options.level, method=found.method)
-    return [
-        task.record(
-            need,
-            value=found.value,
-            standard_error=found.standard_error,
-            interval=interval,
-            details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
-            marks={"distractors": options.distractors, "draw_seed": options.seed},
-        )
-    ]
+    record = task.record(
+        need,
+        value=found.value,
+        standard_error=found.standard_error,
+        interval=Interval(low=found.low, high=found.high, level=options.level, method=found.method),
+        details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
+        marks={"distractors": options.distractors, "draw_seed": options.seed},
+    )
+    return [task.of_captions(need, record)]
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:

@@ -134,12 +134,13 @@ class _Networks:
         return Reference([reference[i] for i in found.kept], found)
 
     def captions(self, items: Sequence[ImageItem], needs: Sequence[Need]) -> dict[Need, StoredSet]:
-        """Embed the captions by need; return none unless every image has a caption."""
-        if not all(item.caption for item in items):
+        """Embed all captions by need; return none without captions."""
+        captions = [caption for item in items for caption in item.captions]
+        if not captions:
             return {}
         return {
             need: encode_texts(
-                [f"{need.prefix}{item.caption}" for item in items],
+                [f"{need.prefix}{caption}" for caption in captions],
                 self.extractors[need.extractor],
                 store=self.store,
                 batch_size=self.options.batch_size,

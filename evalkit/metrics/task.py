@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from jaxtyping import Int64
 
 from evalkit.catalog import MetricRow, RecordRow
 from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval, ResultRecord
-from evalkit.features.base import Extractor, identity_hash
+from evalkit.features.base import CountsCutCaptions, Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
@@ -85,7 +86,7 @@ class Task:
     samples: FeatureSet
     reference: Reference
     captions: Mapping[Need, StoredSet]
-    """Caption embeddings by need; empty unless all samples have captions."""
+    """Embeddings of all captions by need, in the order of `captioned`; empty without captions."""
     run: SourceRun | None = None
     """The run that the samples belong to, if any."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -99,6 +100,39 @@ class Task:
     def fake(self, need: Need) -> StoredSet:
         """Return the features of the samples."""
         return self.samples.of(self.extractors[need.extractor], need.layer or None)
+
+    @cached_property
+    def captioned(self) -> Int64[np.ndarray, " captions"]:
+        """Index of the sample that each caption belongs to; a sample may have any number."""
+        return np.repeat(np.arange(len(self.items)), [len(item.captions) for item in self.items])
+
+    def fake_of_captions(self, need: Need) -> StoredSet:
+        """Return the features of the samples, once for each of their captions."""
+        return self.fake(need).subset(self.captioned)
+
+    @cached_property
+    def caption_texts(self) -> list[str]:
+        """All captions, in the order of `captioned`."""
+        return [caption for item in self.items for caption in item.captions]
+
+    def of_captions(self, need: Need, record: ResultRecord) -> ResultRecord:
+        """Count in a record what its captions cover: samples, captions, and those that were cut."""
+        n = len(np.unique(self.captioned))
+        extractor = self.extractors[need.extractor]
+        counts = {
+            "num_captions": len(self.captioned) if len(self.captioned) != n else 0,
+            "num_without_caption": len(self.items) - n,
+            "num_cut_captions": extractor.num_cut(
+                [f"{need.prefix or ''}{caption}" for caption in self.caption_texts]
+            )
+            if isinstance(extractor, CountsCutCaptions)
+            else 0,
+        }
+        details = {**record.details, **{name: count for name, count in counts.items() if count}}
+        without = counts["num_without_caption"]
+        said = f"{without:,} of {len(self.items):,} images have no caption and are left out"
+        reason = "; ".join(filter(None, [record.reason, said if without else ""]))
+        return replace(record, n=n, reason=reason, details=details)
 
     def real(self, need: Need) -> StoredSet | np.ndarray | None:
         """Return the features of the reference images; None if only statistics are known."""
@@ -138,12 +172,13 @@ class Task:
 
     @cached_property
     def caption_draws(self) -> list[str]:
-        """The draw of each sample for scores of single images with their captions.
+        """The draw of each caption, in the order of `captioned`.
 
         There, the captions are drawn: a model that answers two captions by one image has answered
-        twice. Captions of one reference image are one draw.
+        twice. Captions of one reference image, and all captions of a sample, are one draw.
         """
-        return joined_draws(ties_of_items(self.items))[0]
+        draws = joined_draws(ties_of_items(self.items))[0]
+        return [draws[i] for i in self.captioned]
 
     @cached_property
     def sample_ties(self) -> list[Ties]:
@@ -271,10 +306,11 @@ class Task:
         }
         if need is not None and need.reference:
             marks |= self._reference_marks()
-        if any(item.caption for item in self.items):
+        if self.caption_texts:
             # A metric of captions measures them; to others they only say what was sampled.
             key = "captions_sha256" if self._uses_captions(need) else "sample_captions_sha256"
-            marks[key] = _hash_of_set([item.caption or "" for item in self.items])
+            texts = [caption for item in self.items for caption in item.captions or ("",)]
+            marks[key] = _hash_of_set(texts)
         if need is not None and need.prefix is not None:
             named = self.extractors[need.extractor].name
             marks |= {"clip_model": named, "prefix": need.prefix}

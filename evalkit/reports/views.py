@@ -20,6 +20,7 @@ from evalkit.reports.fingerprints import (
     flatten,
     value_text,
 )
+from evalkit.reports.interval_charts import ChartRow, interval_chart
 from evalkit.reports.tables import common_unit, matrix, state_words
 
 _MOST_DETAIL_CHARACTERS = 300
@@ -64,8 +65,7 @@ class ChartView:
 
     label: str
     direction: str
-    rows: tuple[tuple[RecordView, charts.IntervalRow], ...]
-    chart: charts.IntervalChart
+    svg: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,17 +191,31 @@ def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
             columns.setdefault(column(view.record), []).append(view)
     found = []
     for members in columns.values():
-        chart = charts.interval_chart([view.record for view in members])
-        if chart is not None and len(members) > 1:
+        if len(members) < 2:
+            continue
+        chart = interval_chart(
+            [_chart_row(view) for view in members],
+            title=f"{members[0].label}, {members[0].direction}",
+            with_zero=any(wording.is_difference(view.record) for view in members),
+        )
+        if chart is not None:
             found.append(
-                ChartView(
-                    label=members[0].label,
-                    direction=members[0].direction,
-                    rows=tuple(zip(members, chart.rows, strict=True)),
-                    chart=chart,
-                )
+                ChartView(label=members[0].label, direction=members[0].direction, svg=chart)
             )
     return found
+
+
+def _chart_row(view: RecordView) -> ChartRow:
+    record = view.record
+    assert record.value is not None, "only records with a value are drawn"
+    mark = f"({view.mark})" if view.mark else ""
+    return ChartRow(
+        label=record.subject or view.label,
+        value=record.value,
+        low=record.interval.low if record.interval else None,
+        high=record.interval.high if record.interval else None,
+        text=" ".join(filter(None, [view.value, mark, view.interval])),
+    )
 
 
 def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> MatrixView:

@@ -52,6 +52,10 @@ class TinyClip:
         ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
         return self._network.encode_text(ids, mask).float().cpu().numpy()
 
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """Count the captions that are longer than the context and lose their end."""
+        return sum(self._tokenizer.pad(captions, self._network.config.context_length).truncated)
+
 
 def load(name: str, device: str = "cpu", path: Path | None = None) -> TinyClip:
     """Load one of `RECIPES`, from the zoo or from a file that `evalkit train` wrote."""

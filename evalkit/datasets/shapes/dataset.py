@@ -21,6 +21,7 @@ from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.pixels import encode_png
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import parse_json, read_text
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.coco import annotation_file, load_coco
 from evalkit.datasets.shapes.captions import CAPTIONS_PER_IMAGE, write_captions
@@ -157,10 +158,7 @@ def _read_spec(folder: Path) -> dict[str, Any]:
     path = folder / "shapes.json"
     if not path.is_file():
         return {}
-    try:
-        spec = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}). Choose an empty folder.") from error
+    spec = parse_json(read_text(path), source=str(path))
     if not isinstance(spec, dict):
         raise DataError(f"{path}: expected an object. Choose an empty folder.")
     return spec
