@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from drawbench.commands.opening import open_study, require_store
+from drawbench.commands.opening import note_missing_images, open_study, require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 from evalkit.core.errors import ConfigError
 
@@ -43,13 +43,16 @@ def rate(
     database: DatabaseUrl = "",
 ) -> None:
     """Serve the rating page of a study, or its results page."""
+    require_store()
     from drawbench.rating.serving import page_command, page_environment
 
     command = page_command(results, port, address)
     if results and not os.environ.get(PASSWORD_VARIABLE):
         raise ConfigError(f"The results page needs a password. Set {PASSWORD_VARIABLE} first.")
     if study is not None:
-        open_study(study, database).database.close()  # errors are printed here, not in a browser
+        store = open_study(study, database)  # errors are printed here, not in a browser
+        store.database.close()
+        note_missing_images(store.study, "raters can report them or answer without them")
     environment = page_environment(study, database)
     raise typer.Exit(subprocess.call(command, env=environment))
 

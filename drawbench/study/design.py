@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from drawbench.errors import StudyError
-from drawbench.study.strict import Slug, Strict, Text, first_fault
+from drawbench.study.strict import Growing, Slug, Strict, Text, added_later, first_fault
 from drawbench.study.texts import SideName, Texts, english
 from evalkit.core.errors import MissingDataError
 from evalkit.core.registry import unknown
@@ -69,7 +69,7 @@ class Question(Strict):
         return self
 
 
-class StudyConfig(Strict):
+class StudyConfig(Growing):
     """All decisions of a study. Unknown keys are errors."""
 
     title: Text = Field(default_factory=lambda: english().study.title)
@@ -108,6 +108,9 @@ class StudyConfig(Strict):
     """One code for all raters, as Prolific requires; empty gives each rater a different one."""
     invited_only: bool = False
     """Admit only raters with a personal link."""
+    return_by_platform_id: bool = added_later(lambda: True)
+    """Whether a rater who opens the crowd platform's link again goes on where they were. Such an
+    id is no secret: whoever knows it can answer in that rater's place."""
     seed: int = Field(default=0, ge=0)
     allow_reranked: bool = False
 
