@@ -40,6 +40,21 @@ def rate(
             "--results", help=f"Serve the results page; {PASSWORD_VARIABLE} is its password."
         ),
     ] = False,
+    join_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Raters who may join from one network address within an hour without a personal "
+            "link; 0 for any number. [default: 20]",
+        ),
+    ] = None,
+    proxy: Annotated[
+        str,
+        typer.Option(
+            help="Address of the proxy in front, which says whose requests it passes on; needed "
+            "unless it is on this machine. Several are separated by commas."
+        ),
+    ] = "",
     database: DatabaseUrl = "",
 ) -> None:
     """Serve the rating page of a study, or its results page."""
@@ -53,7 +68,7 @@ def rate(
         store = open_study(study, database)  # errors are printed here, not in a browser
         store.database.close()
         note_missing_images(store.study, "raters can report them or answer without them")
-    environment = page_environment(study, database)
+    environment = page_environment(study, database, join_limit=join_limit, proxies=proxy)
     raise typer.Exit(subprocess.call(command, env=environment))
 
 

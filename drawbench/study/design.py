@@ -30,6 +30,8 @@ from evalkit.core.errors import MissingDataError
 from evalkit.core.registry import unknown
 
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
+CAPTION = "{caption}"
+"""Placeholder of the prompt in a question."""
 MIN_MODEL_NAME = 3  # shorter names ("A", "v2") occur in any text and reveal nothing
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:()+-]{0,79}$")]
@@ -153,7 +155,7 @@ class StudyConfig(Growing):
 
 def question_text(question: Question, caption: str) -> str:
     """Return a question with the caption filled in; braces in the caption are left alone."""
-    return question.text.replace("{caption}", caption)
+    return question.text.replace(CAPTION, caption)
 
 
 def preset_names() -> tuple[str, ...]:
