@@ -54,9 +54,12 @@ def _draw() -> None:
     if "visit" not in st.session_state:
         st.session_state.visit = Visit()
     visit: Visit = st.session_state.visit
-    if visit.message:
-        st.warning(plain_markdown(visit.message))
-        visit.message = ""
+    # Always there, so that a message does not move the page below it to another place in the tree,
+    # where the browser would build it anew.
+    with st.container(key="message"):
+        if visit.message:
+            st.warning(plain_markdown(visit.message))
+            visit.message = ""
     if st.session_state.get("paused") and screen.rater is not None:
         _pause_page(store, screen)
     elif isinstance(screen, ItemScreen):

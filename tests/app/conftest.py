@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 import drawbench.pages
-from drawbench.pages.opening import shared_store
+from drawbench.pages.opening import shared_join_limit, shared_store
+from drawbench.rating.session import MIN_VIEW_S, ImagesSeen
 from drawbench.store import Store, open_store
 from drawbench.study import Study
 from drawbench.study.design import load_preset, make_config
@@ -94,6 +95,7 @@ def in_process(
     monkeypatch.setenv("EVALKIT_STUDY", str(study.path))
     monkeypatch.setenv("EVALKIT_DATABASE", "")
     shared_store.cache_clear()
+    shared_join_limit.cache_clear()
 
     def open_page(name: str, **query: str) -> Any:
         script = Path(drawbench.pages.__path__[0]) / name
@@ -106,6 +108,24 @@ def in_process(
     if shared_store.cache_info().currsize:
         shared_store().database.close()
     shared_store.cache_clear()
+
+
+@pytest.fixture
+def press() -> Callable[[Any, int, int], Any]:
+    """Press an answer of a page without a browser, as if its images were there for a while."""
+
+    def press_answer(page: Any, index: int, number: int) -> Any:
+        """Press answer `number` (from 1) of question `index` (from 0)."""
+        ends = f"-{index}-{number}"
+        (button,) = (b for b in page.button if b.key.startswith("answer-") and b.key.endswith(ends))
+        visit = page.session_state.visit
+        # The page passes over presses that come too soon after it changed.
+        visit.last_change -= 2 * MIN_VIEW_S
+        cell_id = int(button.key.split("-")[1])
+        visit.seen[cell_id] = ImagesSeen(after_s=0.0, num_missing=0)
+        return button.click().run()
+
+    return press_answer
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from drawbench.exchange.exports import quota_frame, raters_frame, votes_frame
-from drawbench.rating.session import MIN_VIEW_S
 from drawbench.simulation.raters import SimulatedPanel
 from drawbench.store import Store
 
@@ -30,6 +29,7 @@ PATIENCE_MS = 240_000
 """Generous: the machine may be busy with other things."""
 UNHEARD_MS = 40_000
 """After this time without an effect, a press was not heard."""
+GATE_IS_OPEN = "window.evalkitGate?.isOpen()"
 KEYS = {"first": "1", "tie": "2", "second": "3"}
 PHONE = {"width": 390, "height": 844}
 
@@ -59,8 +59,9 @@ class Visitor:
         self.wait_for_question(0)
 
     def wait_for_question(self, index: int) -> None:
+        """Wait until a question is the current one and can be answered."""
         self.page.locator(f".st-key-question-current-{index}").wait_for()
-        self.page.wait_for_timeout(1000 * (MIN_VIEW_S + 0.3))
+        self.page.wait_for_function(GATE_IS_OPEN)
 
     def where(self) -> str:
         return str(self.page.locator(".where").inner_text())
@@ -76,7 +77,7 @@ class Visitor:
             second,
             lambda: self.page.wait_for_function(moved, arg=before, timeout=UNHEARD_MS),
         )
-        self.page.wait_for_timeout(1000 * (MIN_VIEW_S + 0.3))
+        self.page.wait_for_function(f"!document.querySelector('.where') || {GATE_IS_OPEN}")
 
     def press_until(self, key: str, seen: Callable[[], Any]) -> None:
         """Press again when nothing came of it: on a busy machine a page may not listen yet."""

@@ -89,5 +89,11 @@
   }
   window.addEventListener("keydown", onKey, true);
   window.addEventListener("click", onClick, true);
-  window.evalkitGate = { look, enter(next) { page = next; look(); } };
+  window.evalkitGate = {
+    isOpen,
+    look,
+    enter(next) { page = next; look(); },
+    leave(old) { if (page === old) page = null; look(); },
+  };
+  document.documentElement.dataset.gate = ""; // until now, the style sheet has kept clicks away
 })();

@@ -192,10 +192,11 @@ function makePage(root) {
   });
   const ask = (names) => report.open(component.data.cell, names, component.data.max_reason);
   const viewer = makeViewer(root, ask);
-  gate.enter({
+  const ours = {
     isReady: (cell) => isReady() && cell === String(component?.data.cell),
     dialogs: [viewer, report],
-  });
+  };
+  gate.enter(ours);
 
   root.querySelector(".trouble-again").onclick = () => failed().forEach((each) => each.load());
   root.querySelector(".trouble-report").onclick = () => ask(failed().map((each) => each.name));
@@ -261,7 +262,7 @@ function makePage(root) {
         return image;
       });
     },
-    leave: () => gate.enter(null),
+    leave: () => gate.leave(ours),
   };
 }
 
