@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from visitors import Visitor
 
 import drawbench.pages
 from drawbench.pages.opening import shared_join_limit, shared_store
@@ -228,6 +229,20 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
     with suppress(OSError):
         target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Visitor]]:
+    """Give people browsers of their own, which are closed after the test."""
+    visitors: list[Visitor] = []
+
+    def make(**options: Any) -> Visitor:
+        visitors.append(Visitor(chromium, **options))
+        return visitors[-1]
+
+    yield make
+    for visitor in visitors:
+        visitor.close()
 
 
 @pytest.fixture

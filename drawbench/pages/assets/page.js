@@ -33,14 +33,11 @@
   const LAYOUT = `[class*="st-key-question-"], ${ANSWERS}`;
   const OVERLAYS = '[role="dialog"], [data-testid="stPopoverBody"]';
   let page = null; // { isReady(cell), dialogs: [{ element, onKey }] }
+  let isOpen = false;
   let layout = "";
   let changedAt = performance.now();
 
-  function isOpen() {
-    const answer = document.querySelector(ANSWERS);
-    const cell = answer?.className.match(/st-key-answer-(\d+)-/)?.[1];
-    return Boolean(page?.isReady(cell)) && performance.now() - changedAt >= SETTLE_MS;
-  }
+  // Looks whether the gate is open, and lets the buttons show it.
   function look() {
     const found = [...document.querySelectorAll(LAYOUT)];
     const now = found.map((element) => element.className.match(/st-key-\S+/)[0]).join();
@@ -49,16 +46,18 @@
       changedAt = performance.now();
       setTimeout(look, SETTLE_MS + 10);
     }
-    const open = isOpen();
+    const cell = document.querySelector(ANSWERS)?.className.match(/st-key-answer-(\d+)-/)?.[1];
+    isOpen = Boolean(page?.isReady(cell)) && performance.now() - changedAt >= SETTLE_MS;
     document.querySelectorAll(`${ANSWERS} button`).forEach((button) => {
-      if (!open && !button.disabled) {
+      if (!isOpen && !button.disabled) {
         button.disabled = true;
         button.dataset.gated = "";
-      } else if (open && "gated" in button.dataset) {
+      } else if (isOpen && "gated" in button.dataset) {
         button.disabled = false;
         delete button.dataset.gated;
       }
     });
+    return isOpen;
   }
   new MutationObserver(look).observe(document.body, {
     childList: true, subtree: true, attributeFilter: ["class"],
@@ -76,13 +75,13 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const isAnswer = /^[1-9]$/.test(event.key);
     if (!isAnswer && event.key.toLowerCase() !== "u") return;
-    const isEarly = isAnswer && !isOpen();
+    const isEarly = isAnswer && !look();
     if (event.repeat || isEarly || document.querySelector(OVERLAYS)) {
       event.stopImmediatePropagation();
     }
   }
   function onClick(event) {
-    if (event.target instanceof Element && event.target.closest(ANSWERS) && !isOpen()) {
+    if (event.target instanceof Element && event.target.closest(ANSWERS) && !look()) {
       event.preventDefault();
       event.stopImmediatePropagation();
     }
@@ -90,7 +89,6 @@
   window.addEventListener("keydown", onKey, true);
   window.addEventListener("click", onClick, true);
   window.evalkitGate = {
-    isOpen,
     look,
     enter(next) { page = next; look(); },
     leave(old) { if (page === old) page = null; look(); },
