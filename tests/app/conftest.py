@@ -106,6 +106,7 @@ def in_process(
         return page.run()
 
     yield open_page
+    shared_join_limit.cache_clear()
     if shared_store.cache_info().currsize:
         shared_store().database.close()
     shared_store.cache_clear()
@@ -254,10 +255,20 @@ def wire(server: Server) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def server(study: Study, store: Store) -> Iterator[Server]:
+def make_server(study: Study) -> Callable[[str, dict[str, str]], Server]:
+    """Make a server of a page of the study; it is not started."""
+
+    def make(script: str, environment: dict[str, str]) -> Server:
+        ours = {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""}
+        return Server(script, {**ours, **environment})
+
+    return make
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server], store: Store) -> Iterator[Server]:
     """The rating page of the study."""
-    script = Path(drawbench.pages.__path__[0]) / "rate.py"
-    served = Server(str(script), {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""})
+    served = make_server(str(Path(drawbench.pages.__path__[0]) / "rate.py"), {})
     served.start()
     yield served
     served.kill()

@@ -35,10 +35,10 @@ class Visitor:
     def open(self, url: str) -> None:
         self.page.goto(url, timeout=PATIENCE_MS)
 
-    def agree(self) -> None:
+    def agree(self, *, question: int = 0) -> None:
         self.page.get_by_text("I am an adult").click()
         self.page.get_by_role("button", name="Start").click()
-        self.wait_for_question(0)
+        self.wait_for_question(question)
 
     def wait_for_question(self, index: int) -> None:
         """Wait until a question is the current one and can be answered."""
