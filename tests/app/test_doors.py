@@ -156,6 +156,7 @@ def test_one_client_can_not_take_every_place(
     in_process: Callable[..., Any], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVALKIT_JOIN_LIMIT", "3")
+    monkeypatch.setattr("drawbench.pages.look.client_address", lambda: "192.0.2.1")
     for number in range(5):
         page = in_process("rating_page.py")
         page.checkbox[0].check().run()
@@ -163,6 +164,11 @@ def test_one_client_can_not_take_every_place(
         if number >= 3:
             assert "Too many people have joined from your network" in page.warning[0].value
     assert len(raters_frame(store)) == 3
+    monkeypatch.setattr("drawbench.pages.look.client_address", lambda: "192.0.2.2")
+    page = in_process("rating_page.py")
+    page.checkbox[0].check().run()
+    page.button(key="start").click().run()
+    assert len(raters_frame(store)) == 4
 
 
 def test_the_proxy_in_front_is_named_to_the_web_server() -> None:

@@ -68,6 +68,27 @@ def test_a_rater_who_opens_the_platforms_link_again_goes_on(
     assert len(votes_frame(store)) == 2
 
 
+def test_a_network_that_took_its_places_is_told_so_and_links_still_work(
+    store: Store, make_server: Callable[..., Any], visit: Visit
+) -> None:
+    script = str(Path(drawbench.pages.__path__[0]) / "rate.py")
+    server = make_server(script, {"EVALKIT_JOIN_LIMIT": "1"})
+    server.start()
+    try:
+        first, second, invited = visit(), visit(), visit()
+        first.open(server.url)
+        first.agree()
+        second.open(server.url)
+        second.page.get_by_text("I am an adult").click()
+        second.page.get_by_role("button", name="Start").click()
+        second.page.get_by_text("Too many people have joined from your network").wait_for()
+        invited.open(f"{server.url}/?rater={store.invite().token}")
+        invited.agree()
+        assert len(raters_frame(store)) == 2
+    finally:
+        server.kill()
+
+
 @pytest.mark.parametrize("press", ["answer", "undo", "pause", "report"])
 def test_the_first_press_after_a_restart_counts(
     server: Any, store: Store, visit: Visit, press: str

@@ -59,11 +59,9 @@ def test_ids_are_cleaned_wherever_they_come_in(
     new_study: NewStudy, new_store: NewStore, call: str
 ) -> None:
     store = new_store(new_study())
+    given = {"external_id": "a\x00b"}
     with pytest.raises(RefusedError, match="valid ID of your crowd platform"):
-        if call == "come_back":
-            store.come_back("a\x00b")
-        else:
-            getattr(store, call)(external_id="a\x00b")
+        getattr(store, call)(**given)
     store.join(external_id=" Ab ")
     assert store.rater_named("Ab ").external_id == "Ab"
 
