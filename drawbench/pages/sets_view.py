@@ -94,6 +94,7 @@ def show_sets(data: dict[str, Any], *, key: str) -> None:
 @cache
 def _sources() -> tuple[str, str, str]:
     html, css, page, js = (
-        (ASSETS / name).read_text("utf-8") for name in ("sets.html", "sets.css", "page.js", "sets.js")
+        (ASSETS / name).read_text("utf-8")
+        for name in ("sets.html", "sets.css", "page.js", "sets.js")
     )
     return html, css, f"{page}\n{js}"

@@ -84,7 +84,7 @@ def served(environment: Mapping[str, str], *, results: bool = False) -> Iterator
         MissingExtraError: The packages of the pages are not installed.
         StoreError: The server does not start.
     """
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         page_command(results, port, LOCALHOST),
         env=dict(environment),
@@ -93,21 +93,27 @@ def served(environment: Mapping[str, str], *, results: bool = False) -> Iterator
     )
     try:
         address = f"http://{LOCALHOST}:{port}"
-        _wait_for(address, process)
+        wait_for(address, process)
         yield address
     finally:
         process.terminate()
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as free:
         free.bind((LOCALHOST, 0))
         port: int = free.getsockname()[1]
         return port
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the server of a page responds.
+
+    Raises:
+        StoreError: It ended, or takes too long.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
