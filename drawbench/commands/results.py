@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drawbench.commands.opening import open_study
-from drawbench.commands.options import AnswerWords, Submissions
+from drawbench.commands.options import AnswerWords, DatabaseUrl, Submissions
 from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def results(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the bootstrap and of the order of votes for Elo.")
     ] = 0,
-    database: Annotated[
-        str, typer.Option(help="Database of the votes; by default the one in the study's folder.")
-    ] = "",
+    database: DatabaseUrl = "",
 ) -> None:
     """Analyse votes: win rates with intervals, rankings and agreement between raters."""
     from dataclasses import replace

@@ -254,6 +254,7 @@ def _write_answers(
                 position=position,
                 answered_at=at,
                 num_changes=0,
+                images_missing=None,
             )
         )
         session.add(HistoryRow(**common, event="import", at=at))

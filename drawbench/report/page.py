@@ -148,7 +148,7 @@ def describe_rules(analysis: Analysis) -> str:
     rules = analysis.options.rules
     return (
         f"the median response time is less than {rules.min_median_response_s:g} s, more than "
-        f"{percent(rules.max_same_side, 0)} of answers are at one position on the screen (both for "
+        f"{percent(rules.max_same_side, 0)} of answers are at one position on the screen (for "
         f"raters with at least {rules.min_votes} answers), fewer than "
         f"{percent(rules.min_checks_right, 0)} of attention checks are right, or the platform "
         "rejected them"

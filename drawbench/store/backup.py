@@ -6,7 +6,8 @@
 
 Rows are written as text, not as a copy of the database file, so a backup of SQLite can be restored
 into PostgreSQL and vice versa. Personal links keep working after a restore, since the hashes of
-their tokens are stored with the other rows.
+their tokens are stored with the other rows. Backups of older tables can be restored, too. An image
+that is missing from the folder is missing from the backup; the votes are complete without it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sqlalchemy.orm import Session
 
 from drawbench.errors import StoreError, StudyError
 from drawbench.store.database import newest_revision, open_database
+from drawbench.store.hands import KEPT_UNTIL
 from drawbench.store.store import Store
 from drawbench.store.tables import (
     Base,
@@ -45,6 +47,8 @@ from evalkit.core.tables import HALF_PAIR
 
 FORMAT = 1
 _MOST_INTEGER = 2**63
+OLDER_REVISION = "0001"
+"""Version of tables before the newest, whose backups can be restored."""
 MAX_MEMBER_BYTES = 256 * 2**20  # a larger file in an archive is an attack, not an image
 
 # In this order every row comes after those it refers to. The names are the columns that refer.
@@ -119,7 +123,8 @@ def restore(source: Path, study_path: Path, url: str = "") -> dict[str, int]:
     try:
         with _opened(Path(source)) as archive:
             head = _read_head(archive, source)
-            rows = {table: list(_read_rows(archive, table, source)) for table in TABLES}
+            revision = str(head["revision"])
+            rows = {table: list(_read_rows(archive, table, source, revision)) for table in TABLES}
             _unpack_study(archive, temporary, source)
         study = load_study(temporary)
         _check_counts(head, rows, study, source)
@@ -170,7 +175,7 @@ def _write_study(archive: zipfile.ZipFile, study: Study) -> None:
     for entry in study.images:
         path = study.image_path(entry.key)
         if path is None:
-            raise StoreError(f"Image {entry.key} of {study.path} is missing. Restore it first.")
+            continue
         # PNG is compressed already.
         name = f"study/{IMAGE_FOLDER}/{entry.key}.png"
         archive.write(path, name, compress_type=zipfile.ZIP_STORED)
@@ -206,23 +211,34 @@ def _read_head(archive: zipfile.ZipFile, source: Path) -> dict[str, Any]:
         version, revision = head["format"], head["revision"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{source}: backup.json is damaged ({error}).") from error
-    if version != FORMAT or revision != newest_revision():
+    if version != FORMAT or revision not in (OLDER_REVISION, newest_revision()):
         raise StoreError(
             f"{source} has format {version} and tables of version {revision}, but this evalkit "
-            f"reads format {FORMAT}, version {newest_revision()}. Restore it with the "
+            f"reads format {FORMAT}, up to version {newest_revision()}. Restore it with the "
             "evalkit that wrote it."
         )
     return head
 
 
+def _upgraded(row: Any, table: type[Base], revision: str) -> Any:
+    """Do to a row of a backup what the migrations do to a row of a database."""
+    if revision == newest_revision() or not isinstance(row, dict):
+        return row
+    if table is VoteRow:
+        return {**row, "images_missing": None}
+    if table is RaterRow and row.get("consented_at") is None:
+        return {**row, "lease_until": KEPT_UNTIL}
+    return row
+
+
 def _read_rows(
-    archive: zipfile.ZipFile, table: type[Base], source: Path
+    archive: zipfile.ZipFile, table: type[Base], source: Path, revision: str
 ) -> Iterator[dict[str, Any]]:
     wanted = {column.name for column in table.__table__.columns}
     name = f"tables/{table.__tablename__}.jsonl"
     for number, line in enumerate(_member(archive, name, source).splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = _upgraded(json.loads(line), table, revision)
         except (ValueError, RecursionError) as error:
             raise StoreError(f"{source}: {name}, line {number} is damaged ({error}).") from error
         if not isinstance(row, dict) or set(row) != wanted:

@@ -249,12 +249,19 @@ class Study:
         path = self.path / IMAGE_FOLDER / f"{key}.png"
         return None if path.is_symlink() or not path.is_file() else path
 
+    def missing_images(self) -> tuple[str, ...]:
+        """Return the blind names of images whose file is missing or a symbolic link."""
+        return tuple(entry.key for entry in self.images if self.image_path(entry.key) is None)
+
 
 def load_study(path: Path) -> Study:
     """Read a study from its folder.
 
+    Its image files need not be there: votes can be read, exported and backed up without pixels.
+    Who needs them asks `Study.missing_images`.
+
     Raises:
-        MissingDataError: There is no study, or images of it are missing.
+        MissingDataError: There is no study, or its list of images is missing.
         StudyError: A file is damaged, of a newer version, or points out of the folder.
     """
     path = Path(path)
@@ -276,11 +283,10 @@ def load_study(path: Path) -> Study:
 
 
 def check_images(study: Study) -> None:
-    """Refuse a study in which an item lacks an image.
+    """Refuse a study in which the list of images lacks one of an item.
 
     Raises:
         StudyError: An item has too few images, or they differ in number.
-        MissingDataError: A listed image is missing.
     """
     for item in study.items.values():
         for source in filter(None, (item.model_a, item.model_b)):
@@ -290,12 +296,6 @@ def check_images(study: Study) -> None:
                     f"{study.path / IMAGE_LIST}: {source} has {number} images for "
                     f"{item.prompt_id}, expected {study.config.images_per_side}. Make a new study."
                 )
-    for entry in study.images:
-        if study.image_path(entry.key) is None:
-            raise MissingDataError(
-                f"{study.path / IMAGE_FOLDER / entry.key}.png is missing or a symbolic link. "
-                "Restore the folder."
-            )
 
 
 def _read(file: Path) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drawbench.commands.options import DATABASE_VARIABLE
+from drawbench.errors import command_line
 from drawbench.suites import load_suite
 from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
@@ -63,8 +65,9 @@ def generate(
     for name, folder in folders.items():
         console.print(f"{name}: {folder}", soft_wrap=True, markup=False, highlight=False)
     listed = ",".join(f"{name}={folder}" for name, folder in folders.items())
-    following = ["evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", listed]
-    console.print(f"next: {shlex.join(following)}", soft_wrap=True, markup=False, highlight=False)
+    words = ("evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", listed)
+    following = command_line(*words, database=os.environ.get(DATABASE_VARIABLE, ""))
+    console.print(f"next: {following}", soft_wrap=True, markup=False, highlight=False)
 
 
 def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, Path]:

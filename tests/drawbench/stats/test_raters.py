@@ -89,12 +89,19 @@ def test_order_is_that_of_the_answers_and_not_of_the_rows() -> None:
     [
         (QualityRules(min_median_response_s=0.1), ("straight-lining",)),
         (QualityRules(max_same_side=1.0), ("too fast",)),
-        (QualityRules(min_votes=NUM_PROMPTS + 1), ()),
+        (QualityRules(min_votes=NUM_PROMPTS + 1), ("too fast",)),
     ],
 )
 def test_each_rule_matters(votes: pd.DataFrame, rules: QualityRules, flags: tuple) -> None:
     table = rater_quality(votes, rules)
     assert tuple(flag for row in table["flags"] for flag in row) == flags
+
+
+@pytest.mark.parametrize("num_votes", [1, 3, 9])
+def test_a_rater_with_few_answers_can_be_too_fast(num_votes: int) -> None:
+    fast = grid_votes(["ab" * 5]).head(num_votes).assign(response_s=0.5)
+    assert rater_quality(fast)["flags"].item() == ("too fast",)
+    assert rater_quality(fast.assign(response_s=2.5))["flags"].item() == ()
 
 
 @pytest.mark.parametrize(
