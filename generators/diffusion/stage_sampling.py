@@ -16,6 +16,7 @@ from generators.diffusion.samplers import (
     sample,
 )
 from generators.diffusion.thresholding import PERCENTILE, Threshold, static_threshold, threshold_for
+from generators.finite import StageWatch
 from generators.settings import StageSettings
 
 
@@ -34,9 +35,16 @@ class StageSampling:
     classifier's gradient, 0 is off. None: the stage is not guided."""
     options: SamplerOptions = PLAIN
     """Further options of the sampler."""
+    watch: StageWatch | None = None
+    """Looks at all that the network returns; None: nobody does."""
 
     @classmethod
-    def chosen(cls, process: DiffusionProcess, settings: StageSettings) -> StageSampling:
+    def chosen(
+        cls,
+        process: DiffusionProcess,
+        settings: StageSettings,
+        watch: StageWatch | None = None,
+    ) -> StageSampling:
         """Resolve the settings of a stage; `threshold`, `percentile` and `eta` are options.
 
         Raises:
@@ -55,6 +63,7 @@ class StageSampling:
             options=SamplerOptions(
                 eta=float(settings.options.get("eta", 0.0)), threshold=_threshold(settings)
             ),
+            watch=watch,
         )
 
     @property
@@ -89,7 +98,17 @@ class StageSampling:
             ConfigError: The sampler does not exist, or does not support the options.
         """
         spaced = process_for(self.process, self.sampler, self.steps)
-        return sample(self.sampler, model, x_T, spaced, rngs, self.options)
+        if self.watch is None:
+            return sample(self.sampler, model, x_T, spaced, rngs, self.options)
+        options = self.options
+        if options.gradient is not None:
+            options = replace(options, gradient=_watched(options.gradient, self.watch))
+        made = sample(self.sampler, _watched(model, self.watch), x_T, spaced, rngs, options)
+        return self.watch.mend(made)
+
+
+def _watched(model: Denoiser, watch: StageWatch) -> Denoiser:
+    return lambda x_t, t: watch.see(model(x_t, t))
 
 
 def _threshold(settings: StageSettings) -> Threshold:

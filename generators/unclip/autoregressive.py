@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from evalkit.core.errors import ConfigError
 from generators.errors import ArchitectureError
+from generators.finite import StageWatch
 from generators.nn.normalization import LayerNorm
 from generators.nn.settings import config_from_flat
 from generators.nn.transformer import Transformer, causal_mask
@@ -222,6 +223,7 @@ def sample_codes(
     empty: CaptionReading | None = None,
     guidance_scale: float = 1.0,
     temperature: float = 1.0,
+    watch: StageWatch | None = None,
 ) -> Float[Tensor, "batch embed_dim"]:
     """Sample image embeddings code by code.
 
@@ -235,6 +237,7 @@ def sample_codes(
         empty: The empty caption's, of the batch's size; needed where the guidance isn't 1.
         guidance_scale: s; 1 is off.
         temperature: Divides the logits; 0 takes the likeliest code.
+        watch: Looks at the logits; images whose logits are not finite go on with equal ones.
 
     Returns:
         Scaled embeddings, not yet of a fixed length.
@@ -254,6 +257,8 @@ def sample_codes(
             logits = without + guidance_scale * (with_caption - without)
         else:
             logits = network(codes, agreement, caption)[:, -1].float()
+        if watch is not None:
+            logits = watch.mend(logits)
         codes = torch.cat([codes, _draw(logits, temperature, rngs)[:, None]], dim=1)
     return network.codes.decode(codes)
 
