@@ -8,10 +8,9 @@ database: SQLite itself makes them poll, and an unlucky writer starves.
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from drawbench.errors import NewerSchemaError, StoreError
 from evalkit.core.errors import MissingDataError, MissingExtraError
+from evalkit.core.locks import locked
 
 SQLITE = "sqlite:///"
 BUSY_TIMEOUT_S = 30
@@ -82,12 +82,11 @@ class Database:
         if self._queue is None:
             yield
             return
-        try:
-            handle = self._queue.open("ab")
-        except OSError as error:
-            raise StoreError(f"{self._queue} can't be written ({error.strerror}).") from error
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self._queue, wait=True))
+            except OSError as error:
+                raise StoreError(f"{self._queue} can't be written ({error.strerror}).") from error
             yield
 
     @contextmanager

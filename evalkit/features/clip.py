@@ -9,6 +9,7 @@ Embeddings are returned as the network gives them, not normalised.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float32
+from safetensors import SafetensorError
 
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import (
@@ -24,6 +26,7 @@ from evalkit.core.errors import (
     NetworkError,
     WeightsError,
 )
+from evalkit.core.files import refuse_foreign_weights
 from evalkit.core.registry import unknown
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
 from evalkit.features.clip_preprocessing import ClipPreprocessing
@@ -35,6 +38,11 @@ from evalkit.features.hub_weights import (
     missing_clip,
     require_hub,
 )
+
+UNREADABLE = (
+    RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
+"""What the readers of weights files raise for a file that is damaged or something else."""
 
 
 @runtime_checkable
@@ -225,13 +233,16 @@ def _downloaded(name: str, config: Mapping[str, Any]) -> Path:
 def _build(model_name: str, path: Path, *, quick_gelu: bool, name: str) -> torch.nn.Module:
     import open_clip
 
+    refuse_foreign_weights(path)
     try:
         model: torch.nn.Module = open_clip.create_model(
             model_name, pretrained=str(path), force_quick_gelu=quick_gelu, weights_only=True
         )
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
+    except (*UNREADABLE, TypeError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or ["empty"])[0][:160]
-        raise WeightsError(f"{path}: not weights of {name} ({reason}).") from error
+        raise WeightsError(
+            f"{path}: not weights of {name} ({reason}). Give another file."
+        ) from error
     return model
 
 

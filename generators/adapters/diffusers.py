@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from evalkit.core.errors import MissingExtraError, WeightsError
@@ -85,7 +86,8 @@ class KarloGenerator:
         with contextlib.ExitStack() as stack:
             for stage, networks in KARLO_NETWORKS.items():
                 for network in networks:
-                    stack.enter_context(watching(getattr(self.pipeline, network), faults.at(stage)))
+                    watch, steps = faults.at(stage), settings[stage].steps
+                    stack.enter_context(watching(getattr(self.pipeline, network), watch, steps))
             made = self.pipeline(
                 prompts,
                 generator=image_rngs([request.seed for request in requests]),
@@ -121,7 +123,7 @@ class DeepFloydGenerator:
         seeds = [request.seed for request in requests]
         text, no_text = self.base.encode_prompt(prompts, clean_caption=False)
         faults = BatchFaults(len(requests))
-        with watching(self.base.unet, faults.at("base")):
+        with watching(self.base.unet, faults.at("base"), settings["base"].steps):
             small = self.base(
                 prompt_embeds=text,
                 negative_prompt_embeds=no_text,
@@ -130,7 +132,7 @@ class DeepFloydGenerator:
                 guidance_scale=settings["base"].guidance,
                 output_type="pt",
             ).images
-        with watching(self.upsampler.unet, faults.at("sr1")):
+        with watching(self.upsampler.unet, faults.at("sr1"), settings["sr1"].steps):
             made = self.upsampler(
                 image=faults.at("base").mend(small),
                 prompt_embeds=text,
@@ -246,8 +248,8 @@ def _load(kind: Any, folder: Path, **parts: Any) -> Any:
         parts = {"use_safetensors": True, **parts}
     try:
         return kind.from_pretrained(str(folder), local_files_only=True, **parts)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{folder} holds no {kind.__name__}: {reason.rstrip('.')}.") from error
 
 
