@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from evalkit.core.progress import advance
 from generators.base import Sample
 from generators.pixels import to_uint8
 
@@ -91,12 +92,23 @@ class StageWatch:
 
 
 @contextmanager
-def watching(network: nn.Module, watch: StageWatch) -> Iterator[None]:
-    """Watch a network that other code calls, such as one inside a pipeline of diffusers."""
+def watching(network: nn.Module, watch: StageWatch, steps: int | None = None) -> Iterator[None]:
+    """Watch a network that other code calls, such as one inside a pipeline of diffusers.
+
+    Args:
+        network: The network.
+        watch: Sees all that it returns.
+        steps: How often it will be called, for progress; None: no progress is shown.
+    """
+    calls = 0
 
     def look(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal calls
         del module, inputs
         watch.see(output if isinstance(output, Tensor) else output[0])
+        calls += 1
+        if steps is not None:
+            advance(min(calls, steps), steps)
 
     handle = network.register_forward_hook(look)
     try:

@@ -26,7 +26,10 @@ def report(path: Path) -> None:
     """Write `report.html` from `results.json`, `scores.json` and the images."""
     run = RunFolder.read(path)
     if not (path / "results.json").is_file():
-        raise RunFolderError(f"{path} has not been measured: no results.json. Run `evalkit fid`.")
+        raise RunFolderError(
+            f"{path} has not been measured: no results.json. Measure it with: "
+            f"evalkit score {path} --against DATASET."
+        )
     records = read_records(path / "results.json")
     console.print(f"Report: {write_report(run, records)}", soft_wrap=True)
 
@@ -83,7 +86,7 @@ def _kept(run: RunFolder) -> dict[str, Any]:
         return {}
     try:
         kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} is damaged ({error}). Run `evalkit fid` again.") from error
     return kept
 

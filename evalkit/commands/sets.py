@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.catalog import DATASETS
-from evalkit.core.errors import ConfigError
+from evalkit.core.errors import ConfigError, IncompleteError
 from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
@@ -150,7 +150,9 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         return Against(reference=open_samples(path).items, name=against, dataset=None)
     if list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
-    return Against(reference=image_items(path), name=against, dataset=None)
+    with progress(f"Listing {against}"):
+        items = image_items(path)
+    return Against(reference=items, name=against, dataset=None)
 
 
 def reference_name(against: str | None, options: MeasureOptions) -> str | None:
@@ -200,6 +202,24 @@ def say_features(options: MeasureOptions, given: MeasureOptions) -> None:
             f"Features: {options.features}, the default of {whose}; --features chooses others.",
             soft_wrap=True,
         )
+
+
+def refuse_incomplete(records: Sequence[ResultRecord], options: MeasureOptions) -> None:
+    """Raise an error if a metric that was asked for by name failed; call it last.
+
+    Args:
+        records: What was measured; already written.
+        options: The options as they were given.
+
+    Raises:
+        IncompleteError: Names the failed metrics and their reasons; the exit code is 3.
+    """
+    if not options.metrics:
+        return
+    failed = {record.metric: record.reason for record in records if record.state == "failed"}
+    if failed:
+        reasons = "; ".join(f"{metric}: {reason.rstrip('.')}" for metric, reason in failed.items())
+        raise IncompleteError(f"Not all could be measured. {reasons}.")
 
 
 def print_skipped(records: Sequence[ResultRecord]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from evalkit.core.progress import advance
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import captioned_samples, prompts_of
 from generators.dalle.dvae import DVAE, DVAEDecoder
@@ -56,6 +57,7 @@ class DalleGenerator:
             image_rngs([request.seed for request in requests], STAGE),
             temperature=float(options["temperature"]),
             top_k=int(options["top_k"]),
+            progress=advance,
             watch=faults.at(STAGE),
         )
         with watching(self.decoder, faults.at("decoder")):

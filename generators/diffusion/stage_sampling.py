@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import advance
 from generators.diffusion.guidance import IMAGE_CHANNELS, Denoiser, classifier_free
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
@@ -95,16 +96,22 @@ class StageSampling:
             rngs: One per image, for the noise at each step.
 
         Raises:
-            ConfigError: The sampler does not exist, or does not support the options.
+            ConfigError: The sampler does not exist, does not support the options, or returned
+                something else than images.
         """
         spaced = process_for(self.process, self.sampler, self.steps)
-        if self.watch is None:
-            return sample(self.sampler, model, x_T, spaced, rngs, self.options)
-        options = self.options
-        if options.gradient is not None:
+        options = replace(self.options, progress=self.options.progress or advance)
+        if self.watch is not None:
+            model = _watched(model, self.watch)
+        if self.watch is not None and options.gradient is not None:
             options = replace(options, gradient=_watched(options.gradient, self.watch))
-        made = sample(self.sampler, _watched(model, self.watch), x_T, spaced, rngs, options)
-        return self.watch.mend(made)
+        made = sample(self.sampler, model, x_T, spaced, rngs, options)
+        if made.shape != x_T.shape:
+            raise ConfigError(
+                f"The sampler {self.sampler} returned images of shape {tuple(made.shape)}, "
+                f"expected {tuple(x_T.shape)}. Repair the package that registers it."
+            )
+        return made if self.watch is None else self.watch.mend(made)
 
 
 def _watched(model: Denoiser, watch: StageWatch) -> Denoiser:

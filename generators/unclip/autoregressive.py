@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import advance
 from generators.errors import ArchitectureError
 from generators.finite import StageWatch
 from generators.nn.normalization import LayerNorm
@@ -248,7 +249,7 @@ def sample_codes(
     agreement = torch.tensor(drawn, device=device)
     codes = torch.empty(len(drawn), 0, dtype=torch.long, device=device)
     guided = empty is not None and guidance_scale != 1.0
-    for _ in range(network.config.num_components):
+    for place in range(network.config.num_components):
         if guided:
             assert empty is not None
             both = CaptionReading.cat(caption, empty)
@@ -260,6 +261,7 @@ def sample_codes(
         if watch is not None:
             logits = watch.mend(logits)
         codes = torch.cat([codes, _draw(logits, temperature, rngs)[:, None]], dim=1)
+        advance(place + 1, network.config.num_components)
     return network.codes.decode(codes)
 
 
