@@ -5,6 +5,7 @@ Nothing heavy is imported here: each command imports what it needs when it is ca
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import os
@@ -404,6 +405,10 @@ def main() -> None:
             app()
     except EvalkitError as error:
         _fail(error, 3 if isinstance(error, IncompleteError) else 2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _fail(_unprintable(error), 2)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -432,7 +437,11 @@ def _flush() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (flushed again at exit)
     except OSError as error:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-        _fail(OutputError(f"The output can't be printed ({error.strerror})."), 2)
+        _fail(_unprintable(error), 2)
+
+
+def _unprintable(error: OSError) -> OutputError:
+    return OutputError(f"The output can't be printed ({error.strerror}).")
 
 
 def _refuse_retired_seed(seed: int | None) -> None:

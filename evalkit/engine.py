@@ -95,7 +95,7 @@ class _Within:
             self._finished += 1
 
 
-def check_samples(samples: Sequence[Sample], spec: GeneratorSpec, num_requests: int) -> None:
+def check_samples(samples: object, spec: GeneratorSpec, num_requests: int) -> None:
     """Check what a generator returned, which another package may have written.
 
     Raises:
@@ -117,7 +117,7 @@ def check_samples(samples: Sequence[Sample], spec: GeneratorSpec, num_requests: 
             )
 
 
-def _fault(sample: Sample, size_px: int) -> str:
+def _fault(sample: object, size_px: int) -> str:
     """Say what is wrong with a sample; empty if nothing is."""
     if not isinstance(sample, Sample):
         return f"a {type(sample).__name__}, expected a Sample"
