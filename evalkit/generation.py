@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
+from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.run import RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import SEED_RULE
@@ -62,15 +63,14 @@ class PreparedRun:
 
     def generate(self, progress: ProgressFactory = silent) -> None:
         """Generate the missing images."""
-        with progress(f"Sampling {self.generator.spec.name}") as report:
-            generate(
-                self.run,
-                self.generator,
-                self.settings,
-                self.items,
-                batch_size=self.batch_size,
-                report=report,
-            )
+        generate(
+            self.run,
+            self.generator,
+            self.settings,
+            self.items,
+            batch_size=self.batch_size,
+            progress=progress,
+        )
 
 
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
@@ -87,6 +87,8 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     """
     sampling, source = options.sampling, options.source
     check_sampling(sampling)
+    if options.out is not None:
+        check_folder(options.out, "--out")
     source.check()
     generator, settings = prepare_generator(options.model, sampling)
     requests = source.select(generator.spec, sampling.seed, progress)

@@ -231,9 +231,10 @@ def table(wanted: list[Cell], done: dict[str, list[dict[str, float]]]) -> Iterat
     """Tables of what is there."""
     head = "| cell | draws | truth | plug-in | corrected | coverage | bias / se | width |"
     yield from ("", head, "|" + "---|" * 8)
-    yield from (summary(c, done[c.key]) for c in wanted if c.key in done and not c.second)
+    shown = [(c, done[c.key][: c.repetitions]) for c in wanted if c.key in done]
+    yield from (summary(c, rows) for c, rows in shown if not c.second)
     yield from ("", "| paired test | draws | rejected | width |", "|" + "---|" * 4)
-    yield from (summary(c, done[c.key]) for c in wanted if c.key in done and c.second)
+    yield from (summary(c, rows) for c, rows in shown if c.second)
 
 
 def main() -> None:

@@ -68,8 +68,9 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
             write_atomically(folder / name, text.encode())
         write_records(folder / "results.json", found)
     except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise StudyError(
-            f"{folder}: the report can't be written ({error.strerror}). Choose another folder "
+            f"{folder}: the report can't be written ({cause.strerror}). Choose another folder "
             "with --out."
         ) from error
     return [folder / name for name in (*texts, "results.json")]

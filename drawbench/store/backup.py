@@ -43,6 +43,7 @@ from drawbench.store.tables import (
 )
 from drawbench.study.folder import DOCUMENT, IMAGE_FOLDER, IMAGE_LIST, Study, load_study
 from evalkit.core.errors import MissingDataError
+from evalkit.core.files import writing
 from evalkit.core.tables import HALF_PAIR
 
 FORMAT = 1
@@ -128,9 +129,10 @@ def restore(source: Path, study_path: Path, url: str = "") -> dict[str, int]:
             _unpack_study(archive, temporary, source)
         study = load_study(temporary)
         _check_counts(head, rows, study, source)
-        if study_path.exists():
-            study_path.rmdir()
-        temporary.rename(study_path)
+        with writing(study_path):
+            if study_path.exists():
+                study_path.rmdir()
+            temporary.rename(study_path)
         try:
             _insert_all(study_path, url, rows)
         except BaseException:
@@ -273,8 +275,10 @@ def _unpack_study(archive: zipfile.ZipFile, folder: Path, source: Path) -> None:
     for name in archive.namelist():
         if _MEMBER.fullmatch(name):
             target = folder / name.removeprefix("study/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_member(archive, name, source))
+            content = _member(archive, name, source)
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
 
 
 def _check_counts(

@@ -6,15 +6,14 @@ a lock file, which they poll often and evenly. The kernel releases the lock of a
 
 from __future__ import annotations
 
-import fcntl
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from drawbench.errors import StoreError
+from evalkit.core.locks import locked
 
 POLL_S = 0.002
 """Mean time between two looks at the lock; a transaction takes about as long."""
@@ -31,27 +30,21 @@ def turn(queue: Path, deadline: float) -> Iterator[None]:
     Raises:
         StoreError: The file can't be written, or the turn did not come in time.
     """
-    try:
-        handle = queue.open("ab")
-    except OSError as error:
-        raise StoreError(
-            f"{queue} can't be written ({error.strerror}). This step stored nothing. Make the "
-            "folder of the votes writable."
-        ) from error
-    with handle:
-        while not _locked(handle):
-            if time.monotonic() >= deadline:
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(queue, wait=False))
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StoreError(
+                        f"The vote store beside {queue} does not respond (another program has "
+                        "been writing to it for too long). This step stored nothing. Try again."
+                    ) from None
+                time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311
+            except OSError as error:
                 raise StoreError(
-                    f"The vote store beside {queue} does not respond (another program has been "
-                    "writing to it for too long). This step stored nothing. Try again."
-                )
-            time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311
+                    f"{queue} can't be written ({error.strerror}). This step stored nothing. Make "
+                    "the folder of the votes writable."
+                ) from error
         yield
-
-
-def _locked(handle: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

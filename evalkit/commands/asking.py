@@ -55,7 +55,7 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
         "--coco": asked.coco,
         "--prompt": bool(asked.prompt),
         "--prompts": asked.prompts is not None,
-        "--labels": bool(asked.labels),
+        "--labels": bool(asked.labels) and not asked.data,  # beside --data they say which
         "--data": bool(asked.data),
         "--protocol": bool(asked.protocol) and not asked.data,  # beside --data it says how
     }
@@ -73,10 +73,10 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
         return PromptSource.of_texts(asked.prompt, asked.n)
     if asked.prompts is not None:
         return PromptSource(read_prompts(asked.prompts), asked.n)
-    if asked.labels:
+    if asked.labels and not asked.data:
         return LabelSource(asked.labels, asked.n)
     name = asked.data or (protocol.dataset if protocol else "")
-    return DatasetSource(name, asked.n, asked.coco_root, protocol)
+    return DatasetSource(name, asked.n, asked.coco_root, protocol, asked.labels)
 
 
 def read_prompts(path: Path) -> list[Caption]:

@@ -13,9 +13,11 @@ from evalkit.commands.sets import (
     own_reference,
     print_skipped,
     reference_name,
+    refuse_incomplete,
     say_features,
 )
 from evalkit.core.errors import ConfigError
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.sources import ImageItem
@@ -54,7 +56,10 @@ def compare(
         EvalkitError: As for `score_sets`, for any set.
     """
     started = time.perf_counter()
-    sets = named_sets(runs)
+    check_output(html, "--html")
+    check_output(json_file, "--json")
+    with progress("Listing the sets"):
+        sets = named_sets(runs)
     compared = own_reference(
         reference_name(against, options), list(sets.values()), coco_root, progress
     )
@@ -95,6 +100,7 @@ def compare(
     if json_file is not None:
         write_records(json_file, [*records, *differences])
     console.print(f"Report: {html}", soft_wrap=True)
+    refuse_incomplete(records, given)
     return [*records, *differences]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.files import check_output
 from evalkit.core.pixels import center_crop, read_rgb, resize
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import Interval, ResultRecord, write_records
@@ -62,6 +63,7 @@ def nll(
     options: NllOptions, *, json_file: Path | None, progress: ProgressFactory = progress_bar
 ) -> ResultRecord:
     """Compute the bound, print it, and write the record on request."""
+    check_output(json_file, "--json")
     record = measure(options, progress)
     if json_file is not None:
         write_records(json_file, [record])

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from evalkit.commands.sets import open_samples, own_reference, reference_name, say_features
 from evalkit.core.errors import DataError
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.metrics.planning import FrechetPlan, PilotIds, detectable_at, plan_fid, power_at
@@ -49,7 +50,9 @@ def plan_frechet(
         NotEnoughImagesError: Too few images in the pilot for a corrected distance.
         DataError: A statistics file without this layer.
     """
-    sets = [open_samples(Path(path)) for path in pilots]
+    check_output(json_file, "--json")
+    with progress("Listing the pilot"):
+        sets = [open_samples(Path(path)) for path in pilots]
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
     given, options = options, compared.options(options)
     say_features(options, given)

@@ -28,7 +28,10 @@ def report(path: Path) -> None:
     """Write `report.html` from `results.json`, `scores.json` and the images."""
     run = RunFolder.read(path)
     if not (path / "results.json").is_file():
-        raise RunFolderError(f"{path} has not been measured: no results.json. Run `evalkit fid`.")
+        raise RunFolderError(
+            f"{path} has not been measured: no results.json. Measure it with: "
+            f"evalkit score {path} --against DATASET."
+        )
     records = read_records(path / "results.json")
     console.print(f"Report: {write_report(run, records)}", soft_wrap=True)
 

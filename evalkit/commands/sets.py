@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.catalog import DATASETS
-from evalkit.core.errors import ConfigError
+from evalkit.core.errors import ConfigError, IncompleteError
 from evalkit.core.image_files import scan
 from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
@@ -182,7 +182,8 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         return _of_dataset(open_dataset(against), against)
     if is_sample_file(path):
         return Against(reference=array_items(path), name=against, dataset=None)
-    files = scan(path)
+    with progress(f"Listing {against}"):
+        files = scan(path)
     files.require_images()
     left_out = files.left_out(used=find_tables(files))
     if left_out:
@@ -238,6 +239,24 @@ def say_features(options: MeasureOptions, given: MeasureOptions) -> None:
             f"Features: {options.features}, the default of {whose}; --features chooses others.",
             soft_wrap=True,
         )
+
+
+def refuse_incomplete(records: Sequence[ResultRecord], options: MeasureOptions) -> None:
+    """Raise an error if a metric that was asked for by name failed; call it last.
+
+    Args:
+        records: What was measured; already written.
+        options: The options as they were given.
+
+    Raises:
+        IncompleteError: Names the failed metrics and their reasons; the exit code is 3.
+    """
+    if not options.metrics:
+        return
+    failed = {record.metric: record.reason for record in records if record.state == "failed"}
+    if failed:
+        reasons = "; ".join(f"{metric}: {reason.rstrip('.')}" for metric, reason in failed.items())
+        raise IncompleteError(f"Not all could be measured. {reasons}.")
 
 
 def print_skipped(records: Sequence[ResultRecord]) -> None:

@@ -38,11 +38,13 @@ def clip_scores(
     from drawbench.errors import command_line
     from drawbench.study import load_study
     from drawbench.votes import csv_text
+    from evalkit.core.files import check_output
     from evalkit.core.progress import progress_bar
     from evalkit.core.results import write_atomically
     from evalkit.features.clip import load_clip
     from evalkit.options.devices import torch_device
 
+    check_output(out, "--out")
     opened = load_study(study)
     extractor = load_clip(clip_model, device=torch_device(device))
     table = score_study(opened, extractor, batch_size=batch_size, progress=progress_bar)

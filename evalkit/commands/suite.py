@@ -71,7 +71,7 @@ def generate(
 
 
 def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, Path]:
-    """Generate the missing samples.
+    """Check all models, then generate the missing samples of each.
 
     Returns:
         Run folders by model name, without characters that names in a study can't have.
@@ -81,6 +81,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         MissingWeightsError: A model's weights are unavailable.
         RunFolderError: A folder holds another run.
     """
+    from evalkit.core.files import check_folder
     from evalkit.engine import generate as run_all
     from evalkit.generation import prepare_generator, run_config
 
@@ -88,10 +89,12 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         raise ConfigError(
             f"--models must name different models, got {', '.join(options.models)!r}."
         )
+    check_folder(options.out, "--out")
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
     chosen = options.sampling
-    folders = {}
+    runs: dict[str, RunFolder] = {}
+    # Each model is loaded once more to sample: all of them at once may not fit into memory.
     for model in options.models:
         generator, settings = prepare_generator(model, chosen)
         spec = generator.spec
@@ -102,12 +105,13 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         name = spec.name.replace("/", "-")
         folder = options.out / f"{suite.name}-{name.replace(':', '-')}"
         config = run_config(generator, settings, requests, chosen) | _numerics(chosen)
-        run = RunFolder.create_or_resume(folder, config)
-        items = requests.items(spec, chosen.seed)
-        with progress(f"Sampling {spec.name}") as report:
-            run_all(run, generator, settings, items, batch_size=chosen.batch_size, report=report)
-        folders[name] = folder
-    return folders
+        runs[name] = RunFolder.create_or_resume(folder, config)
+    for model, run in zip(options.models, runs.values(), strict=True):
+        if len(runs) > 1:
+            generator, settings = prepare_generator(model, chosen)
+        items = requests.items(generator.spec, chosen.seed)
+        run_all(run, generator, settings, items, batch_size=chosen.batch_size, progress=progress)
+    return {name: run.path for name, run in runs.items()}
 
 
 def suite_requests(suite: Suite, per_prompt: int) -> Requests:

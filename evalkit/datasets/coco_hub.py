@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.core.downloads import require_network
+from evalkit.core.downloads import CACHE_ADVICE, require_network
 from evalkit.core.errors import DataError, NetworkError, as_clause
+from evalkit.core.files import writing
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.core.tables import parse_json, read_text
@@ -112,7 +113,8 @@ def _first_line(error: Exception) -> str:
 
 def _save_rows(rows: Rows, folder: Path) -> Iterator[dict[str, Any]]:
     """Save each row's image; yields its id, file name and captions."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder, CACHE_ADVICE):
+        folder.mkdir(parents=True, exist_ok=True)
     iterator = iter(rows)
     while True:
         try:
@@ -147,8 +149,9 @@ def _save_row(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / name
     if not path.is_file() or path.stat().st_size != len(content):
         partial = path.with_name(f".{name}.tmp")
-        partial.write_bytes(content)
-        partial.replace(path)
+        with writing(path, CACHE_ADVICE):
+            partial.write_bytes(content)
+            partial.replace(path)
     return {"id": int(digits.group(1)), "file_name": name, "captions": captions}
 
 

@@ -33,6 +33,7 @@ from evalkit.core.errors import (
     NetworkError,
     WeightsError,
 )
+from evalkit.core.files import refuse_foreign_weights
 from evalkit.core.progress import errors
 from evalkit.core.registry import unknown
 from evalkit.features.base import Extractor, PreparedExtractor, check_precision
@@ -51,8 +52,10 @@ _QUICK = "-quickgelu"
 _HASH_IN_ADDRESS = re.compile(r"/([0-9a-f]{64})/")
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 """Entries of OpenAI's files that are no weights."""
-UNREADABLE = (EOFError, TypeError, pickle.UnpicklingError, SafetensorError)
-"""What torch and safetensors raise for files that are no weights."""
+UNREADABLE = (
+    RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
+"""What the readers of weights files raise for a file that is damaged or something else."""
 
 
 @runtime_checkable
@@ -308,6 +311,7 @@ def _build(
 ) -> torch.nn.Module:
     import open_clip
 
+    refuse_foreign_weights(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about TorchScript, whose refusal is an error below
@@ -316,9 +320,11 @@ def _build(
             model: torch.nn.Module = open_clip.create_model(
                 model_name, pretrained=str(path), force_quick_gelu=quick_gelu, weights_only=True
             )
-    except (RuntimeError, KeyError, ValueError, OSError, AttributeError, *UNREADABLE) as error:
+    except (*UNREADABLE, TypeError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or ["empty"])[0][:160]
-        raise WeightsError(f"{path}: not weights of {name} ({reason}).") from error
+        raise WeightsError(
+            f"{path}: not weights of {name} ({reason}). Give another file."
+        ) from error
     return model
 
 

@@ -275,13 +275,15 @@ def _read_state(path: Path) -> Any:
 
         try:
             return load_file(path)
-        except SafetensorError as error:
-            raise WeightsError(f"{path}: not a safetensors file ({error}).") from error
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(
+                f"{path}: not a safetensors file ({error}). Give another file."
+            ) from error
     import pickle
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise WeightsError(
             f"{path}: can't be read as tensors ({(reason or ['empty'])[0][:120]}); expected a "

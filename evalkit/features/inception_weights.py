@@ -8,6 +8,7 @@ from pathlib import Path
 from evalkit.catalog import INCEPTION_SHA256_PREFIX
 from evalkit.core.downloads import cache_root, existing_file, fetch, sha256_of
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError, as_clause
+from evalkit.core.files import refuse_foreign_weights
 from evalkit.core.progress import ProgressFactory, silent
 
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -22,10 +23,12 @@ def find_inception_weights(
 
     Raises:
         MissingWeightsError: There is none and it can't be downloaded; says where to put it.
-        WeightsError: A cached or downloaded file has another hash.
+        WeightsError: A cached or downloaded file has another hash, or the given one is no weights.
     """
     if path is not None:
-        return existing_file(Path(path), what="--inception-weights")
+        given = existing_file(Path(path), what="--inception-weights")
+        refuse_foreign_weights(given)
+        return given
     found = cached_inception_weights()
     if found is not None:
         return _checked(found)

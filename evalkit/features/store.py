@@ -22,13 +22,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalkit.core.downloads import cache_root
-from evalkit.core.errors import DataError
+from evalkit.core.errors import DataError, OutputError
+from evalkit.core.files import writing
+from evalkit.core.progress import errors
 from evalkit.core.results import write_atomically
 from evalkit.features.base import identity_hash
 from evalkit.features.seen import clear_seen
 
 _MOST_REFILLS = 3
 """Attempts against another process that clears the store."""
+
+_noted: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,12 @@ class FeatureStore:
         freed = clear_seen(self.root)
         for identity in self.root.glob("*/identity.json"):
             folder = identity.parent
-            for path in [*folder.glob("*.npy"), *folder.glob("*.tmp"), identity]:
-                with suppress(FileNotFoundError):  # another process has just renamed it
-                    size = path.stat().st_size
-                    path.unlink()
-                    freed += size
+            with writing(folder, "Choose the store with --store"):
+                for path in [*folder.glob("*.npy"), *folder.glob("*.tmp"), identity]:
+                    with suppress(FileNotFoundError):  # another process has just renamed it
+                        size = path.stat().st_size
+                        path.unlink()
+                        freed += size
             with suppress(OSError):  # another process may have added to it meanwhile
                 folder.rmdir()
         return freed
@@ -90,7 +95,8 @@ class FeatureTable:
         self.identity = dict(identity)
         self.dim = dim
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._shards: list[Path] = []
+        self._shards: list[Path | np.ndarray] = []
+        """Files, or the records themselves where the folder can't be written."""
         self._read: set[str] = set()
         self.refresh()
 
@@ -110,12 +116,10 @@ class FeatureTable:
             if path.name in self._read:
                 continue
             try:
-                shard = self._map(path)
+                records = self._map(path)
             except FileNotFoundError:  # deleted this moment
                 continue
-            for row, key in enumerate(shard["key"]):
-                self._places.setdefault(key.tobytes(), (len(self._shards), row))
-            self._shards.append(path)
+            self._keep(path, records)
             self._read.add(path.name)
 
     def get(self, sha256s: Sequence[str]) -> Float32[np.ndarray, "n d"]:
@@ -131,25 +135,45 @@ class FeatureTable:
         for index in np.unique(shards):
             wanted = shards == index
             # Mapped again each time, so that the pages are released.
-            found[wanted] = self._map(self._shards[index])["feature"][rows[wanted]]
+            found[wanted] = self._records(self._shards[index])["feature"][rows[wanted]]
         return found
 
     def add(self, sha256s: Sequence[str], features: Float32[np.ndarray, "n d"]) -> None:
-        """Write one shard of features; keys that are already stored stay unchanged."""
+        """Write one shard of features; keys that are already stored stay unchanged.
+
+        Where the folder can't be written, the features stay in memory, and a note says so.
+        """
         new = {bytes.fromhex(key): row for key, row in zip(sha256s, features, strict=True)}
         new = {key: row for key, row in new.items() if key not in self._places}
         if not new:
             return
-        self._write_identity()
         records = np.empty(len(new), self._record_type())
         records["key"] = np.frombuffer(b"".join(new), np.uint8).reshape(len(new), 32)
         records["feature"] = list(new.values())
-        _write_shard(self.folder / f"{uuid.uuid4().hex}.npy", records)
-        self.refresh()
+        try:
+            self._write_identity()
+            _write_shard(self.folder / f"{uuid.uuid4().hex}.npy", records)
+        except OutputError as error:
+            _note_unwritable(self.folder.parent, error)
+            self._keep(records, records)
+        else:
+            self.refresh()
+
+    def _keep(self, shard: Path | np.ndarray, records: np.ndarray) -> None:
+        for row, key in enumerate(records["key"]):
+            self._places.setdefault(key.tobytes(), (len(self._shards), row))
+        self._shards.append(shard)
+
+    def _records(self, shard: Path | np.ndarray) -> np.ndarray:
+        return shard if isinstance(shard, np.ndarray) else self._map(shard)
 
     def forget_deleted(self) -> None:
         """Forget the features whose shards another process has deleted."""
-        gone = {index for index, path in enumerate(self._shards) if not path.is_file()}
+        gone = {
+            index
+            for index, shard in enumerate(self._shards)
+            if isinstance(shard, Path) and not shard.is_file()
+        }
         self._places = {key: at for key, at in self._places.items() if at[0] not in gone}
 
     def _record_type(self) -> np.dtype[Any]:
@@ -248,20 +272,37 @@ def _num_rows(path: Path) -> int:
 def _write_shard(path: Path, records: np.ndarray) -> None:
     # The suffix excludes an unfinished shard from the pattern `*.npy`.
     temporary = path.with_suffix(".tmp")
-    for attempt in range(_MOST_REFILLS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as handle:
-                np.save(handle, records)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-            return
-        except FileNotFoundError:  # another process is clearing the store
-            if attempt + 1 == _MOST_REFILLS:
-                raise
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path):
+        for attempt in range(_MOST_REFILLS):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as handle:
+                    np.save(handle, records)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                temporary.replace(path)
+            except FileNotFoundError:  # another process is clearing the store
+                if attempt + 1 == _MOST_REFILLS:
+                    raise
+            else:
+                return
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+
+
+def _note_unwritable(root: Path, error: OutputError) -> None:
+    """Print once per store that its features are lost at the end."""
+    if root in _noted:
+        return
+    _noted.add(root)
+    reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else str(error)
+    errors.print(
+        f"note: features can't be stored in {root} ({reason}). They are kept in memory, and the "
+        "next measurement computes them again. Choose another folder with --store.",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from jaxtyping import Float64, Int64
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError, as_clause
 from evalkit.core.intervals import check_level
+from evalkit.core.progress import advance
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
@@ -150,6 +151,7 @@ def _count(x: np.ndarray, y: np.ndarray, k: int, groups: _Groups) -> dict[str, n
             precision[deletion] += inside.any(axis=1)[kept].sum()
             density[deletion] += (squared < radii_y[deletion]).sum(axis=1)[kept].sum()
             recalled[deletion] |= (squared <= radii_x[deletion, rows, None]).any(axis=0)
+        advance(rows.stop, n)
         for group in range(len(nearest)):
             members = squared[codes == group] if groups.num else squared
             if len(members):
@@ -196,6 +198,7 @@ def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.n
         for deletion in range(num_groups + 1):
             radii[deletion, start:stop] = _kth_left(distances, owners != deletion - 1, k)
             radii[deletion, start:stop][codes[start:stop] == deletion - 1] = -1.0
+        advance(stop, len(rows))
     return radii
 
 

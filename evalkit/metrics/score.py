@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError, as_clause
-from evalkit.core.progress import ProgressFactory, silent
+from evalkit.core.progress import ProgressFactory, heard_by, silent
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor
 from evalkit.features.hub_weights import check_hub_weights
@@ -360,7 +360,7 @@ def load_extractor(
 
 
 def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[ResultRecord]:
-    with progress(f"computing {task.name}") as report:
+    with progress(f"computing {task.name}") as report, heard_by(report):
         records = metric.measure(task)
         report(1, 1)
     for record in records:

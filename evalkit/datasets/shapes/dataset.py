@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.files import writing
 from evalkit.core.pixels import encode_png
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
@@ -174,15 +175,17 @@ def _other_data(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> C
 def _write_images(
     folder: Path, seed: int, split: Split, count: int
 ) -> Iterator[tuple[str, Scene, list[str]]]:
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         path = folder / f"{index:08d}.png"
         scene, captions = describe(seed, split, index)
         if not path.exists():
             # A file with the final name is complete; flushing each one would take too long.
             partial = path.with_suffix(".tmp")
-            partial.write_bytes(encode_png(draw_scene(scene)))
-            partial.replace(path)
+            with writing(path):
+                partial.write_bytes(encode_png(draw_scene(scene)))
+                partial.replace(path)
         yield path.name, scene, captions
 
 
