@@ -211,30 +211,75 @@ def run(path: Path, wanted: list[Cell], minutes: float) -> None:
 
 
 def summary(cell: Cell, rows: list[dict[str, float]]) -> str:
-    """One line of the table."""
-    column = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    spread = column["value"].std(ddof=1)
-    width = (column["high"] - column["low"]).mean() / (2 * 1.96 * spread)
+    """Return one line of progress: coverage, bias and width; of the paired test, rejections."""
     if cell.second:
-        rejected = (column["p"] < 0.05).mean()
-        return f"| {cell.key} | {len(rows)} | {100 * rejected:.1f} % | {width:.2f} |"
-    truth = world(cell.name, cell.d).truth
-    covered = ((column["low"] <= truth) & (truth <= column["high"])).mean()
-    bias = (column["value"].mean() - truth) / column["error"].mean()
-    return (
-        f"| {cell.key} | {len(rows)} | {truth:.4g} | {column['plug_in'].mean():.4g} | "
-        f"{column['value'].mean():.4g} | {100 * covered:.1f} % | {bias:+.2f} | {width:.2f} |"
-    )
+        rejected, width = _rejected(rows)
+        return f"{cell.key}: {len(rows)} draws, {rejected:.1f} % rejected, width {width:.2f}"
+    return f"{cell.key}: {len(rows)} draws, {_figures(cell, rows)}"
 
 
 def table(wanted: list[Cell], done: dict[str, list[dict[str, float]]]) -> Iterator[str]:
-    """Tables of what is there."""
-    head = "| cell | draws | truth | plug-in | corrected | coverage | bias / se | width |"
-    yield from ("", head, "|" + "---|" * 8)
-    shown = [(c, done[c.key][: c.repetitions]) for c in wanted if c.key in done]
-    yield from (summary(c, rows) for c, rows in shown if not c.second)
-    yield from ("", "| paired test | draws | rejected | width |", "|" + "---|" * 4)
-    yield from (summary(c, rows) for c, rows in shown if c.second)
+    """Yield the tables of the cells that are there, a row for all sizes of one setting."""
+    shown = [(cell, done[cell.key][: cell.repetitions]) for cell in wanted if cell.key in done]
+    sizes = list(dict.fromkeys(_size(cell) for cell, _ in shown if not cell.second))
+    yield from ("", f"| features | d | m | {' | '.join(sizes)} |", "|" + "---|" * (3 + len(sizes)))
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for cell, found in shown:
+        if not cell.second:
+            row = rows.setdefault((_features(cell), f"{cell.d:,}", _reference(cell)), {})
+            row[_size(cell)] = _figures(cell, found)
+    for key, row in rows.items():
+        yield f"| {' | '.join(key)} | {' | '.join(row.get(size, '') for size in sizes)} |"
+    yield from (
+        "",
+        "| paired test | n | against | difference | rejected | width |",
+        "|" + "---|" * 6,
+    )
+    for cell, found in shown:
+        if cell.second:
+            rejected, width = _rejected(found)
+            captions = f"captions correlate {cell.correlation:g}" if cell.correlation else "own captions"
+            difference = f"scale {1 + cell.shift:g}" if cell.shift else "none"
+            yield (
+                f"| {cell.name}, {captions} | {cell.n / cell.d:g} d | {cell.second / cell.d:g} d | "
+                f"{difference} | {rejected:.1f} % | {width:.2f} |"
+            )
+
+
+def _size(cell: Cell) -> str:
+    return f"n = {cell.n:,}" if cell.d > LARGE * 64 else f"n = {cell.n / cell.d:g} d"
+
+
+def _features(cell: Cell) -> str:
+    if cell.setup == "independent":
+        return cell.name
+    return f"{cell.name}, {cell.setup}" + f" {cell.correlation:g}" * bool(cell.correlation)
+
+
+def _reference(cell: Cell) -> str:
+    if not cell.m:
+        return "known"
+    if cell.m == LARGE * cell.d:
+        return f"{LARGE} d"
+    return f"{cell.m:,}" if cell.d > LARGE * 64 else f"{cell.m / cell.n:g} n"
+
+
+def _figures(cell: Cell, rows: list[dict[str, float]]) -> str:
+    """Return coverage, bias in standard errors, and width."""
+    column = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    truth = world(cell.name, cell.d).truth
+    covered = ((column["low"] <= truth) & (truth <= column["high"])).mean()
+    bias = (column["value"].mean() - truth) / column["error"].mean()
+    return f"{100 * covered:.1f} %, {bias:+.2f}, {_width(column):.2f}"
+
+
+def _rejected(rows: list[dict[str, float]]) -> tuple[float, float]:
+    column = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return 100 * float((column["p"] < 0.05).mean()), _width(column)
+
+
+def _width(column: dict[str, np.ndarray]) -> float:
+    return float((column["high"] - column["low"]).mean() / (2 * 1.96 * column["value"].std(ddof=1)))
 
 
 def main() -> None:
