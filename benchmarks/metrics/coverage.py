@@ -238,7 +238,9 @@ def table(wanted: list[Cell], done: dict[str, list[dict[str, float]]]) -> Iterat
     for cell, found in shown:
         if cell.second:
             rejected, width = _rejected(found)
-            captions = f"captions correlate {cell.correlation:g}" if cell.correlation else "own captions"
+            captions = "captions of their own"
+            if cell.correlation:
+                captions = f"captions correlate {cell.correlation:g}"
             difference = f"scale {1 + cell.shift:g}" if cell.shift else "none"
             yield (
                 f"| {cell.name}, {captions} | {cell.n / cell.d:g} d | {cell.second / cell.d:g} d | "
