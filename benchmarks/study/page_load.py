@@ -3,11 +3,12 @@
     python -m benchmarks.study.page_load                    10 to 80 raters, about 2.5 minutes
     python -m benchmarks.study.page_load --kills 3          10 raters, the server killed 3 times
 
-The first figure to compare is the processor time of the server for an answer, its pictures and its
-part of opening the page: it hardly depends on what else the machine does. Each rater speaks Streamlit's protocol as a browser does: opens the page, loads the pictures, waits
+Each rater speaks Streamlit's protocol as a browser does: opens the page, loads the pictures, waits
 as long as a person might, presses an answer, and waits until the page has moved on. The time of an
 answer is that from the press to the end of the run that shows what comes next. The raters share the
-machine with the server, so on few cores the figures are a lower bound.
+machine with the server, so on few cores the figures are a lower bound. The processor time of the
+server for an answer (with its pictures and its part of opening the page) depends less on what else
+the machine does.
 
 With --kills, every answer after which the page moved on must be stored exactly once at the end.
 """

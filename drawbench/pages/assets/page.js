@@ -27,10 +27,13 @@
   };
 
   // The gate of the answers. It opens when the images are there (sets.js says so), and a moment after
-  // the page changed. The buttons belong to Streamlit, so they are watched.
+  // the page changed; while the server draws, old and new parts of pages are mixed, and it is closed.
+  // The buttons belong to Streamlit, so they are watched.
   const SETTLE_MS = 500; // a press sooner after a change was meant for what was there before
   const ANSWERS = '[class*="st-key-answer-"]';
   const LAYOUT = `[class*="st-key-question-"], ${ANSWERS}`;
+  const RUN_STATE = "data-test-script-state"; // of Streamlit's app
+  const RUNNING = ["running", "rerunRequested"];
   const OVERLAYS = '[role="dialog"], [data-testid="stPopoverBody"]';
   let page = null; // { isReady(cell), dialogs: [{ element, onKey }] }
   let isOpen = false;
@@ -47,7 +50,9 @@
       setTimeout(look, SETTLE_MS + 10);
     }
     const cell = document.querySelector(ANSWERS)?.className.match(/st-key-answer-(\d+)-/)?.[1];
-    isOpen = Boolean(page?.isReady(cell)) && performance.now() - changedAt >= SETTLE_MS;
+    const runState = document.querySelector(`[${RUN_STATE}]`)?.getAttribute(RUN_STATE);
+    const isSettled = performance.now() - changedAt >= SETTLE_MS && !RUNNING.includes(runState);
+    isOpen = Boolean(page?.isReady(cell)) && isSettled;
     document.querySelectorAll(`${ANSWERS} button`).forEach((button) => {
       if (!isOpen && !button.disabled) {
         button.disabled = true;
@@ -60,7 +65,7 @@
     return isOpen;
   }
   new MutationObserver(look).observe(document.body, {
-    childList: true, subtree: true, attributeFilter: ["class"],
+    childList: true, subtree: true, attributeFilter: ["class", RUN_STATE],
   });
 
   // Keys belong to the dialog that is open, or else to the answers once their gate is open. This
