@@ -283,9 +283,11 @@ class MeasurementPlan:
                 r.with_context(subject=f"{subject}, {r.subject}", fingerprint=context)
                 for r in parts
             ]
+        measured = {item.path for item in items}
+        kept = [row for row in shown if run.image_path(row) in measured]
         return RunResults(
             records=named,
-            clip_scores=_clip_scores(found.tasks.get("clip-score"), shown),
+            clip_scores=_clip_scores(found.tasks.get("clip-score"), kept),
             clip_name="CLIP score",
         )
 
@@ -420,10 +422,10 @@ def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, f
     """Return the CLIP score of each image by its index in the run; empty if there is none."""
     if task is None or not task.captions:
         return {}
-    pairs = pair_scores(task)
+    places = [task.samples.kept[i] for i in task.captioned]
     return {
         shown[place].index: float(score)
-        for place, score in zip(task.samples.kept, pairs, strict=True)
+        for place, score in zip(places, pair_scores(task), strict=True)
     }
 
 

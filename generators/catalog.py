@@ -38,6 +38,8 @@ class ModelRow:
     None: not stated by its package."""
     files: tuple[str, ...] = ()
     """Rows of `generators.weights.published.PUBLISHED` that it loads, the networks in order."""
+    accelerates: bool | None = None
+    """Whether it can run in bfloat16 and compiled; None: not stated by its package."""
 
 
 def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
@@ -47,6 +49,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
         conditioning="text",
         size_px=64,
         weights=weights,
+        accelerates=False,
     )
 
 
@@ -60,6 +63,7 @@ def _ddpm(preset: str, summary: str, size_px: int, conditioning: Conditioning = 
         size_px=size_px,
         weights="released" if files else "embedded",
         files=files,
+        accelerates=True,
     )
 
 
@@ -70,6 +74,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=64,
         weights="embedded",
+        accelerates=True,
     ),
     "glide:tiny-untrained": ModelRow(
         target="generators.glide.loaders:load_tiny",
@@ -77,6 +82,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=64,
         weights="none",
+        accelerates=True,
     ),
     "glide:released": ModelRow(
         target="generators.glide.loaders:load_released",
@@ -85,6 +91,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="released",
         files=MODEL_FILES["glide:released"],
+        accelerates=True,
     ),
     "glide:released-inpaint": ModelRow(
         target="generators.glide.loaders:load_released_inpaint",
@@ -93,6 +100,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="released",
         files=MODEL_FILES["glide:released-inpaint"],
+        accelerates=True,
     ),
     "glide:paper": ModelRow(
         target="generators.glide.loaders:load_paper",
@@ -101,6 +109,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="none",
         files=MODEL_FILES["glide:paper"],
+        accelerates=True,
     ),
     "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
     "dalle:tiny-untrained": _tiny(
@@ -112,6 +121,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="none",
+        accelerates=False,
     ),
     "ddpm:tiny": _ddpm("tiny", "DDPM at tiny size, unconditional, trained on shapes", 16),
     "ddpm:tiny-class": _ddpm(
@@ -157,6 +167,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=1024,
         weights="none",
+        accelerates=False,
     ),
     "unclip:karlo": ModelRow(
         target="generators.adapters.diffusers:load_karlo",
@@ -164,6 +175,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
+        accelerates=False,
     ),
     "imagen:if-xl": ModelRow(
         target="generators.adapters.diffusers:load_if",
@@ -171,6 +183,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="released",
+        accelerates=False,
     ),
     "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
     "imagen:tiny-untrained": _tiny(
@@ -182,6 +195,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=1024,
         weights="none",
+        accelerates=False,
     ),
 }
 
@@ -277,6 +291,8 @@ def load_generator(
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
     own = dict(weights or {})
+    if (bf16 or compiled) and CATALOG[full_name(name)].accelerates is False:
+        raise _not_accelerated(full_name(name))
     full = require_model(name, own)
     generator: Generator = load(CATALOG[full].target)(full, device, own)
     if bf16 or compiled:
@@ -290,5 +306,13 @@ def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) 
     from generators.numerics import Numerics
 
     if not isinstance(generator, Accelerated):
-        raise ConfigError(f"{name} can run neither in bfloat16 nor compiled.")
+        raise _not_accelerated(name)
     generator.accelerate(Numerics(bf16=bf16, compiled=compiled))
+
+
+def _not_accelerated(name: str) -> ConfigError:
+    able = sorted({row.partition(":")[0] for row, own in MODELS.items() if own.accelerates})
+    return ConfigError(
+        f"{name} can run neither in bfloat16 nor compiled; {' and '.join(able)} can. Drop --bf16 "
+        "and --compile-model."
+    )

@@ -1,6 +1,6 @@
 """Errors of generators, beyond those that every package shares."""
 
-from evalkit.core.errors import ConfigError, WeightsError
+from evalkit.core.errors import ConfigError, DataError, EvalkitError, WeightsError
 
 
 class UnsupportedRequestError(ConfigError):
@@ -9,6 +9,14 @@ class UnsupportedRequestError(ConfigError):
 
 class ArchitectureError(ConfigError):
     """A network configuration that can't be built."""
+
+
+class NonFiniteImageError(DataError):
+    """An image with values that are NaN or infinite, so that it has no pixels."""
+
+
+class DivergedError(EvalkitError, FloatingPointError):
+    """A training whose loss is no longer a number."""
 
 
 class UnsafeWeightsError(WeightsError):

@@ -111,7 +111,7 @@ def _apply(
     having = {s.name: s for s in spec.stages if getattr(s.defaults, setting) is not None}
     if not having:
         raise ConfigError(_not_had(spec, setting))
-    changed = dict(settings)
+    changed, seen = dict(settings), set[str]()
     bare = spec.main_stage if spec.main_stage in having else next(iter(having))
     for part in text.split(","):
         name, eq, value = part.strip().partition("=")
@@ -121,8 +121,20 @@ def _apply(
                 f"{spec.name} has no {setting} for stage {stage!r}; stages with {setting}: "
                 f"{', '.join(having)}."
             )
+        _refuse_second(stage, seen, f"--{setting} {text}", "stage")
         changed[stage] = _with(spec.name, changed[stage], having[stage], setting, raw)
     return changed
+
+
+def _refuse_second(name: str, seen: set[str], typed: str, what: str) -> None:
+    """Refuse a second value for the same stage or option.
+
+    Raises:
+        ConfigError: There is one; which of the two counts would be a guess.
+    """
+    if name in seen:
+        raise ConfigError(f"{typed} sets {what} {name} twice. Give one value.")
+    seen.add(name)
 
 
 def _with(
@@ -170,13 +182,14 @@ def _apply_options(
     spec: Staged, settings: Mapping[str, StageSettings], text: str
 ) -> dict[str, StageSettings]:
     """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
-    changed = dict(settings)
+    changed, seen = dict(settings), set[str]()
     for part in text.split(","):
         key, eq, raw = part.strip().partition("=")
         if not eq:
             raise ConfigError(f"--set takes NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}.")
         stage = _stage_with(spec, key)
         name = key.rpartition(".")[2]
+        _refuse_second(f"{stage.name}.{name}", seen, f"--set {text}", "option")
         options = {**changed[stage.name].options, name: _option(stage, name, raw)}
         changed[stage.name] = replace(changed[stage.name], options=options)
     return changed

@@ -36,15 +36,14 @@ def estimate(prepared: PreparedRun, progress: ProgressFactory = silent) -> Cost:
     """
     items = prepared.items
     first = items[: prepared.batch_size]
-    with progress("Estimating the cost") as report:
-        generate(
-            prepared.run,
-            prepared.generator,
-            prepared.settings,
-            first,
-            batch_size=prepared.batch_size,
-            report=report,
-        )
+    generate(
+        prepared.run,
+        prepared.generator,
+        prepared.settings,
+        first,
+        batch_size=prepared.batch_size,
+        progress=progress,
+    )
     rows = prepared.run.rows()
     sizes = [prepared.run.image_path(row).stat().st_size for row in rows if row.file is not None]
     timings = prepared.run.timings()

@@ -7,6 +7,7 @@ from pathlib import Path
 from evalkit.catalog import DATASETS
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError
+from evalkit.core.files import check_folder
 from evalkit.core.progress import console, progress_bar
 from evalkit.datasets.captions_file import draw_hash, write_captions
 from evalkit.datasets.coco import COCO_SPLIT, VAL2017
@@ -22,6 +23,7 @@ from evalkit.protocols.model import MeasurementProtocol
 
 def shapes(out: Path, train: int, val: int, seed: int) -> None:
     """Draw a `shapes` data set into a folder."""
+    check_folder(out, "--out")
     with progress_bar(f"Drawing {train + val:,} images") as report:
         write_shapes(out, train, val, seed, on_progress=report)
     console.print(f"{out}: {train:,} training and {val:,} validation images, in COCO's format")

@@ -18,8 +18,15 @@ from evalkit.analyses.columns import (
     variation_columns,
 )
 from evalkit.analyses.matrix import MatrixResult, measure_matrix
-from evalkit.commands.sets import Samples, open_samples, own_reference, reference_name
+from evalkit.commands.sets import (
+    Samples,
+    open_samples,
+    own_reference,
+    reference_name,
+    refuse_incomplete,
+)
 from evalkit.core.errors import ConfigError, EvalkitError
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.hub_weights import check_hub_weights
@@ -61,7 +68,11 @@ def matrix(
     Raises:
         ConfigError: No reference images, no protocol that the set can serve, or no such variation.
         DataError: An image is unusable.
+        IncompleteError: A metric that was asked for by name failed.
+        OutputError: The page or the file of the records can't be written.
     """
+    check_output(html, "--html")
+    check_output(json_file, "--json")
     found = open_samples(Path(samples))
     compared = own_reference(reference_name(against, options), [found], coco_root, progress)
     if isinstance(compared.reference, ReferenceStatistics):
@@ -99,6 +110,7 @@ def matrix(
         write_records(json_file, records)
         console.print(f"Records: {json_file}", soft_wrap=True)
     console.print(f"Plot: {html}", soft_wrap=True)
+    refuse_incomplete(records, options)
     return result
 
 

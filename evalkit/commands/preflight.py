@@ -104,7 +104,7 @@ def _floor_lines(
 
 
 def _caption_lines(found: Samples, options: MeasureOptions) -> list[str]:
-    captions = [item.caption for item in found.items if item.caption]
+    captions = [caption for item in found.items for caption in item.captions]
     if not captions or options.clip_model in _JUDGES:
         return []
     prefix = options.clip_prefix

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.catalog import DATASETS
-from evalkit.core.errors import ConfigError
+from evalkit.core.errors import ConfigError, IncompleteError
+from evalkit.core.image_files import scan
 from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
-from evalkit.datasets.base import CaptionedImages, known_as
-from evalkit.datasets.image_folder import load_image_folder
+from evalkit.datasets.base import Caption, CaptionedImages, known_as
+from evalkit.datasets.caption_tables import find_tables
+from evalkit.datasets.image_folder import CaptionedSet, open_captioned_set
 from evalkit.datasets.named_folders import is_mjhq
-from evalkit.datasets.open import CAPTION_FILES, open_dataset
+from evalkit.datasets.open import open_dataset
 from evalkit.features.preparing import reference_preparation
-from evalkit.features.sources import ImageItem, image_items
+from evalkit.features.sources import ImageItem, array_items, is_sample_file
 from evalkit.generation import check_complete, run_fingerprint
 from evalkit.measurement import (
     drawn_otherwise,
@@ -159,20 +161,48 @@ def open_samples(path: Path) -> Samples:
             fingerprint=run_fingerprint(run),
             run=run,
         )
-    for table in CAPTION_FILES:
-        if (path / table).is_file():
-            folder = load_image_folder(path, captions=path / table)
-            items = [
-                ImageItem(
-                    path=folder.image_path(c.image_id),
-                    caption=c.text,
-                    caption_id=c.id,
-                    category=c.category,
-                )
-                for c in folder.captions
-            ]
-            return Samples(items=items, subject=path.name, fingerprint={})
-    return Samples(items=image_items(path), subject=path.name, fingerprint={})
+    if is_sample_file(path):
+        return Samples(items=array_items(path), subject=path.name, fingerprint={})
+    found = open_captioned_set(path)
+    _say_left_out(found)
+    return Samples(items=_captioned_items(found), subject=path.name, fingerprint={})
+
+
+def _captioned_items(found: CaptionedSet) -> list[ImageItem]:
+    """List each image once, with all captions that the tables have for it."""
+    captions: dict[str, list[Caption]] = {}
+    for caption in found.captions:
+        captions.setdefault(caption.image_id, []).append(caption)
+    items = []
+    for name, source in found.files.images.items():
+        first, *others = captions.get(name, [None])
+        items.append(
+            ImageItem(
+                path=source,
+                caption=first.text if first else None,
+                other_captions=tuple(other.text for other in others if other),
+                caption_id=first.id if first else None,
+                category=first.category if first else None,
+            )
+        )
+    return items
+
+
+def _say_left_out(found: CaptionedSet) -> None:
+    """Print what is not measured: files of other kinds, and images that no table names."""
+    left_out = found.files.left_out(used=found.tables)
+    if left_out:
+        _say(f"{found.files.root}: {left_out}")
+    if found.num_without_caption:
+        _say(
+            f"{found.files.root}: {found.num_without_caption:,} of {len(found.files.images):,} "
+            f"images have no caption in {' and '.join(found.tables[:2])}; metrics of captions "
+            "leave them out."
+        )
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def open_against(against: str, coco_root: Path | None, progress: ProgressFactory) -> Against:
@@ -195,7 +225,16 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         return Against(reference=open_samples(path).items, name=against, dataset=None)
     if is_mjhq(path) or list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
-    return Against(reference=image_items(path), name=against, dataset=None)
+    if is_sample_file(path):
+        return Against(reference=array_items(path), name=against, dataset=None)
+    with progress(f"Listing {against}"):
+        files = scan(path)
+    files.require_images()
+    left_out = files.left_out(used=find_tables(files))
+    if left_out:
+        _say(f"{path}: {left_out}")
+    items = [ImageItem(source) for source in files.images.values()]
+    return Against(reference=items, name=against, dataset=None)
 
 
 def reference_name(against: str | None, options: MeasureOptions) -> str | None:
@@ -247,8 +286,29 @@ def say_features(options: MeasureOptions, given: MeasureOptions) -> None:
         )
 
 
+def refuse_incomplete(records: Sequence[ResultRecord], options: MeasureOptions) -> None:
+    """Raise an error if a metric that was asked for by name failed; call it last.
+
+    Args:
+        records: What was measured; already written.
+        options: The options as they were given.
+
+    Raises:
+        IncompleteError: Names the failed metrics and their reasons; the exit code is 3.
+    """
+    if not options.metrics:
+        return
+    failed = {record.metric: record.reason for record in records if record.state == "failed"}
+    if failed:
+        reasons = "; ".join(f"{metric}: {reason.rstrip('.')}" for metric, reason in failed.items())
+        raise IncompleteError(f"Not all could be measured. {reasons}.")
+
+
 def print_skipped(records: Sequence[ResultRecord]) -> None:
-    """Print how many images were skipped because they are unreadable, and which."""
+    """Print how many images were skipped because they are unreadable, and what was cut."""
+    cut = max((record.details.get("num_cut_captions", 0) for record in records), default=0)
+    if cut:
+        _say(f"{cut:,} captions are longer than CLIP's context and lost their end.")
     skipped: dict[str, str] = {}
     for record in records:
         skipped |= record.details.get("skipped", {})

@@ -11,7 +11,9 @@ import typer
 
 from evalkit.analyses.cost import Cost, duration, estimate, size
 from evalkit.analyses.sweep import Axis, Best, Point, best_point, points, rises
+from evalkit.commands.sets import refuse_incomplete
 from evalkit.core.errors import ConfigError
+from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.generation import (
@@ -66,9 +68,11 @@ def sweep(
 
     Raises:
         ConfigError: Nothing to vary, a setting that the model lacks, or an unanswered question.
+        IncompleteError: A metric that was asked for by name failed.
         EvalkitError: As for `evalkit fid`.
     """
     chosen = points(axes)
+    check_folder(out, "--out")
     generation.source.check()
     first = _prepare(generation, chosen[0], out, None, progress)
     for point in chosen:
@@ -93,6 +97,7 @@ def sweep(
     distance = next((name for name in DISTANCES if name in plan.scorer.metrics), None)
     best = best_point(records, sets, distance, level=measure.level) if distance else None
     _write(out, records, best, first)
+    refuse_incomplete([record for several in records.values() for record in several], measure)
     return SweepResult(records=records, best=best)
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from evalkit.analyses.variance import NestedVariance, Spread, nested_variance
 from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.files import check_output
 from evalkit.core.progress import console
 from evalkit.core.results import Interval, ResultRecord, read_records, write_records
 from evalkit.core.run import RunFolder
@@ -53,9 +54,11 @@ def variance(
         json_file: File for the records.
 
     Raises:
+        OutputError: The file of the records can't be written.
         ConfigError: Runs that are no replicates of one recipe, or were measured differently.
         MissingDataError: A run that was not measured.
     """
+    check_output(json_file, "--json")
     grouped = grouped_runs(runs, groups)
     everyone = [one for several in grouped.values() for one in several]
     names = list(metrics) or _common_metrics(everyone)

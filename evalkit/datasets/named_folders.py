@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -20,6 +19,7 @@ from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.pixels import encode_png
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import parse_json, read_text
 from evalkit.datasets.base import Caption, CaptionedFiles, FileOrder, check_inside, id_order
 from evalkit.datasets.image_folder import load_image_folder
 
@@ -74,12 +74,9 @@ def open_mjhq(
     del on_progress
     folder = locate("mjhq", root)
     path = folder / "meta_data.json"
-    try:
-        entries = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise MissingDataError(f"{path} not found; MJHQ-30K has it beside imgs/.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}).") from error
+    if not path.is_file():
+        raise MissingDataError(f"{path} not found; MJHQ-30K has it beside imgs/.")
+    entries = parse_json(read_text(path), source=str(path))
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{path}: expected an object of prompts by key.")
     captions = [_mjhq_caption(key, entry, path) for key, entry in entries.items()]

@@ -129,10 +129,8 @@ def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndar
 
 def no_captions_reason(task: Task) -> str:
     """Say why a metric of captions does not apply."""
-    missing = sum(not item.caption for item in task.items)
-    if missing == len(task.items):
-        return "not applicable: unconditional (the images have no captions)"
-    return f"{missing} of {len(task.items)} images have no caption"
+    assert not task.caption_texts, "captions were not embedded"
+    return "not applicable: unconditional (the images have no captions)"
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:
@@ -150,29 +148,29 @@ def _records(task: Task) -> list[ResultRecord]:
         return [task.not_applicable(need, no_captions_reason(task))]
     options = task.options
     found = clip_score(
-        task.fake(need),
+        task.fake_of_captions(need),
         captions,
         variant=options.clip_variant,
-        ids=task.fake_ids,
+        ids=task.caption_draws,
         level=options.level,
     )
-    return [
-        task.record(
-            need,
-            value=found.value,
-            standard_error=found.interval.standard_error,
-            interval=found.interval.interval,
-            reason="" if found.interval.low is not None else found.interval.method,
-            details={"label": f"CLIP score ({task.extractors[need.extractor].name})"},
-            marks={"variant": options.clip_variant},
-        )
-    ]
+    record = task.record(
+        need,
+        value=found.value,
+        standard_error=found.interval.standard_error,
+        interval=found.interval.interval,
+        reason="" if found.interval.low is not None else found.interval.method,
+        details={"label": f"CLIP score ({task.extractors[need.extractor].name})"},
+        marks={"variant": options.clip_variant},
+    )
+    return [task.of_captions(need, record)]
 
 
-def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
-    """Compute the score of each image and its caption; all images of the set need captions."""
+def pair_scores(task: Task) -> Float64[np.ndarray, " captions"]:
+    """Compute the score of each caption and its image, in the order of `Task.captioned`."""
     need = task.needs[0]
-    return clip_score(task.fake(need), task.captions[need], variant=task.options.clip_variant).pairs
+    images, captions = task.fake_of_captions(need), task.captions[need]
+    return clip_score(images, captions, variant=task.options.clip_variant).pairs
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:

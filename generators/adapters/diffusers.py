@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from evalkit.core.errors import MissingExtraError, WeightsError
@@ -21,7 +23,7 @@ from evalkit.core.registry import require
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import prompts_of, truncation_notes
 from generators.diffusion.noise import image_rngs
-from generators.pixels import to_uint8
+from generators.finite import BatchFaults, samples_of, watching
 from generators.weights.hub import folder_sha256, hub_folder
 from generators.weights.parts import check_overrides
 
@@ -54,6 +56,12 @@ def _stage(name: str, steps: int, guidance: float | None, **options: float) -> S
     )
 
 
+KARLO_NETWORKS = {
+    "prior": ("prior",),
+    "base": ("decoder",),
+    "sr1": ("super_res_first", "super_res_last"),
+}
+"""Parts of the pipeline by the stage that they run."""
 KARLO_STAGES = (_stage("prior", 25, 4.0), _stage("base", 25, 8.0), _stage("sr1", 7, None))
 IF_STAGES = (_stage("base", 100, 7.0), _stage("sr1", 50, 4.0, aug_level=0.25))
 """The pipelines' own defaults."""
@@ -74,19 +82,24 @@ class KarloGenerator:
             UnsupportedRequestError: A request has no prompt.
         """
         prompts = prompts_of(self.spec, requests)
-        made = self.pipeline(
-            prompts,
-            generator=image_rngs([request.seed for request in requests]),
-            prior_num_inference_steps=settings["prior"].steps,
-            decoder_num_inference_steps=settings["base"].steps,
-            super_res_num_inference_steps=settings["sr1"].steps,
-            prior_guidance_scale=settings["prior"].guidance,
-            decoder_guidance_scale=settings["base"].guidance,
-            output_type="np",
-        ).images
-        pixels = _uint8(made)
+        faults = BatchFaults(len(requests))
+        with contextlib.ExitStack() as stack:
+            for stage, networks in KARLO_NETWORKS.items():
+                for network in networks:
+                    watch, steps = faults.at(stage), settings[stage].steps
+                    stack.enter_context(watching(getattr(self.pipeline, network), watch, steps))
+            made = self.pipeline(
+                prompts,
+                generator=image_rngs([request.seed for request in requests]),
+                prior_num_inference_steps=settings["prior"].steps,
+                decoder_num_inference_steps=settings["base"].steps,
+                super_res_num_inference_steps=settings["sr1"].steps,
+                prior_guidance_scale=settings["prior"].guidance,
+                decoder_guidance_scale=settings["base"].guidance,
+                output_type="np",
+            ).images
         cut = _truncated(self.pipeline.tokenizer, prompts, self.pipeline.tokenizer.model_max_length)
-        return [Sample(image=i, notes=n) for i, n in zip(pixels, cut, strict=True)]
+        return samples_of(_centred(made), faults, cut)
 
 
 class DeepFloydGenerator:
@@ -109,31 +122,35 @@ class DeepFloydGenerator:
         prompts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
         text, no_text = self.base.encode_prompt(prompts, clean_caption=False)
-        small = self.base(
-            prompt_embeds=text,
-            negative_prompt_embeds=no_text,
-            generator=image_rngs(seeds, "base"),
-            num_inference_steps=settings["base"].steps,
-            guidance_scale=settings["base"].guidance,
-            output_type="pt",
-        ).images
-        made = self.upsampler(
-            image=small,
-            prompt_embeds=text,
-            negative_prompt_embeds=no_text,
-            generator=image_rngs(seeds, "sr1"),
-            num_inference_steps=settings["sr1"].steps,
-            guidance_scale=settings["sr1"].guidance,
-            noise_level=round(LEVEL_SCALE * float(settings["sr1"].options["aug_level"])),
-            output_type="np",
-        )
+        faults = BatchFaults(len(requests))
+        with watching(self.base.unet, faults.at("base"), settings["base"].steps):
+            small = self.base(
+                prompt_embeds=text,
+                negative_prompt_embeds=no_text,
+                generator=image_rngs(seeds, "base"),
+                num_inference_steps=settings["base"].steps,
+                guidance_scale=settings["base"].guidance,
+                output_type="pt",
+            ).images
+        with watching(self.upsampler.unet, faults.at("sr1"), settings["sr1"].steps):
+            made = self.upsampler(
+                image=faults.at("base").mend(small),
+                prompt_embeds=text,
+                negative_prompt_embeds=no_text,
+                generator=image_rngs(seeds, "sr1"),
+                num_inference_steps=settings["sr1"].steps,
+                guidance_scale=settings["sr1"].guidance,
+                noise_level=round(LEVEL_SCALE * float(settings["sr1"].options["aug_level"])),
+                output_type="np",
+            )
         flagged = made.nsfw_detected or [False] * len(prompts)
         cut = _truncated(self.base.tokenizer, prompts, TEXT_LENGTH)
+        samples = samples_of(_centred(made.images), faults, cut)
         return [
-            Sample(image=None, status="filtered", reason="flagged by its safety checker", notes=n)
-            if hidden
-            else Sample(image=image, notes=n)
-            for image, hidden, n in zip(_uint8(made.images), flagged, cut, strict=True)
+            replace(sample, image=None, status="filtered", reason="flagged by its safety checker")
+            if hidden and sample.status == "ok"
+            else sample
+            for sample, hidden in zip(samples, flagged, strict=True)
         ]
 
 
@@ -231,8 +248,8 @@ def _load(kind: Any, folder: Path, **parts: Any) -> Any:
         parts = {"use_safetensors": True, **parts}
     try:
         return kind.from_pretrained(str(folder), local_files_only=True, **parts)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{folder} holds no {kind.__name__}: {reason.rstrip('.')}.") from error
 
 
@@ -241,10 +258,10 @@ def _ready(pipeline: Any, device: str) -> Any:
     return pipeline.to(device)
 
 
-def _uint8(images: np.ndarray) -> np.ndarray:
-    """Convert floats in [0, 1], batch x height x width x 3, to uint8."""
+def _centred(images: np.ndarray) -> Tensor:
+    """Convert floats in [0, 1], batch x height x width x 3, to [-1, 1], channels first."""
     pixels: Tensor = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
-    return to_uint8(2 * pixels - 1).numpy()
+    return 2 * pixels - 1
 
 
 def _truncated(tokenizer: Any, prompts: Sequence[str], length: int) -> list[tuple[str, ...]]:
