@@ -274,10 +274,9 @@ def _exact_value(fake: Any, real: Any, of_fake: Moments, of_real: Moments) -> fl
 
 def not_estimable(fake: GroupedMoments, real: GroupedMoments, *, crossed: bool) -> str:
     """Say which number of images would do: n (1 - 1/g) - 1 above d, in each half if crossed."""
-    dim, groups = fake.whole.dim, len(fake.groups)
-    halves = 2 if crossed else 1
-    fewest = groups // halves
-    needed = halves * math.ceil((dim + 2) * fewest / max(fewest - 1, 1))
+    dim, halves = fake.whole.dim, 2 if crossed else 1
+    groups = NUM_GROUPS // halves
+    needed = halves * math.ceil((dim + 2) * groups / (groups - 1))
     sizes = f"n = {fake.whole.n:,}"
     if real.whole.n is not None:
         sizes += f" against {real.whole.n:,} reference images"

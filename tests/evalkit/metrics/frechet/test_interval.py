@@ -162,7 +162,7 @@ class TestInterval:
         assert found.corrected is not None
         few = frechet_interval(x[:15], y[:15], fake_ids=ids[:15], real_ids=ids[:15])
         assert few.corrected is None
-        assert "needs at least 20 different images in each set" in few.reason
+        assert "needs at least 18 different images in each set" in few.reason
         assert "samples closely match reference images" in few.reason
         strangers = frechet_interval(
             rng.normal(size=(150, DIM)), y, fake_ids=ids[:150], real_ids=ids
