@@ -139,7 +139,7 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         guidance=sampling.guidance,
         steps=sampling.steps,
         sampler=sampling.sampler,
-        options=",".join(sampling.set_options) or None,
+        options=sampling.set_options,
     )
     return (
         reranked(
