@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -19,6 +20,9 @@ from evalkit.options import SamplingOptions
 from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
 from generators.catalog import load_generator
+
+_MOST_CHARACTERS = 100
+"""Of a name within a folder's name; file systems allow 255 bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +184,16 @@ def run_config(
 
 def default_folder(model: str, data: str, config: Mapping[str, Any]) -> Path:
     """Return a folder unique to the configuration, so that the same command resumes its run."""
-    name = f"{model}-{data}".replace(":", "-").replace("/", "-")
-    return Path("runs") / f"{name}-{config_hash(config)[:8]}"
+    return Path("runs") / f"{folder_name(f'{model}-{data}')}-{config_hash(config)[:8]}"
+
+
+def folder_name(text: str) -> str:
+    """Return a model's name or place as one that a folder can have, the end of a long one.
+
+    >>> folder_name("glide:tiny"), folder_name("folder:/data/my images?layout=geneval")
+    ('glide-tiny', 'folder-data-my-images-layout-geneval')
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[-_MOST_CHARACTERS:]
 
 
 def library_versions() -> dict[str, str]:

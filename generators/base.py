@@ -81,8 +81,8 @@ class GeneratorSpec:
     """The input of a request: nothing, a class or a caption."""
     stages: tuple[StageSpec, ...]
     """In the order in which they run; the first one determines the content."""
-    size_px: int
-    """Edge of its native, square images."""
+    size_px: int | None
+    """Edge of its native, square images; None: not known before they are made."""
     training_data: tuple[str, ...]
     """Names of its training data sets; empty: unknown."""
     weights: str
@@ -93,6 +93,12 @@ class GeneratorSpec:
     """Number of labels of a class-conditional model."""
     main_stage: str = ""
     """The stage of an unqualified setting, if it has the setting; empty: the first with it."""
+
+    @property
+    def edge_px(self) -> int:
+        """The edge, of a generator that states it."""
+        assert self.size_px is not None, f"{self.name} states no size"
+        return self.size_px
 
     def default_settings(self) -> dict[str, StageSettings]:
         """Return the default settings of each stage, by stage name."""

@@ -237,6 +237,12 @@ SCHEMES: dict[str, SchemeRow] = {
         form="FOLDER or OWNER/NAME[@REVISION]; + joins a pipeline and its upsampler",
         summary="any text-to-image, class-conditional or unconditional pipeline of diffusers",
     ),
+    "python": SchemeRow(
+        target="generators.adapters.functions:load",
+        check="generators.adapters.functions:check",
+        form="MODULE:FUNCTION or FILE.py:FUNCTION",
+        summary="a function of (prompts, seeds) that returns PIL images, arrays or tensors",
+    ),
 }
 """By the part before the colon; a row of `MODELS` of the same name goes first."""
 

@@ -79,7 +79,8 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         RunFolderError: A folder holds another run.
     """
     from evalkit.engine import generate as run_all
-    from evalkit.generation import prepare_generator, run_config
+    from evalkit.generation import folder_name, prepare_generator, run_config
+    from generators.catalog import scheme_of
 
     if not options.models or len(set(options.models)) != len(options.models):
         raise ConfigError(
@@ -96,8 +97,9 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
             raise ConfigError(
                 f"{model} takes no prompts (conditioning: {spec.conditioning}). Use a text model."
             )
-        name = spec.name.replace("/", "-")
-        folder = options.out / f"{suite.name}-{name.replace(':', '-')}"
+        name = spec.name if scheme_of(spec.name) is None else folder_name(spec.name)
+        name = name.replace("/", "-")
+        folder = options.out / f"{suite.name}-{folder_name(name)}"
         config = run_config(generator, settings, requests, chosen) | _numerics(chosen)
         run = RunFolder.create_or_resume(folder, config)
         items = requests.items(spec, chosen.seed)

@@ -85,7 +85,7 @@ class DDPMGenerator:
                 self.network,
                 image_rngs([request.seed for request in requests], STAGE),
                 StageSampling.chosen(self.process, settings[STAGE]),
-                size_px=self.spec.size_px,
+                size_px=self.spec.edge_px,
                 labels=labels,
                 label_network=self.takes_labels,
                 classifier=self.classifier,
