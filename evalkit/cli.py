@@ -42,6 +42,8 @@ data_app = typer.Typer(help="Render or download a data set.", no_args_is_help=Tr
 app.add_typer(data_app, name="data", rich_help_panel=panels.DATA)
 plan_app = typer.Typer(help="Plan how many images a comparison needs.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan", rich_help_panel=panels.EVALUATE)
+runs_app = typer.Typer(help="Make runs of images from elsewhere.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs", rich_help_panel=panels.GENERATE)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
 
@@ -133,14 +135,16 @@ def generate(
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
-    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
+    samples: Annotated[
+        str, typer.Argument(help="Run, folder, zip, tar, npz, parquet or folder:PATH?KEY=VALUE.")
+    ],
     measure: MeasureOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Score existing images against a reference."""
+    """Score existing images, against a reference where a metric needs one."""
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
@@ -326,6 +330,34 @@ def data_coco(coco_root: CocoRoot = None) -> None:
     from evalkit.commands.data import coco
 
     coco(coco_root)
+
+
+@runs_app.command("import")
+def runs_import(
+    images: Annotated[
+        str, typer.Argument(help="Folder, archive, table or parquet of images, or datasets:NAME.")
+    ],
+    out: Out = None,
+    layout: Annotated[
+        str, typer.Option(help="Layout, such as geneval. [default: recognised]", show_default=False)
+    ] = "",
+    captions: Annotated[
+        str, typer.Option(help="Table of captions: jsonl, json, csv or tsv.", show_default=False)
+    ] = "",
+    image: Annotated[str, typer.Option(help="Column of images.", show_default=False)] = "",
+    caption: Annotated[str, typer.Option(help="Column of captions.", show_default=False)] = "",
+    id_: Annotated[str, typer.Option("--id", help="Column of ids.", show_default=False)] = "",
+    category: Annotated[str, typer.Option(help="Column of categories.", show_default=False)] = "",
+    name: Annotated[str, typer.Option(help="The model's name.", show_default=False)] = "",
+) -> None:
+    """Make a run of images that something else made, with their captions."""
+    from evalkit.commands.runs import ImportOptions, import_run
+
+    options = ImportOptions(
+        images=images, layout=layout, captions=captions, image=image, caption=caption, id=id_,
+        category=category, name=name,
+    )  # fmt: skip
+    import_run(options, out)
 
 
 @weights_app.command("list")

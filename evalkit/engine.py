@@ -35,9 +35,7 @@ def generate(
         report(done, len(items))
         for batch in batches:
             started = time.perf_counter()
-            samples = generator.generate(
-                [Request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch], settings
-            )
+            samples = generator.generate([request_of(item) for item in batch], settings)
             elapsed_s = time.perf_counter() - started
             run.add_batch(
                 batch,
@@ -49,3 +47,14 @@ def generate(
             run.add_timing(first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s)
             done += len(batch)
             report(done, len(items))
+
+
+def request_of(item: WorkItem) -> Request:
+    """Return the request to a model for one item of a run."""
+    return Request(
+        prompt=item.prompt,
+        label=item.label,
+        seed=item.seed,
+        index=item.index,
+        sample_index=item.sample_index,
+    )

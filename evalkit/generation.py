@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
 from evalkit.core.progress import ProgressFactory, silent
+from evalkit.core.results import write_atomically
 from evalkit.core.run import RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import SEED_RULE
 from evalkit.datasets.base import Caption, CaptionedImages
@@ -21,6 +23,8 @@ from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
 from generators.catalog import load_generator
 
+CATEGORIES_FILE = "categories.json"
+"""In a run folder: the category of each caption by its id."""
 _MOST_CHARACTERS = 100
 """Of a name within a folder's name; file systems allow 255 bytes."""
 
@@ -100,14 +104,45 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         "compiled": sampling.compiled,
     }
     folder = options.out or default_folder(options.model, requests.name, config)
+    run = RunFolder.create_or_resume(folder, config, library_versions())
+    keep_categories(run, requests.captions)
     return PreparedRun(
-        run=RunFolder.create_or_resume(folder, config, library_versions()),
+        run=run,
         requests=requests,
         generator=generator,
         settings=settings,
         items=requests.items(generator.spec, sampling.seed),
         batch_size=sampling.batch_size,
     )
+
+
+def keep_categories(run: RunFolder, captions: Sequence[Caption]) -> None:
+    """Store the categories of a run's captions beside its images, if there are any.
+
+    They change no image, so they are no part of the run's configuration.
+    """
+    found = {caption.id: caption.kind for caption in captions if caption.kind}
+    if found:
+        content = json.dumps(found, ensure_ascii=False, indent=1, sort_keys=True)
+        write_atomically(run.path / CATEGORIES_FILE, content.encode())
+
+
+def kept_categories(run: RunFolder) -> dict[str, str]:
+    """Return the categories of a run's captions by their ids; none if it has none.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    path = run.path / CATEGORIES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error}). Delete it.") from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} is damaged: expected an object. Delete it.")
+    return {str(key): str(value) for key, value in found.items()}
 
 
 def check_sampling(sampling: SamplingOptions) -> None:

@@ -49,6 +49,10 @@ class Request:
     """The class index, for a class-conditional model."""
     seed: int = 0
     """Seed of this image's noise, in [0, 2**63)."""
+    index: int = 0
+    """Its place in the run, from 0."""
+    sample_index: int = 0
+    """0 for the first sample of a prompt."""
     image: np.ndarray | None = None
     """uint8, height x width x 3: for a model that inpaints, the image to keep parts of."""
     mask: np.ndarray | None = None

@@ -237,6 +237,13 @@ SCHEMES: dict[str, SchemeRow] = {
         form="FOLDER or OWNER/NAME[@REVISION]; + joins a pipeline and its upsampler",
         summary="any text-to-image, class-conditional or unconditional pipeline of diffusers",
     ),
+    "folder": SchemeRow(
+        target="evalkit.layouts.generator:load",
+        check="evalkit.layouts.generator:check",
+        form="PATH[?KEY=VALUE&...], with the keys layout, captions, image, caption, id, category "
+        "and name",
+        summary="images that something else made, by their captions",
+    ),
     "python": SchemeRow(
         target="generators.adapters.functions:load",
         check="generators.adapters.functions:check",

@@ -49,7 +49,7 @@ def plan_frechet(
         NotEnoughImagesError: No more images in the pilot than dimensions.
         DataError: A statistics file without this layer.
     """
-    sets = [open_samples(Path(path)) for path in pilots]
+    sets = [open_samples(path) for path in pilots]
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
     given, options = options, compared.options(options)
     say_features(options, given)

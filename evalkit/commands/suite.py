@@ -79,7 +79,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         RunFolderError: A folder holds another run.
     """
     from evalkit.engine import generate as run_all
-    from evalkit.generation import folder_name, prepare_generator, run_config
+    from evalkit.generation import folder_name, keep_categories, prepare_generator, run_config
     from generators.catalog import scheme_of
 
     if not options.models or len(set(options.models)) != len(options.models):
@@ -102,6 +102,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         folder = options.out / f"{suite.name}-{folder_name(name)}"
         config = run_config(generator, settings, requests, chosen) | _numerics(chosen)
         run = RunFolder.create_or_resume(folder, config)
+        keep_categories(run, requests.captions)
         items = requests.items(spec, chosen.seed)
         with progress(f"Sampling {spec.name}") as report:
             run_all(run, generator, settings, items, batch_size=chosen.batch_size, report=report)
@@ -113,7 +114,11 @@ def suite_requests(suite: Suite, per_prompt: int) -> Requests:
     """Request every prompt of a suite `per_prompt` times."""
     from evalkit.requests import Requests
 
-    prompts = [Caption(prompt.id, "", prompt.text) for prompt in suite.prompts]
+    several = len(suite.categories) > 1
+    prompts = [
+        Caption(prompt.id, "", prompt.text, kind=prompt.category if several else None)
+        for prompt in suite.prompts
+    ]
     return Requests(
         wanted=[(prompt, sample) for prompt in prompts for sample in range(per_prompt)],
         name=suite.name,

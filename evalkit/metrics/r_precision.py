@@ -167,25 +167,38 @@ def r_precision_of(task: Task) -> RPrecision:
 
 
 def _records(task: Task) -> list[ResultRecord]:
-    need, options = task.needs[0], task.options
-    captions = task.captions.get(need)
-    if captions is None:
+    need = task.needs[0]
+    if need not in task.captions:
         return [task.not_applicable(need, no_captions_reason(task))]
     try:
-        found = task.once(r_precision_of)
+        return [_part(task, range(len(task.items)))]
     except NotEnoughImagesError as error:
         return [task.not_applicable(need, as_clause(error))]
+
+
+def _part(task: Task, places: Sequence[int]) -> ResultRecord:
+    """Compute the record of some of the images, ranked among the captions of all.
+
+    Raises:
+        NotEnoughImagesError: Too few different captions to rank.
+    """
+    need, options = task.needs[0], task.options
+    ids = task.fake_ids
+    found = mean_interval(
+        _hits(task)[list(places)],
+        ids=None if ids is None else [ids[place] for place in places],
+        level=options.level,
+    )
+    low, high = _wilson(found)
     method = "Wilson interval at the number of independent draws"
-    return [
-        task.record(
-            need,
-            value=found.value,
-            standard_error=found.standard_error,
-            interval=Interval(low=found.low, high=found.high, level=options.level, method=method),
-            details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
-            marks={"distractors": options.distractors, "draw_seed": options.seed},
-        )
-    ]
+    return task.record(
+        need,
+        value=found.value,
+        standard_error=found.standard_error,
+        interval=Interval(low=low, high=high, level=options.level, method=method),
+        details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
+        marks={"distractors": options.distractors, "draw_seed": options.seed},
+    )
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
@@ -196,4 +209,4 @@ def _hits(task: Task) -> Float64[np.ndarray, " n"]:
     return task.once(r_precision_of).hits.astype(np.float64)
 
 
-R_PRECISION = Metric(_needs, _records, _difference)
+R_PRECISION = Metric(_needs, _records, _difference, _part)

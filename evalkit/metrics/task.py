@@ -59,6 +59,9 @@ class Metric:
     difference: Callable[[Task, Task], list[ResultRecord]] | None = None
     """The first set minus the second, as records `NAME-difference` with the `p_value` in their
     details; none if the sets can't be paired. See `evalkit.metrics.pairing`."""
+    part: Callable[[Task, Sequence[int]], ResultRecord] | None = None
+    """The record of some of the images, by their indices, for a metric that is a mean over images:
+    its scores by category."""
 
 
 @dataclass(frozen=True)
