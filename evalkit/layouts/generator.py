@@ -78,8 +78,8 @@ def load(name: str, device: str, weights: Mapping[str, Path]) -> FolderGenerator
 
 def _picked(items: Sequence[ImageItem], place: int, where: str) -> Sample:
     if place >= len(items):
-        many = f"only {len(items)} images" if items else "no image"
-        return Sample(image=None, status="failed", reason=f"there is {many} {where}")
+        many = f"the images end at {len(items)}" if items else "there is no image"
+        return Sample(image=None, status="failed", reason=f"{many} {where}")
     try:
         return Sample(image=load_image(items[place], Preparation()))
     except DataError as error:
