@@ -22,9 +22,11 @@ from evalkit.options import (
     MeasureOptions,
     RequestOptions,
     SamplingOptions,
+    ServerOptions,
     measuring,
     requesting,
     sampling,
+    serving,
 )
 from evalkit.options.devices import torch_device
 from evalkit.options.parsing import named_paths
@@ -48,7 +50,7 @@ weights_app = typer.Typer(help="Download and verify published weights.", no_args
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="MODEL[:PRESET]; see `evalkit list models`.")
+    str, typer.Option("--model", "-m", help="MODEL[:PRESET] or a place; see `evalkit list models`.")
 ]
 CocoRoot = Annotated[Path | None, typer.Option(help="COCO folder with val2014/ and annotations/.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws and the noise.")]
@@ -99,36 +101,45 @@ class Kind(StrEnum):
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(without=("device",))
+@serving()
 @sampling()
 @requesting(without=("protocol", "prompt", "prompts", "labels"))
 def fid(
     model: Model,
     asked: RequestOptions,
     sampling: SamplingOptions,
+    server: ServerOptions,
     measure: MeasureOptions,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
     """Generate or resume a run and report FID, CLIP score and more."""
-    from evalkit.commands.asking import generation_options
+    from evalkit.commands.asking import generation_options, with_cap
     from evalkit.commands.fid import fid as run
 
     asked = replace(asked, protocol=measure.protocol)
+    sampling = replace(sampling, access=with_cap(model, server))
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
     run(options, measure, json_file=json_file, command=_command_line())
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
+@serving()
 @sampling()
 @requesting()
 def generate(
-    model: Model, asked: RequestOptions, sampling: SamplingOptions, out: Out = None
+    model: Model,
+    asked: RequestOptions,
+    sampling: SamplingOptions,
+    server: ServerOptions,
+    out: Out = None,
 ) -> None:
     """Generate images into a run folder, or resume one."""
-    from evalkit.commands.asking import generation_options
+    from evalkit.commands.asking import generation_options, with_cap
     from evalkit.commands.fid import generate as run
 
+    sampling = replace(sampling, access=with_cap(model, server))
     run(generation_options(model, asked, sampling, out))
 
 

@@ -172,6 +172,7 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         weights=sampling.weights,
         bf16=sampling.bf16,
         compiled=sampling.compiled,
+        access=sampling.access,
     )
     settings = resolve_settings(
         generator.spec,

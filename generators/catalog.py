@@ -244,6 +244,13 @@ SCHEMES: dict[str, SchemeRow] = {
         "and name",
         summary="images that something else made, by their captions",
     ),
+    "openai": SchemeRow(
+        target="generators.adapters.servers:load",
+        check="generators.adapters.servers:check",
+        form="the model's name on the server that --base-url names",
+        summary="a model behind a server with OpenAI's images API",
+        takes_access=True,
+    ),
     "python": SchemeRow(
         target="generators.adapters.functions:load",
         check="generators.adapters.functions:check",

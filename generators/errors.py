@@ -1,6 +1,6 @@
 """Errors of generators, beyond those that every package shares."""
 
-from evalkit.core.errors import ConfigError, DataError, WeightsError
+from evalkit.core.errors import ConfigError, DataError, NetworkError, WeightsError
 
 
 class UnsupportedRequestError(ConfigError):
@@ -9,6 +9,18 @@ class UnsupportedRequestError(ConfigError):
 
 class BadImageError(DataError):
     """An image of a foreign generator that has another type, range or size than it must have."""
+
+
+class CapReachedError(ConfigError):
+    """A cap on requests or costs that does not cover the next batch."""
+
+
+class MissingKeyError(ConfigError):
+    """A server that needs a key, which the environment does not have."""
+
+
+class ServerError(NetworkError):
+    """A server that refuses the key, the model or the account."""
 
 
 class ArchitectureError(ConfigError):

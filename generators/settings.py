@@ -91,7 +91,7 @@ def resolve_settings(
 
     A bare value (`3`, `50`, `ddim`) applies to the main stage, or the first with the setting;
     `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`. A text
-    without choices, such as `negative_prompt=blurry, dark`, reaches to the end of its argument.
+    without choices, such as `negative_prompt=blurry, dark`, ends where the next option begins.
 
     Raises:
         ConfigError: The generator has no such stage or setting, or the value is out of range.
@@ -176,20 +176,26 @@ def _apply_options(
 ) -> dict[str, StageSettings]:
     """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
     changed = dict(settings)
-    left: str | None = text
-    while left is not None:
-        part, comma, rest = left.partition(",")
+    parts = text.split(",")
+    while parts:
+        part = parts.pop(0)
         key, eq, raw = part.strip().partition("=")
         if not eq:
             raise ConfigError(f"--set takes NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}.")
         stage = _stage_with(spec, key)
         name = key.rpartition(".")[2]
-        if _is_free_text(stage, name):
-            raw, comma = left.partition("=")[2].strip(), ""
-        options = {**changed[stage.name].options, name: _option(stage, name, raw)}
+        while parts and _is_free_text(stage, name) and not _begins_option(spec, parts[0]):
+            raw += "," + parts.pop(0)
+        options = {**changed[stage.name].options, name: _option(stage, name, raw.strip())}
         changed[stage.name] = replace(changed[stage.name], options=options)
-        left = rest if comma else None
     return changed
+
+
+def _begins_option(spec: Staged, part: str) -> bool:
+    """Return whether a part begins with the name of an option, so that a text before it ends."""
+    key, eq, _ = part.strip().partition("=")
+    name = key.rpartition(".")[2]
+    return bool(eq) and any(name in _types(stage) for stage in spec.stages)
 
 
 def _listed_options(spec: Staged) -> list[str]:

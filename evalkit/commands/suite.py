@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import Caption
-from evalkit.options import SamplingOptions, sampling
+from evalkit.options import SamplingOptions, ServerOptions, sampling, serving
 from evalkit.options.parsing import names
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     app.command("generate", cls=OptionsByRecord)(generate)
 
 
+@serving()
 @sampling()
 def generate(
     suite: Annotated[
@@ -50,20 +51,29 @@ def generate(
         str, typer.Option(help="MODEL[:PRESET],MODEL[:PRESET]; see `evalkit list models`.")
     ],
     sampling: SamplingOptions,
+    server: ServerOptions,
     per_prompt: Annotated[int, typer.Option(min=1, help="Images per prompt.")] = 8,
     out: Annotated[Path, typer.Option(help="Folder that receives the run folders.")] = Path("runs"),
 ) -> None:
     """Generate or resume samples for a suite, one run folder per model."""
+    from evalkit.commands.asking import takes_access, with_cap
     from evalkit.core.progress import console, progress_bar
 
+    listed = names(models)
+    behind_servers = [model for model in listed if takes_access(model)]
+    access = with_cap(behind_servers[0], server) if behind_servers else server.access()
     options = SuiteOptions(
-        suite=suite, models=names(models), per_prompt=per_prompt, sampling=sampling, out=out
+        suite=suite,
+        models=listed,
+        per_prompt=per_prompt,
+        sampling=replace(sampling, access=access),
+        out=out,
     )
     folders = generate_suite(options, progress_bar)
     for name, folder in folders.items():
         console.print(f"{name}: {folder}", soft_wrap=True, markup=False, highlight=False)
-    listed = ",".join(f"{name}={folder}" for name, folder in folders.items())
-    following = ["evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", listed]
+    made = ",".join(f"{name}={folder}" for name, folder in folders.items())
+    following = ["evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", made]
     console.print(f"next: {shlex.join(following)}", soft_wrap=True, markup=False, highlight=False)
 
 
@@ -78,6 +88,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         MissingWeightsError: A model's weights are unavailable.
         RunFolderError: A folder holds another run.
     """
+    from evalkit.commands.asking import takes_access
     from evalkit.engine import generate as run_all
     from evalkit.generation import folder_name, keep_categories, prepare_generator, run_config
     from generators.catalog import scheme_of
@@ -89,9 +100,11 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
     chosen = options.sampling
+    any_server = any(map(takes_access, options.models))
     folders = {}
     for model in options.models:
-        generator, settings = prepare_generator(model, chosen)
+        access = chosen.access if takes_access(model) or not any_server else None
+        generator, settings = prepare_generator(model, replace(chosen, access=access))
         spec = generator.spec
         if spec.conditioning != "text":
             raise ConfigError(
