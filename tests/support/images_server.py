@@ -54,6 +54,11 @@ class Log:
     address: str = ""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
 @contextmanager
 def serving(behave: Callable[[str, int], Answer]) -> Iterator[Log]:
     """Serve until the block ends."""
@@ -95,8 +100,7 @@ def serving(behave: Callable[[str, int], Answer]) -> Iterator[Log]:
         def log_message(self, *args: Any) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     log.address = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
