@@ -67,7 +67,7 @@ def with_cap(model: str, server: ServerOptions) -> Access:
 
     if not needs_cap(access):
         return access
-    most = typer.prompt(f"Most requests to {model}, retries included", type=typer.IntRange(min=1))
+    most = typer.prompt(f"Most requests to {model}, retries included", type=int)
     return replace(access, max_requests=most)
 
 

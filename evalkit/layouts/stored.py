@@ -148,7 +148,7 @@ def _bytes(value: Any, where: str, folder: Path) -> bytes:
     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
         return bytes(value["bytes"])
     if isinstance(value, Mapping) and isinstance(value.get("path"), str):
-        return (folder / value["path"]).read_bytes()
+        return Path(folder, value["path"]).read_bytes()
     raise DataError(f"{where}: expected the bytes of an image, got {type(value).__name__}.")
 
 
