@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     requests = source.select(generator.spec, sampling.seed, progress)
     config = run_config(generator, settings, requests, sampling)
     config |= {
-        "precision": "bf16 autocast" if sampling.bf16 else "float32",
+        "precision": "bf16 autocast" if sampling.bf16 else _precision(generator.spec, settings),
         "compiled": sampling.compiled,
     }
     folder = options.out or default_folder(options.model, requests.name, config)
@@ -114,6 +115,12 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
         items=requests.items(generator.spec, sampling.seed),
         batch_size=sampling.batch_size,
     )
+
+
+def _precision(spec: GeneratorSpec, settings: Settings) -> str:
+    """Return the arithmetic of a model's networks."""
+    chosen = (stage.options.get("dtype") for stage in settings.values())
+    return str(next(filter(None, chosen), spec.precision))
 
 
 def keep_categories(run: RunFolder, captions: Sequence[Caption]) -> None:
@@ -236,7 +243,9 @@ def folder_name(text: str) -> str:
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that can change an image or a feature."""
     libraries = ("evalkit", "torch", "torchvision", "numpy", "pillow", "scipy")
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+    there = [name for name in ("diffusers", "transformers") if find_spec(name) is not None]
+    versions = {name: version(name) for name in (*libraries, *there)}
+    return {"python": platform.python_version(), **versions}
 
 
 def run_fingerprint(run: RunFolder) -> dict[str, Any]:

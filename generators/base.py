@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from generators.numerics import Numerics
 
 __all__ = [
+    "UNKNOWN_PRECISION",
     "Accelerated",
     "Conditioning",
     "Generator",
@@ -35,6 +36,8 @@ __all__ = [
     "Status",
     "resolve_settings",
 ]
+UNKNOWN_PRECISION = "not known"
+"""Of models that evalkit does not run itself."""
 Conditioning = Literal["none", "class", "text"]
 Status = Literal["ok", "refused", "filtered", "failed"]
 
@@ -95,6 +98,8 @@ class GeneratorSpec:
     """Hash of all weights files, in the order of the stages."""
     num_classes: int | None = None
     """Number of labels of a class-conditional model."""
+    precision: str = "float32"
+    """Arithmetic of its networks unless bfloat16 is chosen; an option `dtype` goes first."""
     main_stage: str = ""
     """The stage of an unqualified setting, if it has the setting; empty: the first with it."""
 

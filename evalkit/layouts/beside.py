@@ -33,11 +33,13 @@ def images_of(place: Place) -> list[ImageItem]:
 
 def has_texts(path: Path) -> bool:
     """Return whether any image of a folder or archive has a text beside it."""
-    return any(
-        {key for name in names if name.lower().endswith(IMAGE_SUFFIXES) for key in (_key(name),)}
-        & {key for name in names if name.lower().endswith(_TEXTS) for key in (_key(name),)}
-        for names in (_names(part) for part in _shards(path) or [path])
-    )
+    return any(_pairs(_names(part)) for part in _shards(path) or [path])
+
+
+def _pairs(names: Sequence[str]) -> set[str]:
+    """Return the samples that have an image and a text."""
+    images = {_key(name) for name in names if name.lower().endswith(IMAGE_SUFFIXES)}
+    return images & {_key(name) for name in names if name.lower().endswith(_TEXTS)}
 
 
 def read_beside(place: Place) -> list[ImageItem]:

@@ -12,7 +12,13 @@ from evalkit.features.sources import ImageItem, Preparation, hash_of, load_image
 from evalkit.layouts.catalog import layout_of, open_images
 from evalkit.layouts.found import ImageSet
 from evalkit.layouts.place import parse_place
-from generators.base import GeneratorSpec, Request, Sample, Settings
+from generators.base import (
+    UNKNOWN_PRECISION,
+    GeneratorSpec,
+    Request,
+    Sample,
+    Settings,
+)
 from generators.errors import UnsupportedRequestError
 
 
@@ -26,6 +32,7 @@ class FolderGenerator:
             display_name=images.place.title,
             conditioning="text" if images.has_captions else "none",
             stages=(),
+            precision=UNKNOWN_PRECISION,
             size_px=_edge(images.items[0]),
             training_data=(),
             weights=f"{len(images.items):,} given images, layout {images.layout}",
@@ -87,8 +94,11 @@ def _picked(items: Sequence[ImageItem], place: int, where: str) -> Sample:
 
 
 def _edge(item: ImageItem) -> int | None:
-    """Return the edge of a set's images, by the first one; None if that is no square."""
-    height, width = load_image(item, Preparation()).shape[:2]
+    """Return the edge of a set's images, by the first one; None if that is no readable square."""
+    try:
+        height, width = load_image(item, Preparation()).shape[:2]
+    except DataError:
+        return None
     return int(height) if height == width else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from evalkit.core.downloads import require_network
 from evalkit.core.errors import DataError, MissingDataError, NetworkError
 from evalkit.features.sources import ImageItem
 from evalkit.layouts.place import DATASETS, Place
-from evalkit.layouts.tables import Columns, Row, cell, choose_columns
+from evalkit.layouts.tables import COLUMNS, Columns, Row, cell, choose_columns
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -110,8 +111,6 @@ def _require(name: str) -> None:
 
 def _columns(names: Sequence[str], place: Place, where: str) -> Columns:
     """Choose the columns; captions are optional unless one is named."""
-    from evalkit.layouts.tables import COLUMNS
-
     if not place.caption and not any(name in names for name in COLUMNS["caption"]):
         with_caption = choose_columns([*names, COLUMNS["caption"][0]], place, where, images=True)
         return Columns(with_caption.image, "", with_caption.id, with_caption.category)
@@ -158,9 +157,9 @@ class _Parquet:
 
     file: Path
     column: str
-    _group: int = -1
     _first: int = 0
     _values: Any = field(default=None, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -171,9 +170,10 @@ class _Parquet:
         return self.file.parent
 
     def value(self, row: int) -> Any:
-        if self._values is None or not 0 <= row - self._first < len(self._values):
-            self._open(row)
-        return self._values[row - self._first].as_py()
+        with self._lock:  # threads decode ahead
+            if self._values is None or not 0 <= row - self._first < len(self._values):
+                self._open(row)
+            return self._values[row - self._first].as_py()
 
     def _open(self, row: int) -> None:
         import pyarrow.parquet as pq
@@ -184,7 +184,7 @@ class _Parquet:
             count = stored.metadata.row_group(group).num_rows
             if row < first + count:
                 values = stored.read_row_group(group, columns=[self.column]).column(0)
-                self._group, self._first, self._values = group, first, values
+                self._first, self._values = first, values
                 return
             first += count
         raise DataError(f"{self.file} has {first} rows, expected at least {row + 1}.")

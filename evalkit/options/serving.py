@@ -32,7 +32,7 @@ class ServerOptions:
         None, "--max-cost", "Most that all requests may cost.", minimum=0
     )
     retries: int | None = option(
-        None, "--retries", "Retries per prompt, with growing waits. [default: 5]", minimum=0
+        None, "--retries", "Retries per prompt, with growing waits. [default: 6]", minimum=0
     )
     timeout_s: float | None = option(
         None, "--request-timeout", "Seconds to wait for an answer. [default: 300]", minimum=0

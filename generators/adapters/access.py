@@ -25,7 +25,7 @@ class Access:
     max_cost: float | None = None
     """Most that all requests may cost, at that price."""
     retries: int | None = None
-    """Retries per prompt; None: 5."""
+    """Retries per prompt; None: 6."""
     timeout_s: float | None = None
     """Seconds until a request without an answer counts as failed; None: 300."""
 

@@ -168,6 +168,7 @@ class DiffusersGenerator:
             own = settings[member.call.main]
             options = {**wanted, "sampler": own.sampler}
             if member.loaded is None or member.loaded_as != options:
+                member.loaded = None  # frees its memory first
                 member.loaded = _loaded(member, self.device, options, shared)
                 member.loaded_as = options
             # An upsampler reads captions with the base's text encoder: one copy in memory.

@@ -22,7 +22,13 @@ from PIL import Image
 
 from evalkit.core.errors import ConfigError
 from evalkit.core.pixels import from_pil
-from generators.base import GeneratorSpec, Request, Sample, Settings
+from generators.base import (
+    UNKNOWN_PRECISION,
+    GeneratorSpec,
+    Request,
+    Sample,
+    Settings,
+)
 from generators.errors import BadImageError, UnsupportedRequestError
 
 ROUNDING = 1e-3
@@ -175,6 +181,7 @@ def load(name: str, device: str, weights: Mapping[str, Path]) -> FunctionGenerat
         display_name=f"{module.__name__}.{function_name}",
         conditioning="text",
         stages=(),
+        precision=UNKNOWN_PRECISION,
         size_px=None,
         training_data=(),
         weights="unknown: a function's own",

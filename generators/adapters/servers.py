@@ -30,12 +30,20 @@ from evalkit.core.errors import ConfigError, DataError, NetworkError
 from evalkit.core.pixels import read_rgb
 from generators.adapters.access import Access
 from generators.adapters.budget import Budget, Pace
-from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
+from generators.base import (
+    UNKNOWN_PRECISION,
+    GeneratorSpec,
+    Request,
+    Sample,
+    Settings,
+    StageSettings,
+    StageSpec,
+)
 from generators.errors import MissingKeyError, ServerError, UnsupportedRequestError
 
 VENDOR = "https://api.openai.com/v1"
 KEY = "OPENAI_API_KEY"  # the name of a variable, not a key
-CONCURRENCY, RETRIES, TIMEOUT_S = 4, 5, 300.0
+CONCURRENCY, RETRIES, TIMEOUT_S = 4, 6, 300.0  # the waits of 6 retries exceed a minute
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 MOST_BYTES = 64 << 20
 STAGE = "base"
@@ -306,6 +314,7 @@ def load(
         display_name=model,
         conditioning="text",
         stages=(_stage(model, is_vendor=base_url == VENDOR),),
+        precision=UNKNOWN_PRECISION,
         size_px=None,
         training_data=(),
         weights=f"served at {base_url}",
