@@ -22,7 +22,7 @@ from evalkit.engine import generate
 from evalkit.options import SamplingOptions
 from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
-from generators.catalog import load_generator, require_model
+from generators.catalog import load_generator, require_model, scheme_of
 
 CATEGORIES_FILE = "categories.json"
 """In a run folder: the category of each caption by its id."""
@@ -171,7 +171,8 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         ConfigError: An option that the model does not support.
         MissingWeightsError: The model's weights are unavailable.
     """
-    require_model(model, sampling.weights)
+    if scheme_of(model) is not None:
+        require_model(model, sampling.weights)
     from evalkit.reranking import reranked  # imports torch
 
     generator = load_generator(
