@@ -41,12 +41,14 @@ bench: setup bench-sampling
 	$(BIN)/python -m benchmarks.models.glide_tiny
 
 # Coverage of the study's intervals (2 minutes; resumes), 275 simulated raters at once, with kills, on SQLite and
-# on PostgreSQL (8 minutes each), and false positives of interim looks. benchmarks/README.md lists all benchmarks.
+# on PostgreSQL (8 minutes each), false positives of interim looks, and the page itself. benchmarks/README.md lists all benchmarks.
 bench-drawbench: setup
 	$(BIN)/python -m benchmarks.study.coverage
 	$(BIN)/python -m benchmarks.study.load --pause 1 --kill-raters 5
 	$(BIN)/python -m benchmarks.study.load --pause 1 --kill-raters 5 --kill-database 2 --postgresql
 	$(BIN)/python -m benchmarks.study.looks
+	$(BIN)/python -m benchmarks.study.page_load
+	$(BIN)/python -m benchmarks.study.page_load --kills 3
 
 # Run it alone on the machine; an hour on two cores of 2 GHz, most of it in the three compared commands.
 # BENCH="--images 50 --repeats 1" for a try.
@@ -55,7 +57,7 @@ bench-metrics: setup
 
 # Hours on one core; resumes.
 coverage: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics.coverage --out coverage_fid.jsonl
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.metrics.coverage --out coverage_frechet.jsonl
 
 # Speed of sampling, and how many steps suffice. Run it alone on the machine.
 bench-sampling: setup

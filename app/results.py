@@ -1,5 +1,7 @@
 """The researchers' page: `streamlit run app/results.py`, or `evalkit drawbench rate --results`."""
 
-from drawbench.pages.results import main
+import streamlit as st
 
-main()
+from drawbench.pages.web import MIDDLEWARE, RESULTS_PAGE
+
+app = st.App(RESULTS_PAGE, middleware=MIDDLEWARE)

@@ -1,4 +1,10 @@
-"""Errors of studies, vote tables and raters. All derive from `EvalkitError`."""
+"""Errors of studies, vote tables and raters, and the commands that they recommend.
+
+All errors derive from `EvalkitError`.
+"""
+
+import re
+import shlex
 
 from evalkit.core.errors import ConfigError, DataError, EvalkitError
 
@@ -33,3 +39,14 @@ class NoVotesError(VotesError):
 
 class DuplicateVoteError(VotesError):
     """A rater voted twice on one item and question."""
+
+
+def command_line(*words: object, database: str = "") -> str:
+    """Return a command for a hint, with the database that the study needs but no password.
+
+    >>> command_line("rate", "my study", database="postgresql://me:secret@db/votes")
+    "rate 'my study' --database 'postgresql://me:***@db/votes'"
+    """
+    without_password = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", database)
+    given = ["--database", without_password] if database else []
+    return shlex.join([*map(str, words), *given])

@@ -19,7 +19,10 @@ import numpy as np
 import pandas as pd
 
 from drawbench.errors import DuplicateVoteError, NoVotesError, VotesError
+from evalkit.core import tables
+from evalkit.core.errors import MissingDataError
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import found_columns, parse_table
 
 ANSWERS = ("a", "tie", "b")
 REQUIRED_COLUMNS = (
@@ -46,7 +49,6 @@ OPTIONAL_COLUMNS = {
 MAY_BE_BLANK = {"category", *OPTIONAL_COLUMNS} - {"left_model"}
 COUNTS = ("checks_shown", "checks_failed")
 FLAGS = ("partial", "simulated")
-MAX_CELL = 1_000_000  # characters; a longer cell is a broken quote, not a prompt
 
 # Spreadsheets treat a cell that starts like this as a formula. A quote is put before it; if the
 # text starts with quotes, one more is added, so that reading restores the text.
@@ -72,34 +74,17 @@ def read_cells(path: Path) -> pd.DataFrame:
     """Read a CSV as text, without the quotes that protect against formulas.
 
     Raises:
-        VotesError: The file can't be read, is not UTF-8, or has rows of unequal length.
+        VotesError: The file can't be read, is not UTF-8, or is not a table; see
+            `evalkit.core.tables`.
         NoVotesError: It is empty, or has only a header.
     """
-    text = read_text(path)
-    try:
-        csv.field_size_limit(MAX_CELL)
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        rows = []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise VotesError(
-                    f"{path}: line {reader.line_num} has {len(row)} cells, but the header has "
-                    f"{len(header)}. Quote cells that contain a comma."
-                )
-            rows.append(row)
-    except csv.Error as error:
-        raise VotesError(f"{path} is not a CSV file ({error}).") from error
-    if not rows:
+    table = parse_table(read_text(path), source=str(path), fault=VotesError)
+    if not table.rows:
         raise NoVotesError(
             f"{path} contains no votes. Expected the columns {_listed()} and at least one row."
         )
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    if doubled:
-        raise VotesError(f"{path}: column {doubled[0]!r} appears twice in the header. Keep one.")
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+    cells_by_column = zip(*(row.cells for row in table.rows), strict=True)
+    columns = dict(zip(table.header, cells_by_column, strict=True))
     return pd.DataFrame(
         {name: [_restore(cell) for cell in cells] for name, cells in columns.items()}
     )
@@ -112,11 +97,9 @@ def read_text(path: Path) -> str:
         VotesError: It can't be read or is not UTF-8.
     """
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VotesError(f"{path}: not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
-    except OSError as error:
-        raise VotesError(f"{path} can't be read ({error.strerror}).") from error
+        return tables.read_text(Path(path), fault=VotesError)
+    except MissingDataError as error:
+        raise VotesError(f"{path} can't be read: no such file. Check the path.") from error
 
 
 def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFrame:
@@ -138,7 +121,7 @@ def validate_votes(frame: pd.DataFrame, *, source: str = "votes") -> pd.DataFram
     if missing:
         raise VotesError(
             f"{source}: column {missing[0]!r} is missing. Expected {_listed()}, found "
-            f"{', '.join(map(str, frame.columns)) or 'none'}."
+            f"{found_columns(list(frame.columns))}."
         )
     if frame.empty:
         raise NoVotesError(f"{source} contains no votes.")

@@ -23,6 +23,10 @@ from evalkit.core.results import Direction
 Needs = Literal["reference", "captions", "both", "neither"]
 DIFFERENCE_SUFFIX = "-difference"
 """Suffix of a record's name: the paired difference of two sets."""
+INCEPTION_SHA256_PREFIX = "6726825d"
+"""Start of the hash of the Inception-2015 weights, whose distance is an FID."""
+OTHER_WEIGHTS = "weights not the 2015 ones"
+"""The mark of an FID with other weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,8 @@ class RecordRow:
     `precision-k{k}`."""
     label: str
     """Its label in reports. May contain the fields of the name; `{features}`, the network of the
-    features; and `{other_features}`, the same in parentheses unless it is Inception."""
+    features; `{other_features}`, the same in parentheses unless it is Inception; and
+    `{other_clip}`, the CLIP in parentheses unless it is the protocol's."""
     direction: Direction
     unit: str = ""
     """Empty for a dimensionless number."""
@@ -79,7 +84,7 @@ class RecordRow:
             raise ValueError(
                 f"The name of record {self.name!r} can't be matched ({error})."
             ) from error
-        words = {"features", "other_features", *_words(self.name)}
+        words = {"features", "other_features", "other_clip", *_words(self.name)}
         for text, allowed in ((self.label, words), (self.summary, {"metric"})):
             unknown = _words(text) - allowed
             if unknown:
@@ -212,7 +217,7 @@ def _distance(name: str, label: str) -> tuple[RecordRow, ...]:
             label=label.format("∞"),
             direction="lower",
             summary="{metric}, corrected for its upward bias at finite n",
-            min_n="over twice the feature dimensions",
+            min_n="1.06 times the feature dimensions",
         ),
     )
 
@@ -285,7 +290,7 @@ _METRICS: dict[str, MetricRow] = {
         summary="Inception Score: how confident and diverse the network's class predictions are",
         min_n=10,
         needs="neither",
-        pairs=False,
+        pairs=True,
         paper="Salimans et al. 2016",
         records=(RecordRow(name="is", label="Inception Score", direction="higher"),),
     ),
@@ -294,7 +299,7 @@ _METRICS: dict[str, MetricRow] = {
         summary="precision, recall, density and coverage of Inception features",
         min_n=4,
         needs="reference",
-        pairs=False,
+        pairs=True,
         paper="Kynkäänniemi et al. 2019, Naeem et al. 2020",
         records=(
             *_by_neighbours("precision", "share of samples inside a real image's neighbourhood"),
@@ -354,7 +359,7 @@ _METRICS: dict[str, MetricRow] = {
         needs="captions",
         pairs=True,
         paper="Hessel et al. 2021",
-        records=(RecordRow(name="clip-score", label="CLIP score", direction="higher"),),
+        records=(RecordRow(name="clip-score", label="CLIP score{other_clip}", direction="higher"),),
     ),
     "r-precision": MetricRow(
         target="evalkit.metrics.r_precision:R_PRECISION",
@@ -363,7 +368,9 @@ _METRICS: dict[str, MetricRow] = {
         needs="captions",
         pairs=True,
         paper="Xu et al. 2018",
-        records=(RecordRow(name="r-precision", label="R-precision", direction="higher"),),
+        records=(
+            RecordRow(name="r-precision", label="R-precision{other_clip}", direction="higher"),
+        ),
     ),
     "composition": MetricRow(
         target="evalkit.metrics.composition:COMPOSITION",
@@ -430,6 +437,20 @@ _METRICS: dict[str, MetricRow] = {
 }
 METRICS = Catalog("metrics", _METRICS, MetricRow)
 """Our rows, then those of other packages' entry points `evalkit.metrics`."""
+
+
+def metric_of(name: str) -> str:
+    """Return the metric that a name asks for: its own, or that of one of its records.
+
+    An unknown name is returned as it is, for the catalog's error.
+
+    >>> metric_of("fid-infinity"), metric_of("recall-k3"), metric_of("kid")
+    ('fid', 'prdc', 'kid')
+    """
+    if name in METRICS:
+        return name
+    found = (own for own, row in _METRICS.items() if row.line(name) is not None)
+    return next(found, name)
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,23 @@ Nothing heavy is imported here: each command imports what it needs when it is ca
 
 from __future__ import annotations
 
+import errno
 import functools
+import io
+import os
 import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from evalkit.commands import panels
 from evalkit.commands.panels import OptionsByRecord
-from evalkit.core.errors import ConfigError, EvalkitError
-from evalkit.core.help import HeadedGroup
+from evalkit.core.errors import ConfigError, EvalkitError, IncompleteError, OutputError
+from evalkit.core.interrupts import StoppableGroup, stopping_at_sigterm
+from evalkit.core.memory import is_out_of_memory, out_of_memory
 from evalkit.options import (
     MeasureOptions,
     RequestOptions,
@@ -33,7 +37,7 @@ from evalkit.options.parsing import named_paths
 
 app = typer.Typer(
     name="evalkit",
-    cls=HeadedGroup,
+    cls=StoppableGroup,
     help="Which text-to-image model is better, by how much, and how sure are we?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -85,7 +89,7 @@ _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
     "neighbours", "distractors", "metrics", "num_influential",
 )  # fmt: skip
-_NOT_OF_A_PLAN = (*_OF_OTHER_METRICS, "halvings")
+_NOT_OF_A_PLAN = _OF_OTHER_METRICS
 _NOT_OF_STATISTICS = (*_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "seed")
 
 
@@ -103,7 +107,7 @@ class Kind(StrEnum):
 @measuring(without=("device",))
 @serving()
 @sampling()
-@requesting(without=("protocol", "prompt", "prompts", "labels"))
+@requesting(without=("protocol", "prompt", "prompts"))
 def fid(
     model: Model,
     asked: RequestOptions,
@@ -117,6 +121,8 @@ def fid(
     from evalkit.commands.asking import generation_options, with_cap
     from evalkit.commands.fid import fid as run
 
+    if asked.labels and not asked.data:
+        raise ConfigError("--labels needs --data here, the images that it is measured against.")
     asked = replace(asked, protocol=measure.protocol)
     sampling = replace(sampling, access=with_cap(model, server))
     options = generation_options(model, asked, sampling, out)
@@ -429,16 +435,56 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; print an `EvalkitError` as one line and exit with 2."""
+    """Run the command line.
+
+    Exit codes: 0; 2 after an `EvalkitError`, which is printed as one line; 3 after an
+    `IncompleteError`; 130 and 143 where a signal stopped it. Any other exception keeps its
+    traceback.
+    """
+    _write_any_text()
     try:
-        _mount_drawbench()
-        app()
+        with stopping_at_sigterm():
+            _mount_drawbench()
+            app()
     except EvalkitError as error:
-        typer.echo(f"evalkit: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("evalkit: Stopped. Run the same command again to resume.", err=True)
-        raise SystemExit(130) from None
+        _fail(error, 3 if isinstance(error, IncompleteError) else 2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _fail(_unprintable(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _fail(out_of_memory(error), 2)
+    finally:
+        _flush()
+
+
+def _fail(error: EvalkitError, code: int) -> NoReturn:
+    typer.echo(f"evalkit: {error}", err=True)
+    raise SystemExit(code) from None
+
+
+def _write_any_text() -> None:
+    """Print what the terminal's encoding lacks, such as half of a surrogate pair, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Write what is left to print; an output that is full is an error, a closed pipe is not."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (flushed again at exit)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        _fail(_unprintable(error), 2)
+
+
+def _unprintable(error: OSError) -> OutputError:
+    return OutputError(f"The output can't be printed ({error.strerror}).")
 
 
 def _refuse_retired_seed(seed: int | None) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-from evalkit.core.progress import ProgressCallback
+import numpy as np
+
+from evalkit.core.errors import DataError
+from evalkit.core.progress import ProgressFactory, heard_by, silent
 from evalkit.core.run import Outcome, RunFolder, WorkItem
-from generators.base import Generator, Request, Settings
+from generators.base import Generator, GeneratorSpec, Request, Sample, Settings
 
 
 def generate(
@@ -17,7 +22,7 @@ def generate(
     items: Sequence[WorkItem],
     *,
     batch_size: int,
-    report: ProgressCallback = lambda done, total: None,
+    progress: ProgressFactory = silent,
 ) -> None:
     """Generate the missing images of a run.
 
@@ -27,26 +32,38 @@ def generate(
         settings: Its settings, stage by stage.
         items: All items of the run, in the order of their indices.
         batch_size: Items per batch; part of the run's identity, since it affects rounding.
-        report: Called with (images done, images in total) at the start and after each batch.
+        progress: Such as `evalkit.core.progress.progress_bar`.
+
+    Raises:
+        DataError: The generator returned something else than its interface says.
+        OutputError: The folder can't be written.
+        RunFolderError: Another process writes to it, or it is damaged.
     """
     with run.locked():
-        batches = run.pending(items, batch_size)
+        with progress("Checking finished images") as checked:
+            batches = run.pending(items, batch_size, checked)
         done = len(items) - sum(len(batch) for batch in batches)
-        report(done, len(items))
-        for batch in batches:
-            started = time.perf_counter()
-            samples = generator.generate([request_of(item) for item in batch], settings)
-            elapsed_s = time.perf_counter() - started
-            run.add_batch(
-                batch,
-                [
-                    Outcome(pixels=s.image, status=s.status, reason=s.reason, notes=s.notes)
-                    for s in samples
-                ],
-            )
-            run.add_timing(first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s)
-            done += len(batch)
+        with progress(f"Sampling {generator.spec.name}") as report:
             report(done, len(items))
+            for batch in batches:
+                started = time.perf_counter()
+                within = _Within(generator, len(batch), lambda part: report(part, len(items)), done)
+                with heard_by(within.advance), _numerics():
+                    samples = generator.generate([request_of(item) for item in batch], settings)
+                elapsed_s = time.perf_counter() - started
+                check_samples(samples, generator.spec, len(batch))
+                run.add_batch(
+                    batch,
+                    [
+                        Outcome(pixels=s.image, status=s.status, reason=s.reason, notes=s.notes)
+                        for s in samples
+                    ],
+                )
+                run.add_timing(
+                    first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s
+                )
+                done += len(batch)
+                report(done, len(items))
 
 
 def request_of(item: WorkItem) -> Request:
@@ -58,3 +75,83 @@ def request_of(item: WorkItem) -> Request:
         index=item.index,
         sample_index=item.sample_index,
     )
+
+
+class _Within:
+    """Turns the steps of a batch's stages into a share of the batch.
+
+    Args:
+        generator: Its stages count alike, and so do the candidates of re-ranking.
+        num_images: In the batch.
+        show: Called with the number of images done, the batch's share included.
+        done: Images done before the batch.
+    """
+
+    def __init__(
+        self, generator: Generator, num_images: int, show: Callable[[float], None], done: int
+    ) -> None:
+        self._num_stages = len(generator.spec.stages) * getattr(generator, "candidates", 1)
+        self._num_images = num_images
+        self._show = show
+        self._done = done
+        self._finished = 0
+
+    def advance(self, step: float, steps: int) -> None:
+        """Take in a step of the current stage."""
+        if self._finished < self._num_stages:
+            share = (self._finished + step / steps) / self._num_stages
+            self._show(self._done + share * self._num_images)
+        if step >= steps:
+            self._finished += 1
+
+
+def check_samples(samples: object, spec: GeneratorSpec, num_requests: int) -> None:
+    """Check what a generator returned, which another package may have written.
+
+    Raises:
+        DataError: Another number of samples than requests, an image of another size or type, or a
+            sample that is neither an image nor a reason.
+    """
+    if not isinstance(samples, Sequence) or len(samples) != num_requests:
+        got = len(samples) if isinstance(samples, Sequence) else type(samples).__name__
+        raise DataError(
+            f"{spec.name} returned {got} samples for {num_requests} requests, expected a list with "
+            "one per request. Repair the package of this generator."
+        )
+    for sample in samples:
+        fault = _fault(sample, spec.size_px if spec.fixed_size else None)
+        if fault:
+            raise DataError(
+                f"{spec.name} returned {fault}. Repair the package of this generator "
+                "(docs/extending.md, 'A generator')."
+            )
+
+
+def _fault(sample: object, size_px: int | None) -> str:
+    """Say what is wrong with a sample; empty if nothing is. None as size: any."""
+    if not isinstance(sample, Sample):
+        return f"a {type(sample).__name__}, expected a Sample"
+    if sample.status == "ok" and sample.image is None:
+        return "a sample of status 'ok' without an image, expected a status that says why"
+    if sample.status != "ok" and (sample.image is not None or not sample.reason):
+        return f"a sample of status {sample.status!r}, expected a reason and no image"
+    if sample.image is None:
+        return ""
+    if not isinstance(sample.image, np.ndarray) or sample.image.dtype != np.uint8:
+        kind = getattr(sample.image, "dtype", type(sample.image).__name__)
+        return f"an image of {kind}, expected uint8 from 0 to 255"
+    shape = sample.image.shape
+    if size_px is not None and shape != (size_px, size_px, 3):
+        return f"an image of shape {shape}, expected {(size_px, size_px, 3)}"
+    if len(shape) != 3 or shape[2] != 3 or not sample.image.size:
+        return f"an image of shape {shape}, expected (height, width, 3)"
+    return ""
+
+
+def _numerics() -> AbstractContextManager[None]:
+    """Return the context of sampling: without TF32, if the generator is one of torch."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from generators.numerics import full_float32
+
+    return full_float32()

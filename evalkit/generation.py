@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
+from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import write_atomically
 from evalkit.core.run import RunFolder, WorkItem, config_hash
@@ -71,15 +72,14 @@ class PreparedRun:
 
     def generate(self, progress: ProgressFactory = silent) -> None:
         """Generate the missing images."""
-        with progress(f"Sampling {self.generator.spec.name}") as report:
-            generate(
-                self.run,
-                self.generator,
-                self.settings,
-                self.items,
-                batch_size=self.batch_size,
-                report=report,
-            )
+        generate(
+            self.run,
+            self.generator,
+            self.settings,
+            self.items,
+            batch_size=self.batch_size,
+            progress=progress,
+        )
 
 
 def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
@@ -96,12 +96,14 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     """
     sampling, source = options.sampling, options.source
     check_sampling(sampling)
+    if options.out is not None:
+        check_folder(options.out, "--out")
     source.check()
     generator, settings = prepare_generator(options.model, sampling)
     requests = source.select(generator.spec, sampling.seed, progress)
     config = run_config(generator, settings, requests, sampling)
     config |= {
-        "precision": "bf16 autocast" if sampling.bf16 else _precision(generator.spec, settings),
+        "precision": sampling_precision(sampling, _precision(generator.spec, settings)),
         "compiled": sampling.compiled,
     }
     folder = options.out or default_folder(options.model, requests.name, config)
@@ -201,11 +203,26 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
     )
 
 
+def sampling_precision(sampling: SamplingOptions, stated: str = "float32") -> str:
+    """Return the numerical precision of sampling, in words for fingerprints.
+
+    Args:
+        sampling: The options.
+        stated: What the model states of itself or its settings chose.
+    """
+    if sampling.bf16:
+        return "bf16 autocast"
+    if stated != "float32" or sampling.device == "cpu":
+        return stated
+    return "float32, TF32 off"
+
+
 def run_config(
     generator: Generator, settings: Settings, requests: Requests, sampling: SamplingOptions
 ) -> dict[str, Any]:
     """Return the configuration that determines the images of a run, for any source."""
     from evalkit.reranking import reranking
+    from generators.weights.labelled import known_training_data  # imports torch
 
     spec: GeneratorSpec = generator.spec
     return {
@@ -213,7 +230,7 @@ def run_config(
         "display_name": spec.display_name,
         "conditioning": spec.conditioning,
         "size_px": spec.size_px,
-        "training_data": list(spec.training_data),
+        "training_data": list(known_training_data(spec, sampling.weights)),
         "weights": spec.weights,
         "weights_sha256": spec.weights_sha256,
         "settings": {stage: asdict(chosen) for stage, chosen in settings.items()},

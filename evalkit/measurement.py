@@ -287,10 +287,10 @@ def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, f
     """Return the CLIP score of each image by its index in the run; empty if there is none."""
     if task is None or not task.captions:
         return {}
-    pairs = pair_scores(task)
+    places = [task.samples.kept[i] for i in task.captioned]
     return {
         shown[place].index: float(score)
-        for place, score in zip(task.samples.kept, pairs, strict=True)
+        for place, score in zip(places, pair_scores(task), strict=True)
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -120,6 +120,8 @@ class DatasetSource:
     coco_root: Path | None = None
     protocol: MeasurementProtocol | None = None
     """None: the data set's own protocol."""
+    labels: Sequence[int] = ()
+    """Classes of a class-conditional model; empty: those of the data set (see `labelled_part`)."""
 
     def check(self) -> None:
         """Raise an error if the data set can't be opened.
@@ -149,6 +151,8 @@ class DatasetSource:
     def select_from(self, dataset: CaptionedImages, spec: GeneratorSpec, seed: int) -> Requests:
         """Select the requests from an open data set."""
         whole = f"all images of {dataset.name}"
+        if self.labels and spec.conditioning != "class":
+            raise ConfigError(f"{spec.name} takes no labels; {_takes(spec)}.")
         protocol = self.protocol or protocol_for(known_as(dataset))
         count = protocol.captions.count
         if spec.conditioning == "text":
@@ -158,10 +162,11 @@ class DatasetSource:
         if spec.conditioning == "none":
             return _of_dataset(dataset, plain_requests(number), PLAIN_RULE, whole)
         assert spec.num_classes is not None, "a class-conditional model says how many it knows"
-        part, labels = labelled_part(dataset, spec.num_classes)
+        part, labels = labelled_part(dataset, spec.num_classes, self.labels)
         if len(labels) < len(dataset.image_ids):
             whole = f"the {len(labels):,} images of {dataset.name} that have a class"
-        return _of_dataset(part, class_requests(labels, number), CLASS_RULE, whole)
+        requests = _of_dataset(part, class_requests(labels, number, seed), CLASS_RULE, whole)
+        return replace(requests, marks={"labels": list(self.labels)}) if self.labels else requests
 
 
 @dataclass(frozen=True)

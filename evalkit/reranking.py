@@ -6,6 +6,7 @@ The run, its records and its report record it, and the CLIP that selected images
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from jaxtyping import Float32, UInt8
 
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError
 from evalkit.core.seeding import CANDIDATE_RULE, candidate_seed
+from evalkit.engine import check_samples
 from evalkit.features.hub_weights import OPENAI_NAMES, SHAPES_CLIP
 from evalkit.features.shapes_clip import JUDGE, ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
@@ -84,23 +86,45 @@ class RerankedGenerator:
         for candidate in range(self.candidates):
             round_ = [replace(r, seed=candidate_seed(r.seed, candidate)) for r in requests]
             samples = self.generator.generate(round_, settings)
+            check_samples(samples, self.spec, len(requests))
             cosines = self._cosines(samples, texts)
-            found = [(cosines[i], candidate, sample) for i, sample in enumerate(samples)]
+            found = [
+                (float("-inf"), candidate, self._unranked(sample))
+                if math.isnan(cosine)
+                else (cosine, candidate, sample)
+                for sample, cosine in zip(samples, cosines, strict=True)
+            ]
             pairs = zip(best or found, found, strict=True)
             best = [max(pair, key=_cosine) for pair in pairs]  # the first of equals
         return [self._noted(*winner) for winner in best]
 
     def _cosines(self, samples: Sequence[Sample], texts: Float32[np.ndarray, "n d"]) -> list[float]:
-        """Compute the cosine of each image with its prompt; minus infinity without an image."""
+        """Compute the cosine of each image with its prompt; minus infinity without an image.
+
+        It is NaN where the CLIP returned NaN or infinity.
+        """
         images = {i: sample.image for i, sample in enumerate(samples) if sample.image is not None}
         cosines = [float("-inf")] * len(samples)
         if images:
             prepared = np.stack([self.clip.prepare(image) for image in images.values()])
             embedded = next(iter(self.clip.encode(prepared).values()))
-            found = clip_cosines(embedded, texts[list(images)])
+            captions = texts[list(images)]
+            finite = np.isfinite(embedded).all(axis=1) & np.isfinite(captions).all(axis=1)
+            found = np.full(len(images), np.nan)
+            if finite.any():
+                found[finite] = clip_cosines(embedded[finite], captions[finite])
             for index, cosine in zip(images, found, strict=True):
                 cosines[index] = float(cosine)
         return cosines
+
+    def _unranked(self, sample: Sample) -> Sample:
+        """Return the failed sample of an image that the CLIP could not compare."""
+        return replace(
+            sample,
+            image=None,
+            status="failed",
+            reason=f"{self.name}, which re-ranks, returned NaN or infinity",
+        )
 
     def _noted(self, cosine: float, candidate: int, sample: Sample) -> Sample:
         if sample.image is None:

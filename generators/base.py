@@ -96,6 +96,8 @@ class GeneratorSpec:
     """Where the weights came from."""
     weights_sha256: str
     """Hash of all weights files, in the order of the stages."""
+    fixed_size: bool = True
+    """Whether all its images have that size; else settings or given images decide."""
     num_classes: int | None = None
     """Number of labels of a class-conditional model."""
     precision: str = "float32"

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from generators.base import GeneratorSpec, Request, Sample
 from generators.diffusion.process import DiffusionProcess, Variance
 from generators.errors import UnsupportedRequestError
+from generators.finite import BatchFaults, samples_of
 from generators.numerics import ready
-from generators.pixels import to_uint8
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -59,14 +59,12 @@ def prompts_of(spec: GeneratorSpec, requests: Sequence[Request]) -> list[str]:
 
 
 def captioned_samples(
-    images: Float[Tensor, "batch 3 height width"], truncated: Sequence[bool]
+    images: Float[Tensor, "batch 3 height width"],
+    truncated: Sequence[bool],
+    faults: BatchFaults | None = None,
 ) -> list[Sample]:
     """Make samples of images in [-1, 1], with a note where the caption was truncated."""
-    pixels = to_uint8(images).cpu().numpy()
-    return [
-        Sample(image=image, notes=note)
-        for image, note in zip(pixels, truncation_notes(truncated), strict=True)
-    ]
+    return samples_of(images, faults or BatchFaults(len(images)), truncation_notes(truncated))
 
 
 def truncation_notes(truncated: Sequence[bool]) -> list[tuple[str, ...]]:

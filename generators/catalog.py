@@ -41,6 +41,8 @@ class ModelRow:
     None: not stated by its package."""
     files: tuple[str, ...] = ()
     """Rows of `generators.weights.published.PUBLISHED` that it loads, the networks in order."""
+    accelerates: bool | None = None
+    """Whether it can run in bfloat16 and compiled; None: not stated by its package."""
 
 
 def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
@@ -50,6 +52,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
         conditioning="text",
         size_px=64,
         weights=weights,
+        accelerates=False,
     )
 
 
@@ -63,6 +66,7 @@ def _ddpm(preset: str, summary: str, size_px: int, conditioning: Conditioning = 
         size_px=size_px,
         weights="released" if files else "embedded",
         files=files,
+        accelerates=True,
     )
 
 
@@ -73,6 +77,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=64,
         weights="embedded",
+        accelerates=True,
     ),
     "glide:tiny-untrained": ModelRow(
         target="generators.glide.loaders:load_tiny",
@@ -80,6 +85,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=64,
         weights="none",
+        accelerates=True,
     ),
     "glide:released": ModelRow(
         target="generators.glide.loaders:load_released",
@@ -88,6 +94,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="released",
         files=MODEL_FILES["glide:released"],
+        accelerates=True,
     ),
     "glide:released-inpaint": ModelRow(
         target="generators.glide.loaders:load_released_inpaint",
@@ -96,6 +103,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="released",
         files=MODEL_FILES["glide:released-inpaint"],
+        accelerates=True,
     ),
     "glide:paper": ModelRow(
         target="generators.glide.loaders:load_paper",
@@ -104,6 +112,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="none",
         files=MODEL_FILES["glide:paper"],
+        accelerates=True,
     ),
     "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
     "dalle:tiny-untrained": _tiny(
@@ -115,6 +124,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="none",
+        accelerates=False,
     ),
     "ddpm:tiny": _ddpm("tiny", "DDPM at tiny size, unconditional, trained on shapes", 16),
     "ddpm:tiny-class": _ddpm(
@@ -160,6 +170,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=1024,
         weights="none",
+        accelerates=False,
     ),
     "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
     "imagen:tiny-untrained": _tiny(
@@ -171,6 +182,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=1024,
         weights="none",
+        accelerates=False,
     ),
 }
 
@@ -182,6 +194,7 @@ MODELS |= {
         conditioning="text",
         size_px=preset.size_px,
         weights="released",
+        accelerates=False,
     )
     for name, preset in PRESETS.items()
 }
@@ -228,6 +241,8 @@ class SchemeRow:
     summary: str
     takes_access: bool = False
     """Whether it needs `generators.adapters.access.Access`: the address, and the caps."""
+    accelerates: bool = False
+    """Whether `--bf16` and `--compile-model` apply to its models."""
 
 
 SCHEMES: dict[str, SchemeRow] = {
@@ -346,15 +361,18 @@ def load_generator(
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
     own = dict(weights or {})
-    full = require_model(name, own)
+    full = full_name(name)
     scheme = scheme_of(full)
+    row = scheme or CATALOG[full]
+    if (bf16 or compiled) and row.accelerates is False:
+        raise _not_accelerated(full)
+    require_model(name, own)
     if access is not None and access.is_given and not (scheme and scheme.takes_access):
         raise ConfigError(
             f"{full} is not behind a server, so {access.flags} do not apply. Leave them out."
         )
-    target = scheme.target if scheme else CATALOG[full].target
     further = (access,) if scheme and scheme.takes_access else ()
-    generator: Generator = load(target)(full, device, own, *further)
+    generator: Generator = load(row.target)(full, device, own, *further)
     if bf16 or compiled:
         _accelerate(generator, full, bf16=bf16, compiled=compiled)
     return generator
@@ -366,5 +384,13 @@ def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) 
     from generators.numerics import Numerics
 
     if not isinstance(generator, Accelerated):
-        raise ConfigError(f"{name} can run neither in bfloat16 nor compiled.")
+        raise _not_accelerated(name)
     generator.accelerate(Numerics(bf16=bf16, compiled=compiled))
+
+
+def _not_accelerated(name: str) -> ConfigError:
+    able = sorted({row.partition(":")[0] for row, own in MODELS.items() if own.accelerates})
+    return ConfigError(
+        f"{name} can run neither in bfloat16 nor compiled; {' and '.join(able)} can. Drop --bf16 "
+        "and --compile-model."
+    )

@@ -1,6 +1,6 @@
 """Errors of generators, beyond those that every package shares."""
 
-from evalkit.core.errors import ConfigError, DataError, NetworkError, WeightsError
+from evalkit.core.errors import ConfigError, DataError, EvalkitError, NetworkError, WeightsError
 
 
 class UnsupportedRequestError(ConfigError):
@@ -25,6 +25,14 @@ class ServerError(NetworkError):
 
 class ArchitectureError(ConfigError):
     """A network configuration that can't be built."""
+
+
+class NonFiniteImageError(DataError):
+    """An image with values that are NaN or infinite, so that it has no pixels."""
+
+
+class DivergedError(EvalkitError, FloatingPointError):
+    """A training whose loss is no longer a number."""
 
 
 class UnsafeWeightsError(WeightsError):

@@ -1,12 +1,37 @@
-"""How networks run: in float32 or bfloat16, compiled or not."""
+"""How networks run: in float32 or bfloat16, compiled or not; never in TF32."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import nn
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Context in which float32 on a GPU is float32.
+
+    By default torch rounds the factors of convolutions there to 10 bits (TF32), and on request
+    those of matrix products. Other settings of cuDNN stay as they are.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from generators.errors import NonFiniteImageError
+
 
 def to_uint8(
     images: Float[Tensor, "batch channels height width"],
@@ -26,9 +28,18 @@ def to_uint8(
     Returns:
         Contiguous, 0-255.
 
+    Raises:
+        NonFiniteImageError: A value is NaN or infinite; as a level it would be an arbitrary one.
+
     >>> to_uint8(torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)).flatten().tolist()
     [0, 128, 255]
     """
+    if not bool(torch.isfinite(images).all()):
+        bad = int((~torch.isfinite(images).flatten(1).all(dim=1)).sum())
+        raise NonFiniteImageError(
+            f"{bad} of {len(images)} images have values that are NaN or infinite, expected numbers "
+            "in [-1, 1]. Make failed samples of them: generators.finite."
+        )
     levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous()
 

@@ -116,7 +116,7 @@ def _apply(
     having = {s.name: s for s in spec.stages if getattr(s.defaults, setting) is not None}
     if not having:
         raise ConfigError(_not_had(spec, setting))
-    changed = dict(settings)
+    changed, seen = dict(settings), set[str]()
     bare = spec.main_stage if spec.main_stage in having else next(iter(having))
     for part in text.split(","):
         name, eq, value = part.strip().partition("=")
@@ -126,8 +126,20 @@ def _apply(
                 f"{spec.name} has no {setting} for stage {stage!r}; stages with {setting}: "
                 f"{', '.join(having)}."
             )
+        _refuse_second(stage, seen, f"--{setting} {text}", "stage")
         changed[stage] = _with(spec.name, changed[stage], having[stage], setting, raw)
     return changed
+
+
+def _refuse_second(name: str, seen: set[str], typed: str, what: str) -> None:
+    """Refuse a second value for the same stage or option.
+
+    Raises:
+        ConfigError: There is one; which of the two counts would be a guess.
+    """
+    if name in seen:
+        raise ConfigError(f"{typed} sets {what} {name} twice. Give one value.")
+    seen.add(name)
 
 
 def _with(
@@ -175,7 +187,7 @@ def _apply_options(
     spec: Staged, settings: Mapping[str, StageSettings], text: str
 ) -> dict[str, StageSettings]:
     """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
-    changed = dict(settings)
+    changed, seen = dict(settings), set[str]()
     parts = text.split(",")
     while parts:
         part = parts.pop(0)
@@ -184,6 +196,7 @@ def _apply_options(
             raise ConfigError(f"--set takes NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}.")
         stage = _stage_with(spec, key)
         name = key.rpartition(".")[2]
+        _refuse_second(f"{stage.name}.{name}", seen, f"--set {text}", "option")
         while parts and _is_free_text(stage, name) and not _begins_option(spec, parts[0]):
             raw += "," + parts.pop(0)
         options = {**changed[stage.name].options, name: _option(stage, name, raw.strip())}

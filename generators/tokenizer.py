@@ -11,9 +11,11 @@ import functools
 import gzip
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import regex
 import torch
@@ -24,6 +26,7 @@ from evalkit.core.errors import WeightsError
 from generators.weights.zoo import ZOO
 
 END_OF_TEXT = "<|endoftext|>"
+_MOST_KNOWN_WORDS = 50_000
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -56,7 +59,7 @@ class BytePairTokenizer:
         self.merges = tuple(merges)
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.end_id = self.encoder[END_OF_TEXT]
-        self._merge_word = functools.lru_cache(maxsize=50_000)(self._merge_word_uncached)
+        self._known_words: dict[str, tuple[int, ...]] = {}
 
     @classmethod
     def from_files(cls, encoder_path: Path, merges_path: Path) -> BytePairTokenizer:
@@ -69,7 +72,9 @@ class BytePairTokenizer:
             encoder = json.loads(_read_text(encoder_path))
             lines = _read_text(merges_path).split("\n")
             merges = [_pair(line) for line in lines if line and not line.startswith("#version")]
-        except (ValueError, EOFError, gzip.BadGzipFile) as error:
+            if not isinstance(encoder, dict) or not all(type(i) is int for i in encoder.values()):
+                raise ValueError(f"{encoder_path.name} has no number for each token")
+        except (ValueError, EOFError, RecursionError, zlib.error, gzip.BadGzipFile) as error:
             raise WeightsError(
                 f"Cannot read a byte-pair vocabulary from {encoder_path} and {merges_path}: "
                 f"{error}."
@@ -110,8 +115,17 @@ class BytePairTokenizer:
             mask[row, : len(kept)] = True
         return Tokens(ids, mask, tuple(len(tokens) > length for tokens in encoded))
 
-    def _merge_word_uncached(self, word: str) -> tuple[int, ...]:
-        return self._merge(word, lambda: True)
+    def _merge_word(self, word: str) -> tuple[int, ...]:
+        known = self._known_words.get(word)
+        if known is None:
+            if len(self._known_words) >= _MOST_KNOWN_WORDS:
+                self._known_words.clear()
+            known = self._known_words[word] = self._merge(word, lambda: True)
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle everything but the words met so far."""
+        return {**self.__dict__, "_known_words": {}}
 
     def _merge(self, word: str, keeps: Callable[[], bool]) -> tuple[int, ...]:
         parts = [_CHARACTERS[byte] for byte in word.encode("utf-8")]

@@ -24,24 +24,29 @@ from drawbench.stats.power import StudyPlan, critical_values, plan_looks, raters
 from drawbench.stats.preference import adjust_for_categories, preference, preferences
 from drawbench.stats.ranking import rank
 from drawbench.stats.raters import side_bias
-from drawbench.stats.ratings import mean_ratings
+from drawbench.stats.ratings import mean_ratings, rating_differences
+from drawbench.stats.transitivity import transitivity
 from evalkit import cli
 from evalkit.core import intervals
 from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval
 from evalkit.metrics.clip_score import clip_score
-from evalkit.metrics.composition import Composition, share_interval, wilson_interval
-from evalkit.metrics.frechet.corrected import corrected_distance, corrected_of_groups
-from evalkit.metrics.frechet.interval import frechet_interval, paired_frechet_difference
+from evalkit.metrics.composition import Composition, wilson_interval
+from evalkit.metrics.deletions import DeletionDifference
+from evalkit.metrics.frechet.difference import (
+    frechet_difference_of_groups,
+    paired_frechet_difference,
+)
+from evalkit.metrics.frechet.interval import frechet_interval, frechet_interval_of_groups
 from evalkit.metrics.frechet.jackknife import GroupedMoments, Jackknifed
-from evalkit.metrics.frechet.paired import corrected_difference, difference_of_groups
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import _interval as kid_interval
 from evalkit.metrics.means import mean_interval
-from evalkit.metrics.paired_rates import paired_rate_difference
+from evalkit.metrics.paired_rates import paired_rate_difference, paired_share_difference
 from evalkit.metrics.planning import plan_fid
 from evalkit.metrics.prdc import prdc
 from evalkit.metrics.r_precision import r_precision
+from evalkit.metrics.shares import Sampled, density_interval, share_interval, share_of
 from evalkit.options import MeasureOptions
 
 BAD = [95, 0, 1, -1, float("nan")]
@@ -51,9 +56,10 @@ VOTES = grid_votes(["ab", "ba"])
 NOTHING = pd.DataFrame()
 PLAN = StudyPlan(category_sizes=(5,), raters_per_category=4)
 LAYOUT = make_layout(np.arange(2), np.arange(2), np.zeros(2))
+SAMPLED = Sampled(units=4, draws=2)
 GROUPS = GroupedMoments.of_features(np.eye(4), np.arange(4), 4)
 FRECHET = "evalkit.metrics.frechet.interval"
-CORRECTED = "evalkit.metrics.frechet.corrected"
+DIFFERENCE = "evalkit.metrics.frechet.difference"
 CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.core.intervals:check_level": intervals.check_level,
     "evalkit.core.intervals:normal_quantile": intervals.normal_quantile,
@@ -61,6 +67,9 @@ CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.core.intervals:normal_interval": lambda x: intervals.normal_interval(0, 1, level=x),
     "evalkit.core.intervals:t_interval": lambda x: intervals.t_interval(0, 1, 1, level=x),
     "evalkit.core.intervals:wilson_interval": lambda x: intervals.wilson_interval(0.5, 2, level=x),
+    "evalkit.core.intervals:wilson_t_interval": lambda x: intervals.wilson_t_interval(
+        0.5, 2, 1, level=x
+    ),
     "evalkit.core.intervals:wilson_interval_of_hits": lambda x: intervals.wilson_interval_of_hits(
         1, 2, level=x
     ),
@@ -74,27 +83,33 @@ CALLS: dict[str, Callable[[float], object]] = {
     "evalkit.metrics.composition:Composition.records": lambda x: Composition([], [], [], 0).records(
         level=x
     ),
-    "evalkit.metrics.composition:share_interval": lambda x: share_interval(
-        np.array([1, 0]), np.array([1, 1]), level=x
-    ),
     "evalkit.metrics.composition:wilson_interval": lambda x: wilson_interval(1, 2, level=x),
     "evalkit.metrics.inception_score:inception_score": lambda x: inception_score([], level=x),
-    f"{CORRECTED}:corrected_of_groups": lambda x: corrected_of_groups(GROUPS, GROUPS, level=x),
-    f"{CORRECTED}:corrected_distance": lambda x: corrected_distance([], [], level=x),
-    "evalkit.metrics.frechet.paired:corrected_difference": lambda x: corrected_difference(
-        [], [], [], level=x
-    ),
-    "evalkit.metrics.frechet.paired:difference_of_groups": lambda x: difference_of_groups(
+    f"{DIFFERENCE}:frechet_difference_of_groups": lambda x: frechet_difference_of_groups(
         GROUPS, GROUPS, GROUPS, level=x
+    ),
+    f"{DIFFERENCE}:paired_frechet_difference": lambda x: paired_frechet_difference(
+        [], [], [], level=x
     ),
     "evalkit.metrics.frechet.jackknife:Jackknifed.ends": Jackknifed.of(np.ones(3), 1.0).ends,
     f"{FRECHET}:frechet_interval": lambda x: frechet_interval([], [], level=x),
-    f"{FRECHET}:paired_frechet_difference": lambda x: paired_frechet_difference(
-        [], [], [], level=x
+    f"{FRECHET}:frechet_interval_of_groups": lambda x: frechet_interval_of_groups(
+        GROUPS, GROUPS, level=x
     ),
     "evalkit.metrics.means:mean_interval": lambda x: mean_interval(np.zeros(1), level=x),
     "evalkit.metrics.paired_rates:paired_rate_difference": lambda x: paired_rate_difference(
         np.ones(2, bool), np.ones(2, bool), level=x
+    ),
+    "evalkit.metrics.paired_rates:paired_share_difference": lambda x: paired_share_difference(
+        np.ones(2), np.ones(2), level=x
+    ),
+    "evalkit.metrics.deletions:DeletionDifference.of": lambda x: DeletionDifference.of(
+        np.zeros(3), np.zeros(3), level=x
+    ),
+    "evalkit.metrics.shares:share_of": lambda x: share_of(np.zeros(1), level=x),
+    "evalkit.metrics.shares:share_interval": lambda x: share_interval(0.5, None, SAMPLED, level=x),
+    "evalkit.metrics.shares:density_interval": lambda x: density_interval(
+        0.5, 0.1, SAMPLED, level=x
     ),
     "evalkit.metrics.planning:plan_fid": lambda x: plan_fid([], [], difference=1, level=x),
     "evalkit.metrics.prdc:prdc": lambda x: prdc([], [], level=x),
@@ -126,6 +141,8 @@ CALLS: dict[str, Callable[[float], object]] = {
     "drawbench.stats.ranking:rank": lambda x: rank(NOTHING, level=x),
     "drawbench.stats.raters:side_bias": lambda x: side_bias(NOTHING, level=x),
     "drawbench.stats.ratings:mean_ratings": lambda x: mean_ratings(NOTHING, level=x),
+    "drawbench.stats.ratings:rating_differences": lambda x: rating_differences(NOTHING, level=x),
+    "drawbench.stats.transitivity:transitivity": lambda x: transitivity(NOTHING, level=x),
 }
 """Every public function that takes a level."""
 RECORDS: dict[str, Callable[[float], object]] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,29 @@ def test_its_commands_have_those_options(root: Path, capsys: pytest.CaptureFixtu
         known = {name for p in here.params for name in p.opts}
         used = {word for word in words if word.startswith("--")}
         assert used <= known, line
+
+
+@pytest.mark.slow
+def test_its_offline_commands_work_one_after_the_other(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As printed, in an empty folder."""
+    from evalkit import cli
+
+    (block,) = re.findall(
+        r"^Offline and in this order.*\n\n((?:    .*\n)+)", text(root), re.MULTILINE
+    )
+    monkeypatch.chdir(tmp_path)
+    for line in block.splitlines():
+        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        assert code == 0, f"{line}: {capfd.readouterr().err}"
+    assert (tmp_path / "runs/mine/report.html").is_file()
+    assert (tmp_path / "comparison.html").is_file()
 
 
 def test_its_metrics_are_those_of_the_catalog(root: Path) -> None:

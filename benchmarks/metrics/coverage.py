@@ -1,23 +1,20 @@
-"""Coverage of the 95 % interval of FD∞, in simulations with a known truth.
+"""Check the coverage of the interval of FD∞, and the size and power of the paired test.
 
-    python -m benchmarks.metrics.coverage --out coverage.jsonl                # hours
-    python -m benchmarks.metrics.coverage --out coverage.jsonl --minutes 4    # resumes
+    python -m benchmarks.metrics.coverage --out FILE.jsonl
 
-Features are drawn from distributions with exactly known mean and covariance, so the true distance
-is known. Each repetition draws samples, a reference and a second model of the same distribution,
-and computes the interval and the paired test. A repetition is seeded by its cell and number, so
-chunks, processes and order have no effect:
+runs all cells on one core and resumes where it stopped; `--minutes 4` stops after four minutes,
+`--table` prints the cells that are there, and `--large` runs d = 2,048 instead.
 
-- `gaussian`: N(m, S), anisotropic; `relu`: max(0, W z), skewed and sparse like a network's
-  features; `student`: directions with t noise of 10 degrees of freedom, heavy-tailed; and, outside
-  the guaranteed range, `elliptical`: multivariate t, where whole images are outliers;
-- n of both sets from 2.5 to 15 times the dimensions;
-- `independent`, and `matched`: a sample's caption comes from a reference image, correlation 0.8.
+The worlds are those of `benchmarks.metrics.worlds`, whose distances are known exactly. A repetition
+draws samples and a reference and computes the interval; its seed depends on the cell and its number
+only, so that chunks and order change nothing. Cells: every world at d = 64 with 1.5, 2.5 and 5 d
+samples against as many reference images and 20 d, two worlds with 3 n and 8 n; four at d = 256; a
+statistics file as the reference; samples matched with reference images of their captions, also in a
+small reference; four samples per caption; and the paired test of two models of one population, with
+equal and unequal numbers of samples and captions shared or not.
 
-The table has, for each cell: coverage of the interval of FD∞ and of the same interval around the
-plug-in value, ratio of the mean standard error to the Monte-Carlo deviation of FD∞, bias and
-deviation of Chong and Forsyth's line in 1 / n (over the first 200 repetitions), and how often the
-paired test rejects the true null.
+Printed: coverage, bias in standard errors, and the width of the interval relative to 2 x 1.96
+standard deviations over draws; for the paired test how often it rejects the null hypothesis.
 """
 
 from __future__ import annotations
@@ -27,303 +24,232 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-import numpy as np  # noqa: E402 (one thread each, set before numpy starts)
+import numpy as np  # noqa: E402 (one thread, set before numpy starts)
 
-from evalkit.metrics.frechet.distance import frechet_distance  # noqa: E402
-from evalkit.metrics.frechet.interval import frechet_interval, paired_frechet_difference  # noqa: E402
-from evalkit.metrics.frechet.moments import Moments  # noqa: E402
+from benchmarks.metrics.worlds import WORLDS, World, world  # noqa: E402
+from evalkit.metrics.frechet.difference import paired_frechet_difference  # noqa: E402
+from evalkit.metrics.frechet.interval import frechet_interval  # noqa: E402
 
-SETTINGS = ("gaussian", "relu", "student", "elliptical")
-MULTIPLES = (2.5, 5.0, 10.0, 15.0)
-CORRELATION = 0.8
-DEGREES = 10
-SEED = 20_261_124
-BLOCK = 50
-"""Repetitions per block; all cells grow evenly, block by block."""
-WITH_LINE = 200
-"""Repetitions that also compute the line in 1 / n."""
-HEAD = (
-    "| features | captions | n / d | truth | plug-in | FD∞ | coverage | of plug-in | "
-    "SE / MC | 1/n line: bias, SD (FD∞'s) | null rejected |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
-)
+SEED = 20_261_202
+CHUNK = 50
+"""Repetitions that are written at once."""
+MULTIPLES = (1.5, 2.5, 5.0)
+LARGE = 20
+"""Reference images a dimension, where the reference is large."""
+SIZES_2048 = (3_000, 5_000, 10_000, 30_000)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: a distribution and the sizes of the sets."""
+    """One setting; its name is its key in the file."""
 
-    setting: str
-    dim: int
-    multiple: float
-    matched: bool
-    seed: int = SEED
+    name: str
+    d: int
+    n: int
+    m: int
+    setup: str = "independent"
+    correlation: float = 0.0
+    second: int = 0
+    """Samples of a second model, for the paired test; 0: none."""
+    shift: float = 0.0
+    """Scale by which the second model differs."""
+    repetitions: int = 1_000
 
-    def __str__(self) -> str:
-        kind = "matched" if self.matched else "independent"
-        return f"{self.setting}/{kind}/{self.multiple:g}x{self.dim}/seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class World:
-    """Two distributions with known moments: the model's and the reference's."""
-
-    setting: str
-    fake_map: np.ndarray
-    real_map: np.ndarray
-    shift: np.ndarray
-    truth: float
-
-    def fake(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw samples from standard normal noise."""
-        return _features(self.setting, noise, self.fake_map, rng) + self.shift
-
-    def real(self, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw reference features from standard normal noise."""
-        return _features(self.setting, noise, self.real_map, rng)
+    @property
+    def key(self) -> str:
+        """Name in the file."""
+        extra = f" {self.correlation:g}" if self.correlation else ""
+        extra += f" v {self.second} shift {self.shift:g}" if self.second else ""
+        return f"{self.name} d={self.d} n={self.n} m={self.m} {self.setup}{extra}"
 
 
-@dataclass(frozen=True)
-class Repetition:
-    """The results of one draw of all three sets."""
+def cells(*, large: bool) -> list[Cell]:
+    """All cells, the ones that matter most first."""
+    if large:
+        return [Cell("1/k", 2048, n, 40_504, repetitions=5) for n in SIZES_2048]
+    d = 64
+    sizes = [int(k * d) for k in MULTIPLES]
+    found = [Cell(name, d, n, m) for name in WORLDS for n in sizes for m in (n, LARGE * d)]
+    found += [Cell(name, d, n, k * n) for name in ("1/k", "relu") for n in sizes for k in (3, 8)]
+    found += [
+        Cell(name, d, n, 0, "statistics file") for name in ("1/k", "relu", "t10") for n in sizes
+    ]
+    found += [
+        Cell(name, d, n, LARGE * d, "matched", correlation)
+        for name in ("1/k", "relu")
+        for n in sizes
+        for correlation in (0.5, 0.95)
+    ]
+    found += [Cell(name, d, n, 2 * n, "matched", 0.95) for name in ("1/k", "relu") for n in sizes]
+    found += [
+        Cell(name, d, k * d, k * d, "matched", 0.95) for name in ("1/k", "relu") for k in (5, 10)
+    ]
+    found += [
+        Cell(name, d, n, LARGE * d, "four per caption", 0.5)
+        for name in ("1/k", "relu")
+        for n in sizes
+    ]
+    pairs = ((1.5, 5), (2.5, 5), (5, 10), (5, 5))
+    found += [
+        Cell(name, d, int(a * d), LARGE * d, "paired", rho, int(b * d))
+        for name in ("1/k", "relu")
+        for a, b in pairs
+        for rho in (0.0, 0.5, 0.95)
+    ]
+    found += [
+        Cell("1/k", d, 5 * d, LARGE * d, "paired", rho, 5 * d, shift)
+        for rho, shift in ((0.0, 0.05), (0.5, 0.05), (0.95, 0.02))
+    ]
+    found += [
+        Cell(name, 256, int(k * 256), LARGE * 256, repetitions=400)
+        for name in ("1/k", "relu", "t10", "mixture")
+        for k in (1.5, 2.5)
+    ]
+    return list(dict.fromkeys(found))
 
-    value: float
-    corrected: float
-    standard_error: float
-    p_value: float
-    line: float | None
 
-
-@dataclass(frozen=True)
-class Coverage:
-    """The results of all repetitions of a cell."""
-
-    cell: Cell
-    repetitions: int
-    truth: float
-    mean_plug_in: float
-    mean_corrected: float
-    coverage: float
-    coverage_plug_in: float
-    error_ratio: float
-    deviation: float
-    line_bias: float
-    line_deviation: float
-    rejected: float
-
-
-@lru_cache
-def world(setting: str, dim: int, seed: int) -> World:
-    """Return the two distributions of a setting, at a distance of about a tenth of the spread."""
-    rng = np.random.default_rng([seed, SETTINGS.index(setting), dim])
-    scale = np.exp(rng.normal(size=dim) * 0.5)
-    fake_map = rng.normal(size=(dim, dim)) / np.sqrt(dim) * scale
-    real_map = fake_map + 0.2 * rng.normal(size=(dim, dim)) / np.sqrt(dim) * scale
-    shift = 0.1 * rng.normal(size=dim)
-    fake_mean, fake_cov = _moments(setting, fake_map)
-    real_mean, real_cov = _moments(setting, real_map)
-    truth = frechet_distance(
-        Moments.from_statistics(fake_mean + shift, fake_cov),
-        Moments.from_statistics(real_mean, real_cov),
-    )
-    return World(setting, fake_map, real_map, shift, truth)
-
-
-def simulate(cell: Cell, repetition: int) -> Repetition:
-    """Simulate one repetition, seeded by its cell and number."""
-    name, matched = SETTINGS.index(cell.setting), cell.matched
-    key = [cell.seed, name, cell.dim, int(10 * cell.multiple), int(matched), repetition]
-    rng = np.random.default_rng(key)
-    n, dim = round(cell.multiple * cell.dim), cell.dim
-    place = world(cell.setting, dim, cell.seed)
-    captions = rng.normal(size=(n, dim))
-    first, second, real = (
-        _correlated(captions, CORRELATION if matched else 0.0, rng) for _ in range(3)
-    )
-    x, other, y = place.fake(first, rng), place.fake(second, rng), place.real(real, rng)
-    ids = [str(i) for i in range(n)] if matched else None
-    found = frechet_interval(x, y, fake_ids=ids, real_ids=ids)
-    paired = paired_frechet_difference(x, other, y, first_ids=ids, second_ids=ids, real_ids=ids)
-    assert found.corrected is not None
+def measure(cell: Cell, number: int) -> dict[str, float]:
+    """One repetition."""
+    rng = np.random.default_rng([SEED, *cell.key.encode(), number])
+    here = world(cell.name, cell.d)
+    if cell.second:
+        return _paired(cell, here, rng, number)
+    ids = real_ids = None
+    reference: Any
+    if cell.setup == "statistics file":
+        fake, reference = here.fake(cell.n, rng), here.real_moments
+    elif cell.setup == "matched":
+        assert here.fake_of is not None
+        assert here.real_of is not None
+        z = rng.normal(size=(cell.m, cell.d))
+        fake = here.fake_of(_related(z[: cell.n], cell.correlation, rng))
+        reference = here.real_of(z)
+        real_ids = [str(i) for i in range(cell.m)]
+        ids = real_ids[: cell.n]
+    elif cell.setup == "four per caption":
+        assert here.fake_of is not None
+        captions = rng.normal(size=(cell.n // 4, cell.d)).repeat(4, axis=0)
+        fake = here.fake_of(_related(captions, cell.correlation, rng))
+        ids = [str(i // 4) for i in range(len(fake))]
+        reference = here.real(cell.m, rng)
+    else:
+        fake, reference = here.fake(cell.n, rng), here.real(cell.m, rng)
+    found = frechet_interval(fake, reference, fake_ids=ids, real_ids=real_ids, seed=number)
+    assert found.corrected is not None, found.reason
+    assert found.low is not None
+    assert found.high is not None
     assert found.standard_error is not None
-    line = line_in_inverse_n(x, y, rng) if repetition < WITH_LINE else None
-    return Repetition(found.value, found.corrected, found.standard_error, paired.p_value, line)
+    return {
+        "value": found.corrected,
+        "error": found.standard_error,
+        "low": found.low,
+        "high": found.high,
+        "plug_in": found.value,
+    }
 
 
-def line_in_inverse_n(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
-    """Extrapolate FD at 15 sizes by a line in 1 / n to 0 (Chong and Forsyth 2020).
-
-    They draw subsets of the samples against the whole reference; here subsets of the reference are
-    drawn along with them, so that its bias is removed too.
-    """
-    n, dim = x.shape
-    sizes = np.linspace(max(dim + 2, n // 3), n, 15).astype(int)
-    rows = [rng.permutation(n)[:size] for size in sizes]
-    values = [
-        frechet_distance(Moments.from_features(x[r]), Moments.from_features(y[r])) for r in rows
-    ]
-    return float(np.polyfit(1 / sizes, values, 1)[1])
-
-
-def summarise(cell: Cell, found: list[Repetition]) -> Coverage:
-    """Summarise all repetitions of a cell as one row."""
-    truth = world(cell.setting, cell.dim, cell.seed).truth
-    value, corrected, error, p_value = np.array(
-        [(r.value, r.corrected, r.standard_error, r.p_value) for r in found]
-    ).T
-    lines = np.array([r.line for r in found if r.line is not None])
-    deviation = float(corrected.std(ddof=1))
-    return Coverage(
-        cell=cell,
-        repetitions=len(found),
-        truth=truth,
-        mean_plug_in=float(value.mean()),
-        mean_corrected=float(corrected.mean()),
-        coverage=float((np.abs(corrected - truth) <= 1.959964 * error).mean()),
-        coverage_plug_in=float((np.abs(value - truth) <= 1.959964 * error).mean()),
-        error_ratio=float(error.mean()) / deviation,
-        deviation=deviation,
-        line_bias=float(lines.mean()) - truth,
-        line_deviation=float(lines.std(ddof=1)),
-        rejected=float((p_value < 0.05).mean()),
+def _paired(cell: Cell, here: World, rng: np.random.Generator, number: int) -> dict[str, float]:
+    assert here.fake_of is not None
+    z = rng.normal(size=(max(cell.n, cell.second), cell.d))
+    first = here.fake_of(_related(z[: cell.n], cell.correlation, rng))
+    second = here.fake_of((1 + cell.shift) * _related(z[: cell.second], cell.correlation, rng))
+    found = paired_frechet_difference(
+        first,
+        second,
+        here.real(cell.m, rng),
+        first_ids=[str(i) for i in range(cell.n)],
+        second_ids=[str(i) for i in range(cell.second)],
+        seed=number,
     )
+    return {
+        "value": found.value, "error": found.standard_error, "low": found.low,
+        "high": found.high, "p": found.p_value,
+    }  # fmt: skip
 
 
-def run_cell(cell: Cell, repetitions: int) -> Coverage:
-    """Run all repetitions of one cell."""
-    return summarise(cell, [simulate(cell, r) for r in range(repetitions)])
+def _related(z: np.ndarray, correlation: float, rng: np.random.Generator) -> np.ndarray:
+    fresh = rng.normal(size=z.shape)
+    related: np.ndarray = np.sqrt(correlation) * z + np.sqrt(1 - correlation) * fresh
+    return related
 
 
-def run_block(block: tuple[Cell, int]) -> list[dict[str, object]]:
-    """Simulate one block of repetitions, from the given number on, as rows of the file."""
-    cell, start = block
-    return [
-        {"cell": str(cell), "repetition": r, **asdict(simulate(cell, r))}
-        for r in range(start, start + BLOCK)
-    ]
-
-
-def read(path: Path) -> dict[str, dict[int, Repetition]]:
-    """Read finished repetitions by cell and number, without an incomplete last line."""
-    found: dict[str, dict[int, Repetition]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
+def read(path: Path) -> dict[str, list[dict[str, float]]]:
+    """Repetitions by cell, as far as they go."""
+    found: dict[str, list[dict[str, float]]] = {}
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
-        except ValueError:
-            continue
-        cell, number = row.pop("cell"), row.pop("repetition")
-        found.setdefault(cell, {})[number] = Repetition(**row)
+            found.setdefault(row["cell"], []).extend(row["rows"])
     return found
 
 
-def missing_blocks(
-    cells: list[Cell], done: dict[str, dict[int, Repetition]], repetitions: int
-) -> Iterator[tuple[Cell, int]]:
-    """Yield the blocks still to be simulated, so that all cells grow evenly."""
-    for start in range(0, repetitions, BLOCK):
-        for cell in cells:
-            if any(r not in done.get(str(cell), {}) for r in range(start, start + BLOCK)):
-                yield cell, start
-
-
-def extend(
-    cells: list[Cell], path: Path, repetitions: int, workers: int, minutes: float | None
-) -> None:
-    """Simulate missing repetitions and append them to the file, within the given minutes."""
-    stop = time.monotonic() + 60 * minutes if minutes else float("inf")
-    blocks = missing_blocks(cells, read(path), repetitions)
-    with path.open("a") as out, ProcessPoolExecutor(workers) as pool:
-        if out.tell():
-            out.write("\n")  # in case the last line was cut short
-        while time.monotonic() < stop:
-            batch = [block for _, block in zip(range(workers), blocks, strict=False)]
-            if not batch:
+def run(path: Path, wanted: list[Cell], minutes: float) -> None:
+    """Fill the file, cell by cell, until it is full or the time is up."""
+    end = time.monotonic() + 60 * minutes
+    done = read(path)
+    for cell in wanted:
+        rows = len(done.get(cell.key, []))
+        for start in range(rows, cell.repetitions, CHUNK):
+            numbers = range(start, min(start + CHUNK, cell.repetitions))
+            made = []
+            for number in numbers:
+                made.append(measure(cell, number))
+                if time.monotonic() > end and cell.d > 1000:
+                    break
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"cell": cell.key, "rows": made}) + "\n")
+            if time.monotonic() > end:
                 return
-            for rows in pool.map(run_block, batch):
-                out.write("".join(json.dumps(row) + "\n" for row in rows))
-            out.flush()
+        print(summary(cell, read(path)[cell.key]), flush=True)
 
 
-def markdown(r: Coverage) -> str:
-    """Format one row of the table."""
-    cell = r.cell
+def summary(cell: Cell, rows: list[dict[str, float]]) -> str:
+    """One line of the table."""
+    column = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    spread = column["value"].std(ddof=1)
+    width = (column["high"] - column["low"]).mean() / (2 * 1.96 * spread)
+    if cell.second:
+        rejected = (column["p"] < 0.05).mean()
+        return f"| {cell.key} | {len(rows)} | {100 * rejected:.1f} % | {width:.2f} |"
+    truth = world(cell.name, cell.d).truth
+    covered = ((column["low"] <= truth) & (truth <= column["high"])).mean()
+    bias = (column["value"].mean() - truth) / column["error"].mean()
     return (
-        f"| {cell.setting} | {'matched' if cell.matched else 'independent'} | {cell.multiple:g} "
-        f"| {r.truth:.3f} | {r.mean_plug_in:.3f} | {r.mean_corrected:.3f} | {r.coverage:.1%} "
-        f"| {r.coverage_plug_in:.1%} | {r.error_ratio:.2f} "
-        f"| {r.line_bias:+.3f}, {r.line_deviation:.3f} ({r.deviation:.3f}) | {r.rejected:.1%} |"
+        f"| {cell.key} | {len(rows)} | {truth:.4g} | {column['plug_in'].mean():.4g} | "
+        f"{column['value'].mean():.4g} | {100 * covered:.1f} % | {bias:+.2f} | {width:.2f} |"
     )
+
+
+def table(wanted: list[Cell], done: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """Tables of what is there."""
+    head = "| cell | draws | truth | plug-in | corrected | coverage | bias / se | width |"
+    yield from ("", head, "|" + "---|" * 8)
+    shown = [(c, done[c.key][: c.repetitions]) for c in wanted if c.key in done]
+    yield from (summary(c, rows) for c, rows in shown if not c.second)
+    yield from ("", "| paired test | draws | rejected | width |", "|" + "---|" * 4)
+    yield from (summary(c, rows) for c, rows in shown if c.second)
 
 
 def main() -> None:
-    """Simulate missing repetitions and print the table of all."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="file to extend, JSON lines")
-    parser.add_argument("--reps", type=int, default=2000, help=f"rounded up to {BLOCK}")
-    parser.add_argument("--minutes", type=float, help="time limit; 0 only prints the table")
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--settings", nargs="+", default=SETTINGS[:3], choices=SETTINGS)
-    parser.add_argument("--multiples", nargs="+", type=float, default=MULTIPLES)
-    arguments = parser.parse_args()
-    cells = [
-        Cell(setting, arguments.dim, multiple, matched, arguments.seed)
-        for setting in arguments.settings
-        for matched in (False, True)
-        for multiple in arguments.multiples
-    ]
-    if arguments.minutes != 0:
-        extend(cells, arguments.out, arguments.reps, arguments.workers, arguments.minutes)
-    print("\n".join(HEAD))
-    found = read(arguments.out)
-    counts = [len(found.get(str(cell), {})) for cell in cells]
-    for cell, count in zip(cells, counts, strict=True):
-        if count > 1:
-            print(markdown(summarise(cell, list(found[str(cell)].values()))))
-    print(
-        f"\nd = {arguments.dim}, {min(counts)} to {max(counts)} repetitions per row, "
-        f"seed {arguments.seed}"
-    )
-
-
-def _features(
-    setting: str, noise: np.ndarray, linear: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    if setting in ("student", "elliptical"):
-        dims = noise.shape[1] if setting == "student" else 1
-        chi = rng.chisquare(DEGREES, size=(len(noise), dims))
-        return noise / np.sqrt(chi / DEGREES) @ linear
-    mapped: np.ndarray = noise @ linear
-    return mapped if setting == "gaussian" else mapped.clip(min=0)
-
-
-def _moments(setting: str, linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    covariance = linear.T @ linear
-    if setting == "gaussian":
-        return np.zeros(len(linear)), covariance
-    if setting in ("student", "elliptical"):
-        return np.zeros(len(linear)), covariance * DEGREES / (DEGREES - 2)
-    # Rectified Gaussians: the arc-cosine kernel of order 1 (Cho and Saul 2009).
-    deviation = np.sqrt(np.diag(covariance))
-    correlation = (covariance / np.outer(deviation, deviation)).clip(-1, 1)
-    kernel = np.sqrt(1 - correlation**2) + correlation * (np.pi - np.arccos(correlation))
-    second = np.outer(deviation, deviation) * kernel / (2 * np.pi)
-    mean = deviation / np.sqrt(2 * np.pi)
-    return mean, second - np.outer(mean, mean)
-
-
-def _correlated(shared: np.ndarray, correlation: float, rng: np.random.Generator) -> np.ndarray:
-    own = rng.normal(size=shared.shape)
-    return np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, added to")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
+    parser.add_argument("--large", action="store_true", help="d = 2048 instead")
+    parser.add_argument("--table", action="store_true", help="print tables and stop")
+    parser.add_argument("--only", default="", help="cells whose name holds this")
+    options = parser.parse_args()
+    wanted = [cell for cell in cells(large=options.large) if options.only in cell.key]
+    if not options.table:
+        run(options.out, wanted, options.minutes)
+    print("\n".join(table(wanted, read(options.out))))
 
 
 if __name__ == "__main__":

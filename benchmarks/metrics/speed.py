@@ -1,7 +1,7 @@
 """Speed and memory of the metrics, compared with other tools in one run.
 
     python -m benchmarks.metrics.speed [--images N] [--repeats 3]
-        [--only command,distance,memory,pass] [--weights PATH]
+        [--only command,distance,interval,memory,pass] [--weights PATH]
 
 Run it alone on the machine. Without `--weights`, random weights in the format of the Inception-2015
 network are used, which take equally long.
@@ -24,11 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from evalkit.core.pixels import encode_png
+from evalkit.features.store import FeatureStore, StoredSet
 from evalkit.options.devices import emulates_bf16
 
-PARTS = ("command", "distance", "memory", "pass")
+PARTS = ("command", "distance", "interval", "memory", "pass")
 PYTORCH_FID_FILE = "pt_inception-2015-12-05-6726825d.pth"
 DIM = 2048
+SAMPLES, REFERENCES = 30_000, 40_504
 MEMORY_SIZES = (5_000, 20_000, 80_000)
 MEMORY_DIM = 1024
 MIN_IMAGES = 10
@@ -58,6 +60,8 @@ def main() -> None:
             compare_commands(place, fake, real, weights, options.repeats)
         if "distance" in wanted:
             compare_distances(options.repeats)
+        if "interval" in wanted:
+            time_intervals(place)
         if "memory" in wanted:
             compare_memory()
         if "pass" in wanted:
@@ -149,6 +153,41 @@ def compare_distances(repeats: int) -> None:
         print(f"| `{name}` | {taken:.2f} | {taken / ours:.1f} | {value:.9g} |")
 
 
+def time_intervals(place: Path) -> None:
+    """Time both distances with the interval, and a paired difference, from stored features."""
+    from evalkit.metrics import frechet_interval, paired_frechet_difference
+
+    sizes = {"first": SAMPLES, "second": SAMPLES, "real": REFERENCES}
+    first, second, real = (stored(place / "intervals", name, n, DIM) for name, n in sizes.items())
+    ids = [str(i) for i in range(SAMPLES)]
+    print(f"\n| d = {DIM:,}, n = {SAMPLES:,}, m = {REFERENCES:,} | seconds |\n|---|---|")
+    for name, work in (
+        ("plug-in and corrected distance with interval", lambda: frechet_interval(first, real)),
+        (
+            "the same with the curve against n",
+            lambda: frechet_interval(first, real, curve=True),
+        ),
+        (
+            "paired difference of two models",
+            lambda: paired_frechet_difference(first, second, real, first_ids=ids, second_ids=ids),
+        ),
+    ):
+        started = time.perf_counter()
+        work()
+        print(f"| {name} | {time.perf_counter() - started:.1f} |", flush=True)
+
+
+def stored(place: Path, name: str, n: int, dim: int) -> StoredSet:
+    """Store random features of n images."""
+    rng = np.random.default_rng(n + len(name))
+    table = FeatureStore(place).open({"extractor": name}, dim)
+    keys = [f"{i:064x}" for i in range(n)]
+    for start in range(0, n, 512):
+        part = keys[start : start + 512]
+        table.add(part, random_features(rng, len(part), dim).astype(np.float32))
+    return StoredSet(table, keys)
+
+
 def compare_memory() -> None:
     """Measure the peak memory of a distance with its interval, by number of stored images."""
     print(f"\n| images (d = {MEMORY_DIM}) | peak memory of FD with interval, MiB |\n|---|---|")
@@ -160,20 +199,10 @@ def compare_memory() -> None:
 
 def print_memory(n: int) -> None:
     """Fill a store with n images' features, compute the distance, print the peak memory."""
-    from evalkit.features.store import FeatureStore, StoredSet
     from evalkit.metrics.frechet.interval import frechet_interval
 
-    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        sets = []
-        for name in ("fake", "real"):
-            table = FeatureStore(folder).open({"extractor": name}, MEMORY_DIM)
-            keys = [f"{i:064x}" for i in range(n)]
-            for start in range(0, n, 512):
-                part = keys[start : start + 512]
-                table.add(part, random_features(rng, len(part), MEMORY_DIM).astype(np.float32))
-            sets.append(StoredSet(table, keys))
-        frechet_interval(*sets, splits=1)
+        frechet_interval(*(stored(Path(folder), name, n, MEMORY_DIM) for name in ("fake", "real")))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -39,7 +39,9 @@ class World:
         return frechet_distance(self.fake_moments, self.real_moments)
 
 
-WORLDS = ("flat", "1/k", "relu", "t10", "log-normal", "mixture", "photographs", "rare")
+WORLDS = (
+    "flat", "1/k", "relu", "t10", "log-normal", "mixture", "photographs", "rare", "outliers",
+)  # fmt: skip
 
 
 @cache
@@ -95,7 +97,13 @@ def _log_normal(rng: Rng, n: int, d: int) -> np.ndarray:
 
 
 def _mixture(rng: Rng, n: int, d: int) -> np.ndarray:
-    """Each image has one of two scales, so that the norms of features differ much."""
+    """Each image has one of two scales, 1 or 2, with equal probability."""
+    scale = np.where(rng.random(n) < 0.5, 2.0, 1.0)
+    return rng.normal(size=(n, d)) * scale[:, None]
+
+
+def _outliers(rng: Rng, n: int, d: int) -> np.ndarray:
+    """Draw images, a fifth of which have features four times as large as the others'."""
     scale = np.where(rng.random(n) < 0.2, 2.0, 0.5)
     return rng.normal(size=(n, d)) * scale[:, None]
 
@@ -105,7 +113,8 @@ _UNITS: dict[str, tuple[Callable[[Rng, int, int], np.ndarray], float]] = {
     "1/k": (_gaussian, 1.0),
     "t10": (_student, 10 / 8),
     "log-normal": (_log_normal, float(np.exp(0.25) * (np.exp(0.25) - 1))),
-    "mixture": (_mixture, 0.2 * 4 + 0.8 * 0.25),
+    "mixture": (_mixture, 0.5 * 4 + 0.5 * 1),
+    "outliers": (_outliers, 0.2 * 4 + 0.8 * 0.25),
 }
 """How independent coordinates are drawn, and their variance."""
 

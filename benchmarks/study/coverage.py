@@ -1,13 +1,14 @@
 """Coverage of the intervals of win rates, on DrawBench's layout.
 
-It simulates complete studies (11 categories, 200 prompts, 25 raters per category) with no, weak and
-strong effects of raters and prompts, and counts how often the 95 % intervals contain the true win
-rate. The models are equal, or differ by what the plan detects in 80 % of studies, or differ more,
-and differently in each category. The table also has the naive interval and the plan.
+It simulates complete studies (11 categories, 200 prompts, 25 raters per category) with no, weak,
+strong and very strong effects of raters and prompts, and counts how often the 95 % intervals
+contain the true win rate. The models are equal, or differ by what the plan detects in 80 % of
+studies, or differ more, and differently in each category; or one wins 80, 95 or 99 % of the votes.
+The table also has the naive interval and the plan.
 
-    python -m benchmarks.study.coverage --studies 2000 --rows coverage.jsonl
+    python -m benchmarks.study.coverage --studies 5000 --rows coverage.jsonl
 
-Every 100 studies of a setting are a row of the file with their own seed; the same command resumes,
+Every 500 studies of a setting are a row of the file with their own seed; the same command resumes,
 also after `--minutes`. The seed, the settings and the goals below were fixed before the first run.
 """
 
@@ -34,12 +35,13 @@ from drawbench.simulation.raters import (
 from drawbench.stats.coverage import Coverage, measure_coverage, merge, true_win_rate
 from drawbench.stats.power import StudyPlan
 
-SEED = 20_221_207
-CHUNK = 100
+SEED = 20_261_203
+CHUNK = 500
 TIE_THRESHOLD = 0.3
 CATEGORY_SD = 0.4
 FAR_LEAD = 0.25
-MODELS = ("equal", "80 % power", "far apart")
+MODELS = ("equal", "80 % power", "far apart", "80 % wins", "95 % wins", "99 % wins")
+WIN_RATES = {"80 % wins": 0.8, "95 % wins": 0.95, "99 % wins": 0.99}
 EFFECTS = {
     "none": (0.0, 0.0),
     "weak raters": (0.3, 0.0),
@@ -48,15 +50,22 @@ EFFECTS = {
     "strong raters": (1.0, 0.0),
     "strong prompts": (0.0, 1.0),
     "strong both": (1.0, 1.0),
+    "very strong raters": (2.0, 0.0),
+    "very strong prompts": (0.0, 2.0),
+    "very strong both": (2.0, 2.0),
 }
-GOAL_OVERALL = (0.93, 0.97)
-GOAL_CATEGORY = (0.92, 0.99)
+LARGEST_LEAD = 30.0
+GOAL_OVERALL = 0.93  # at least, with effects up to a standard deviation of 1
+GOAL_CATEGORY = 0.92
+GOAL_VERY_STRONG = 0.90  # overall and by category, with a standard deviation of 2
+GOAL_MOST = 0.99  # at most, with effects, where no model wins more than 80 %
+GOAL_MOST_OVERALL = 0.97  # at most, for models that don't win 80 %
 GOAL_REJECTED = (0.03, 0.07)
 GOAL_POWER = 0.05  # largest difference of planned and simulated power
 GOAL_WIDTH = 0.05  # largest relative difference of half-widths
 HEAD = (
     "| models | effects | overall | mean of categories | by category | naive overall | "
-    "naive by category | called different (planned) | half-width (planned) | goals |",
+    "naive by category | called different (planned) | half-width in points (planned) | goals |",
     "|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -79,10 +88,23 @@ class Setting:
             draws = np.random.default_rng(SEED).normal(0, CATEGORY_SD, len(DRAWBENCH_SIZES))
             effects = dict(zip(DRAWBENCH_SIZES, map(float, draws - draws.mean()), strict=True))
             return self._panel(FAR_LEAD, effects)
-        difference = _plan(equal).detectable_difference()
-        assert difference is not None
-        lead = brentq(lambda lead: true_win_rate(equal, lead) - 0.5 - difference, 0, 3)
+        win_rate = WIN_RATES.get(self.models)
+        if win_rate is None:
+            difference = _plan(equal).detectable_difference()
+            assert difference is not None
+            win_rate = 0.5 + difference
+        lead = brentq(lambda lead: true_win_rate(equal, lead) - win_rate, 0, LARGEST_LEAD)
         return self._panel(float(lead), {})
+
+    @property
+    def very_strong(self) -> bool:
+        """Whether effects have a standard deviation of 2."""
+        return max(EFFECTS[self.effects]) > 1
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the plan, which is for similar models, has goals here."""
+        return self.models not in WIN_RATES and not self.very_strong
 
     @cached_property
     def plan(self) -> StudyPlan:
@@ -103,7 +125,7 @@ class Setting:
 def main() -> None:
     """Simulate missing studies, then print the table and the goals that are met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--studies", type=int, default=2000, help="studies per setting")
+    parser.add_argument("--studies", type=int, default=5000, help="studies per setting")
     parser.add_argument("--rows", type=Path, default=Path("coverage_drawbench.jsonl"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
     arguments = parser.parse_args()
@@ -164,13 +186,14 @@ def _print_table(done: dict[tuple[int, int], Coverage], studies: int) -> int:
         found = merge([done[setting.number, chunk] for chunk in chunks])
         misses = _misses(setting, found)
         missed += len(misses)
-        power = setting.plan.power(found.true_win_rate - 0.5)
+        planned = "" if setting.models in WIN_RATES else f" ({_power(setting, found):.3f})"
+        width = "" if setting.models in WIN_RATES else f" ({100 * setting.plan.half_width():.2f})"
         print(
             f"| {setting.models} | {setting.effects} | {found.overall:.3f} "
             f"| {found.category_mean:.3f} | {_range(found.by_category.values())} "
             f"| {found.naive:.3f} | {_range(found.naive_by_category.values())} "
-            f"| {found.rejected:.3f} ({power:.3f}) "
-            f"| {found.mean_half_width:.4f} ({setting.plan.half_width():.4f}) "
+            f"| {found.rejected:.3f}{planned} "
+            f"| {100 * found.mean_half_width:.2f}{width} "
             f"| {'; '.join(misses) or 'met'} |"
         )
     print("\nall goals met" if not missed else f"\n{missed} goals missed, see the last column")
@@ -178,17 +201,15 @@ def _print_table(done: dict[tuple[int, int], Coverage], studies: int) -> int:
 
 
 def _misses(setting: Setting, found: Coverage) -> list[str]:
+    shares = {"overall": found.overall, "mean": found.category_mean, **found.by_category}
     misses = [
         f"{name} {share:.3f}"
-        for name, share in (("overall", found.overall), ("mean", found.category_mean))
-        if not _in(share, GOAL_OVERALL)
+        for name, share in shares.items()
+        if not _in(share, _goal(setting, overall=name in ("overall", "mean")))
     ]
-    misses += [
-        f"{name} {share:.3f}"
-        for name, share in found.by_category.items()
-        if not _in(share, GOAL_CATEGORY)
-    ]
-    power = setting.plan.power(found.true_win_rate - 0.5)
+    if not setting.is_planned:
+        return misses
+    power = _power(setting, found)
     if setting.models == "equal" and not _in(found.rejected, GOAL_REJECTED):
         misses.append("called different")
     if abs(power - found.rejected) > GOAL_POWER:
@@ -197,6 +218,23 @@ def _misses(setting: Setting, found: Coverage) -> list[str]:
     if setting.models != "far apart" and abs(width - 1) > GOAL_WIDTH:
         misses.append("planned half-width")
     return misses
+
+
+def _power(setting: Setting, found: Coverage) -> float:
+    return setting.plan.power(found.true_win_rate - 0.5)
+
+
+def _goal(setting: Setting, *, overall: bool) -> tuple[float, float]:
+    """Return the range of the coverage."""
+    least = GOAL_OVERALL if overall else GOAL_CATEGORY
+    if setting.very_strong:
+        least = GOAL_VERY_STRONG
+    most = 1.0
+    if overall and setting.is_planned:
+        most = GOAL_MOST_OVERALL
+    elif setting.effects != "none" and WIN_RATES.get(setting.models, 0.5) <= 0.8:
+        most = GOAL_MOST
+    return least, most
 
 
 def _plan(panel: SimulatedPanel) -> StudyPlan:

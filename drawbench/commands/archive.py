@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drawbench.commands.opening import open_study, require_store
+from drawbench.commands.opening import note_missing_images, open_study, require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def backup(
     from drawbench.store.backup import back_up
 
     typer.echo(f"{out}: {_counted(back_up(store, out))}")
+    note_missing_images(store.study, "the backup lacks them too")
 
 
 def restore(

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from drawbench.commands.opening import require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
-from drawbench.errors import StudyError
+from drawbench.errors import StudyError, command_line
 from evalkit.core.results import write_atomically
 
 if TYPE_CHECKING:
@@ -98,6 +98,14 @@ def new(
     invited_only: Annotated[
         bool | None, typer.Option("--invited-only", help="Admit only raters with a personal link.")
     ] = None,
+    return_by_platform_id: Annotated[
+        bool | None,
+        typer.Option(
+            "--return-by-platform-id/--no-return-by-platform-id",
+            help="Let a rater who opens the crowd platform's link again go on where they were "
+            "(the default).",
+        ),
+    ] = None,
     allow_reranked: Annotated[
         bool | None,
         typer.Option(
@@ -125,6 +133,7 @@ def new(
         "contact": contact,
         "completion_code": completion_code,
         "invited_only": invited_only,
+        "return_by_platform_id": return_by_platform_id,
         "allow_reranked": allow_reranked,
     }
     wording = None if texts is None else read_texts(texts)
@@ -140,7 +149,7 @@ def new(
     except BaseException:
         shutil.rmtree(made.path)  # a study without its votes can't be used
         raise
-    _describe(made)
+    _describe(made, database)
 
 
 def show_texts(
@@ -255,7 +264,7 @@ def _register(study: Study, database: str) -> None:
     open_store(study, database, create=True).database.close()
 
 
-def _describe(study: Study) -> None:
+def _describe(study: Study, database: str) -> None:
     console, config = Console(), study.config
     num_items = sum(len(items) for items in study.blocks.values())
     facts: dict[str, Any] = {
@@ -274,6 +283,5 @@ def _describe(study: Study) -> None:
             console.print(f"  note: {escape(note)}", highlight=False)
     for note in study.document.suite.notes:
         console.print(f"note: {escape(note)}", highlight=False)
-    console.print(
-        f"next: evalkit drawbench rate {escape(str(study.path))}", highlight=False, soft_wrap=True
-    )
+    following = command_line("evalkit", "drawbench", "rate", study.path, database=database)
+    console.print(f"next: {following}", highlight=False, soft_wrap=True, markup=False)

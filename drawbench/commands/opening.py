@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from evalkit.core.registry import require
 
 if TYPE_CHECKING:
     from drawbench.store import Store
+    from drawbench.study import Study
 
 STORE_PACKAGES = ("sqlalchemy", "alembic")
 
@@ -28,6 +31,18 @@ def open_study(path: Path, database: str = "") -> Store:
     from drawbench.study import load_study
 
     return open_store(load_study(path), database)
+
+
+def note_missing_images(study: Study, consequence: str) -> None:
+    """Print a note about image files that are missing from a study's folder."""
+    missing = study.missing_images()
+    if missing:
+        typer.echo(
+            f"note: {len(missing)} of {len(study.images)} images are missing from "
+            f"{study.path / 'images'} (the first: {missing[0]}.png); {consequence}. Restore them "
+            "from a backup.",
+            err=True,
+        )
 
 
 def require_store() -> None:

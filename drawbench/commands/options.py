@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+DATABASE_VARIABLE = "EVALKIT_DATABASE"
 StudyPath = Annotated[Path, typer.Argument(help="Folder of the study.", metavar="STUDY")]
 DatabaseUrl = Annotated[
     str,
     typer.Option(
         "--database",
-        envvar="EVALKIT_DATABASE",
+        envvar=DATABASE_VARIABLE,
         show_envvar=True,
         help="Database of the votes, postgresql://USER:PASSWORD@HOST/NAME; by default the SQLite "
         "file in the study's folder.",

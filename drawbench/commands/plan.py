@@ -114,6 +114,11 @@ def _sizes(text: str) -> tuple[int, ...]:
 def _describe(study: StudyPlan, power: float, level: float) -> Iterator[str]:
     raters, prompts = study.num_clusters
     yield f"{study.num_votes:,} votes on a question: {raters} raters, {prompts} prompts"
+    yield (
+        f"assumed: correlation {study.rater_correlation:.3g} of two votes of a rater, "
+        f"{study.prompt_correlation:.3g} of two votes on a prompt; {100 * study.tie_share:.3g} % "
+        "ties (--pilot estimates them from votes)"
+    )
     half_width = 100 * study.half_width(level=level)
     yield f"{100 * level:g} % interval of a win rate near 50 %: +- {half_width:.1f} points"
     found = study.detectable_difference(power=power, level=level)

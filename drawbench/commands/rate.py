@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from drawbench.commands.opening import open_study, require_store
+from drawbench.commands.opening import note_missing_images, open_study, require_store
 from drawbench.commands.options import DatabaseUrl, StudyPath
 from evalkit.core.errors import ConfigError
 
@@ -40,17 +40,35 @@ def rate(
             "--results", help=f"Serve the results page; {PASSWORD_VARIABLE} is its password."
         ),
     ] = False,
+    join_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Raters who may join from one network address within an hour without a personal "
+            "link; 0 for any number. [default: 20]",
+        ),
+    ] = None,
+    proxy: Annotated[
+        str,
+        typer.Option(
+            help="Address of the proxy in front, which says whose requests it passes on; needed "
+            "unless it is on this machine. Several are separated by commas."
+        ),
+    ] = "",
     database: DatabaseUrl = "",
 ) -> None:
     """Serve the rating page of a study, or its results page."""
+    require_store()
     from drawbench.rating.serving import page_command, page_environment
 
     command = page_command(results, port, address)
     if results and not os.environ.get(PASSWORD_VARIABLE):
         raise ConfigError(f"The results page needs a password. Set {PASSWORD_VARIABLE} first.")
     if study is not None:
-        open_study(study, database).database.close()  # errors are printed here, not in a browser
-    environment = page_environment(study, database)
+        store = open_study(study, database)  # errors are printed here, not in a browser
+        store.database.close()
+        note_missing_images(store.study, "raters can report them or answer without them")
+    environment = page_environment(study, database, join_limit=join_limit, proxies=proxy)
     raise typer.Exit(subprocess.call(command, env=environment))
 
 

@@ -1,4 +1,4 @@
-"""`status`, `invite`, `withdraw`, `rehearse`: the raters of a study, real and simulated."""
+"""`status`, `invite`, `relink`, `release`, `withdraw`, `rehearse`: the raters of a study."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from drawbench.commands.options import DatabaseUrl, StudyPath
 if TYPE_CHECKING:
     import pandas as pd
 
+DEFAULT_ADDRESS = "http://127.0.0.1:8501"
+PageAddress = Annotated[str, typer.Option(help="Address of the rating page.")]
+RaterName = Annotated[str, typer.Argument(help="Name of the rater in exports, or external id.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("status")(status)
     app.command("invite")(invite)
+    app.command("relink")(relink)
+    app.command("release")(release)
     app.command("withdraw")(withdraw)
     app.command("rehearse")(rehearse)
 
@@ -42,15 +48,16 @@ def invite(
     study: StudyPath,
     out: Annotated[Path, typer.Option(help="CSV to write: rater_id, link (MTurk accepts it).")],
     count: Annotated[int, typer.Option(min=1, help="Number of links.")] = 25,
-    address: Annotated[
-        str, typer.Option(help="Address of the rating page.")
-    ] = "http://127.0.0.1:8501",
+    address: PageAddress = DEFAULT_ADDRESS,
     block: Annotated[
         str | None, typer.Option(help="Category for these raters; by default the study chooses.")
     ] = None,
     database: DatabaseUrl = "",
 ) -> None:
-    """Make personal links, one per rater; only their hashes are stored."""
+    """Make personal links, one per rater; only their hashes are stored.
+
+    A place is kept for each until it is used, or until `release --invitations`.
+    """
     store = open_study(study, database)
     from drawbench.errors import StudyError
     from drawbench.exchange.platforms import invitations
@@ -64,9 +71,50 @@ def invite(
     typer.echo(f"{len(rows)} links written to {out}; anyone who has a link can rate with it")
 
 
+def relink(
+    study: StudyPath,
+    rater: RaterName,
+    address: PageAddress = DEFAULT_ADDRESS,
+    database: DatabaseUrl = "",
+) -> None:
+    """Make a new personal link for a rater who lost theirs; the old one stops working."""
+    store = open_study(study, database)
+    from drawbench.exchange.platforms import personal_link
+
+    joined = store.relink(store.rater_named(rater).id)
+    typer.echo(f"new link of {joined.rater.name}: {personal_link(address, joined)}")
+    typer.echo("The old link no longer works. Anyone who has the new one can rate with it.")
+
+
+def release(
+    study: StudyPath,
+    idle: Annotated[
+        float,
+        typer.Option(min=0, help="Minutes without an answer after which a rater counts as away."),
+    ] = 15.0,
+    invitations: Annotated[
+        bool,
+        typer.Option("--invitations", help="Also keep no more places for unused invitations."),
+    ] = False,
+    database: DatabaseUrl = "",
+) -> None:
+    """Free the unrated pages of raters who are away; their answers are kept."""
+    store = open_study(study, database)
+    freed = store.release(idle_s=60 * idle, invitations=invitations)
+    typer.echo(
+        f"{freed.num_pages} pages are free again; {freed.num_raters} raters were away for "
+        f"{idle:g} minutes or more"
+    )
+    if invitations:
+        typer.echo(
+            f"places are no longer kept for {freed.num_invitations} unused invitations; their "
+            "links work while there are places"
+        )
+
+
 def withdraw(
     study: StudyPath,
-    rater: Annotated[str, typer.Argument(help="Name of the rater in exports, or external id.")],
+    rater: RaterName,
     database: DatabaseUrl = "",
 ) -> None:
     """Delete a rater with all their data; their items are reassigned."""

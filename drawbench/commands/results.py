@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drawbench.commands.opening import open_study
-from drawbench.commands.options import AnswerWords, Submissions
+from drawbench.commands.options import AnswerWords, DatabaseUrl, Submissions
 from drawbench.errors import StudyError
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def results(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the bootstrap and of the order of votes for Elo.")
     ] = 0,
-    database: Annotated[
-        str, typer.Option(help="Database of the votes; by default the one in the study's folder.")
-    ] = "",
+    database: DatabaseUrl = "",
 ) -> None:
     """Analyse votes: win rates with intervals, rankings and agreement between raters."""
     from dataclasses import replace
@@ -97,9 +95,9 @@ def results(
     if votes is not None:
         table, context, rules = _of_file(votes, form, answer or [], submissions)
     else:
-        table, context, rules = _of_study(Path(str(study)), database)
+        table, context, rules = _of_study(Path(str(study)), database, level)
     if table.empty:
-        _single_sets_only(context, json_file, out)
+        _single_sets_only(context, json_file, out, level)
         return
     if card is not None:
         context = replace(context, card=context.card.completed_by(read_card(card)))
@@ -127,19 +125,23 @@ def _of_file(
     return imported.votes, Context(source=path.name), QualityRules()
 
 
-def _of_study(path: Path, database: str) -> tuple[pd.DataFrame, Context, QualityRules]:
+def _of_study(
+    path: Path, database: str, level: float
+) -> tuple[pd.DataFrame, Context, QualityRules]:
     store = open_study(path, database)
     from drawbench.exchange.exports import votes_frame
     from drawbench.report.study import context_of, rules_of
     from drawbench.votes import validate_votes
 
-    votes, context = votes_frame(store), context_of(store)
+    votes, context = votes_frame(store), context_of(store, level=level)
     if len(votes) or not context.ratings:
         votes = validate_votes(votes, source=str(path))
     return votes, context, rules_of(store.study)
 
 
-def _single_sets_only(context: Context, json_file: Path | None, out: Path | None) -> None:
+def _single_sets_only(
+    context: Context, json_file: Path | None, out: Path | None, level: float
+) -> None:
     """Print the mean ratings of a study that compares no pair."""
     from drawbench.report.write import ratings_only
     from evalkit.core.results import write_records
@@ -153,7 +155,7 @@ def _single_sets_only(context: Context, json_file: Path | None, out: Path | None
     for line in _mean_lines(context):
         typer.echo(line)
     if json_file is not None:
-        write_records(json_file, ratings_only(context))
+        write_records(json_file, ratings_only(context, level=level))
         typer.echo(f"records: {json_file}")
 
 
@@ -170,6 +172,18 @@ def _print(analysis: Analysis, context: Context) -> None:
         console.print(table)
     for line in (*_lines(analysis), *_mean_lines(context)):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _triple_lines(analysis: Analysis) -> Iterator[str]:
+    for item in analysis.transitivity:
+        if item.intransitive:
+            cycles = "; ".join(
+                " > ".join((*triple.models, triple.models[0])) for triple in item.intransitive
+            )
+            yield (
+                f"intransitive, {item.question}: {len(item.intransitive)} of {item.num_triples} "
+                f"triples, {item.num_beyond_chance} beyond chance ({cycles})"
+            )
 
 
 def _metric_lines(analysis: Analysis) -> Iterator[str]:
@@ -194,12 +208,22 @@ def _mean_lines(context: Context) -> Iterator[str]:
         interval = f"[{ends.low:.1f}, {ends.high:.1f}]" if ends else f"({item.reason})"
         mean = f"mean {item.value:.1f} {interval}"
         yield f"{item.question}, {item.model}: {mean}, {item.num_votes} votes"
+    for gap in context.rating_differences:
+        ends = gap.interval
+        interval = f"[{ends.low:+.1f}, {ends.high:+.1f}]" if ends else f"({gap.reason})"
+        p_value = "" if gap.adjusted_p_value is None else f", p {gap.adjusted_p_value:.3f}"
+        yield (
+            f"{gap.question}, {gap.model_a} less {gap.model_b}: {gap.value:+.1f} {interval}"
+            f"{p_value} (Holm, {len(context.rating_differences)} tests), {gap.num_prompts} prompts"
+        )
 
 
 def _tables(analysis: Analysis) -> Iterator[Table]:
     """Yield one table for each question on each pair."""
     from rich.markup import escape
     from rich.table import Table
+
+    from drawbench.report.page import only_sample
 
     for pair in analysis.pairs:
         for question in pair.questions:
@@ -212,7 +236,10 @@ def _tables(analysis: Analysis) -> Iterator[Table]:
                 table.add_row(*_row("mean of categories", question.category_mean))
             table.add_section()
             for item in question.categories:
-                table.add_row(*_row(escape(item.category or "no category"), item))
+                name = escape(item.category or "no category")
+                if item.win_rate.generalises_to != question.overall.win_rate.generalises_to:
+                    name += f" ({only_sample(item.win_rate)})"
+                table.add_row(*_row(name, item))
             yield table
 
 
@@ -242,8 +269,14 @@ def _lines(analysis: Analysis) -> Iterator[str]:
         if not ranking.models:
             yield f"{ranking.kind}, {ranking.question}: {ranking.reason}"
             continue
-        places = ", ".join(f"{place.model} {place.points:+.0f}" for place in ranking.models)
-        yield f"{ranking.kind}, {ranking.question}: {places}"
+        places = ", ".join(
+            f"{place.model} {place.points:+.0f} (rank {place.rank_range})"
+            for place in ranking.models
+        )
+        left_out = "; ".join(f"{item.model} ({item.reason})" for item in ranking.unranked)
+        ending = f"; not ranked: {left_out}" if left_out else ""
+        yield f"{ranking.kind}, {ranking.question}: {places}{ending}"
+    yield from _triple_lines(analysis)
     for item in analysis.agreements:
         if item.category is None:
             alpha = f"{item.alpha:.2f}" if item.alpha is not None else f"none ({item.reason})"

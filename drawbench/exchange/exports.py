@@ -23,6 +23,7 @@ RatedVote = tuple[Item, VoteRow, RaterRow, Mapping[str, Any]]
 
 _OF_THE_ANSWER = (
     "response_s",
+    "images_missing",
     "answered_at",
     "prompt",
     "partial",
@@ -61,7 +62,8 @@ def votes_frame(store: Store) -> pd.DataFrame:
     """Return all pairwise votes on rated items, as `drawbench.votes.validate_votes` expects.
 
     `partial` marks raters who have not finished their hand, `complete` items on which the rater
-    answered every question (only these count toward the quota).
+    answered every question (only these count toward the quota), `images_missing` counts the images
+    of the page that the rater could not see (empty if that was not recorded).
     """
     rows = []
     for item, vote, rater, facts in _rated_votes(store):
@@ -238,6 +240,7 @@ def _common(
         "answer": vote.answer,
         "item_id": item.id,
         "response_s": vote.response_s,
+        "images_missing": "" if vote.images_missing is None else vote.images_missing,
         "answered_at": _time(vote.answered_at),
         "prompt": item.prompt,
         "rater_status": rater.platform_status,

@@ -12,7 +12,6 @@ Every converter reads all rows before it returns any, and counts what it leaves 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pandas as pd
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.votes import read_cells, read_text, read_votes, validate_votes
 from evalkit.core.registry import unknown
+from evalkit.core.tables import found_columns, parse_json, parse_objects
 
 ANSWER_WORDS: Mapping[str, str] = {
     "a": "a",
@@ -135,38 +135,88 @@ def parse_words(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _label_studio(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
+    doubled = _Doubled(path)
     for task in _json_list(path):
         if "annotations" not in task or "data" not in task:
             raise VotesError(
                 f"{path}: a task has no annotations. Export from Label Studio as JSON."
             )
         where = f"{path}: task {task.get('id', '?')}"
-        item = _item(task["data"], where)
-        for annotation in task["annotations"]:
+        item = _item(_mapping(task["data"], where, "data"), where)
+        for raw in _list(task["annotations"], where, "annotations"):
+            annotation = _mapping(raw, where, "an annotation")
             if annotation.get("was_cancelled"):
                 skipped["cancelled annotations"] += 1
                 continue
-            for result in annotation.get("result", []):
-                chosen = _label_studio_choice(result)
-                if chosen is None:
+            results = _list(annotation.get("result"), where, "result")
+            if not results:
+                skipped["annotations without a choice"] += 1
+            for result in results:
+                chosen = _label_studio_choices(_mapping(result, where, "a result"), where)
+                if not chosen:
                     skipped["results without a choice"] += 1
-                    continue
-                yield {
-                    **item,
-                    "rater_id": _who(annotation.get("completed_by")),
-                    "question": str(result.get("from_name", "")),
-                    "answer": _meaning(chosen, item, words, where),
-                    "response_s": annotation.get("lead_time", ""),
-                    "answered_at": str(annotation.get("created_at") or ""),
-                }
+                elif doubled.add(where, chosen):
+                    yield {
+                        **item,
+                        "rater_id": _who(annotation.get("completed_by")),
+                        "question": str(result.get("from_name") or ""),
+                        "answer": _meaning(chosen[0], item, words, where),
+                        "response_s": annotation.get("lead_time") or "",
+                        "answered_at": str(annotation.get("created_at") or ""),
+                    }
+    doubled.refuse()
 
 
-def _label_studio_choice(result: Mapping[str, Any]) -> str | None:
-    value = result.get("value", {})
+def _label_studio_choices(result: Mapping[str, Any], where: str) -> list[str]:
+    value = _mapping(result.get("value") or {}, where, "value")
     if result.get("type") == "pairwise":
-        return str(value.get("selected", ""))
+        return [str(value["selected"])] if _given(value.get("selected")) else []
     choices = value.get("choices") if result.get("type") == "choices" else None
-    return str(choices[0]) if choices else None
+    return [str(choice) for choice in _list(choices, where, "choices") if _given(choice)]
+
+
+@dataclass
+class _Doubled:
+    """Answers with two choices, where one is allowed; all are counted before they are refused."""
+
+    path: Path
+    count: int = 0
+    first: str = ""
+
+    def add(self, where: str, chosen: Sequence[str]) -> bool:
+        """Return whether an answer has one choice; count it otherwise."""
+        if len(chosen) == 1:
+            return True
+        self.count += 1
+        self.first = self.first or f"{where}: {', '.join(chosen)}"
+        return False
+
+    def refuse(self) -> None:
+        """Raise an error if an answer had several choices.
+
+        Raises:
+            VotesError: Names their number and the first one.
+        """
+        if self.count:
+            raise VotesError(
+                f"{self.path}: {self.count} answers have several choices, the first is {self.first}"
+                ". A rating has one. Remove them, and let raters choose only one."
+            )
+
+
+def _mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise VotesError(f"{where}: {what} is {value!r:.40}, expected an object. Export it again.")
+    return value
+
+
+def _list(value: Any, where: str, what: str) -> list[Any]:
+    """Return a list; null, which some versions write for nothing, is empty."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise VotesError(f"{where}: {what} is {value!r:.40}, expected a list. Export it again.")
+    return value
 
 
 def _who(completed_by: Any) -> str:
@@ -183,32 +233,39 @@ def _mturk(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
         raise VotesError(
             f"{path} has no column Answer.<question>. Download the batch's results as CSV."
         )
+    doubled, prefix = _Doubled(path), "Input."
     for number, line in enumerate(_records(cells), start=1):
         where = f"{path}: row {number}"
-        prefix = "Input."
         inputs = {name.removeprefix(prefix): line[name] for name in line if name.startswith(prefix)}
         item = _item(inputs, where)
-        for question, chosen in _mturk_answers(line, answers):
-            yield {
-                **item,
-                "rater_id": line["WorkerId"],
-                "question": question,
-                "answer": _meaning(chosen, item, words, where),
-                "response_s": line.get("WorkTimeInSeconds", ""),
-                "answered_at": line.get("SubmitTime", ""),
-                "rater_status": line["AssignmentStatus"].lower(),
-            }
+        for question, chosen in _mturk_answers(line, answers).items():
+            if not chosen:
+                skipped[f"blank answers to {question!r}"] += 1
+            elif doubled.add(where, chosen):
+                yield {
+                    **item,
+                    "rater_id": line["WorkerId"],
+                    "question": question,
+                    "answer": _meaning(chosen[0], item, words, where),
+                    "response_s": line.get("WorkTimeInSeconds", ""),
+                    "answered_at": line.get("SubmitTime", ""),
+                    "rater_status": line["AssignmentStatus"].lower(),
+                }
+    doubled.refuse()
 
 
-def _mturk_answers(line: Mapping[str, str], columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Read the choice from `Answer.question`; Crowd HTML radio groups have a column per choice."""
+def _mturk_answers(line: Mapping[str, str], columns: Sequence[str]) -> dict[str, list[str]]:
+    """Read the choices from `Answer.question`; Crowd HTML radio groups have a column per choice."""
+    found: dict[str, list[str]] = {}
     for column in columns:
         question, _, choice = column.removeprefix("Answer.").partition(".")
         cell = line[column].strip()
+        chosen = found.setdefault(question, [])
         if choice and cell.lower() == "true":
-            yield question, choice
+            chosen.append(choice)
         elif not choice and cell:
-            yield question, cell
+            chosen.append(cell)
+    return found
 
 
 def _prolific(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
@@ -218,6 +275,9 @@ def _prolific(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
         where = f"{path}: row {number}"
         if not line["PROLIFIC_PID"]:
             skipped["rows without PROLIFIC_PID"] += 1
+            continue
+        if not line["answer"].strip():
+            skipped["rows without an answer"] += 1
             continue
         item = _item(line, where)
         yield {
@@ -233,7 +293,8 @@ def _arena(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
         where = f"{path}: row {number}"
         sided = "left" in line and "right" in line
         models = ("left", "right") if sided else ("model_a", "model_b")
-        missing = [name for name in (*models, "winner") if not _given(line.get(name))]
+        missing = [name for name in models if not _given(line.get(name))]
+        missing += [] if "winner" in line else ["winner"]
         if missing:
             raise VotesError(
                 f"{where}: {missing[0]!r} is missing. Expected model_a, model_b, winner."
@@ -249,6 +310,9 @@ def _arena(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row]:
         if row["model_a"] == row["model_b"]:
             skipped["pairs of a model with itself"] += 1
             continue
+        if not _given(line["winner"]):
+            skipped["rows without a winner"] += 1
+            continue
         row["answer"] = _meaning(str(line["winner"]), row, words, where)
         yield {name: value for name, value in row.items() if value or name == "category"}
 
@@ -258,14 +322,20 @@ def _pick_a_pic(path: Path, words: Words, skipped: Counter[str]) -> Iterator[Row
     needed = ("caption", "model_0", "model_1", "label_0", "user_id")
     for number, line in enumerate(_lines(path), start=1):
         missing = [name for name in needed if not _given(line.get(name))]
+        if missing == ["label_0"] and "label_0" in line:
+            skipped["rows without a label"] += 1
+            continue
         if missing:
-            raise VotesError(f"{path}: row {number}: {missing[0]!r} is missing.")
+            raise VotesError(
+                f"{path}: row {number}: {missing[0]!r} is missing, found "
+                f"{found_columns(list(line))}."
+            )
         if line["model_0"] == line["model_1"]:
             skipped["pairs of a model with itself"] += 1
             continue
         try:
             answer = answers[float(line["label_0"])]
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             seen = line["label_0"]
             raise VotesError(
                 f"{path}: row {number}: label_0 is {seen!r}, expected 0, 0.5 or 1."
@@ -312,8 +382,8 @@ def _item(data: Mapping[Any, Any], where: str) -> Row:
 
 
 def _given(value: Any) -> bool:
-    """Return whether an id is blank; 0 is a valid id."""
-    return value is not None and value != ""
+    """Return whether there is a value; 0 is a valid id, blanks are none."""
+    return value is not None and str(value).strip() != ""
 
 
 def _meaning(word: str, item: Mapping[str, Any], words: Words, where: str) -> str:
@@ -338,7 +408,7 @@ def _meaning(word: str, item: Mapping[str, Any], words: Words, where: str) -> st
 def _require(cells: pd.DataFrame, names: Sequence[str], path: Path) -> None:
     missing = [name for name in names if name not in cells.columns]
     if missing:
-        seen = ", ".join(cells.columns)
+        seen = found_columns(list(cells.columns))
         raise VotesError(f"{path}: column {missing[0]!r} is missing. Found: {seen}.")
 
 
@@ -357,13 +427,9 @@ def _records(cells: pd.DataFrame) -> Iterator[dict[str, str]]:
 
 def _json_list(path: Path) -> list[Mapping[str, Any]]:
     text = read_text(path)
-    try:
-        if Path(path).suffix.lower() == ".jsonl":
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            found = json.loads(text)
-    except ValueError as error:
-        raise VotesError(f"{path} is not JSON ({error}).") from error
+    if Path(path).suffix.lower() == ".jsonl":
+        return [row for _, row in parse_objects(text, source=str(path), fault=VotesError)]
+    found = parse_json(text, source=str(path), fault=VotesError)
     if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
         raise VotesError(f"{path} is not a JSON list of objects.")
     return found

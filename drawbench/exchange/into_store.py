@@ -61,12 +61,35 @@ def import_votes_csv(store: Store, path: Path) -> ImportCounts:
         VotesError: The file is not a table of votes, or does not match the study.
         DuplicateVoteError: A rater answers a question on an item twice.
     """
+    known = _votes_by_rater(store)
     grouped: dict[tuple[str, str], list[_VoteRow]] = {}
+    again: list[tuple[int, str, str]] = []
     for number, row in enumerate(read_votes(path).to_dict("records"), start=1):
         found = _find_item(store, row, f"{path}: row {number}")
+        if (row["rater_id"], found.item.id, row["question"]) in known:
+            again.append((number, row["rater_id"], row["prompt_id"]))
         grouped.setdefault((row["rater_id"], found.item.id), []).append(found)
+    if again:
+        number, rater, prompt = again[0]
+        raise DuplicateVoteError(
+            f"{path}: {len(again)} votes are in this study already; the first, in row {number}, is "
+            f"that of rater {rater!r} on prompt {prompt!r}. Nothing was imported. Remove them from "
+            "the file, or import it into a new study."
+        )
     ratings = [_join_rows(rater, rows) for (rater, _), rows in grouped.items()]
     return write_ratings(store, ratings, source=str(path))
+
+
+def _votes_by_rater(store: Store) -> set[tuple[str, str, str]]:
+    """Return rater, item and question of every vote in the study, as its own export names them."""
+    with store.database.reading() as session:
+        query = (
+            select(RaterRow.name, ItemRow.name, VoteRow.question)
+            .join(RaterRow, VoteRow.rater_id == RaterRow.id)
+            .join(ItemRow, VoteRow.item_id == ItemRow.id)
+            .where(RaterRow.study_id == store.study_id)
+        )
+        return {(rater, item, question) for rater, item, question in session.execute(query)}
 
 
 @dataclass(frozen=True)
@@ -231,6 +254,7 @@ def _write_answers(
                 position=position,
                 answered_at=at,
                 num_changes=0,
+                images_missing=None,
             )
         )
         session.add(HistoryRow(**common, event="import", at=at))
@@ -246,7 +270,7 @@ def seconds_of(text: str, where: str) -> float | None:
     """
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
-    except ValueError as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise VotesError(
             f"{where}: {text!r} is not a time. Write it as 2024-05-31T12:00:00+00:00, or leave it "
             "out."

@@ -6,7 +6,7 @@ Sides are drawn before the tasks are written, and each task is one required rati
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from drawbench.store.tables import CellRow
 from drawbench.study.design import Question, question_text
 from drawbench.study.texts import fill
 from drawbench.votes import read_text
+from evalkit.core.tables import parse_json
 
 
 def label_studio_config(store: Store) -> str:
@@ -98,12 +99,7 @@ def import_label_studio(store: Store, path: Path) -> ImportCounts:
         VotesError: The file is not such an export, or an annotation does not match the study.
         DuplicateVoteError: A task was annotated twice.
     """
-    try:
-        tasks = json.loads(read_text(path))
-    except ValueError as error:
-        raise VotesError(
-            f"{path} is not JSON ({error}). Export from Label Studio as JSON."
-        ) from error
+    tasks = parse_json(read_text(path), source=str(path), fault=VotesError)
     if not isinstance(tasks, list):
         raise VotesError(f"{path} is not a list of tasks. Export from Label Studio as JSON.")
     with store.database.reading() as session:
@@ -116,8 +112,8 @@ def import_label_studio(store: Store, path: Path) -> ImportCounts:
         where = f"{path}: task {number}"
         try:
             cell = cells[int(task["data"]["cell"])]
-            done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-        except (KeyError, TypeError, ValueError, AttributeError):
+            done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise VotesError(
                 f"{where} is not a task of this study. Nothing was imported."
             ) from None
@@ -135,17 +131,25 @@ def _annotation(store: Store, annotation: Any, cell: CellRow, where: str) -> Rat
     questions = {question.id: question for question in store.study.questions(place.item)}
     answers = {}
     try:
-        for result in annotation["result"]:
+        for result in annotation["result"] or []:
             question = questions[result["from_name"]]
-            (choice,) = result["value"]["choices"]
+            choices = result["value"]["choices"] or []
+            if not choices:
+                continue
+            (choice,) = choices
             answers[question.id] = by_model(place.item, _value(question, choice), cell.a_first)
         annotator = str(annotation.get("completed_by", ""))
+        seconds = annotation.get("lead_time")
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"lead_time is {seconds!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise VotesError(f"{where}: an annotation can't be read ({error!r}).") from error
     if set(answers) != set(questions):
         missing = sorted(set(questions) - set(answers))
-        raise VotesError(f"{where}: question {missing[0]!r} has no answer. Nothing was imported.")
-    seconds = annotation.get("lead_time")
+        raise VotesError(
+            f"{where}: question {missing[0]!r} has no answer ({len(missing)} of {len(questions)} "
+            "are blank). Nothing was imported. Complete or cancel the annotation in Label Studio."
+        )
     return Rating(
         rater="label-studio " + hashlib.sha256(annotator.encode()).hexdigest()[:12],
         item=place.item,

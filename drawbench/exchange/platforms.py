@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from drawbench.errors import VotesError
 from drawbench.store import Store
+from drawbench.store.store import Joined
 from drawbench.store.tables import RaterRow
 from drawbench.votes import read_cells
 
@@ -33,8 +34,12 @@ def invitations(
         (rater, link) pairs; MTurk takes the links as a column of a batch.
     """
     made = [store.invite(block=block) for _ in range(count)]
-    base = address.rstrip("/")
-    return [(joined.rater.name, f"{base}/?rater={joined.token}") for joined in made]
+    return [(joined.rater.name, personal_link(address, joined)) for joined in made]
+
+
+def personal_link(address: str, joined: Joined) -> str:
+    """Return the personal link of a rater on the page at an address."""
+    return f"{address.rstrip('/')}/?rater={joined.token}"
 
 
 def match_batch(store: Store, path: Path) -> MatchedBatch:
@@ -66,7 +71,7 @@ def match_batch(store: Store, path: Path) -> MatchedBatch:
         by_code = {r.completion_code: r for r in raters if r.completion_code != shared}
         for _, row in table.iterrows():
             given = [str(row[name]).strip().upper() for name in codes if str(row[name]).strip()]
-            rater = by_number.get(str(row[who])) or next(
+            rater = by_number.get(str(row[who]).strip()) or next(
                 (by_code[code] for code in given if code in by_code), None
             )
             said = str(row[status]).strip().lower() if status else ""

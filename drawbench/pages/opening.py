@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from drawbench.rating.gate import Gate
+from drawbench.rating.limits import ClientLimit
+from drawbench.rating.serving import JOIN_LIMIT_VARIABLE, read_join_limit
 from drawbench.rating.session import open_for_rating
 from drawbench.store import Store
 from drawbench.study import load_study
 from drawbench.study.texts import Texts, english
 from evalkit.core.errors import EvalkitError
+
+JOIN_WINDOW_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,8 @@ class Settings:
     """URL of its votes; empty for the SQLite file in the folder."""
     results_password: str
     """Password of the results page; without one the page stays closed."""
+    join_limit: int
+    """How many raters without an invitation may join from one client within an hour; 0 for any."""
     sample_folder: Path
     """Where the sample study is kept."""
 
@@ -36,8 +43,21 @@ def read_settings() -> Settings:
         study=os.environ.get("EVALKIT_STUDY", ""),
         database=os.environ.get("EVALKIT_DATABASE", ""),
         results_password=os.environ.get("EVALKIT_RESULTS_PASSWORD", ""),
+        join_limit=read_join_limit(os.environ.get(JOIN_LIMIT_VARIABLE, "")),
         sample_folder=home / "evalkit" / "sample-study",
     )
+
+
+@cache
+def shared_join_limit() -> ClientLimit:
+    """Return the limit on joining that all visitors of this process share."""
+    return ClientLimit(read_settings().join_limit, JOIN_WINDOW_S)
+
+
+@cache
+def shared_gate() -> Gate:
+    """Return the door of the results that all visitors of this process share."""
+    return Gate(read_settings().results_password)
 
 
 @cache

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from drawbench.rating.session import ItemScreen
-from drawbench.study.texts import Texts, fill
+from drawbench.rating.session import ItemScreen, ReportOutcome
+from drawbench.store.store import MAX_REASON
+from drawbench.study.texts import ImageTexts, Texts, fill
 
 ASSETS = Path(__file__).with_name("assets")
 
 
-def sets_data(screen: ItemScreen, side_name: str, texts: Texts) -> dict[str, Any]:
+def sets_data(
+    screen: ItemScreen, side_name: str, texts: Texts, report: ReportOutcome | None = None
+) -> dict[str, Any]:
     """Return what the browser learns of the images: titles, labels, blind names, columns.
 
     Nothing else goes out, so that nobody can find out which model is which.
+
+    Args:
+        screen: The page.
+        side_name: Name of a side, such as "Set".
+        texts: What raters read.
+        report: What became of the last report of an image.
     """
     place, wording = screen.place, texts.images
     sides = [("", place.first)]
@@ -28,7 +36,7 @@ def sets_data(screen: ItemScreen, side_name: str, texts: Texts) -> dict[str, Any
             (fill(texts.rating.second_set, side=side_name), place.second),
         ]
     return {
-        "page": place.position,
+        "cell": place.cell_id,
         "sets": [
             {
                 "title": title,
@@ -42,7 +50,21 @@ def sets_data(screen: ItemScreen, side_name: str, texts: Texts) -> dict[str, Any
             for title, names in sides
         ],
         "preload": list(screen.preload),
-        "texts": wording.model_dump(exclude={"image", "image_of_set"}),
+        "report": None if report is None else {"id": report.id, "stored": report.stored},
+        "max_reason": MAX_REASON,
+        "texts": _words(texts),
+    }
+
+
+def _words(texts: Texts) -> dict[str, str]:
+    names = ImageTexts.model_fields.keys() - {"image", "image_of_set"}
+    return {
+        **{name: getattr(texts.images, name) for name in sorted(names)},
+        "report_title": texts.report.title,
+        "report_reason": texts.report.reason,
+        "report_send": texts.report.send,
+        "report_cancel": texts.report.cancel,
+        "report_failed": texts.report.failed,
     }
 
 
@@ -58,25 +80,21 @@ def columns(num_images: int) -> int:
     return 8
 
 
-def show_sets(
-    screen: ItemScreen,
-    side_name: str,
-    texts: Texts,
-    on_report: Callable[[], None],
-    *,
-    key: str,
-) -> None:
-    """Draw the sets of a screen; `on_report` is called when an image is reported."""
-    data = sets_data(screen, side_name, texts)
-    _component()(data=data, key=key, on_report_change=on_report)
+def show_sets(data: dict[str, Any], *, key: str) -> None:
+    """Draw the sets of a screen, inside a form.
 
-
-def _component() -> Callable[..., Any]:
+    What the browser says is in the session state under the key: `seen`, once the images of a page
+    are there, and `report`, the last report of an image.
+    """
     html, css, js = _sources()
-    return st.components.v2.component("sets", html=html, css=css, js=js)
+    component = st.components.v2.component("sets", html=html, css=css, js=js)
+    component(data=data, key=key)
 
 
 @cache
 def _sources() -> tuple[str, str, str]:
-    html, css, js = ((ASSETS / f"sets.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return html, css, js
+    html, css, page, js = (
+        (ASSETS / name).read_text("utf-8")
+        for name in ("sets.html", "sets.css", "page.js", "sets.js")
+    )
+    return html, css, f"{page}\n{js}"

@@ -16,6 +16,7 @@ from drawbench.rating.serving import page_environment, served
 from drawbench.store import Store, open_store
 from drawbench.study.folder import SCREENSHOT_FOLDER, Study
 from evalkit.core.errors import MissingDataError
+from evalkit.core.files import writing
 from evalkit.core.registry import require
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -48,7 +49,8 @@ def take_screenshots(study: Study) -> list[Path]:
         token = _rater_past_practice(store)
         store.database.close()
         with served(page_environment(study.path, url)) as address:
-            folder.mkdir(exist_ok=True)
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
             return [
                 _picture(browser, f"{address}/", DESKTOP, folder / "1-welcome.png"),
                 _picture(browser, f"{address}/?rater={token}", DESKTOP, folder / "2-desktop.png"),

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from drawbench.errors import StoreError
-from evalkit.core.errors import MissingExtraError
+from evalkit.core.errors import ConfigError, MissingExtraError
 
 PAGES = Path(__file__).parents[1] / "pages"
+JOIN_LIMIT_VARIABLE = "EVALKIT_JOIN_LIMIT"
+DEFAULT_JOIN_LIMIT = 20
 LOCALHOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
 
@@ -35,12 +37,40 @@ def page_command(results: bool, port: int, address: str) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", str(script), *options]
 
 
-def page_environment(study: Path | None, database: str) -> dict[str, str]:
-    """Return the environment in which a page finds its study; without one, the sample study."""
+def page_environment(
+    study: Path | None, database: str, *, join_limit: int | None = None, proxies: str = ""
+) -> dict[str, str]:
+    """Return the environment in which a page finds its study; without one, the sample study.
+
+    Args:
+        study: Folder of the study.
+        database: URL of its votes; empty for the default.
+        join_limit: Raters who may join from one client within an hour; None for the default.
+        proxies: Addresses of proxies that say for whom they ask; the server believes them.
+    """
     environment = {**os.environ, "EVALKIT_STUDY": str(study.absolute()) if study else ""}
-    if database:
-        environment["EVALKIT_DATABASE"] = database
-    return environment
+    given = {
+        "EVALKIT_DATABASE": database,
+        JOIN_LIMIT_VARIABLE: "" if join_limit is None else str(join_limit),
+        "FORWARDED_ALLOW_IPS": proxies,  # read by uvicorn
+    }
+    return {**environment, **{name: value for name, value in given.items() if value}}
+
+
+def read_join_limit(text: str) -> int:
+    """Return the limit in an environment variable, or the default where it is empty.
+
+    Raises:
+        ConfigError: It is not a whole number of at least 0.
+    """
+    if not text:
+        return DEFAULT_JOIN_LIMIT
+    if not text.isdecimal():
+        raise ConfigError(
+            f"{JOIN_LIMIT_VARIABLE} is {text!r}. Set it to the number of raters who may join from "
+            "one client within an hour, or 0 for any number."
+        )
+    return int(text)
 
 
 @contextmanager
@@ -54,7 +84,7 @@ def served(environment: Mapping[str, str], *, results: bool = False) -> Iterator
         MissingExtraError: The packages of the pages are not installed.
         StoreError: The server does not start.
     """
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         page_command(results, port, LOCALHOST),
         env=dict(environment),
@@ -63,21 +93,27 @@ def served(environment: Mapping[str, str], *, results: bool = False) -> Iterator
     )
     try:
         address = f"http://{LOCALHOST}:{port}"
-        _wait_for(address, process)
+        wait_for(address, process)
         yield address
     finally:
         process.terminate()
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as free:
         free.bind((LOCALHOST, 0))
         port: int = free.getsockname()[1]
         return port
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the server of a page responds.
+
+    Raises:
+        StoreError: It ended, or takes too long.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

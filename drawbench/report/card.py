@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drawbench.errors import StudyError
+from evalkit.core.tables import read_toml
 
 NOT_STATED = "not stated"
 
@@ -75,13 +75,9 @@ def read_card(path: Path) -> ReportingCard:
     Raises:
         StudyError: The file is not TOML, a key is unknown, or a screenshot is missing.
     """
+    raw = read_toml(Path(path), what="a reporting card", fault=StudyError)
     try:
-        raw = tomllib.loads(Path(path).read_text("utf-8"))
         card = ReportingCard.model_validate(raw)
-    except OSError as error:
-        raise StudyError(f"The reporting card {path} can't be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not a TOML file ({error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

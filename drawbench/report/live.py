@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +12,6 @@ from drawbench.report.study import images_of, rules_of
 from drawbench.stats.analysis import Analysis, Options, analyse
 from drawbench.store import Store
 
-WRONG_PASSWORD_WAIT_S = 1.0
 NUM_DISPUTED = 5
 
 PEEKING_NOTE = (
@@ -59,22 +55,6 @@ class Disputed:
     num_votes: int
     images_a: list[Path]
     images_b: list[Path]
-
-
-@dataclass
-class Gate:
-    """A password check that takes constant time, with a delay after a wrong password."""
-
-    password: str
-    """If empty, nobody is admitted."""
-    sleep: Callable[[float], None] = field(default=time.sleep)
-
-    def admits(self, given: str) -> bool:
-        """Return whether a password is right."""
-        if self.password and hmac.compare_digest(given.encode(), self.password.encode()):
-            return True
-        self.sleep(WRONG_PASSWORD_WAIT_S)
-        return False
 
 
 def look(store: Store) -> LiveResults:

@@ -17,7 +17,7 @@ from drawbench.report.tables import numbered_raters
 from drawbench.stats.analysis import Analysis
 from drawbench.stats.clustered import Estimate
 from drawbench.stats.ranking import Ranking
-from drawbench.stats.ratings import MeanRating
+from drawbench.stats.ratings import MeanRating, RatingDifference
 from evalkit.core.results import Interval
 
 TEMPLATE = "page.html.jinja"
@@ -48,6 +48,7 @@ class Context:
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     """What the study adds to every fingerprint: suite, design, selection, images."""
     ratings: Sequence[MeanRating] = ()
+    rating_differences: Sequence[RatingDifference] = ()
     simulated_ratings: bool = False
     """Whether any of the ratings is simulated."""
     reported: pd.DataFrame | None = None
@@ -86,6 +87,7 @@ def render_page(analysis: Analysis, context: Context | None = None) -> str:
             notes=context.notes,
             source=context.source,
             ratings=context.ratings,
+            rating_differences=context.rating_differences,
             reported=None if context.reported is None else context.reported.to_dict("records"),
             one_sided=examples(analysis, context.gallery, by="one_sided"),
             disputed=examples(analysis, context.gallery, by="disputed"),
@@ -146,7 +148,7 @@ def describe_rules(analysis: Analysis) -> str:
     rules = analysis.options.rules
     return (
         f"the median response time is less than {rules.min_median_response_s:g} s, more than "
-        f"{percent(rules.max_same_side, 0)} of answers are at one position on the screen (both for "
+        f"{percent(rules.max_same_side, 0)} of answers are at one position on the screen (for "
         f"raters with at least {rules.min_votes} answers), fewer than "
         f"{percent(rules.min_checks_right, 0)} of attention checks are right, or the platform "
         "rejected them"
@@ -214,6 +216,36 @@ def spoken_sample(estimate: Estimate) -> str:
     return " and ".join(estimate.generalises_to) or "these votes only"
 
 
+def only_sample(estimate: Estimate) -> str:
+    """Say of which population alone an interval speaks, as that of a category of one prompt does.
+
+    >>> from drawbench.stats.clustered import estimate_mean, make_layout
+    >>> import numpy as np
+    >>> layout = make_layout(np.arange(3), np.zeros(3), np.zeros(3))
+    >>> only_sample(estimate_mean(np.ones(3), np.ones(3), layout))
+    'raters only: one prompt'
+    """
+    if not estimate.generalises_to:
+        return "these votes only: one rater, one prompt"
+    missing = {"raters": "one prompt", "prompts": "one rater"}
+    return " and ".join(f"{name} only: {missing[name]}" for name in estimate.generalises_to)
+
+
+def ranked_sample(rankings: Sequence[Ranking]) -> str:
+    """Name what the intervals of rankings generalise over, each kind of sample once."""
+    samples = {" and ".join(item.generalises_to): None for item in rankings if item.models}
+    return " or ".join(samples) or "nothing, as there is no ranking"
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital letter and leave names as they are.
+
+    >>> sentence("models A and b")
+    'Models A and b'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -223,7 +255,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     filters = (count, percent, percent_range, number, number_range, p_value, spoken_sample)
-    for function in (*filters, groups_of):
+    for function in (*filters, groups_of, only_sample, ranked_sample, sentence):
         environment.filters[function.__name__] = function
     return environment
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from evalkit.core.errors import DataError
 
 Gallery = Callable[[str, str], Sequence[Path]]
 """The image files of a prompt id and a model, in the order shown."""
@@ -22,8 +25,12 @@ def no_pictures(prompt_id: str, model: str) -> Sequence[Path]:
 
 
 def thumbnails(gallery: Gallery, prompt_id: str, model: str) -> list[str]:
-    """Return data URLs of the first images of one side."""
-    return [picture(path, THUMBNAIL_PX) for path in list(gallery(prompt_id, model))[:MAX_PER_SIDE]]
+    """Return data URLs of the first images of one side, without those that can't be read."""
+    found = []
+    for path in list(gallery(prompt_id, model))[:MAX_PER_SIDE]:
+        with suppress(DataError, OSError):
+            found.append(picture(path, THUMBNAIL_PX))
+    return found
 
 
 def picture(path: Path, longest_px: int) -> str:

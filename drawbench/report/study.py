@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,15 @@ from drawbench.errors import NoVotesError
 from drawbench.exchange.exports import raters_frame, ratings_frame, reports_frame
 from drawbench.report.card import ReportingCard
 from drawbench.report.page import Context
+from drawbench.stats.clustered import LEVEL
 from drawbench.stats.raters import QualityRules
-from drawbench.stats.ratings import MeanRating, mean_ratings
+from drawbench.stats.ratings import (
+    MeanRating,
+    RatingDifference,
+    Scale,
+    mean_ratings,
+    rating_differences,
+)
 from drawbench.store import Store
 from drawbench.study import Study
 from drawbench.study.design import StudyConfig, load_preset, make_config, preset_names
@@ -26,10 +33,16 @@ WORDING = frozenset(("consent", "content_warning", "instructions", "side_name"))
 """Texts that are too long to print beside those of the preset."""
 
 
-def context_of(store: Store) -> Context:
-    """Return the content of the page besides the numbers."""
+def context_of(store: Store, *, level: float = LEVEL) -> Context:
+    """Return the content of the page besides the analysis of pairs.
+
+    Args:
+        store: The study and its votes.
+        level: Of the intervals of ratings of single sets.
+    """
     study = store.study
     ratings = ratings_frame(store)
+    means, differences = compare_ratings(ratings, scales_of(study), level=level)
     return Context(
         card=card_of(store),
         gallery=lambda prompt_id, model: images_of(study, prompt_id, model),
@@ -38,7 +51,8 @@ def context_of(store: Store) -> Context:
         marks=marks_of(study),
         notes=notes_of(study),
         fingerprint=fingerprint_of(study),
-        ratings=means_of(ratings),
+        ratings=means,
+        rating_differences=differences,
         simulated_ratings=bool(ratings["simulated"].any()),
         reported=reports_frame(store),
     )
@@ -150,9 +164,26 @@ def images_of(study: Study, prompt_id: str, model: str) -> Sequence[Path]:
     return [path for path in paths if path is not None]
 
 
-def means_of(ratings: pd.DataFrame) -> tuple[MeanRating, ...]:
-    """Return the mean ratings of single sets, if the study asks for any."""
+def scales_of(study: Study) -> dict[str, Scale]:
+    """Return the lowest and highest score that each question about single sets offers."""
+    scales = {}
+    for question in study.config.questions:
+        scores = [answer.score for answer in question.answers if answer.score is not None]
+        if scores:
+            scales[question.id] = (min(scores), max(scores))
+    return scales
+
+
+def compare_ratings(
+    ratings: pd.DataFrame, scales: Mapping[str, Scale], *, level: float = LEVEL
+) -> tuple[tuple[MeanRating, ...], tuple[RatingDifference, ...]]:
+    """Return mean ratings of single sets and their differences, if the study asks for any."""
+    if ratings.empty:
+        return (), ()
     try:
-        return mean_ratings(ratings) if len(ratings) else ()
+        return (
+            mean_ratings(ratings, scales=scales, level=level),
+            rating_differences(ratings, scales=scales, level=level),
+        )
     except NoVotesError:
-        return ()
+        return (), ()

@@ -9,7 +9,7 @@ from drawbench.report.page import Context, render_page
 from drawbench.report.tables import prompts_csv, raters_csv, results_csv
 from drawbench.stats.analysis import Analysis, records
 from drawbench.stats.clustered import LEVEL
-from drawbench.stats.ratings import rating_records
+from drawbench.stats.ratings import difference_records, rating_records
 from evalkit.core.results import ResultRecord, write_atomically, write_records
 
 
@@ -20,14 +20,22 @@ def all_records(analysis: Analysis, context: Context | None = None) -> list[Resu
     return _with_study([*records(analysis), *of_ratings], context)
 
 
-def ratings_only(context: Context) -> list[ResultRecord]:
-    """Return the records of a study that compares no pair."""
-    return _with_study(_rating_records(context, level=LEVEL), context)
+def ratings_only(context: Context, *, level: float = LEVEL) -> list[ResultRecord]:
+    """Return the records of a study that compares no pair.
+
+    Args:
+        context: With the ratings.
+        level: Of their intervals.
+    """
+    return _with_study(_rating_records(context, level=level), context)
 
 
 def _rating_records(context: Context, *, level: float) -> list[ResultRecord]:
     fingerprint = {"level": level, "simulated": context.simulated_ratings}
-    return rating_records(tuple(context.ratings), fingerprint)
+    return [
+        *rating_records(tuple(context.ratings), fingerprint),
+        *difference_records(context.rating_differences, fingerprint),
+    ]
 
 
 def _with_study(found: list[ResultRecord], context: Context) -> list[ResultRecord]:
@@ -60,8 +68,9 @@ def write_report(folder: Path, analysis: Analysis, context: Context | None = Non
             write_atomically(folder / name, text.encode())
         write_records(folder / "results.json", found)
     except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise StudyError(
-            f"{folder}: the report can't be written ({error.strerror}). Choose another folder "
+            f"{folder}: the report can't be written ({cause.strerror}). Choose another folder "
             "with --out."
         ) from error
     return [folder / name for name in (*texts, "results.json")]

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import percentile_interval
-from drawbench.stats.clustered import LEVEL, Floats
+from drawbench.stats.clustered import LEVEL
+from drawbench.stats.effective import Floats
 from drawbench.votes import ANSWERS, orient_pairs, read_cells
 from evalkit.core.intervals import check_level
 from evalkit.core.registry import require
@@ -330,6 +331,8 @@ def _agreement_of(
     interval = None
     if correlation is not None and over == "prompts":
         interval = _spearman_interval(difference, win_rate, level, seed)
+        if interval is None:
+            reason = "no interval: the correlations of all resamples are equal"
     elif correlation is not None:
         reason = "no interval: the categories are those of the suite, not a sample of any"
     return MetricAgreement(

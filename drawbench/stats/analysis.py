@@ -21,6 +21,7 @@ from drawbench.stats.raters import (
     response_times,
     side_bias,
 )
+from drawbench.stats.transitivity import Transitivity, transitivity
 from drawbench.votes import orient_pairs, validate_votes, votes_sha256
 from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
@@ -61,6 +62,8 @@ class Analysis:
     num_partial_raters: int
     pairs: tuple[PairResult, ...]
     rankings: tuple[Ranking, ...]
+    transitivity: tuple[Transitivity, ...]
+    """Intransitive triples by question; none for fewer than three models."""
     agreements: tuple[Agreement, ...]
     side_bias: SideBias
     response_s: Mapping[str, float]
@@ -137,6 +140,7 @@ def records(analysis: Analysis) -> list[ResultRecord]:
     own = [
         *_win_rates(analysis),
         *_rankings(analysis),
+        *_intransitive(analysis),
         *_agreements(analysis),
         _side_bias(analysis),
         *_metrics(analysis),
@@ -178,6 +182,7 @@ def _analyse(
         num_partial_raters=int(quality["partial"].sum()),
         pairs=pairs,
         rankings=tuple(_rank_all(votes, options)),
+        transitivity=tuple(_triples(votes, options)),
         agreements=tuple(_agree_all(votes, options)),
         side_bias=side_bias(votes, level=options.level),
         response_s=response_times(votes),
@@ -188,12 +193,21 @@ def _analyse(
     )
 
 
+def _triples(votes: pd.DataFrame, options: Options) -> Iterator[Transitivity]:
+    if _num_models(votes) > 2:
+        for _, of_question in votes.groupby("question", sort=True):
+            yield transitivity(of_question, level=options.level)
+
+
+def _num_models(votes: pd.DataFrame) -> int:
+    return len({*votes["model_a"], *votes["model_b"]})
+
+
 def _rank_all(votes: pd.DataFrame, options: Options) -> Iterator[Ranking]:
     """Select rankings: for a single pair only the one that models ties adds to the win rate."""
-    num_models = len({*votes["model_a"], *votes["model_b"]})
     kinds: tuple[Model, ...] = ("bradley-terry", "davidson", "elo")
     for _, of_question in votes.groupby("question", sort=True):
-        for kind in kinds if num_models > 2 else ("davidson",):
+        for kind in kinds if _num_models(votes) > 2 else ("davidson",):
             yield rank(of_question, kind=kind, level=options.level, seed=options.seed)
 
 
@@ -252,6 +266,7 @@ def _win_rate(analysis: Analysis, item: Preference, pair: PairResult) -> ResultR
         "num_prompts": item.num_prompts,
         "p_value": estimate.p_value,
         "degrees_of_freedom": estimate.degrees_of_freedom,
+        "effective_votes": estimate.effective_votes,
         "wilson": asdict(item.wilson),
         "bootstrap": asdict(item.bootstrap) if item.bootstrap else None,
     }
@@ -290,6 +305,8 @@ def _rankings(analysis: Analysis) -> Iterator[ResultRecord]:
         metric = f"drawbench-{ranking.kind}"
         fingerprint = _fingerprint(analysis, question=ranking.question, seed=analysis.options.seed)
         fingerprint["ties"] = "modelled" if ranking.kind == "davidson" else "half"
+        fingerprint["generalises_to"] = list(ranking.generalises_to)
+        differences = [asdict(item) for item in ranking.differences]
         if not ranking.models:
             yield ResultRecord(
                 metric=metric,
@@ -318,8 +335,48 @@ def _rankings(analysis: Analysis) -> Iterator[ResultRecord]:
                     "converged": ranking.converged,
                     "iterations": ranking.iterations,
                     "tie_parameter": ranking.tie_parameter,
+                    "rank_volatility": place.rank_volatility,
+                    "differences": [
+                        item
+                        for item in differences
+                        if place.model in (item["model_a"], item["model_b"])
+                    ],
                 },
             )
+        for left_out in ranking.unranked:
+            yield ResultRecord(
+                metric=metric,
+                value=None,
+                n=left_out.num_votes,
+                direction="higher",
+                unit="Elo points",
+                state="not_applicable",
+                reason=f"not ranked: {left_out.reason}",
+                subject=left_out.model,
+                fingerprint=fingerprint,
+            )
+
+
+def _intransitive(analysis: Analysis) -> Iterator[ResultRecord]:
+    for item in analysis.transitivity:
+        cycles = len(item.intransitive)
+        yield ResultRecord(
+            metric="drawbench-intransitive-triples",
+            value=cycles / item.num_triples if item.num_triples else None,
+            n=item.num_triples,
+            direction="none",
+            state="ok" if item.num_triples else "not_applicable",
+            reason="no interval: a description of these votes"
+            if item.num_triples
+            else "no three models were all compared with one another",
+            subject="models",
+            fingerprint=_fingerprint(analysis, question=item.question, ties="half"),
+            details={
+                "intransitive": cycles,
+                "beyond_chance": item.num_beyond_chance,
+                "triples": [asdict(triple) for triple in item.intransitive],
+            },
+        )
 
 
 def _agreements(analysis: Analysis) -> Iterator[ResultRecord]:
@@ -327,7 +384,7 @@ def _agreements(analysis: Analysis) -> Iterator[ResultRecord]:
         fingerprint = _fingerprint(
             analysis, question=item.question, category=item.category, seed=analysis.options.seed
         )
-        reason = item.reason or "no interval: it needs two prompts"
+        reason = item.reason or "no interval: it needs two prompts that differ in agreement"
         yield ResultRecord(
             metric="krippendorff-alpha",
             value=item.alpha,

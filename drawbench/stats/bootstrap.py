@@ -1,7 +1,7 @@
 """The two-way bootstrap: raters and prompts are resampled together (Owen 2007).
 
 It counts the noise of single votes more than once, so its intervals are slightly too wide. It is
-reported next to the cluster-robust intervals as a check without formulas.
+reported next to the intervals of `drawbench.stats.clustered` as a check without formulas.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drawbench.stats.clustered import LEVEL, Codes, Floats, Layout, Pooling
+from drawbench.stats.clustered import LEVEL, Codes, Layout, Pooling
+from drawbench.stats.effective import Floats
 from evalkit.core.intervals import percentile_interval as percentile_ends
 from evalkit.core.results import Interval
 
 RESAMPLES = 2000
-METHOD = "two-way bootstrap over raters and prompts, percentile"
+METHOD_BOTH = "two-way bootstrap over raters and prompts, percentile"
+METHOD_ONE = "bootstrap over {}, percentile"
 
 
 class TwoWayResampler:
@@ -53,6 +55,15 @@ class TwoWayResampler:
             means: Floats = (num / den).mean(axis=1)
         return means
 
+    @property
+    def method(self) -> str:
+        """What was resampled, in words: with one rater only prompts, with one prompt only raters.
+
+        With one of each nothing varies, and there is no interval to name.
+        """
+        sampled = self.layout.sampled
+        return METHOD_ONE.format(f"{sampled[0]}s") if len(sampled) == 1 else METHOD_BOTH
+
     def vote_counts(self) -> Floats:
         """Return how often each vote is drawn, (resamples, votes)."""
         counts: Floats = (
@@ -62,13 +73,19 @@ class TwoWayResampler:
 
 
 def percentile_interval(
-    resampled: Floats, *, level: float = LEVEL, method: str = METHOD
+    resampled: Floats, *, level: float = LEVEL, method: str = METHOD_BOTH
 ) -> Interval | None:
-    """Return the central `level` of resampled values; None where too many could not be computed."""
+    """Return the central `level` of resampled values.
+
+    None where too many could not be computed, and where they are all equal: votes that do not vary
+    show nothing of how others would.
+    """
     usable = resampled[np.isfinite(resampled)]
     if usable.size < resampled.size / 2:
         return None
     low, high = percentile_ends(usable, level=level)
+    if low == high:
+        return None
     return Interval(low=low, high=high, level=level, method=method)
 
 

@@ -10,6 +10,10 @@ by the suite rather than drawn, so each vote is compared with the mean of its ca
 are summed over categories, and the floor is applied once, to the sums. A floor per category would
 widen the overall interval.
 
+Few votes differ from the rest where a model wins nearly always, and V is then too small, or 0. So
+the interval is Wilson's at the effective number of votes (`drawbench.stats.effective`), which V
+decides where there is enough to estimate it from. p-values are those of the same interval.
+
 Functions take arrays with one element per vote; they know nothing of models and tables.
 """
 
@@ -22,18 +26,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.core.intervals import check_level, t_interval, wilson_interval
+from drawbench.stats.effective import (
+    MIN_CLUSTERS,
+    Effective,
+    Floats,
+    Variances,
+    Weighting,
+    effective_votes,
+)
+from evalkit.core.intervals import check_level, wilson_t_interval
 from evalkit.core.results import Interval
 
-Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Pooling = Literal["votes", "categories"]
 
 LEVEL = 0.95
-MIN_CLUSTERS = 2
-METHOD_BOTH = "two-way cluster-robust over raters and prompts, t reference"
-METHOD_ONE = "cluster-robust over {}, t reference"
-METHOD_UNANIMOUS = "Wilson on the number of {} (the votes do not vary)"
+CLUSTERS = ("rater", "prompt")
+METHOD = "Wilson at the effective number of votes, cluster-robust over {}, t reference"
 
 
 @dataclass(frozen=True)
@@ -106,14 +115,18 @@ class Estimate:
     value: float
     """In [0, 1]."""
     standard_error: float | None
-    degrees_of_freedom: int | None
+    """Root of the clustered variance; 0 if no vote differs, which the interval does not rely on."""
+    degrees_of_freedom: float | None
     interval: Interval | None
     """None if there is no interval; `reason` says why."""
     generalises_to: tuple[str, ...]
     """The interval generalises over `raters`, `prompts` or both."""
     reason: str = ""
     p_value: float | None = None
-    """Two-sided, for the hypothesis that the value is 1/2."""
+    """Two-sided, for the hypothesis that the value is 1/2; below 1 - level where the interval
+    excludes 1/2, and only there."""
+    effective_votes: float | None = None
+    """Number of independent votes that would know the value as well."""
 
 
 def make_layout(
@@ -133,11 +146,10 @@ def estimate_mean(
     pooling: Pooling = "votes",
     level: float = LEVEL,
 ) -> Estimate:
-    """Estimate `sum(numerator) / sum(denominator)` with a two-way cluster-robust interval.
+    """Estimate `sum(numerator) / sum(denominator)` with an interval over raters and prompts.
 
     With one rater the interval covers prompts only, with one prompt raters only; with one of each
-    there is none. If all votes are equal the variance is zero; then Wilson's interval on the
-    smaller number of clusters replaces an interval of zero width.
+    there is none. It is continuous in the votes, and has a width also where all votes are equal.
 
     Args:
         numerator: Per vote: 1 for a win, 1/2 for half a win.
@@ -175,9 +187,11 @@ def estimate_mean(
             generalises_to=(),
             reason=reason,
         )
+    weights = vote_weights(d, sample, pooling=pooling)
+    found = variances(influence, weights, y, sample)
+    effective = effective_votes(value, found, weighting(weights, sample))
     variance = clustered_variance(influence, sample)
-    num_clusters = min(_count(getattr(sample, name)) for name in sample.sampled)
-    return _with_interval(value, variance, num_clusters, _plural(sample.sampled), level)
+    return _with_interval(value, variance, effective, _plural(sample.sampled), level)
 
 
 def linearise(
@@ -209,49 +223,99 @@ def centre(influence: Floats, layout: Layout) -> Floats:
     return centred
 
 
-def clustered_variance(influence: Floats, layout: Layout) -> float:
-    """Compute the variance of a sum of contributions correlated within raters and prompts.
+def vote_weights(denominator: Floats, layout: Layout, *, pooling: Pooling) -> Floats:
+    """Return the weight of each vote in the mean; they sum to 1."""
+    if pooling == "votes":
+        shares: Floats = denominator / denominator.sum()
+        return shares
+    of_category = np.bincount(layout.category, denominator)
+    weights: Floats = denominator / of_category[layout.category] / len(of_category)
+    return weights
+
+
+def variances(influence: Floats, weights: Floats, scores: Floats, layout: Layout) -> Variances:
+    """Compute the variance terms of a mean from its votes' contributions and weights.
 
     Each term is corrected for its number of clusters by G / (G - 1) within each stratum.
     """
+    return Variances(
+        cell=_term(influence, layout, "cell"),
+        clusters={name: _term(influence, layout, name) for name in layout.sampled},
+        vote=float((influence**2 / weights).sum()),
+        varied=_variety(weights, scores, layout.strata),
+        extremity=float(weights @ np.abs(2 * scores - 1)),
+    )
+
+
+def _variety(weights: Floats, scores: Floats, strata: Codes) -> float:
+    """Return the weight of votes that differ from the others of their stratum.
+
+    The mean distance from c, over max(c, 1 - c), is smallest at an observed score, 0, 1/2 or 1.
+    """
+    smallest = np.full(_count(strata), np.inf)
+    for c in {0.0, 0.5, 1.0, *scores.tolist()}:
+        distances = np.bincount(strata, weights * np.abs(scores - c)) / max(c, 1 - c)
+        smallest = np.minimum(smallest, distances)
+    return float(smallest.sum())
+
+
+def weighting(weights: Floats, layout: Layout) -> Weighting:
+    """Compute the concentration of weights over cells and clusters."""
+    per_stratum = [_distinct_per(layout.strata, getattr(layout, name)) for name in CLUSTERS]
+    combinations = int((per_stratum[0] * per_stratum[1]).sum())
+    return Weighting(
+        cell=_squares(weights, layout.cell),
+        clusters={name: _squares(weights, getattr(layout, name)) for name in layout.sampled},
+        filled=len(np.unique(layout.cell)) / combinations,
+    )
+
+
+def clustered_variance(influence: Floats, layout: Layout) -> float:
+    """Compute the variance of a sum of contributions correlated within raters and prompts."""
     cells = _term(influence, layout, "cell")
     terms = [_term(influence, layout, name) for name in layout.sampled]
-    if len(terms) == 1:
-        return terms[0]
-    return max(sum(terms) - cells, cells)
+    return terms[0] if len(terms) == 1 else max(sum(terms) - cells, cells)
+
+
+def clustered_covariance(influence: Floats, layout: Layout) -> Floats:
+    """Compute the covariance of several sums, from contributions of shape (votes, sums).
+
+    Unlike `clustered_variance` it has no floor, and as an estimate it can have negative
+    eigenvalues.
+    """
+
+    def outer(name: str) -> Floats:
+        corrected = influence * layout.corrections[name][:, None]
+        clusters = getattr(layout, name)
+        totals = np.stack(
+            [np.bincount(clusters, column).astype(np.float64) for column in corrected.T], axis=1
+        )
+        products: Floats = totals.T @ totals
+        return products
+
+    terms = [outer(name) for name in layout.sampled]
+    total: Floats = np.sum(terms, axis=0)
+    return total if len(terms) == 1 else total - outer("cell")
 
 
 def _with_interval(
-    value: float, variance: float, num_clusters: int, sampled: tuple[str, ...], level: float
+    value: float, variance: float, effective: Effective, sampled: tuple[str, ...], level: float
 ) -> Estimate:
     from scipy.special import stdtr
 
-    df = num_clusters - 1
-    if variance <= np.finfo(float).eps ** 2:
-        low, high = wilson_interval(value, num_clusters, level=level)
-        method = METHOD_UNANIMOUS.format(" or ".join(sampled))
-        p_value = 1.0 if value == 0.5 else float(2 * 0.5**num_clusters)
-        interval = Interval(low=low, high=high, level=level, method=method)
-        return Estimate(
-            value=value,
-            standard_error=0.0,
-            degrees_of_freedom=df,
-            interval=interval,
-            generalises_to=sampled,
-            p_value=p_value,
-        )
-    error = float(np.sqrt(variance))
-    low, high = t_interval(value, error, df, level=level)
-    method = METHOD_BOTH if len(sampled) > 1 else METHOD_ONE.format(sampled[0])
-    interval = Interval(low=max(0.0, low), high=min(1.0, high), level=level, method=method)
-    p_value = float(2 * stdtr(df, -abs(value - 0.5) / error))
+    votes, df = float(effective.votes), float(effective.degrees_of_freedom)
+    low, high = wilson_t_interval(value, votes, df, level=level)
+    interval = Interval(
+        low=low, high=high, level=level, method=METHOD.format(" and ".join(sampled))
+    )
     return Estimate(
         value=value,
-        standard_error=error,
+        standard_error=float(np.sqrt(variance)),
         degrees_of_freedom=df,
         interval=interval,
         generalises_to=sampled,
-        p_value=p_value,
+        p_value=float(2 * stdtr(df, -abs(2 * value - 1) * np.sqrt(votes))),
+        effective_votes=votes,
     )
 
 
@@ -268,6 +332,11 @@ def _distinct_per(strata: Codes, clusters: Codes) -> Codes:
 def _term(influence: Floats, layout: Layout, name: str) -> float:
     """Sum squared cluster totals. A rater who votes in several strata is one cluster."""
     totals = np.bincount(getattr(layout, name), influence * layout.corrections[name])
+    return float(totals @ totals)
+
+
+def _squares(weights: Floats, clusters: Codes) -> float:
+    totals = np.bincount(clusters, weights)
     return float(totals @ totals)
 
 

@@ -1,7 +1,9 @@
 """Coverage of intervals, measured on repeated simulations of studies.
 
-Perceived leads are those of `drawbench.simulation.raters`, drawn for whole studies at once; every
-interval comes from the function that computes the reported ones.
+Perceived leads are those of `drawbench.simulation.raters`, drawn for many studies at once. In each
+category every rater rates every prompt, so that the variance terms of `drawbench.stats.clustered`
+are those of rows and columns of a table; a test shows that both are equal. Everything after them is
+the code of the reported intervals.
 """
 
 from __future__ import annotations
@@ -11,12 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drawbench.simulation.raters import DRAWBENCH_RATERS, DRAWBENCH_SIZES, SimulatedPanel
-from drawbench.stats.clustered import LEVEL, Floats, Layout, estimate_mean, make_layout
-from evalkit.core.intervals import check_level, wilson_interval
-from evalkit.core.results import Interval
+from drawbench.stats.clustered import (
+    LEVEL,
+    Layout,
+    Pooling,
+    estimate_mean,
+    make_layout,
+    vote_weights,
+    weighting,
+)
+from drawbench.stats.effective import Effective, Floats, Variances, Weighting, effective_votes
+from evalkit.core.errors import ConfigError
+from evalkit.core.intervals import Ends, check_level, wilson_interval, wilson_t_interval
+
+BLOCK = 50
+"""Studies that are drawn together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +86,28 @@ def draw_scores(
     return scores
 
 
+def draw_tables(
+    panel: SimulatedPanel,
+    shape: tuple[int, int, int],
+    lead: float,
+    rng: np.random.Generator,
+) -> Floats:
+    """Draw the scores of one category in many studies, of the given (studies, raters, prompts).
+
+    Args:
+        panel: As for `draw_scores`.
+        shape: Studies, raters, prompts.
+        lead: True lead of A.
+        rng: Source of all draws.
+    """
+    studies, raters, prompts = shape
+    felt = lead + panel.noise * rng.standard_normal(shape)
+    felt += panel.rater_sd * rng.standard_normal((studies, raters, 1))
+    felt += panel.prompt_sd * rng.standard_normal((studies, 1, prompts))
+    scores: Floats = (felt > panel.tie_threshold) / 2 + (felt > -panel.tie_threshold) / 2
+    return scores
+
+
 def measure_coverage(
     panel: SimulatedPanel,
     *,
@@ -93,42 +128,22 @@ def measure_coverage(
         progress: Called with (studies done, total studies).
     """
     model_a, model_b, *_ = panel.strengths
-    layout, names = category_layout(sizes, raters_per_category), sorted(sizes)
-    leads = np.array([panel.lead(model_a, model_b, category=name) for name in names])
-    truths = np.array([true_win_rate(panel, lead) for lead in leads])
-    weights = np.array([sizes[name] for name in names]) / sum(sizes.values())
-    truth, mean_truth = float(weights @ truths), float(truths.mean())
-    parts = [_part(layout, index) for index in range(len(names))]
+    names = sorted(sizes)
+    leads = [panel.lead(model_a, model_b, category=name) for name in names]
+    design = _Design([sizes[name] for name in names], raters_per_category)
     rng = np.random.default_rng(seed)
-    ones = np.ones(len(layout.rater))
-    overall, by_mean, naive, rejected = np.zeros((4, studies), dtype=bool)
-    in_category, naive_in_category = np.zeros((2, studies, len(names)), dtype=bool)
-    widths = np.zeros(studies)
-    for study in range(studies):
-        scores = draw_scores(panel, layout, leads, rng)
-        pooled = estimate_mean(scores, ones, layout).interval
-        mean = estimate_mean(scores, ones, layout, pooling="categories").interval
-        overall[study] = _inside(pooled, truth)
-        by_mean[study] = _inside(mean, mean_truth)
-        naive[study] = _naive_holds(scores, truth)
-        rejected[study] = not _inside(pooled, 0.5)
-        widths[study] = (pooled.high - pooled.low) / 2 if pooled else np.nan
-        for index, (votes, part) in enumerate(parts):
-            in_category[study, index] = _holds(scores[votes], part, truths[index])
-            naive_in_category[study, index] = _naive_holds(scores[votes], truths[index])
+    blocks = []
+    for start in range(0, studies, BLOCK):
+        tables = [
+            draw_tables(panel, (min(BLOCK, studies - start), raters_per_category, size), lead, rng)
+            for size, lead in zip(design.sizes, leads, strict=True)
+        ]
+        blocks.append([_Mean.of_tables(table) for table in tables])
         if progress:
-            progress(study + 1, studies)
-    return Coverage(
-        studies=studies,
-        overall=float(overall.mean()),
-        category_mean=float(by_mean.mean()),
-        by_category=_named(names, in_category),
-        naive=float(naive.mean()),
-        naive_by_category=_named(names, naive_in_category),
-        rejected=float(rejected.mean()),
-        mean_half_width=float(widths.mean()),
-        true_win_rate=truth,
-    )
+            progress(min(start + BLOCK, studies), studies)
+    categories = [_Mean.joined(parts) for parts in zip(*blocks, strict=True)]
+    truths = np.array([true_win_rate(panel, lead) for lead in leads])
+    return _summary(design, categories, truths, names)
 
 
 def merge(parts: Sequence[Coverage]) -> Coverage:
@@ -219,23 +234,149 @@ def true_win_rate(panel: SimulatedPanel, lead: float) -> float:
     return (above(panel.tie_threshold) + above(-panel.tie_threshold)) / 2
 
 
-def _part(layout: Layout, category: int) -> tuple[NDArray[np.intp], Layout]:
-    inside = layout.category == category
-    return np.flatnonzero(inside), layout.subset(inside)
+@dataclass(frozen=True)
+class _Design:
+    """Who rates what: every rater of a category all of its prompts."""
+
+    sizes: list[int]
+    raters: int
+
+    def __post_init__(self) -> None:
+        if min(self.sizes) < 2 or self.raters < 2:
+            raise ConfigError(
+                f"Coverage is measured for categories of at least 2 prompts and 2 raters, got "
+                f"{min(self.sizes)} and {self.raters}. Use more."
+            )
+
+    def shares(self, pooling: Pooling) -> Floats:
+        """Return the weight of each category."""
+        weights = np.array(self.sizes if pooling == "votes" else [1] * len(self.sizes), np.float64)
+        shares: Floats = weights / weights.sum()
+        return shares
+
+    def weighting(self, pooling: Pooling) -> Weighting:
+        """Return the concentration of all votes' weights."""
+        sizes = {f"{index:04d}": size for index, size in enumerate(self.sizes)}
+        return _weighting(category_layout(sizes, self.raters), pooling)
+
+    def weighting_of(self, category: int) -> Weighting:
+        """Return the concentration of the weights of one category."""
+        return _weighting(category_layout({"": self.sizes[category]}, self.raters), "votes")
 
 
-def _holds(scores: Floats, layout: Layout, truth: float) -> bool:
-    return _inside(estimate_mean(scores, np.ones(len(scores)), layout).interval, truth)
+@dataclass(frozen=True)
+class _Mean:
+    """A win rate and its variance terms in many studies."""
+
+    value: Floats
+    found: Variances
+
+    @classmethod
+    def of_tables(cls, scores: Floats) -> _Mean:
+        """Compute them from (studies, raters, prompts)."""
+        _, raters, prompts = scores.shape
+        votes, value = raters * prompts, scores.mean(axis=(1, 2))
+        vote = ((scores - value[:, None, None]) ** 2).mean(axis=(1, 2))
+        clusters = {
+            "rater": scores.mean(axis=2).var(axis=1, ddof=1) / raters,
+            "prompt": scores.mean(axis=1).var(axis=1, ddof=1) / prompts,
+        }
+        extremity = np.abs(2 * scores - 1).mean(axis=(1, 2))
+        found = Variances(
+            cell=vote / (votes - 1),
+            clusters=clusters,
+            vote=vote,
+            varied=np.minimum(np.minimum(value, 1 - value), extremity),
+            extremity=extremity,
+        )
+        return cls(value, found)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Mean]) -> _Mean:
+        """Put studies behind one another."""
+        return cls(
+            np.concatenate([part.value for part in parts]),
+            _combined([part.found for part in parts], np.concatenate, np.concatenate),
+        )
+
+    @classmethod
+    def pooled(cls, parts: Sequence[_Mean], shares: Floats) -> _Mean:
+        """Compute the weighted mean of categories; they are strata, so their terms add up."""
+
+        def mean(values: Sequence[Floats]) -> Floats:
+            return np.tensordot(shares, np.stack(values), axes=1)
+
+        def variance(values: Sequence[Floats]) -> Floats:
+            return np.tensordot(shares**2, np.stack(values), axes=1)
+
+        return cls(
+            mean([part.value for part in parts]),
+            _combined([part.found for part in parts], variance, mean),
+        )
+
+    def intervals(self, weights: Weighting) -> list[Ends]:
+        """Return the interval of each study."""
+        effective: Effective = effective_votes(self.value, self.found, weights)
+        columns = (self.value, effective.votes, effective.degrees_of_freedom)
+        return [
+            wilson_t_interval(*map(float, study), level=LEVEL) for study in np.column_stack(columns)
+        ]
+
+    def naive_intervals(self, votes: int) -> list[Ends]:
+        """Return the interval of each study as if votes were independent."""
+        return [wilson_interval(value, votes, level=LEVEL) for value in self.value.tolist()]
 
 
-def _naive_holds(scores: Floats, truth: float) -> bool:
-    low, high = wilson_interval(float(scores.mean()), len(scores), level=LEVEL)
-    return low <= truth <= high
+def _combined(
+    parts: Sequence[Variances],
+    variance: Callable[[Sequence[Floats]], Floats],
+    mean: Callable[[Sequence[Floats]], Floats],
+) -> Variances:
+    """Combine variances of means with one function, and means over votes with another."""
+    return Variances(
+        cell=variance([np.asarray(part.cell) for part in parts]),
+        clusters={
+            name: variance([np.asarray(part.clusters[name]) for part in parts])
+            for name in parts[0].clusters
+        },
+        vote=mean([np.asarray(part.vote) for part in parts]),
+        varied=mean([np.asarray(part.varied) for part in parts]),
+        extremity=mean([np.asarray(part.extremity) for part in parts]),
+    )
 
 
-def _inside(interval: Interval | None, value: float) -> bool:
-    return interval is not None and interval.low <= value <= interval.high
+def _weighting(layout: Layout, pooling: Pooling) -> Weighting:
+    return weighting(vote_weights(np.ones(len(layout.rater)), layout, pooling=pooling), layout)
 
 
-def _named(names: Sequence[str], hits: NDArray[np.bool_]) -> dict[str, float]:
-    return dict(zip(names, map(float, hits.mean(axis=0)), strict=True))
+def _summary(
+    design: _Design, categories: Sequence[_Mean], truths: Floats, names: Sequence[str]
+) -> Coverage:
+    by_votes, by_category = design.shares("votes"), design.shares("categories")
+    pooled = _Mean.pooled(categories, by_votes)
+    mean = _Mean.pooled(categories, by_category)
+    intervals = pooled.intervals(design.weighting("votes"))
+    truth = float(by_votes @ truths)
+    in_category, naive_in_category = {}, {}
+    for index, (name, part) in enumerate(zip(names, categories, strict=True)):
+        own = part.intervals(design.weighting_of(index))
+        in_category[name] = _share_holding(own, truths[index])
+        naive = part.naive_intervals(design.raters * design.sizes[index])
+        naive_in_category[name] = _share_holding(naive, truths[index])
+    return Coverage(
+        studies=len(pooled.value),
+        overall=_share_holding(intervals, truth),
+        category_mean=_share_holding(
+            mean.intervals(design.weighting("categories")), float(by_category @ truths)
+        ),
+        by_category=in_category,
+        naive=_share_holding(pooled.naive_intervals(design.raters * sum(design.sizes)), truth),
+        naive_by_category=naive_in_category,
+        rejected=1 - _share_holding(intervals, 0.5),
+        mean_half_width=float(np.mean([(high - low) / 2 for low, high in intervals])),
+        true_win_rate=truth,
+    )
+
+
+def _share_holding(intervals: Sequence[Ends], value: float) -> float:
+    return sum(low <= value <= high for low, high in intervals) / len(intervals)

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from drawbench.errors import StudyError
-from drawbench.stats.clustered import LEVEL, Floats, make_layout
+from drawbench.stats.clustered import LEVEL, make_layout
+from drawbench.stats.effective import Floats
 from drawbench.stats.preference import CLUSTER_COLUMNS, answer_scores, win_terms
 from drawbench.votes import orient_pairs
 from evalkit.core.intervals import normal_quantile, t_quantile

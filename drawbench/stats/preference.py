@@ -16,14 +16,8 @@ import pandas as pd
 
 from drawbench.errors import NoVotesError, VotesError
 from drawbench.stats.bootstrap import RESAMPLES, TwoWayResampler, percentile_interval
-from drawbench.stats.clustered import (
-    LEVEL,
-    Estimate,
-    Floats,
-    Pooling,
-    estimate_mean,
-    make_layout,
-)
+from drawbench.stats.clustered import LEVEL, Estimate, Pooling, estimate_mean, make_layout
+from drawbench.stats.effective import Floats
 from drawbench.votes import orient_pairs
 from evalkit.core.intervals import check_level, wilson_interval
 from evalkit.core.registry import require
@@ -175,7 +169,7 @@ def preference(
     if resamples:
         resampler = TwoWayResampler(layout, resamples=resamples, seed=seed)
         means = resampler.means(numerator, denominator, pooling=pooling)
-        resampled = percentile_interval(means, level=level)
+        resampled = percentile_interval(means, level=level, method=resampler.method)
     return Preference(
         model_a=first["model_a"],
         model_b=first["model_b"],

@@ -26,11 +26,11 @@ class QualityRules:
     """Rules by which raters are flagged; chosen before seeing results, and printed with them."""
 
     min_median_response_s: float = 2.0
-    """A faster median response is too fast for looking at sixteen images."""
+    """A faster median response is too fast for looking at sixteen images; one answer is enough."""
     max_same_side: float = 0.95
     """A larger share of answers at one position on the screen is straight-lining."""
     min_votes: int = 10
-    """Raters with fewer answers to a question are not flagged for speed or straight-lining."""
+    """Raters with fewer answers to a question are not flagged for straight-lining."""
     min_checks_right: float = 0.8
     """A smaller share of passed attention checks is flagged; Imagen's COCO study required 0.8."""
 
@@ -183,9 +183,8 @@ def _flags(row: object, rules: QualityRules) -> tuple[str, ...]:
         number = getattr(row, name)
         return float("nan") if number is None else float(number)
 
-    judged = value("num_votes") >= rules.min_votes
     checks = {
-        "too fast": judged and value("median_response_s") < rules.min_median_response_s,
+        "too fast": value("median_response_s") < rules.min_median_response_s,
         "straight-lining": value("same_side") > rules.max_same_side,
         "failed checks": _checks_right(value) < rules.min_checks_right,
         "refused by the platform": str(getattr(row, "rater_status", "")).lower() in FAILED_STATUSES,

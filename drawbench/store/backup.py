@@ -6,7 +6,8 @@
 
 Rows are written as text, not as a copy of the database file, so a backup of SQLite can be restored
 into PostgreSQL and vice versa. Personal links keep working after a restore, since the hashes of
-their tokens are stored with the other rows.
+their tokens are stored with the other rows. Backups of older tables can be restored, too. An image
+that is missing from the folder is missing from the backup; the votes are complete without it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +29,7 @@ from sqlalchemy.orm import Session
 
 from drawbench.errors import StoreError, StudyError
 from drawbench.store.database import newest_revision, open_database
+from drawbench.store.hands import KEPT_UNTIL
 from drawbench.store.store import Store
 from drawbench.store.tables import (
     Base,
@@ -40,8 +43,13 @@ from drawbench.store.tables import (
 )
 from drawbench.study.folder import DOCUMENT, IMAGE_FOLDER, IMAGE_LIST, Study, load_study
 from evalkit.core.errors import MissingDataError
+from evalkit.core.files import writing
+from evalkit.core.tables import HALF_PAIR
 
 FORMAT = 1
+_MOST_INTEGER = 2**63
+OLDER_REVISION = "0001"
+"""Version of tables before the newest, whose backups can be restored."""
 MAX_MEMBER_BYTES = 256 * 2**20  # a larger file in an archive is an attack, not an image
 
 # In this order every row comes after those it refers to. The names are the columns that refer.
@@ -116,13 +124,15 @@ def restore(source: Path, study_path: Path, url: str = "") -> dict[str, int]:
     try:
         with _opened(Path(source)) as archive:
             head = _read_head(archive, source)
-            rows = {table: list(_read_rows(archive, table, source)) for table in TABLES}
+            revision = str(head["revision"])
+            rows = {table: list(_read_rows(archive, table, source, revision)) for table in TABLES}
             _unpack_study(archive, temporary, source)
         study = load_study(temporary)
         _check_counts(head, rows, study, source)
-        if study_path.exists():
-            study_path.rmdir()
-        temporary.rename(study_path)
+        with writing(study_path):
+            if study_path.exists():
+                study_path.rmdir()
+            temporary.rename(study_path)
         try:
             _insert_all(study_path, url, rows)
         except BaseException:
@@ -167,7 +177,7 @@ def _write_study(archive: zipfile.ZipFile, study: Study) -> None:
     for entry in study.images:
         path = study.image_path(entry.key)
         if path is None:
-            raise StoreError(f"Image {entry.key} of {study.path} is missing. Restore it first.")
+            continue
         # PNG is compressed already.
         name = f"study/{IMAGE_FOLDER}/{entry.key}.png"
         archive.write(path, name, compress_type=zipfile.ZIP_STORED)
@@ -180,7 +190,7 @@ def _opened(source: Path) -> zipfile.ZipFile:
         )
     try:
         return zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise StoreError(f"{source} is not a backup ({error}).") from error
 
 
@@ -189,41 +199,75 @@ def _member(archive: zipfile.ZipFile, name: str, source: Path) -> bytes:
         if archive.getinfo(name).file_size > MAX_MEMBER_BYTES:
             raise StoreError(f"{source}: {name} is too large for an evalkit backup.")
         return archive.read(name)
-    except (KeyError, zipfile.BadZipFile, OSError, EOFError) as error:
+    except StoreError:
+        raise
+    except (KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as error:
         raise StoreError(f"{source}: {name} is missing or damaged. Use another backup.") from error
 
 
 def _read_head(archive: zipfile.ZipFile, source: Path) -> dict[str, Any]:
     try:
         head: dict[str, Any] = json.loads(_member(archive, "backup.json", source))
+        if not isinstance(head["rows"], dict):
+            raise TypeError("rows is no object")
         version, revision = head["format"], head["revision"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{source}: backup.json is damaged ({error}).") from error
-    if version != FORMAT or revision != newest_revision():
+    if version != FORMAT or revision not in (OLDER_REVISION, newest_revision()):
         raise StoreError(
             f"{source} has format {version} and tables of version {revision}, but this evalkit "
-            f"reads format {FORMAT}, version {newest_revision()}. Restore it with the "
+            f"reads format {FORMAT}, up to version {newest_revision()}. Restore it with the "
             "evalkit that wrote it."
         )
     return head
 
 
+def _upgraded(row: Any, table: type[Base], revision: str) -> Any:
+    """Do to a row of a backup what the migrations do to a row of a database."""
+    if revision == newest_revision() or not isinstance(row, dict):
+        return row
+    if table is VoteRow:
+        return {**row, "images_missing": None}
+    if table is RaterRow and row.get("consented_at") is None:
+        return {**row, "lease_until": KEPT_UNTIL}
+    return row
+
+
 def _read_rows(
-    archive: zipfile.ZipFile, table: type[Base], source: Path
+    archive: zipfile.ZipFile, table: type[Base], source: Path, revision: str
 ) -> Iterator[dict[str, Any]]:
     wanted = {column.name for column in table.__table__.columns}
     name = f"tables/{table.__tablename__}.jsonl"
     for number, line in enumerate(_member(archive, name, source).splitlines(), start=1):
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = _upgraded(json.loads(line), table, revision)
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{source}: {name}, line {number} is damaged ({error}).") from error
         if not isinstance(row, dict) or set(row) != wanted:
             raise StoreError(
                 f"{source}: {name}, line {number} has other columns than its table. Use another "
                 "backup."
             )
+        _check_types(row, table, f"{source}: {name}, line {number}")
         yield row
+
+
+def _check_types(row: dict[str, Any], table: type[Base], where: str) -> None:
+    """Refuse values that the table's columns can't hold."""
+    for column in table.__table__.columns:
+        value, kind = row[column.name], column.type.python_type
+        if value is None and column.nullable:
+            continue
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if isinstance(value, bool) and kind is not bool:
+            fits = False
+        if isinstance(value, int) and abs(value) >= _MOST_INTEGER:
+            fits = False
+        if not fits or (isinstance(value, str) and HALF_PAIR.search(value)):
+            raise StoreError(
+                f"{where}: {column.name} is {value!r:.40}, expected {kind.__name__}. Use another "
+                "backup."
+            )
 
 
 def _unpack_study(archive: zipfile.ZipFile, folder: Path, source: Path) -> None:
@@ -231,8 +275,10 @@ def _unpack_study(archive: zipfile.ZipFile, folder: Path, source: Path) -> None:
     for name in archive.namelist():
         if _MEMBER.fullmatch(name):
             target = folder / name.removeprefix("study/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_member(archive, name, source))
+            content = _member(archive, name, source)
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
 
 
 def _check_counts(
@@ -262,7 +308,8 @@ def _insert_all(study_path: Path, url: str, rows: dict[type[Base], list[dict[str
                 )
             _insert_rows(session, rows)
     except SQLAlchemyError as error:
-        raise StoreError(f"The backup is inconsistent ({error}). Use another backup.") from error
+        why = str(error).splitlines()[0][:200]
+        raise StoreError(f"The backup is inconsistent ({why}). Use another backup.") from error
     finally:
         database.close()
 

@@ -3,15 +3,16 @@
 On SQLite every writing transaction starts with BEGIN IMMEDIATE. A plain BEGIN takes the write lock
 only at the first write, and then fails at once, whatever the timeout, if another writer came in
 between; with 25 concurrent raters most would fail. Writers also queue at a lock file beside the
-database: SQLite itself makes them poll, and an unlucky writer starves.
+database (`turns.py`). Queue and database share one deadline: whoever waits is told within
+`BUSY_TIMEOUT_S`, however many wait before them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from drawbench.errors import NewerSchemaError, StoreError
+from drawbench.store.turns import turn
 from evalkit.core.errors import MissingDataError, MissingExtraError
 
 SQLITE = "sqlite:///"
 BUSY_TIMEOUT_S = 30
+"""Longest time that a step waits for the database, its queue included."""
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
 
@@ -36,10 +39,12 @@ POOL_OVERFLOW = 20
 class Database:
     """An engine with its two kinds of transactions. Open one with `open_database`."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, url: str) -> None:
         self.engine = engine
         self.name = name
         """URL without the password, for messages."""
+        self.url = url
+        """URL that it was opened with."""
         self._reader = engine.execution_options(read_only=True)
         self._queue: Path | None = None
         if engine.dialect.name == "sqlite":
@@ -52,14 +57,12 @@ class Database:
         """Open one transaction: when the block ends, all of it is on the disk, or none.
 
         Raises:
-            StoreError: The database can't be reached, or refuses the transaction.
+            StoreError: The database can't be reached in time, or refuses the transaction.
         """
-        with (
-            self._naming_faults(),
-            self._turn(),
-            Session(self.engine) as session,
-            session.begin(),
-        ):
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        writer = self.engine.execution_options(deadline=deadline)
+        in_turn = turn(self._queue, deadline) if self._queue else nullcontext()
+        with self._naming_faults(), in_turn, Session(writer) as session, session.begin():
             yield session
 
     @contextmanager
@@ -77,20 +80,6 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait for the turn to write; the kernel releases the lock of a dead writer."""
-        if self._queue is None:
-            yield
-            return
-        try:
-            handle = self._queue.open("ab")
-        except OSError as error:
-            raise StoreError(f"{self._queue} can't be written ({error.strerror}).") from error
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
     def _naming_faults(self) -> Iterator[None]:
         try:
             yield
@@ -106,25 +95,29 @@ class Database:
 def open_database(url: str, *, create: bool = False) -> Database:
     """Open a database and ensure that its tables have the current version.
 
+    Tables of an older evalkit are upgraded; what they contain stays as it is.
+
     Args:
         url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.
-        create: Create missing files and tables, and upgrade older tables.
+        create: Create missing files and tables.
 
     Raises:
-        StoreError: The URL has an unknown form, the database can't be reached, or its tables are
-            older.
+        StoreError: The URL has an unknown form, or the database can't be reached or upgraded.
         NewerSchemaError: A newer evalkit wrote it.
         MissingDataError: There is no store yet.
     """
     engine = _engine(url, create=create)
-    database = Database(engine, engine.url.render_as_string(hide_password=True))
+    database = Database(engine, engine.url.render_as_string(hide_password=True), url)
     try:
-        if create:
+        with engine.execution_options(read_only=True).connect() as connection:
+            revision = _revision(connection, database.name)
+        if revision is None and not create:
+            raise MissingDataError(
+                f"{database.name} contains no votes yet. Make the study with: evalkit drawbench new"
+            )
+        if revision != newest_revision():
             with engine.begin() as connection:
-                _check_known(connection, database.name)
-                command.upgrade(_alembic(connection), "head")
-        with engine.connect() as connection:
-            _check_current(connection, database.name)
+                _upgrade(connection, database.name)
     except SQLAlchemyError as error:
         engine.dispose()
         raise StoreError(
@@ -161,6 +154,7 @@ def _engine(url: str, *, create: bool) -> Engine:
                 pool_pre_ping=True,
                 pool_size=POOL_SIZE,
                 max_overflow=POOL_OVERFLOW,
+                connect_args=_deadlines(parsed),
             )
         except ImportError:
             raise MissingExtraError("a PostgreSQL store", "postgresql") from None
@@ -168,6 +162,15 @@ def _engine(url: str, *, create: bool) -> Engine:
         f"Database {parsed.get_backend_name()!r} is not supported. Use sqlite:///PATH or "
         "postgresql://USER:PASSWORD@HOST/NAME."
     )
+
+
+def _deadlines(url: URL) -> dict[str, object]:
+    """Return the options that end a wait for PostgreSQL; those in the URL take precedence."""
+    wanted = {
+        "connect_timeout": BUSY_TIMEOUT_S,
+        "options": f"-c lock_timeout={1000 * BUSY_TIMEOUT_S}",
+    }
+    return {name: value for name, value in wanted.items() if name not in url.query}
 
 
 def _sqlite(path: str, *, create: bool) -> Engine:
@@ -196,8 +199,10 @@ def _sqlite(path: str, *, create: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("read_only")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        left_s = options.get("deadline", time.monotonic() + BUSY_TIMEOUT_S) - time.monotonic()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {max(1, round(1000 * left_s))}")
+        connection.exec_driver_sql("BEGIN" if options.get("read_only") else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -214,13 +219,18 @@ def _alembic(connection: Connection | None) -> Config:
     return config
 
 
-def _check_known(connection: Connection, name: str) -> None:
-    """Refuse tables of a newer evalkit, and tables of other programs."""
+def _revision(connection: Connection, name: str) -> str | None:
+    """Return the version of the tables, or None where there are none.
+
+    Raises:
+        NewerSchemaError: They are those of a newer evalkit.
+        StoreError: They are those of another program.
+    """
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None:
         if "study" in inspect(connection).get_table_names():
             raise StoreError(f"{name} contains tables of another program. Choose another database.")
-        return
+        return None
     known = {
         script.revision for script in ScriptDirectory.from_config(_alembic(None)).walk_revisions()
     }
@@ -229,20 +239,15 @@ def _check_known(connection: Connection, name: str) -> None:
             f"{name} has tables of version {revision}, but this evalkit supports up to "
             f"{newest_revision()}. Update evalkit; nothing was changed."
         )
+    return revision
 
 
-def _check_current(connection: Connection, name: str) -> None:
-    _check_known(connection, name)
-    revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is None:
-        raise MissingDataError(
-            f"{name} contains no votes yet. Make the study with: evalkit drawbench new"
-        )
-    if revision != newest_revision():
-        raise StoreError(
-            f"{name} has tables of version {revision}, but this evalkit needs "
-            f"{newest_revision()}. Back it up, then run: evalkit drawbench upgrade STUDY"
-        )
+def _upgrade(connection: Connection, name: str) -> None:
+    """Bring the tables to the newest version, one process at a time."""
+    if connection.dialect.name == "postgresql" and _revision(connection, name) is not None:
+        connection.exec_driver_sql("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+    _revision(connection, name)  # another process may have changed it meanwhile
+    command.upgrade(_alembic(connection), "head")
 
 
 def _first_line(error: BaseException) -> str:

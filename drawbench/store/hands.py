@@ -5,6 +5,7 @@ Every method runs inside the caller's transaction, which must have locked the st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ from drawbench.study.assignment import (
     presentation_order,
 )
 from drawbench.study.folder import Item, Study
+
+KEPT_UNTIL = 4_102_444_800.0
+"""Until when an unused invitation keeps a place: the year 2100, so until it is used or released."""
 
 _OPEN: tuple[ColumnElement[bool], ...] = (CellRow.rater_id.is_(None), CellRow.slot.is_not(None))
 
@@ -48,12 +52,18 @@ class Hands:
         return self.study.config.lease_minutes * 60.0
 
     def hand_out(self, session: Session, rater: RaterRow) -> None:
-        """Choose and lease cells for a rater, and insert practice items and checks."""
-        self._release_lapsed(session)
+        """Choose and lease cells for a rater, and insert practice items and checks.
+
+        A rater for whom no place was kept leaves those of invited raters alone.
+        """
+        self.release_lapsed(session)
         config = self.study.config
+        open_slots = self._open_slots(session)
         choice = choose_slots(
-            self._open_slots(session),
-            {block: len(items) for block, items in self.study.blocks.items()},
+            open_slots
+            if rater.lease_until >= self.clock()
+            else self._not_kept(session, open_slots),
+            self._block_sizes,
             num_slots=config.raters_per_item,
             seed=config.seed,
             rater=rater.number,
@@ -79,14 +89,45 @@ class Hands:
     def _extra_items(self) -> list[Item]:
         return [*self.study.extras("practice"), *self.study.extras("check")]
 
-    def _release_lapsed(self, session: Session) -> None:
-        """Free the open cells of raters whose lease has expired."""
+    @cached_property
+    def _block_sizes(self) -> Mapping[str, int]:
+        return {block: len(items) for block, items in self.study.blocks.items()}
+
+    def _not_kept(self, session: Session, open_slots: Sequence[OpenSlot]) -> list[OpenSlot]:
+        """Leave out the blocks in which no place is left beside those kept for invited raters.
+
+        A place is a whole block of open cells. An invitation without a block keeps a place in any.
+        """
+        kept = Counter(
+            session.scalars(
+                select(RaterRow.block).where(
+                    RaterRow.study_id == self.study_id,
+                    RaterRow.consented_at.is_(None),
+                    RaterRow.lease_until >= self.clock(),
+                )
+            ).all()
+        )
+        if not kept:
+            return list(open_slots)
+        num_open: Counter[str] = Counter()
+        for slot in open_slots:
+            num_open[slot.block] += slot.num_open
+        left = {
+            block: num_open[block] // size - kept[block]
+            for block, size in self._block_sizes.items()
+        }
+        if sum(max(0, number) for number in left.values()) <= kept[None]:
+            return []
+        return [slot for slot in open_slots if left[slot.block] > 0]
+
+    def release_lapsed(self, session: Session) -> int:
+        """Free the open cells of raters whose lease has expired, and return their number."""
         lapsed = select(RaterRow.id).where(
             RaterRow.study_id == self.study_id,
             RaterRow.finished_at.is_(None),
             RaterRow.lease_until < self.clock(),
         )
-        session.execute(
+        freed = session.execute(
             update(CellRow)
             .where(
                 CellRow.study_id == self.study_id,
@@ -95,8 +136,10 @@ class Hands:
                 CellRow.rater_id.in_(lapsed),
             )
             .values(rater_id=None, position=None)
+            .returning(CellRow.id)
             .execution_options(synchronize_session=False)
         )
+        return len(freed.all())
 
     def _open_slots(self, session: Session) -> list[OpenSlot]:
         rows = session.execute(

@@ -20,15 +20,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from drawbench.errors import RefusedError, StudyError
+from drawbench.errors import RefusedError, StudyError, command_line
 from drawbench.store import statements
 from drawbench.store.database import Database, open_database
-from drawbench.store.hands import Hands
+from drawbench.store.hands import KEPT_UNTIL, Hands
 from drawbench.store.pages import Place, by_model, place_of
+from drawbench.store.platform_ids import clean_platform_id
 from drawbench.store.registration import document_sha256, register
 from drawbench.store.statements import Outcome
 from drawbench.store.tables import (
@@ -44,7 +45,6 @@ from drawbench.study.folder import DOCUMENT, Item, Study
 from evalkit.core.errors import MissingDataError
 
 TOKEN_BYTES = 16
-MAX_EXTERNAL_ID = 200
 MAX_REASON = 1000
 
 RaterState = Literal["invited", "active", "finished", "lapsed"]
@@ -72,6 +72,15 @@ class Joined:
 
     rater: Rater
     token: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """What a study got back from raters who are away."""
+
+    num_raters: int
+    num_pages: int
+    num_invitations: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +112,8 @@ class Store:
             if row is None:
                 raise MissingDataError(
                     f"{database.name} does not contain the study in {study.path}. Give the "
-                    "database it was made with, or register it with: evalkit drawbench upgrade "
-                    "STUDY"
+                    "database it was made with, or register it with: "
+                    + self.command("upgrade", study.path)
                 )
             if row.document_sha256 != document_sha256(study):
                 raise StudyError(
@@ -131,9 +140,11 @@ class Store:
             simulated: Whether the rater is simulated.
 
         Raises:
-            RefusedError: The study is full, or this external id has joined before.
+            RefusedError: The study is full or its places are kept for invited raters, or this
+                external id has joined before or can't be one.
         """
         self._refuse_strange_block(block)
+        external_id = self._checked_id(external_id)
         token = secrets.token_hex(TOKEN_BYTES)
         try:
             with self.database.writing() as session:
@@ -148,14 +159,18 @@ class Store:
     ) -> Joined:
         """Make a personal link; its items are assigned when the rater consents.
 
+        A place is kept for the rater until then, or until `release`.
+
         Raises:
             RefusedError: A rater with this external id exists.
         """
         self._refuse_strange_block(block)
+        external_id = self._checked_id(external_id)
         token = secrets.token_hex(TOKEN_BYTES)
         try:
             with self.database.writing() as session:
                 rater = self._add_rater(session, token, external_id, block, simulated)
+                rater.lease_until = KEPT_UNTIL
                 return Joined(rater=self.view(rater), token=token)
         except IntegrityError as error:
             raise RefusedError(
@@ -175,6 +190,87 @@ class Store:
             if rater.consented_at is None:
                 self.hands.hand_out(session, rater)
             return self.view(rater)
+
+    def come_back(self, external_id: str) -> Joined | None:
+        """Make a new personal link for the rater with an id of a crowd platform.
+
+        The link that the rater had before stops working. Someone who was invited with the id has
+        consented with this.
+
+        Returns:
+            The rater, or None if nobody has the id.
+
+        Raises:
+            RefusedError: It can't be an id, or the study is full.
+        """
+        external_id = self._checked_id(external_id)
+        if not external_id:
+            return None
+        with self.database.writing() as session:
+            self._lock_study(session)
+            rater = session.scalar(
+                select(RaterRow).where(
+                    RaterRow.study_id == self.study_id, RaterRow.external_id == external_id
+                )
+            )
+            if rater is None:
+                return None
+            if rater.consented_at is None:
+                self.hands.hand_out(session, rater)
+            return self._link(rater)
+
+    def relink(self, rater_id: int) -> Joined:
+        """Make a new personal link for a rater; the old one stops working.
+
+        Raises:
+            RefusedError: There is no such rater.
+        """
+        with self.database.writing() as session:
+            return self._link(self._rater(session, rater_id))
+
+    def _link(self, rater: RaterRow) -> Joined:
+        token = secrets.token_hex(TOKEN_BYTES)
+        rater.token_sha256 = hash_token(token)
+        return Joined(rater=self.view(rater), token=token)
+
+    def release(self, *, idle_s: float, invitations: bool = False) -> Released:
+        """Free the pages of raters who are away, without waiting for the end of their time.
+
+        Their answers are kept, and whoever comes back gets pages that are still free.
+
+        Args:
+            idle_s: Raters who joined, came back or answered within this time keep their pages.
+            invitations: Also keep no more places for invitations that nobody has used; their links
+                stay valid as long as there are places.
+        """
+        now = self.clock()
+        with self.database.writing() as session:
+            self._lock_study(session)
+            of_study = RaterRow.study_id == self.study_id
+            away = session.execute(
+                update(RaterRow)
+                .where(
+                    of_study,
+                    RaterRow.consented_at.is_not(None),
+                    RaterRow.finished_at.is_(None),
+                    RaterRow.lease_until > now - 1,
+                    RaterRow.lease_until <= now + self.hands.lease_s - idle_s,
+                )
+                .values(lease_until=now - 1)
+                .returning(RaterRow.id)
+            ).all()
+            unused = (
+                session.execute(
+                    update(RaterRow)
+                    .where(of_study, RaterRow.consented_at.is_(None), RaterRow.lease_until >= now)
+                    .values(lease_until=0.0)
+                    .returning(RaterRow.id)
+                ).all()
+                if invitations
+                else []
+            )
+            num_pages = self.hands.release_lapsed(session)
+        return Released(num_raters=len(away), num_pages=num_pages, num_invitations=len(unused))
 
     def find_rater(self, token: str) -> Rater | None:
         """Return the rater of a personal link, or None."""
@@ -222,6 +318,7 @@ class Store:
         shown: str,
         *,
         response_s: float | None = None,
+        images_missing: int | None = None,
     ) -> Submission:
         """Store one answer.
 
@@ -230,7 +327,8 @@ class Store:
             cell_id: The page; it must be assigned to the rater.
             question_id: The question.
             shown: The answer by side: `first`, `tie`, `second`, or the answer about a single set.
-            response_s: Seconds since the page was shown.
+            response_s: Seconds since the images were shown.
+            images_missing: Images of the page that could not be shown; None if unknown.
 
         Returns:
             `recorded`, `changed` (it replaced another answer, which stays in the history) or
@@ -261,6 +359,7 @@ class Store:
                 "position": cell.position or 0,
                 "response_s": response_s,
                 "answered_at": now,
+                "images_missing": images_missing,
             }
             outcome = statements.write_vote(connection, vote, before.get(question_id))
             statements.renew_lease(connection, rater_id=rater_id, until=now + self.hands.lease_s)
@@ -273,7 +372,7 @@ class Store:
             return Submission(outcome=outcome, item_done=item_done, hand_done=hand_done)
 
     def undo(self, rater_id: int) -> int | None:
-        """Undo the rater's last vote.
+        """Undo the rater's last vote: the last in the history, whatever the clock has done.
 
         Returns:
             The cell that is open again, or None if there is no vote to undo.
@@ -282,8 +381,20 @@ class Store:
             vote = session.scalar(
                 select(VoteRow)
                 .join(CellRow, CellRow.id == VoteRow.cell_id)
-                .where(VoteRow.rater_id == rater_id, CellRow.rater_id == rater_id)
-                .order_by(VoteRow.answered_at.desc(), VoteRow.id.desc())
+                .join(
+                    HistoryRow,
+                    and_(
+                        HistoryRow.rater_id == VoteRow.rater_id,
+                        HistoryRow.item_id == VoteRow.item_id,
+                        HistoryRow.question == VoteRow.question,
+                    ),
+                )
+                .where(
+                    VoteRow.rater_id == rater_id,
+                    CellRow.rater_id == rater_id,
+                    HistoryRow.event != "undo",
+                )
+                .order_by(HistoryRow.id.desc())
                 .limit(1)
             )
             if vote is None:
@@ -349,6 +460,7 @@ class Store:
         Raises:
             RefusedError: There is no such rater.
         """
+        name = name.strip()
         with self.database.reading() as session:
             row = session.scalar(
                 select(RaterRow).where(
@@ -357,11 +469,18 @@ class Store:
                 )
             )
             if row is None:
+                listing = ("export", self.study.path, "--as", "raters", "--out", "raters.csv")
                 raise RefusedError(
-                    f"This study has no rater {name!r}. List its raters with: evalkit drawbench "
-                    f"export {self.study.path} --as raters --out raters.csv"
+                    f"This study has no rater {name!r}. List its raters with: "
+                    + self.command(*listing)
                 )
             return self.view(row)
+
+    def command(self, *words: object) -> str:
+        """Return a command of `evalkit drawbench` that opens these votes, for a hint."""
+        is_default = self.database.url == self.study.default_database
+        database = "" if is_default else self.database.name
+        return command_line("evalkit", "drawbench", *words, database=database)
 
     # Inside
 
@@ -402,6 +521,12 @@ class Store:
                 f"The study has no block {block!r}. Known: {', '.join(self.study.blocks)}."
             )
 
+    def _checked_id(self, external_id: str) -> str:
+        cleaned = clean_platform_id(external_id)
+        if cleaned is None:
+            raise RefusedError(self.study.texts.errors.bad_platform_id)
+        return cleaned
+
     def _add_rater(
         self, session: Session, token: str, external_id: str, block: str | None, simulated: bool
     ) -> RaterRow:
@@ -411,7 +536,7 @@ class Store:
             study_id=self.study_id,
             name=f"r-{secrets.token_hex(6)}",
             token_sha256=hash_token(token),
-            external_id=external_id[:MAX_EXTERNAL_ID] or None,
+            external_id=external_id or None,
             number=study.num_joined,
             block=block,
             num_assigned=0,

@@ -84,7 +84,8 @@ class RaterRow(Base):
     created_at: Mapped[float] = mapped_column(Double)
     consented_at: Mapped[float | None] = mapped_column(Double)
     lease_until: Mapped[float] = mapped_column(Double)
-    """Time after which their open items may go to others."""
+    """Time after which their open items may go to others; of an invitation that nobody has used
+    yet, the time until which a place is kept for it."""
     finished_at: Mapped[float | None] = mapped_column(Double)
     completion_code: Mapped[str] = mapped_column(String(80))
     simulated: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -140,6 +141,8 @@ class VoteRow(Base):
     """Seconds from showing the item to this answer."""
     answered_at: Mapped[float] = mapped_column(Double)
     num_changes: Mapped[int] = mapped_column(Integer, default=0)
+    images_missing: Mapped[int | None] = mapped_column(Integer)
+    """Images of the page that the rater could not see; None if that was not recorded."""
 
 
 class HistoryRow(Base):

@@ -24,12 +24,14 @@ from pydantic import (
 )
 
 from drawbench.errors import StudyError
-from drawbench.study.strict import Slug, Strict, Text, first_fault
+from drawbench.study.strict import Growing, Slug, Strict, Text, added_later, first_fault
 from drawbench.study.texts import SideName, Texts, english
-from evalkit.core.errors import MissingDataError
 from evalkit.core.registry import unknown
+from evalkit.core.tables import read_toml
 
 PRESETS = ("glide-pairwise", "imagen-coco", "imagen-drawbench", "unclip-diversity")
+CAPTION = "{caption}"
+"""Placeholder of the prompt in a question."""
 MIN_MODEL_NAME = 3  # shorter names ("A", "v2") occur in any text and reveal nothing
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:()+-]{0,79}$")]
@@ -69,7 +71,7 @@ class Question(Strict):
         return self
 
 
-class StudyConfig(Strict):
+class StudyConfig(Growing):
     """All decisions of a study. Unknown keys are errors."""
 
     title: Text = Field(default_factory=lambda: english().study.title)
@@ -108,6 +110,9 @@ class StudyConfig(Strict):
     """One code for all raters, as Prolific requires; empty gives each rater a different one."""
     invited_only: bool = False
     """Admit only raters with a personal link."""
+    return_by_platform_id: bool = added_later(lambda: True)
+    """Whether a rater who opens the crowd platform's link again goes on where they were. Such an
+    id is no secret: whoever knows it can answer in that rater's place."""
     seed: int = Field(default=0, ge=0)
     allow_reranked: bool = False
 
@@ -150,7 +155,7 @@ class StudyConfig(Strict):
 
 def question_text(question: Question, caption: str) -> str:
     """Return a question with the caption filled in; braces in the caption are left alone."""
-    return question.text.replace("{caption}", caption)
+    return question.text.replace(CAPTION, caption)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -231,12 +236,7 @@ def read_config_file(path: Path, texts: Texts | None = None) -> dict[str, Any]:
         StudyError: It is not TOML.
         UnknownNameError: The preset does not exist.
     """
-    try:
-        settings = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file. Give a TOML file of settings.") from None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a TOML file of settings ({error}).") from error
+    settings = read_toml(Path(path), what="settings", fault=StudyError)
     if settings.get("preset"):
         return {**load_preset(settings["preset"], texts), **settings}
     return {**default_texts(texts or english()), **settings}

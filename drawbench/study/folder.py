@@ -36,6 +36,7 @@ from drawbench.study.design import Kind, ModelName, Question, StudyConfig
 from drawbench.study.strict import Slug, Strict, Text, first_fault
 from drawbench.study.texts import Texts, english
 from evalkit.core.errors import MissingDataError
+from evalkit.core.tables import split_lines
 
 SCHEMA_VERSION = 1
 DOCUMENT = "study.json"
@@ -248,12 +249,19 @@ class Study:
         path = self.path / IMAGE_FOLDER / f"{key}.png"
         return None if path.is_symlink() or not path.is_file() else path
 
+    def missing_images(self) -> tuple[str, ...]:
+        """Return the blind names of images whose file is missing or a symbolic link."""
+        return tuple(entry.key for entry in self.images if self.image_path(entry.key) is None)
+
 
 def load_study(path: Path) -> Study:
     """Read a study from its folder.
 
+    Its image files need not be there: votes can be read, exported and backed up without pixels.
+    Who needs them asks `Study.missing_images`.
+
     Raises:
-        MissingDataError: There is no study, or images of it are missing.
+        MissingDataError: There is no study, or its list of images is missing.
         StudyError: A file is damaged, of a newer version, or points out of the folder.
     """
     path = Path(path)
@@ -275,11 +283,10 @@ def load_study(path: Path) -> Study:
 
 
 def check_images(study: Study) -> None:
-    """Refuse a study in which an item lacks an image.
+    """Refuse a study in which the list of images lacks one of an item.
 
     Raises:
         StudyError: An item has too few images, or they differ in number.
-        MissingDataError: A listed image is missing.
     """
     for item in study.items.values():
         for source in filter(None, (item.model_a, item.model_b)):
@@ -289,12 +296,6 @@ def check_images(study: Study) -> None:
                     f"{study.path / IMAGE_LIST}: {source} has {number} images for "
                     f"{item.prompt_id}, expected {study.config.images_per_side}. Make a new study."
                 )
-    for entry in study.images:
-        if study.image_path(entry.key) is None:
-            raise MissingDataError(
-                f"{study.path / IMAGE_FOLDER / entry.key}.png is missing or a symbolic link. "
-                "Restore the folder."
-            )
 
 
 def _read(file: Path) -> str:
@@ -320,7 +321,7 @@ def _read_images(file: Path) -> tuple[ImageEntry, ...]:
     if not file.is_file():
         raise MissingDataError(f"{file} is missing. Restore the study's folder.")
     entries = []
-    for number, line in enumerate(_read(file).splitlines(), start=1):
+    for number, line in enumerate(split_lines(_read(file)), start=1):
         try:
             entries.append(ImageEntry.model_validate_json(line))
         except ValidationError as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -35,6 +36,7 @@ from drawbench.study.painters import PRACTICE, draw_even, draw_odd
 from drawbench.study.sources import ImageSource
 from drawbench.study.texts import Texts, english
 from drawbench.suites import Suite
+from evalkit.core.files import writing
 from evalkit.core.pixels import image_bytes
 
 CLEAR, BROKEN = f"{RESERVED}clear", f"{RESERVED}broken"
@@ -76,7 +78,7 @@ def make_study(
         _refuse_names_in_texts(config, texts)
     texts = texts or english()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with writing(path), _removed_at_end(temporary):
         temporary.mkdir(parents=True)
         images = _copy_images(temporary, sources, on_progress)
         extras = _make_extras(temporary, config, suite, sources, images, texts)
@@ -104,9 +106,15 @@ def make_study(
         if path.exists():
             path.rmdir()
         temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return load_study(path)
+
+
+@contextmanager
+def _removed_at_end(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_used_folder(path: Path) -> None:

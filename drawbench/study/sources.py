@@ -16,7 +16,7 @@ from typing import Any, Literal
 from drawbench.errors import StudyError
 from drawbench.suites import Prompt
 from evalkit.core.errors import MissingDataError, NotEnoughImagesError
-from evalkit.core.pixels import IMAGE_SUFFIXES
+from evalkit.core.image_files import scan_folder
 from evalkit.core.run import RunFolder
 
 Selection = Literal["first by sample index", "re-ranked", "unknown", "drawn by evalkit"]
@@ -143,20 +143,19 @@ def _from_folder(name: str, path: Path, prompts: Sequence[Prompt], per_prompt: i
 def _images_by_key(path: Path) -> dict[str, list[tuple[int, Path]]]:
     """Group (sample index, file) by the part of the name that identifies the prompt."""
     found: dict[str, list[tuple[int, Path]]] = {}
-    for file in sorted(path.iterdir()):
-        if file.is_dir():
-            members = sorted((f for f in file.iterdir() if _is_image(f)), key=_natural)
-            if members:
-                found.setdefault(file.name, []).extend(enumerate(members))
-        elif _is_image(file) and (match := _NUMBERED_STEM.fullmatch(file.stem)):
+    in_folders: dict[str, list[Path]] = {}
+    for name in scan_folder(path).images:
+        file = path / name
+        folder, _, below = name.partition("/")
+        if below:
+            in_folders.setdefault(folder, []).extend([file] if "/" not in below else [])
+        elif match := _NUMBERED_STEM.fullmatch(file.stem):
             found.setdefault(match["prompt"], []).append((int(match["sample"]), file))
-        elif _is_image(file):
+        else:
             found.setdefault(file.stem, []).append((0, file))
+    for folder, members in in_folders.items():
+        found.setdefault(folder, []).extend(enumerate(sorted(members, key=_natural)))
     return found
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:

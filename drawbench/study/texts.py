@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,13 +17,19 @@ from typing import Annotated, Any
 from pydantic import StringConstraints, ValidationError
 
 from drawbench.errors import StudyError
-from drawbench.study.strict import Strict, Text, first_fault
+from drawbench.study.strict import Growing, Strict, Text, added_later, first_fault
 from evalkit.core.errors import MissingDataError
+from evalkit.core.tables import read_toml
 
 SideName = Annotated[str, StringConstraints(pattern=r"^[\p{L}\p{M} ]{1,20}$")]
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _CAPTION = frozenset({"caption"})
 """What a question may hold, but need not."""
+
+
+def _english(section: str, key: str) -> Callable[[], str]:
+    """Return what an older study shows for a text that it does not have: the English one."""
+    return lambda: str(getattr(getattr(english(), section), key))
 
 
 class StudyTexts(Strict):
@@ -48,7 +54,7 @@ class WelcomeTexts(Strict):
     start: Text
 
 
-class RatingTexts(Strict):
+class RatingTexts(Growing):
     """A page with images and questions."""
 
     progress_label: Text
@@ -61,9 +67,10 @@ class RatingTexts(Strict):
     pause: Text
     instructions: Text
     keys: Text
+    translated: Text = added_later(_english("rating", "translated"))
 
 
-class ImageTexts(Strict):
+class ImageTexts(Growing):
     """The images on a page, and the view that enlarges one."""
 
     image: Text
@@ -76,9 +83,14 @@ class ImageTexts(Strict):
     next: Text
     report: Text
     failed: Text
+    loading: Text = added_later(_english("images", "loading"))
+    missing: Text = added_later(_english("images", "missing"))
+    try_again: Text = added_later(_english("images", "try_again"))
+    report_missing: Text = added_later(_english("images", "report_missing"))
+    skip: Text = added_later(_english("images", "skip"))
 
 
-class ReportTexts(Strict):
+class ReportTexts(Growing):
     """The dialog that reports an image."""
 
     title: Text
@@ -86,6 +98,7 @@ class ReportTexts(Strict):
     send: Text
     thanks: Text
     failed: Text
+    cancel: Text = added_later(_english("report", "cancel"))
 
 
 class PauseTexts(Strict):
@@ -120,7 +133,7 @@ class ClosingTexts(Strict):
     unknown_link: Text
 
 
-class ErrorTexts(Strict):
+class ErrorTexts(Growing):
     """What went wrong, and what was refused."""
 
     unreachable: Text
@@ -137,6 +150,9 @@ class ErrorTexts(Strict):
     page_lost: Text
     not_in_study: Text
     not_offered: Text
+    bad_platform_id: Text = added_later(_english("errors", "bad_platform_id"))
+    too_many_joins: Text = added_later(_english("errors", "too_many_joins"))
+    images_not_seen: Text = added_later(_english("errors", "images_not_seen"))
 
 
 class QuestionTexts(Strict):
@@ -193,14 +209,11 @@ def read_texts(path: Path) -> Texts:
         StudyError: It is not TOML, a key is unknown or missing, or a text has other placeholders
             than the English one.
     """
-    try:
-        raw = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
+    if not Path(path).exists():
         raise MissingDataError(
             f"{path}: no such file. Make one with: evalkit drawbench texts --out {path}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path}: not a TOML file of texts ({error}).") from error
+        )
+    raw = read_toml(Path(path), what="texts", fault=StudyError)
     _check_keys(raw, path)
     try:
         return Texts.model_validate(_with_tuples(raw))

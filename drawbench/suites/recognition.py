@@ -16,6 +16,7 @@ from importlib.resources import files
 
 from drawbench.errors import SuiteError
 from drawbench.suites.files import Row, clean_text
+from evalkit.core.tables import split_lines
 
 ALTERED_NAME = "drawbench-altered-openai-dalle3"
 ALTERED_NOTE = (
@@ -80,7 +81,7 @@ def fingerprint_of(text: str) -> str:
 def drawbench_rows() -> tuple[Row, ...]:
     """Return (fingerprint, category) of the 200 official prompts, in order."""
     text = (files("drawbench.suites") / "prompts" / "drawbench_rows.tsv").read_text("utf-8")
-    return tuple((line.split("\t")[0], line.split("\t")[1]) for line in text.splitlines())
+    return tuple((line.split("\t")[0], line.split("\t")[1]) for line in split_lines(text))
 
 
 def drawbench_category(text: str) -> str | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from evalkit.core.errors import ConfigError, DataError, MissingDataError
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.tables import found_columns, parse_json_lines, read_text
 from evalkit.datasets.base import Caption
 from evalkit.generation import GenerationOptions
 from evalkit.options import RequestOptions, SamplingOptions, ServerOptions
@@ -83,7 +84,7 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
         "--coco": asked.coco,
         "--prompt": bool(asked.prompt),
         "--prompts": asked.prompts is not None,
-        "--labels": bool(asked.labels),
+        "--labels": bool(asked.labels) and not asked.data,  # beside --data they say which
         "--data": bool(asked.data),
         "--protocol": bool(asked.protocol) and not asked.data,  # beside --data it says how
     }
@@ -101,10 +102,10 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
         return PromptSource.of_texts(asked.prompt, asked.n)
     if asked.prompts is not None:
         return PromptSource(read_prompts(asked.prompts), asked.n)
-    if asked.labels:
+    if asked.labels and not asked.data:
         return LabelSource(asked.labels, asked.n)
     name = asked.data or (protocol.dataset if protocol else "")
-    return DatasetSource(name, asked.n, asked.coco_root, protocol)
+    return DatasetSource(name, asked.n, asked.coco_root, protocol, asked.labels)
 
 
 def read_prompts(path: Path) -> list[Caption]:
@@ -142,22 +143,12 @@ def _table(path: Path) -> Iterator[Caption]:
 
 
 def _json_lines(path: Path) -> Iterator[Caption]:
-    try:
-        lines = path.read_text("utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file. Give a file of prompts.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as UTF-8 text ({error}).") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _prompt(line, f"{path}:{number}")
+    text = read_text(path)
+    for where, row in parse_json_lines(text, source=str(path)):
+        yield _prompt(row, where)
 
 
-def _prompt(line: str, where: str) -> Caption:
-    try:
-        row: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}).") from error
+def _prompt(row: Any, where: str) -> Caption:
     if isinstance(row, str):
         row = {"prompt": row}
     keys = sorted(row) if isinstance(row, Mapping) else []
@@ -165,7 +156,7 @@ def _prompt(line: str, where: str) -> Caption:
     if name is None:
         raise DataError(
             f"{where}: expected a text under {' or '.join(PROMPT_COLUMNS)}, found "
-            f"{', '.join(keys) or line.strip()[:40]}."
+            f"{found_columns(keys) if keys else json.dumps(row)[:40]}."
         )
     if not isinstance(row[name], str):
         raise DataError(f"{where}: {name!r} must be a text, got {row[name]!r}.")

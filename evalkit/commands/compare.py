@@ -14,15 +14,21 @@ from evalkit.commands.sets import (
     own_reference,
     print_skipped,
     reference_name,
+    refuse_incomplete,
     say_features,
 )
 from evalkit.core.errors import ConfigError
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
 from evalkit.measurement import default_metrics, refuse_biased_scores
-from evalkit.metrics.comparison import paired_differences
+from evalkit.metrics.comparison import (
+    holm_corrected,
+    paired_differences,
+    said_against_table,
+)
 from evalkit.metrics.score import PreparedSet, Scorer
 from evalkit.options import MeasureOptions
 from evalkit.reports.difference_table import difference_table
@@ -51,7 +57,10 @@ def compare(
         EvalkitError: As for `score_sets`, for any set.
     """
     started = time.perf_counter()
-    sets = named_sets(runs)
+    check_output(html, "--html")
+    check_output(json_file, "--json")
+    with progress("Listing the sets"):
+        sets = named_sets(runs)
     compared = own_reference(
         reference_name(against, options), list(sets.values()), coco_root, progress
     )
@@ -63,13 +72,16 @@ def compare(
     scorer = Scorer.of(compared.reference, metrics, options, progress)
     prepared = {name: scorer.prepare(one.items, name, run=one.source) for name, one in sets.items()}
     marks = {"reference": compared.name, **options.protocol_marks()}
-    records = [
-        record.with_context(subject=name, fingerprint={**_own_marks(name, sets), **marks})
+    by_set = {
+        name: [
+            record.with_context(subject=name, fingerprint={**_own_marks(name, sets), **marks})
+            for record in scorer.records(one)
+        ]
         for name, one in prepared.items()
-        for record in scorer.records(one)
-    ]
-    differences = _differences(prepared, marks)
-    notes = _notes(len(sets))
+    }
+    records = [record for of_set in by_set.values() for record in of_set]
+    differences = _differences(prepared, by_set, marks)
+    notes = _notes(differences)
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
         question=f"Which model is closer to {compared.name}, beyond chance?",
@@ -89,6 +101,7 @@ def compare(
     if json_file is not None:
         write_records(json_file, [*records, *differences])
     console.print(f"Report: {html}", soft_wrap=True)
+    refuse_incomplete(records, given)
     return [*records, *differences]
 
 
@@ -138,22 +151,27 @@ def _own_marks(name: str, sets: Mapping[str, Samples]) -> dict[str, object]:
 
 
 def _differences(
-    prepared: Mapping[str, PreparedSet], marks: Mapping[str, object]
+    prepared: Mapping[str, PreparedSet],
+    by_set: Mapping[str, Sequence[ResultRecord]],
+    marks: Mapping[str, object],
 ) -> list[ResultRecord]:
     found: list[ResultRecord] = []
     for first, second in combinations(prepared, 2):
         records = paired_differences(prepared[first], prepared[second])
-        found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in records]
-    return found
+        said = said_against_table(records, by_set[first], by_set[second])
+        found += [r.with_context(subject=f"{first} - {second}", fingerprint=marks) for r in said]
+    return holm_corrected(found)
 
 
-def _notes(num_sets: int) -> list[str]:
-    pairs = num_sets * (num_sets - 1) // 2
-    if pairs < 2:
+def _notes(differences: Sequence[ResultRecord]) -> list[str]:
+    num_tests = max((record.details.get("num_tests", 0) for record in differences), default=0)
+    if num_tests < 2:
         return []
+    levels = {record.interval.level for record in differences if record.interval is not None}
+    expected = num_tests * (1 - max(levels, default=0.95))
     return [
-        f"p-values are not corrected for multiple comparisons: with {pairs} pairs and no true "
-        f"difference, {0.05 * pairs:.2g} are expected below 0.05 by chance."
+        f"p-values are corrected over the {num_tests} tests shown (Holm). Intervals are not: "
+        f"without any true difference, {expected:.2g} of {num_tests} are expected to exclude 0."
     ]
 
 

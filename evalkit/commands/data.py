@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evalkit.core.files import check_folder
 from evalkit.core.progress import console, progress_bar
 from evalkit.datasets.coco import find_coco
 from evalkit.datasets.shapes.dataset import write_shapes
@@ -11,6 +12,7 @@ from evalkit.datasets.shapes.dataset import write_shapes
 
 def shapes(out: Path, train: int, val: int, seed: int) -> None:
     """Draw a `shapes` data set into a folder."""
+    check_folder(out, "--out")
     with progress_bar(f"Drawing {train + val:,} images") as report:
         write_shapes(out, train, val, seed, on_progress=report)
     console.print(f"{out}: {train:,} training and {val:,} validation images, in COCO's format")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from evalkit.commands.report import keep_measurement, write_report
-from evalkit.commands.sets import print_skipped, say_features
+from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
+from evalkit.core.run import ManifestRow
 from evalkit.datasets.base import known_as
 from evalkit.datasets.open import dataset_known_as
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
@@ -34,6 +38,7 @@ def fid(
 ) -> list[ResultRecord]:
     """Generate or resume, measure, report."""
     full_name(generation.model)
+    check_output(json_file, "--json")
     generation.source.check()
     check_metrics(options_for(dataset_known_as(generation.source.name), measure))
     prepared = prepare_run(generation, progress)
@@ -55,6 +60,7 @@ def fid(
         for record in results.records
     ]
     store(prepared, records, json_file)
+    refuse_incomplete(records, measure)
     return records
 
 
@@ -67,10 +73,7 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
         write_records(json_file, records)
     page = write_report(prepared.run, records)
     console.print(terminal_table(records, title=prepared.run.config["display_name"]))
-    for status, count in failures(prepared.run.rows()).items():
-        console.print(
-            f"{count} samples {status}: they have no image and are excluded from the scores"
-        )
+    print_failures(prepared.run.rows())
     print_skipped(records)
     console.print(f"Report: {page}", soft_wrap=True)
 
@@ -80,5 +83,23 @@ def generate(options: GenerationOptions, progress: ProgressFactory = progress_ba
     prepared = prepare_run(options, progress)
     prepared.generate(progress)
     check_complete(prepared.run)
-    console.print(f"{len(prepared.items):,} images: {prepared.run.path}", soft_wrap=True)
+    rows = prepared.run.rows()
+    print_failures(rows)
+    made = sum(row.file is not None for row in rows)
+    console.print(f"{made:,} images: {prepared.run.path}", soft_wrap=True)
     return prepared.run.path
+
+
+def print_failures(rows: Sequence[ManifestRow]) -> None:
+    """Print how many samples have no image, with the commonest reason of each status."""
+    for status, count in failures(rows).items():
+        reasons = Counter(row.reason for row in rows if row.status == status)
+        (reason, _), *others = reasons.most_common()
+        more = f", and {len(others)} other reasons" if others else ""
+        console.print(
+            f"{count:,} of {len(rows):,} samples {status}: they have no image and are excluded "
+            f"from the scores ({reason}{more})",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )

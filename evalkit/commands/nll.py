@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.files import check_output
 from evalkit.core.pixels import center_crop, read_rgb, resize
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import Interval, ResultRecord, write_records
@@ -62,6 +63,7 @@ def nll(
     options: NllOptions, *, json_file: Path | None, progress: ProgressFactory = progress_bar
 ) -> ResultRecord:
     """Compute the bound, print it, and write the record on request."""
+    check_output(json_file, "--json")
     record = measure(options, progress)
     if json_file is not None:
         write_records(json_file, [record])
@@ -82,6 +84,8 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
             f"{options.model} has no likelihood. Unconditional DDPMs have one: "
             "ddpm:tiny, ddpm:cifar10, ddpm:improved-cifar10."
         )
+    from generators.numerics import full_float32  # imports torch
+
     most = generator.num_steps
     if options.steps is not None and not 1 <= options.steps <= most:
         raise ConfigError(f"--steps must be from 1 to {most}, got {options.steps}.")
@@ -94,7 +98,9 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
             batch = chosen[start : start + options.batch_size]
             images = np.stack([_at_size(dataset, i, generator.spec.edge_px) for i in batch])
             seeds = [image_seed(options.seed, image_id, 0) for image_id in batch]
-            bits.append(generator.bits_per_dim(images, seeds, steps=options.steps).cpu().numpy())
+            with full_float32():
+                found = generator.bits_per_dim(images, seeds, steps=options.steps)
+            bits.append(found.cpu().numpy())
             report(start + len(batch), len(chosen))
     return _record(np.concatenate(bits).astype(np.float64), generator, dataset, options)
 
@@ -126,6 +132,9 @@ def _record(
     if found.low is not None and found.high is not None:
         interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
     spec = generator.spec
+    from generators.weights.labelled import known_training_data  # imports torch
+
+    trained_on = known_training_data(spec, options.weights)
     return ResultRecord(
         metric=METRIC,
         value=found.value,
@@ -140,8 +149,8 @@ def _record(
             "model": spec.name,
             "weights": spec.weights,
             "weights_sha256": spec.weights_sha256,
-            "training_data": list(spec.training_data),
-            "training_relation": training_relation(spec.training_data, known_as(dataset)),
+            "training_data": list(trained_on),
+            "training_relation": training_relation(trained_on, known_as(dataset)),
             "dataset": dataset.name,
             "size_px": spec.size_px,
             "crop": SHRINKING,

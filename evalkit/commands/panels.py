@@ -18,7 +18,7 @@ _MEASURING = {
         "clip_variant", "clip_prefix",
     ),
     "Settings of single metrics": (
-        "kid_subsets", "kid_subset_size", "is_splits", "neighbours", "distractors", "halvings",
+        "kid_subsets", "kid_subset_size", "is_splits", "neighbours", "distractors",
         "num_influential",
     ),
     "Speed and storage": ("batch_size", "workers", "precision", "compile", "device", "store"),

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from evalkit.commands.sets import open_samples, own_reference, reference_name, say_features
 from evalkit.core.errors import DataError
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.metrics.planning import FrechetPlan, PilotIds, detectable_at, plan_fid, power_at
@@ -46,10 +47,12 @@ def plan_frechet(
 
     Raises:
         ConfigError: A difference that is not positive, a probability outside (0, 1), no reference.
-        NotEnoughImagesError: No more images in the pilot than dimensions.
+        NotEnoughImagesError: Too few images in the pilot for a corrected distance.
         DataError: A statistics file without this layer.
     """
-    sets = [open_samples(path) for path in pilots]
+    check_output(json_file, "--json")
+    with progress("Listing the pilot"):
+        sets = [open_samples(path) for path in pilots]
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
     given, options = options, compared.options(options)
     say_features(options, given)
@@ -100,8 +103,8 @@ def _print(plan: FrechetPlan, name: str) -> None:
     )
     if plan.n == plan.minimum_n:
         console.print(
-            f"The difference itself needs fewer, but below {plan.minimum_n:,} images (5 per "
-            "dimension) the interval of the distance is less reliable."
+            f"The difference itself needs fewer, but below {plan.minimum_n:,} images "
+            "(1.5 per dimension) the interval of the distance was not tested."
         )
     table = Table("images per model", f"detectable difference (power {plan.power:.0%})",
                   f"power for {plan.difference:g}", box=box.SIMPLE_HEAD)  # fmt: skip

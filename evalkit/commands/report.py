@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from evalkit.core.errors import RunFolderError
 from evalkit.core.progress import console
 from evalkit.core.results import ResultRecord, read_records, write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
+from evalkit.core.tables import parse_json, read_text
 from evalkit.generation import run_fingerprint
 from evalkit.measurement import failures
 from evalkit.reports.html import Gallery, ReportSample, RunReport, write_html
@@ -26,7 +28,10 @@ def report(path: Path) -> None:
     """Write `report.html` from `results.json`, `scores.json` and the images."""
     run = RunFolder.read(path)
     if not (path / "results.json").is_file():
-        raise RunFolderError(f"{path} has not been measured: no results.json. Run `evalkit fid`.")
+        raise RunFolderError(
+            f"{path} has not been measured: no results.json. Measure it with: "
+            f"evalkit score {path} --against DATASET."
+        )
     records = read_records(path / "results.json")
     console.print(f"Report: {write_report(run, records)}", soft_wrap=True)
 
@@ -81,11 +86,19 @@ def _kept(run: RunFolder) -> dict[str, Any]:
     path = run.path / "scores.json"
     if not path.is_file():
         return {}
-    try:
-        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise RunFolderError(f"{path} is damaged ({error}). Run `evalkit fid` again.") from error
-    return kept
+    kept: Any = parse_json(read_text(path), source=str(path))
+    fits = isinstance(kept, dict) and isinstance(kept.get("score_name", ""), str)
+    for key in ("scores", "timings"):
+        if not fits or not _is_figures(kept.get(key, {})):
+            raise RunFolderError(f"{path} is damaged: no {key} by name. Run `evalkit fid` again.")
+    return dict(kept)
+
+
+def _is_figures(value: object) -> bool:
+    """Return whether a value is finite numbers by name."""
+    return isinstance(value, dict) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in value.values()
+    )
 
 
 def _galleries(

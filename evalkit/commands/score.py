@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from evalkit.catalog import METRICS
@@ -13,16 +14,19 @@ from evalkit.commands.sets import (
     open_samples,
     print_skipped,
     reference_name,
+    refuse_incomplete,
     say_features,
 )
-from evalkit.core.errors import ConfigError
-from evalkit.core.progress import ProgressFactory, console, progress_bar
-from evalkit.core.results import ResultRecord, write_records
+from evalkit.core.errors import ConfigError, OutputError
+from evalkit.core.files import check_output
+from evalkit.core.progress import ProgressFactory, console, errors, progress_bar
+from evalkit.core.results import ResultRecord, read_records, write_records
+from evalkit.core.run import RunFolder
 from evalkit.measurement import default_metrics, refuse_biased_scores
 from evalkit.metrics.categories import category_records
 from evalkit.metrics.score import Scorer
 from evalkit.options import MeasureOptions
-from evalkit.reports.tables import categories_table, terminal_table
+from evalkit.reports.tables import categories_table, terminal_table, write_csv
 
 
 def score(
@@ -41,9 +45,13 @@ def score(
 
     Raises:
         ConfigError: A metric needs a reference, and neither one nor a protocol is named.
+        IncompleteError: A metric that was asked for by name failed.
+        OutputError: The file of the records can't be written.
         EvalkitError: As for `score_sets`.
     """
-    found = open_samples(samples)
+    check_output(json_file, "--json")
+    with progress(f"Listing {samples}"):
+        found = open_samples(samples)
     given = options
     compared = _reference(reference_name(against, options), found, options, coco_root, progress)
     options = compared.options(options, [found])
@@ -67,7 +75,29 @@ def score(
     if json_file is not None:
         write_records(json_file, [*records, *parts])
         console.print(f"Records: {json_file}", soft_wrap=True)
+    if found.run is not None:
+        _keep_in_run(found.run, records)
+    refuse_incomplete(records, given)
     return [*records, *parts]
+
+
+def _keep_in_run(run: RunFolder, records: Sequence[ResultRecord]) -> None:
+    """Store the records in the run's folder, for `evalkit report`, in place of earlier ones.
+
+    Records of other metrics stay. A run that can't be written, such as one in an archive, is
+    measured all the same; a note says so.
+    """
+    target = run.path / "results.json"
+    measured = {record.metric for record in records}
+    earlier = read_records(target) if target.is_file() else []
+    kept = [record for record in earlier if record.metric not in measured]
+    try:
+        write_records(target, [*kept, *records])
+        write_csv(run.path / "results.csv", [*kept, *records])
+    except OutputError as error:
+        errors.print(f"note: {error}", highlight=False, markup=False)
+        return
+    console.print(f"Kept in the run. Its report: evalkit report {run.path}", soft_wrap=True)
 
 
 def _reference(

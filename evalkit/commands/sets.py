@@ -9,16 +9,18 @@ from typing import Literal
 
 from drawbench.suites.recognition import drawbench_category
 from evalkit.catalog import DATASETS
-from evalkit.core.errors import ConfigError
+from evalkit.core.errors import ConfigError, IncompleteError
+from evalkit.core.image_files import scan
 from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
-from evalkit.datasets.base import CaptionedImages, known_as
-from evalkit.datasets.image_folder import load_image_folder
-from evalkit.datasets.open import CAPTION_FILES, open_dataset
-from evalkit.features.sources import ImageItem, image_items
+from evalkit.datasets.base import Caption, CaptionedImages, known_as
+from evalkit.datasets.caption_tables import find_tables
+from evalkit.datasets.image_folder import CaptionedSet, open_captioned_set
+from evalkit.datasets.open import open_dataset
+from evalkit.features.sources import ImageItem, array_items, is_sample_file
 from evalkit.generation import check_complete, kept_categories, run_fingerprint
-from evalkit.layouts.catalog import open_images
+from evalkit.layouts.catalog import layout_of, open_images
 from evalkit.layouts.place import DATASETS as DATASETS_SCHEME
 from evalkit.layouts.place import SCHEME, Place
 from evalkit.layouts.tables import TABLE_SUFFIXES
@@ -132,25 +134,25 @@ def open_samples(text: str) -> Samples:
             fingerprint=run_fingerprint(run),
             run=run,
         )
-    for table in CAPTION_FILES:
-        if (path / table).is_file():
-            folder = load_image_folder(path, captions=path / table)
-            items = [
-                ImageItem(
-                    path=folder.image_path(c.image_id),
-                    caption=c.text,
-                    caption_id=c.id,
-                    category=c.category,
-                )
-                for c in folder.captions
-            ]
-            return Samples(items=with_categories(items), subject=path.name, fingerprint={})
-    return _laid_out(text)
+    if is_sample_file(path):
+        return Samples(items=array_items(path), subject=path.name, fingerprint={})
+    if not _is_plain(text):
+        return _laid_out(text)
+    found = open_captioned_set(path)
+    _say_left_out(found)
+    items = with_categories(_captioned_items(found))
+    return Samples(items=items, subject=path.resolve().name, fingerprint={})
 
 
 def is_place(text: str) -> bool:
     """Return whether a text names images by `folder:` or `datasets:`, and not by a path."""
     return text.startswith((SCHEME, DATASETS_SCHEME)) and not Path(text).exists()
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a path is a folder or archive of images, perhaps with tables of captions."""
+    layout = layout_of(Place(path=text))
+    return layout == "plain" or (layout == "table" and Path(text).is_dir())
 
 
 def _laid_out(text: str) -> Samples:
@@ -174,6 +176,43 @@ def with_categories(items: Sequence[ImageItem]) -> list[ImageItem]:
     return [replace(item, category=name) for item, name in zip(items, found, strict=True)]
 
 
+def _captioned_items(found: CaptionedSet) -> list[ImageItem]:
+    """List each image once, with all captions that the tables have for it."""
+    captions: dict[str, list[Caption]] = {}
+    for caption in found.captions:
+        captions.setdefault(caption.image_id, []).append(caption)
+    items = []
+    for name, source in found.files.images.items():
+        first, *others = captions.get(name, [None])
+        items.append(
+            ImageItem(
+                path=source,
+                caption=first.text if first else None,
+                other_captions=tuple(other.text for other in others if other),
+                caption_id=first.id if first else None,
+                category=first.category if first else None,
+            )
+        )
+    return items
+
+
+def _say_left_out(found: CaptionedSet) -> None:
+    """Print what is not measured: files of other kinds, and images that no table names."""
+    left_out = found.files.left_out(used=found.tables)
+    if left_out:
+        _say(f"{found.files.root}: {left_out}")
+    if found.num_without_caption:
+        _say(
+            f"{found.files.root}: {found.num_without_caption:,} of {len(found.files.images):,} "
+            f"images have no caption in {' and '.join(found.tables[:2])}; metrics of captions "
+            "leave them out."
+        )
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
 def open_against(against: str, coco_root: Path | None, progress: ProgressFactory) -> Against:
     """Open a data set, a statistics file, or any images as the reference.
 
@@ -194,15 +233,23 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         return Against(reference=open_samples(against).items, name=against, dataset=None)
     if list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
-    return Against(reference=_any_images(against), name=against, dataset=None)
+    if is_sample_file(path):
+        return Against(reference=array_items(path), name=against, dataset=None)
+    if _is_table(path):
+        return Against(reference=open_images(against).items, name=against, dataset=None)
+    with progress(f"Listing {against}"):
+        files = scan(path)
+    files.require_images()
+    left_out = files.left_out(used=find_tables(files))
+    if left_out:
+        _say(f"{path}: {left_out}")
+    items = [ImageItem(source) for source in files.images.values()]
+    return Against(reference=items, name=against, dataset=None)
 
 
-def _any_images(against: str) -> Sequence[ImageItem]:
-    """List images whose captions don't matter; a table of images counts as well."""
-    place = Place(path=against, layout="plain")
-    if place.local.is_dir() or place.local.suffix not in (*TABLE_SUFFIXES, ".parquet"):
-        return image_items(place.local)
-    return open_images(against).items
+def _is_table(path: Path) -> bool:
+    """Return whether a path is a table that names or holds images."""
+    return path.is_file() and path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet")
 
 
 def reference_name(against: str | None, options: MeasureOptions) -> str | None:
@@ -254,8 +301,29 @@ def say_features(options: MeasureOptions, given: MeasureOptions) -> None:
         )
 
 
+def refuse_incomplete(records: Sequence[ResultRecord], options: MeasureOptions) -> None:
+    """Raise an error if a metric that was asked for by name failed; call it last.
+
+    Args:
+        records: What was measured; already written.
+        options: The options as they were given.
+
+    Raises:
+        IncompleteError: Names the failed metrics and their reasons; the exit code is 3.
+    """
+    if not options.metrics:
+        return
+    failed = {record.metric: record.reason for record in records if record.state == "failed"}
+    if failed:
+        reasons = "; ".join(f"{metric}: {reason.rstrip('.')}" for metric, reason in failed.items())
+        raise IncompleteError(f"Not all could be measured. {reasons}.")
+
+
 def print_skipped(records: Sequence[ResultRecord]) -> None:
-    """Print how many images were skipped because they are unreadable, and which."""
+    """Print how many images were skipped because they are unreadable, and what was cut."""
+    cut = max((record.details.get("num_cut_captions", 0) for record in records), default=0)
+    if cut:
+        _say(f"{cut:,} captions are longer than CLIP's context and lost their end.")
     skipped: dict[str, str] = {}
     for record in records:
         skipped |= record.details.get("skipped", {})

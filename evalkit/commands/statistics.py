@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evalkit.commands.sets import open_against, say_features
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.metrics.score import summarise_set
 from evalkit.metrics.statistics_files import ReferenceStatistics, write_statistics
@@ -31,6 +32,7 @@ def statistics(
     """
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: the name must end in .npz.")
+    check_output(out, "--out")
     opened = open_against(images, coco_root, progress)
     if isinstance(opened.reference, ReferenceStatistics):
         raise DataError(f"{images} is a statistics file already. Give the images.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drawbench.commands.options import StudyPath
+from drawbench.commands.options import DATABASE_VARIABLE, StudyPath
+from evalkit.core.errors import MissingDataError
 from evalkit.options.measuring import DEFAULT_CLIP
 
 if TYPE_CHECKING:
@@ -33,20 +35,32 @@ def clip_scores(
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Compute CLIP scores per prompt and model, for `results STUDY --scores FILE`."""
+    from drawbench.errors import command_line
     from drawbench.study import load_study
     from drawbench.votes import csv_text
+    from evalkit.core.files import check_output
     from evalkit.core.progress import progress_bar
     from evalkit.core.results import write_atomically
     from evalkit.features.clip import load_clip
     from evalkit.options.devices import torch_device
 
+    check_output(out, "--out")
     opened = load_study(study)
     extractor = load_clip(clip_model, device=torch_device(device))
     table = score_study(opened, extractor, batch_size=batch_size, progress=progress_bar)
     rows = table.itertuples(index=False, name=None)
     write_atomically(out, csv_text(list(table.columns), rows).encode())
     typer.echo(f"{len(table)} scores: {out}")
-    typer.echo(f"next: evalkit drawbench results {study} --scores {out}")
+    following = ("evalkit", "drawbench", "results", study, "--scores", out)
+    typer.echo(f"next: {command_line(*following, database=_database_of(opened))}")
+
+
+def _database_of(study: Study) -> str:
+    """Return the database to name in a hint; empty where the votes are in the study's folder."""
+    from drawbench.study.folder import DATABASE
+
+    given = os.environ.get(DATABASE_VARIABLE, "")
+    return given or ("" if (study.path / DATABASE).is_file() else "URL")
 
 
 def score_study(
@@ -73,7 +87,13 @@ def score_study(
 
     texts = {prompt.id: prompt.text for prompt in study.document.prompts}
     entries = [entry for entry in study.images if entry.prompt_id in texts]
-    # load_study has checked that all images exist.
+    missing = study.missing_images()
+    if missing:
+        raise MissingDataError(
+            f"{len(missing)} of {len(study.images)} images are missing from {study.path} (the "
+            f"first: images/{missing[0]}.png), and a score needs all of them. Restore them from a "
+            "backup."
+        )
     items = [ImageItem(study.image_path(e.key) or Path(), sha256=e.sha256) for e in entries]
     found = extract_set(
         items, [extractor], store=FeatureStore(), how=PassOptions(batch_size), progress=progress

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drawbench.commands.options import DATABASE_VARIABLE
+from drawbench.errors import command_line
 from drawbench.suites import load_suite
 from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from drawbench.suites import Suite
     from evalkit.core.progress import ProgressFactory
     from evalkit.requests import Requests
+    from generators.base import Generator, Settings
 
 SELECTION = "all prompts of the suite, samples by index"
 
@@ -73,12 +76,13 @@ def generate(
     for name, folder in folders.items():
         console.print(f"{name}: {folder}", soft_wrap=True, markup=False, highlight=False)
     made = ",".join(f"{name}={folder}" for name, folder in folders.items())
-    following = ["evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", made]
-    console.print(f"next: {shlex.join(following)}", soft_wrap=True, markup=False, highlight=False)
+    words = ("evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", made)
+    following = command_line(*words, database=os.environ.get(DATABASE_VARIABLE, ""))
+    console.print(f"next: {following}", soft_wrap=True, markup=False, highlight=False)
 
 
 def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, Path]:
-    """Generate the missing samples.
+    """Check all models, then generate the missing samples of each.
 
     Returns:
         Run folders by model name, without characters that names in a study can't have.
@@ -89,6 +93,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         RunFolderError: A folder holds another run.
     """
     from evalkit.commands.asking import takes_access
+    from evalkit.core.files import check_folder
     from evalkit.engine import generate as run_all
     from evalkit.generation import folder_name, keep_categories, prepare_generator, run_config
     from generators.catalog import scheme_of
@@ -97,14 +102,20 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         raise ConfigError(
             f"--models must name different models, got {', '.join(options.models)!r}."
         )
+    check_folder(options.out, "--out")
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
     chosen = options.sampling
     any_server = any(map(takes_access, options.models))
-    folders = {}
-    for model in options.models:
+
+    def prepared(model: str) -> tuple[Generator, Settings]:
         access = chosen.access if takes_access(model) or not any_server else None
-        generator, settings = prepare_generator(model, replace(chosen, access=access))
+        return prepare_generator(model, replace(chosen, access=access))
+
+    runs: dict[str, RunFolder] = {}
+    # Each model is loaded once more to sample: all of them at once may not fit into memory.
+    for model in options.models:
+        generator, settings = prepared(model)
         spec = generator.spec
         if spec.conditioning != "text":
             raise ConfigError(
@@ -114,13 +125,14 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         name = name.replace("/", "-")
         folder = options.out / f"{suite.name}-{folder_name(name)}"
         config = run_config(generator, settings, requests, chosen) | _numerics(chosen)
-        run = RunFolder.create_or_resume(folder, config)
-        keep_categories(run, requests.captions)
-        items = requests.items(spec, chosen.seed)
-        with progress(f"Sampling {spec.name}") as report:
-            run_all(run, generator, settings, items, batch_size=chosen.batch_size, report=report)
-        folders[name] = folder
-    return folders
+        runs[name] = RunFolder.create_or_resume(folder, config)
+        keep_categories(runs[name], requests.captions)
+    for model, run in zip(options.models, runs.values(), strict=True):
+        if len(runs) > 1:
+            generator, settings = prepared(model)
+        items = requests.items(generator.spec, chosen.seed)
+        run_all(run, generator, settings, items, batch_size=chosen.batch_size, progress=progress)
+    return {name: run.path for name, run in runs.items()}
 
 
 def suite_requests(suite: Suite, per_prompt: int) -> Requests:
@@ -146,9 +158,12 @@ def _numerics(chosen: SamplingOptions) -> dict[str, Any]:
 
     The hashes of runs made before these options existed therefore stay valid.
     """
+    from evalkit.generation import sampling_precision
+
     marks: dict[str, Any] = {}
-    if chosen.bf16:
-        marks["precision"] = "bf16 autocast"
+    precision = sampling_precision(chosen)
+    if precision != "float32":
+        marks["precision"] = precision
     if chosen.compiled:
         marks["compiled"] = True
     return marks

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.core.errors import ConfigError
+from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressCallback, console, errors, progress_bar, training_bar
 from evalkit.datasets.shapes.dataset import render
-from evalkit.datasets.shapes.scene import SceneKind, sample_scene
+from evalkit.datasets.shapes.scene import SHAPES, SceneKind, sample_scene
 
 if TYPE_CHECKING:
+    from generators.recipes.recipe import Recipe
     from generators.training.data import TrainingSet
 
 
@@ -22,13 +25,19 @@ def train(name: str, *, out: Path | None, steps: int | None, start: Path | None,
 
     recipe = load_recipe(name, steps=steps)
     folder = out or Path("runs") / "train" / recipe.name
+    check_folder(folder, "--out")
+    _check_labels(recipe)
+    from generators.training.loop import begin_with, build_trainee, starting_file
+    from generators.training.loop import train as run
+
+    starting_file(recipe, start, folder)
+    trainee = build_trainee(recipe)
+    begin_with(trainee.get_submodule("network"), recipe, start, folder)
     errors.quiet = console.quiet = os.environ.get("RANK", "0") != "0"
     with progress_bar(f"Drawing {recipe.data.num_images:,} images") as drawn:
         data = shapes_training_set(
             recipe.data.seed, recipe.data.num_images, drawn, kinds=recipe.data.kinds
         )
-    from generators.training.loop import train as run
-
     with training_bar(f"Training {recipe.name}") as bar:
         weights = run(
             recipe,
@@ -36,9 +45,32 @@ def train(name: str, *, out: Path | None, steps: int | None, start: Path | None,
             folder,
             cpu=cpu,
             start=start,
+            trainee=trainee,
             report=lambda p: bar(p.step, p.steps, p.loss),
         )
     console.print(f"Trained weights: {weights}")
+
+
+def _check_labels(recipe: Recipe) -> None:
+    """Check that every image will have a class that the network knows, if it learns classes.
+
+    Raises:
+        ConfigError: Scenes of several objects, or fewer classes than shapes.
+    """
+    classes = {"ddpm": "num_classes", "noisy-classifier": "out_channels"}
+    setting = classes.get(recipe.network)
+    if setting is None or setting not in recipe.model:
+        return
+    if set(recipe.data.kinds) != {"single"}:
+        raise ConfigError(
+            f"{recipe.name} learns classes, but scenes of several objects have none. Set "
+            "data.kinds to {single = 1.0} in the recipe."
+        )
+    if recipe.model[setting] < len(SHAPES):
+        raise ConfigError(
+            f"model.{setting} of {recipe.name} is {recipe.model[setting]}, but shapes has "
+            f"{len(SHAPES)} classes. Use at least {len(SHAPES)}."
+        )
 
 
 def shapes_training_set(

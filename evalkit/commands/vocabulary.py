@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.files import check_folder
 from evalkit.core.progress import console, progress_bar
 from generators.training.vocabulary import write_vocabulary
 
@@ -32,6 +33,7 @@ def vocabulary(data: str, out: Path, *, num_images: int | None, num_merges: int 
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file. Give a folder; two files are written to it.")
+    check_folder(out, "--out")
     if data == SHAPES:
         captions = _shapes_captions(DEFAULT_NUM_IMAGES if num_images is None else num_images)
     elif num_images is not None:

@@ -1,11 +1,10 @@
 """The cache folder and downloads, which fail fast without a network.
 
-It imports only the core's errors and progress, so that every package may use it.
+It imports only the core's errors, files, locks and progress, so that every package may use it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -16,18 +15,21 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
 
-from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.errors import MissingWeightsError, NetworkError, OutputError, WeightsError
+from evalkit.core.files import writing
+from evalkit.core.locks import locked
 from evalkit.core.progress import ProgressCallback
 
 # In total under 5 s, within which a missing network must be reported.
 _RESOLVE_S = 2.5
 _CONNECT_S = 2.0
 _BLOCK = 1 << 20
+CACHE_ADVICE = "Free some space, or choose another cache folder with EVALKIT_CACHE"
 
 
 def cache_root() -> Path:
@@ -83,7 +85,8 @@ def fetch(
         WeightsError: The downloaded file has another hash.
     """
     require_network(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target.parent, CACHE_ADVICE):
+        target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.part")
     with _alone(partial, target) as first:
         if not first:
@@ -96,7 +99,8 @@ def fetch(
                 f"{url}: sha256 starts with {found[:8]}, expected {sha256_prefix}. The file was "
                 "discarded. Try again, or get the file by other means."
             )
-        partial.replace(target)
+        with writing(target, CACHE_ADVICE):
+            partial.replace(target)
         _version_file(partial).unlink(missing_ok=True)
     return target
 
@@ -143,8 +147,9 @@ def _alone(partial: Path, target: Path) -> Iterator[bool]:
     """Wait until no other process downloads the file; yield False if it exists by then."""
     lock = partial.with_name(f"{partial.name}.lock")
     there_before = target.exists()
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        with writing(lock, CACHE_ADVICE):
+            held.enter_context(locked(lock, wait=True))
         yield there_before or not target.exists()
 
 
@@ -162,13 +167,19 @@ def _download(url: str, partial: Path, report: ProgressCallback) -> None:
             done = partial.stat().st_size if goes_on else 0
             length = response.headers.get("Content-Length")
             total = done + int(length or 0)
-            with partial.open("ab" if goes_on else "wb") as handle:
+            with ExitStack() as opened:
+                with writing(partial, CACHE_ADVICE):
+                    handle = opened.enter_context(partial.open("ab" if goes_on else "wb"))
                 while block := response.read(_BLOCK):
-                    handle.write(block)
+                    with writing(partial, CACHE_ADVICE):
+                        handle.write(block)
                     done += len(block)
                     report(done, total)
-                handle.flush()
-                os.fsync(handle.fileno())
+                with writing(partial, CACHE_ADVICE):
+                    handle.flush()
+                    os.fsync(handle.fileno())
+    except OutputError:
+        raise
     except urllib.error.HTTPError as error:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             partial.unlink()

@@ -1,8 +1,9 @@
 """The exceptions that a user can cause.
 
 Every leaf is also the builtin that a Python programmer would expect. The command line prints the
-message of an `EvalkitError` on one line and exits with 2; anything else is a bug and keeps its
-traceback. A message is full sentences: what is wrong, the value seen, what is allowed, what to do.
+message of an `EvalkitError` on one line and exits with 2 (an `IncompleteError`: 3); anything else
+is a bug and keeps its traceback. A message is full sentences: what is wrong, the value seen, what
+is allowed, what to do.
 """
 
 
@@ -63,6 +64,18 @@ class MissingExtraError(EvalkitError, ImportError):
         super().__init__(
             f"{what} needs an optional dependency. Install it: pip install 'evalkit[{extra}]'."
         )
+
+
+class OutputError(EvalkitError, OSError):
+    """A file or folder that can't be written."""
+
+
+class OutOfMemoryError(EvalkitError, MemoryError):
+    """Too little memory for the work at once."""
+
+
+class IncompleteError(EvalkitError):
+    """Work that was done, except for a part that was asked for by name; exit code 3."""
 
 
 class RunFolderError(EvalkitError, ValueError):

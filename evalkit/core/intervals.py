@@ -140,13 +140,15 @@ def log_scale_interval(value: float, log_low: float, log_high: float) -> Ends | 
     return (low, high) if math.isfinite(high) else None
 
 
-def wilson_interval(share: float, n: float, *, level: float) -> Ends:
+def wilson_interval(share: float, n: float, *, level: float, quantile: float | None = None) -> Ends:
     """Return Wilson's score interval of a share (Wilson 1927).
 
     Args:
         share: The observed share, in [0, 1].
         n: Independent draws behind it; a real number where a design effect makes it one.
         level: Nominal coverage, in (0, 1).
+        quantile: Half width of an interval in standard errors, where the design effect is
+            estimated; by default the normal one.
 
     Returns:
         Both ends, in [0, 1].
@@ -157,12 +159,33 @@ def wilson_interval(share: float, n: float, *, level: float) -> Ends:
     >>> [round(end, 4) for end in wilson_interval(0.5, 100, level=0.95)]
     [0.4038, 0.5962]
     """
-    z = normal_quantile(level)
-    z_squared = z**2
-    centre = (share + z_squared / (2 * n)) / (1 + z_squared / n)
-    spread = math.sqrt(share * (1 - share) / n + z_squared / (4 * n * n))
-    half_width = z / (1 + z_squared / n) * spread
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    return _wilson(share, n, normal_quantile(level) if quantile is None else quantile)
+
+
+def wilson_t_interval(share: float, n: float, degrees: float, *, level: float) -> Ends:
+    """Return Wilson's interval at an effective number of draws that is itself estimated.
+
+    It inverts the test of a share s by (share - s) / sqrt(s (1 - s) / n) against Student's t, so
+    it excludes exactly the shares that this test rejects (Dean and Pagano 2015 compare such
+    intervals for clustered surveys).
+
+    Args:
+        share: The observed share, in [0, 1].
+        n: Effective number of draws, above 0: draws divided by the design effect.
+        degrees: Degrees of freedom of the design effect, above 0.
+        level: Nominal coverage, in (0, 1).
+
+    Returns:
+        Both ends, in [0, 1], with the share between them; 0 and 1 are ends of their own intervals.
+
+    Raises:
+        ConfigError: A level outside (0, 1).
+
+    >>> [round(end, 4) for end in wilson_t_interval(1.0, 10, 6, level=0.95)]
+    [0.6255, 1.0]
+    """
+    low, high = _wilson(share, n, t_quantile(level, degrees))
+    return (0.0 if share == 0 else min(low, share)), (1.0 if share == 1 else max(high, share))
 
 
 def wilson_interval_of_hits(hits: int, n: int, *, level: float) -> Ends:
@@ -232,6 +255,14 @@ def percentile_interval(resampled: ArrayLike, *, level: float) -> Ends:
     check_level(level)
     low, high = np.quantile(np.asarray(resampled, np.float64), [0.5 - level / 2, _upper(level)])
     return float(low), float(high)
+
+
+def _wilson(share: float, n: float, quantile: float) -> Ends:
+    squared = quantile**2
+    centre = (share + squared / (2 * n)) / (1 + squared / n)
+    spread = math.sqrt(share * (1 - share) / n + squared / (4 * n * n))
+    half_width = quantile / (1 + squared / n) * spread
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
 def _upper(level: float) -> float:

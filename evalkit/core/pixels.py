@@ -15,35 +15,35 @@ Decoding follows these rules:
 import io
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.tables import ByteSource
 
 RGBImage = UInt8[np.ndarray, "_height _width 3"]
 Crop = Literal["none", "center", "squash"]
 Filter = Literal["bicubic", "lanczos", "bilinear", "box"]
 
 
-@runtime_checkable
-class ByteSource(Protocol):
-    """An object that holds one encoded image, such as a path; errors show its `str`."""
-
-    def read_bytes(self) -> bytes:
-        """Return the encoded image."""
-
-
 MAX_PIXELS = 100_000_000
 """Larger images are refused: a few kilobytes can declare gigabytes of pixels."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_NO_DECODER = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS"})
+"""Formats that Pillow recognises but doesn't decode itself; EPS would start another program."""
 
 _PNG_COMPRESSION = 6
 """zlib's compression level; part of the format, since run folders are compared byte by byte."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_PNG_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+"""Keywords of the texts in which Pillow looks for an orientation."""
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -66,6 +66,22 @@ _UNREADABLE = (
 )
 
 
+@cache
+def image_formats() -> tuple[str, ...]:
+    """Return the names of all formats that Pillow decodes."""
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in _NO_DECODER)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the endings, in lower case, of all formats that Pillow decodes."""
+    formats = set(image_formats())
+    return frozenset(
+        suffix for suffix, name in Image.registered_extensions().items() if name in formats
+    )
+
+
 def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage:
     """Decode an image file, or its bytes, whatever its mode.
 
@@ -83,7 +99,8 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
     if not data:
         raise DataError(f"{name}: empty file (0 bytes), expected an image. Replace the file.")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        whole = io.BytesIO(_without_metadata(data))
+        with Image.open(whole, formats=image_formats()) as image:
             _check_size(image, name)
             image.load()
             is_png = image.format == "PNG"
@@ -125,6 +142,47 @@ def image_bytes(source: ByteSource) -> bytes:
         raise DataError(
             f"{source}: can't read the image ({error.strerror}). Check path and permissions."
         ) from error
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """Drop the texts and the colour profile of a PNG, unless they can hold its orientation.
+
+    Pillow refuses a whole image whose workflow or profile unpacks to more than a megabyte.
+    """
+    if not data.startswith(_PNG_SIGNATURE):
+        return data
+    start, kept = len(_PNG_SIGNATURE), [_PNG_SIGNATURE]
+    dropped = False
+    while start + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        drop = kind in _PNG_METADATA and not (
+            data.startswith(_PNG_ORIENTATION, start + 8)
+            and _unpacks_to_little(kind, data[start + 8 : end - 4])
+        )
+        if drop and end <= len(data):
+            dropped = True
+        else:
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept) if dropped else data
+
+
+def _unpacks_to_little(kind: bytes, content: bytes) -> bool:
+    """Return whether a PNG's text has at most a megabyte, which is as much as Pillow takes."""
+    packed = content.partition(b"\0")[2]
+    if kind == b"iTXt":
+        is_packed, packed = packed[:1] == b"\1", packed[2:].split(b"\0", 2)[-1]
+    else:
+        is_packed, packed = kind == b"zTXt", packed[1:]
+    if not is_packed:
+        return True
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(packed, ImageFile.SAFEBLOCK)
+    except zlib.error:
+        return False
+    return not unpacking.unconsumed_tail
 
 
 def _check_size(image: Image.Image, name: str) -> None:

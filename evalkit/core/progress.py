@@ -1,9 +1,17 @@
-"""Progress on the terminal: the task, its rate, and the time left."""
+"""Progress: on a terminal a bar, elsewhere a line a minute; each with the rate and the time left.
+
+Code that does the work far below the bar, such as a sampler's steps or a metric's blocks, calls
+`advance`; whoever opened the bar decides with `heard_by` what that means for it.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -20,10 +28,95 @@ from rich.text import Text
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
-ProgressCallback = Callable[[int, int], None]
-"""Called with (done, total)."""
+LINE_EVERY_S = 60.0
+"""Seconds between the lines of a task, where there is no terminal."""
+
+ProgressCallback = Callable[[float, int], None]
+"""Called with (done, total); a part of an item counts as a fraction."""
 ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
 """Called with a description of the work; `progress_bar` and `silent` are two."""
+
+
+@dataclass
+class TaskState:
+    """How far a task is."""
+
+    description: str
+    started: float
+    first: float | None = None
+    """What was done at the first report, which may have been done by an earlier command."""
+    done: float = 0.0
+    total: int | None = None
+    note: str = ""
+    """A further figure, such as the loss."""
+    on_report: Callable[[], None] = lambda: None
+    """Called after each report."""
+
+    def report(self, done: float, total: int, note: str = "") -> None:
+        """Take in a report."""
+        if self.first is None:
+            self.first, self.started = done, time.monotonic()
+        self.done, self.total, self.note = done, total, note
+        self.on_report()
+
+    def line(self, now: float) -> str:
+        """Return the state in one line: what is done, the rate, the time left.
+
+        >>> state = TaskState("Sampling", 0.0, first=0.0, done=30.0, total=90)
+        >>> state.line(60.0)
+        'Sampling: 30 of 90, 0.5/s, 0:02:00 left'
+        """
+        elapsed = now - self.started
+        if self.total is None:
+            return f"{self.description}: {clock(elapsed)} so far"
+        parts = [f"{self.description}: {int(self.done):,} of {self.total:,}"]
+        rate = (self.done - (self.first or 0.0)) / elapsed if elapsed > 0 else 0.0
+        if rate > 0:
+            parts.append(_rate(rate))
+            parts.append(f"{clock((self.total - self.done) / rate)} left")
+        return ", ".join([*parts, *([self.note] if self.note else [])])
+
+
+_open_tasks: list[TaskState] = []
+"""The tasks that are running, the innermost last."""
+_stopped: list[TaskState] = []
+"""The tasks that an exception ended, the innermost first."""
+_listener: ContextVar[ProgressCallback | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def heard_by(listener: ProgressCallback) -> Iterator[None]:
+    """Pass what `advance` says inside the block to a listener."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def advance(done: float, total: int) -> None:
+    """Say how far the work in hand is; without a listener nothing happens."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(done, total)
+
+
+def where_it_stopped() -> str:
+    """Say what the innermost task that an exception ended had done; empty if there was none."""
+    state = next((task for task in _stopped if task.total is not None), None)
+    if state is None:
+        return ""
+    return f"{state.description}: {int(state.done):,} of {state.total:,}"
+
+
+def clock(seconds: float) -> str:
+    """Format a duration.
+
+    >>> clock(3725.4)
+    '1:02:05'
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 @contextmanager
@@ -33,46 +126,87 @@ def silent(description: str) -> Iterator[ProgressCallback]:
     yield lambda done, total: None
 
 
+def _rate(per_s: float) -> str:
+    """Format a rate per second, or per minute where that is less than 0.1."""
+    return f"{per_s:.1f}/s" if per_s >= 0.1 else f"{60 * per_s:.1f}/min"
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+        return Text("" if speed is None else _rate(speed), style="progress.data.speed")
 
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[ProgressCallback]:
-    """Show a progress bar on stderr; call the yielded function with (done, total)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=not errors.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report
+    """Show progress on stderr; call the yielded function with (done, total)."""
+    with _task(description) as state:
+        yield state.report
 
 
 @contextmanager
 def training_bar(description: str) -> Iterator[Callable[[int, int, float], None]]:
-    """Show a progress bar with the loss; call the yielded function with (step, steps, loss)."""
+    """Show progress with the loss; call the yielded function with (step, steps, loss)."""
+    with _task(description) as state:
+        yield lambda step, steps, loss: state.report(step, steps, f"loss {loss:.4f}")
+
+
+@contextmanager
+def _task(description: str) -> Iterator[TaskState]:
+    """Show a task until the block ends, on a bar or by lines."""
+    state = TaskState(description, time.monotonic())
+    if not _open_tasks:
+        _stopped.clear()
+    _open_tasks.append(state)
+    shown = _on_bar if errors.is_terminal else _by_lines
+    try:
+        with shown(state):
+            yield state
+    except BaseException:
+        _stopped.append(state)
+        raise
+    finally:
+        _open_tasks.pop()
+
+
+@contextmanager
+def _on_bar(state: TaskState) -> Iterator[None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=errors) as bar:
-        task = bar.add_task(description, total=None, loss=float("nan"))
+        task = bar.add_task(state.description, total=None, note="")
 
-        def report(step: int, steps: int, loss: float) -> None:
-            bar.update(task, completed=step, total=steps, loss=loss)
+        def show() -> None:
+            bar.update(task, completed=state.done, total=state.total, note=state.note)
 
-        yield report
+        state.on_report = show
+        yield
+
+
+@contextmanager
+def _by_lines(state: TaskState) -> Iterator[None]:
+    """Print a line a minute from a thread, so that it comes whether or not the work reports."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def print_lines() -> None:
+        while not ended.wait(LINE_EVERY_S):
+            if _open_tasks[-1:] == [state]:  # not while a task inside it prints its own
+                errors.print(state.line(time.monotonic()), highlight=False, markup=False)
+
+    thread = threading.Thread(target=print_lines, daemon=True, name="evalkit-progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    elapsed = time.monotonic() - began
+    if elapsed > LINE_EVERY_S:
+        counted = f"{state.total:,} in " if state.total is not None else ""
+        errors.print(f"{state.description}: {counted}{clock(elapsed)}", highlight=False)

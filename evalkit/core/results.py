@@ -11,12 +11,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.core.errors import DataError
+from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
+from evalkit.core.tables import parse_json, read_text
 
 SCHEMA_VERSION = 1
 
@@ -121,7 +124,7 @@ def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
         "records": [record.as_dict() for record in records],
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, json_bytes(text + "\n"))
 
 
 def read_records(path: Path) -> list[ResultRecord]:
@@ -130,12 +133,7 @@ def read_records(path: Path) -> list[ResultRecord]:
     Raises:
         DataError: The file is not JSON, has another schema, or other content.
     """
-    try:
-        document = json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: can't read the results ({error.strerror}).") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}).") from error
+    document = parse_json(read_text(Path(path)), source=str(path))
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
@@ -150,15 +148,30 @@ def read_records(path: Path) -> list[ResultRecord]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside `path`, flush it to disk, and rename it."""
+    """Write to a temporary file beside `path`, flush it to disk, and rename it.
+
+    Raises:
+        OutputError: The file system refuses.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def json_bytes(text: str) -> bytes:
+    r"""Encode JSON as UTF-8; half of a surrogate pair, as in a broken file name, stays an escape.
+
+    >>> json_bytes('{"file": "a\udcff"}')
+    b'{"file": "a\\udcff"}'
+    """
+    return text.encode("utf-8", "backslashreplace")

@@ -13,19 +13,21 @@ a killed run ends with the same bytes as an undisturbed one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from evalkit.core.errors import RunFolderError
-from evalkit.core.results import write_atomically
+from evalkit.core.files import unwritable, writing
+from evalkit.core.locks import locked
+from evalkit.core.progress import ProgressCallback
+from evalkit.core.results import json_bytes, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +85,7 @@ class Outcome:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of a configuration, independent of the order of its keys."""
     text = json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json_bytes(text)).hexdigest()
 
 
 class RunFolder:
@@ -140,7 +142,7 @@ class RunFolder:
             "made_with": run.made_with,
         }
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(path / "run.json", text.encode())
+        write_atomically(path / "run.json", json_bytes(text))
         return run
 
     @classmethod
@@ -158,7 +160,7 @@ class RunFolder:
             run = cls(Path(path), document["config"], document["made_with"])
             intact = document["hash"] == run.fingerprint
             version = document["schema_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{file} is damaged ({error}). Generate the run again.") from error
         if version != SCHEMA_VERSION:
             raise RunFolderError(f"{file}: schema_version is {version}, but this evalkit reads 1.")
@@ -172,14 +174,18 @@ class RunFolder:
 
         Raises:
             RunFolderError: Another process holds the lock.
+        OutputError: The folder can't be written.
         """
-        with (self.path / ".lock").open("w") as handle:
+        with ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                held.enter_context(locked(self.path / ".lock", wait=False))
+            except BlockingIOError:
                 raise RunFolderError(
-                    f"{self.path} is locked: another process is writing to it."
+                    f"{self.path} is locked: another process is writing to it. Wait for it, or "
+                    "stop it."
                 ) from None
+            except OSError as error:
+                raise unwritable(self.path, error, "Choose another --out") from error
             yield
 
     def rows(self) -> list[ManifestRow]:
@@ -195,15 +201,29 @@ class RunFolder:
                 raise RunFolderError(f"{self.manifest_path}: index {after.index} occurs twice.")
         return rows
 
-    def pending(self, items: Sequence[WorkItem], batch_size: int) -> list[Sequence[WorkItem]]:
+    def pending(
+        self,
+        items: Sequence[WorkItem],
+        batch_size: int,
+        report: ProgressCallback = lambda done, total: None,
+    ) -> list[Sequence[WorkItem]]:
         """Return the batches of the grid that are not finished.
 
         Rows of unfinished batches, and of images that are missing or altered, are dropped from the
         manifest first. Call it inside `locked`.
+
+        Args:
+            items: All items of the run, in the order of their indices.
+            batch_size: Items per batch.
+            report: Called with (images checked, images in total): every finished one is hashed.
         """
         grid = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
         rows = {row.index: row for row in self.rows()}
-        unfinished = [batch for batch in grid if not all(self._done(rows, i) for i in batch)]
+        unfinished = []
+        for number, batch in enumerate(grid, start=1):
+            if not all(self._done(rows, item) for item in batch):
+                unfinished.append(batch)
+            report(min(number * batch_size, len(items)), len(items))
         redo = {item.index for batch in unfinished for item in batch}
         if redo & rows.keys() or self._has_partial_line():
             self._rewrite([row for row in rows.values() if row.index not in redo])
@@ -213,23 +233,21 @@ class RunFolder:
     def add_batch(self, items: Sequence[WorkItem], outcomes: Sequence[Outcome]) -> None:
         """Store a batch: images first, then all rows in one append."""
         rows = [self._store(item, out) for item, out in zip(items, outcomes, strict=True)]
-        with self.manifest_path.open("ab") as handle:
-            _append(handle, "".join(_dump(asdict(row)) for row in rows).encode())
+        _append(self.manifest_path, "".join(_dump(asdict(row)) for row in rows))
 
     def add_timing(self, **figures: float) -> None:
         """Append a row of counts and seconds to `timings.jsonl`."""
-        with (self.path / "timings.jsonl").open("ab") as handle:
-            _append(handle, _dump(figures).encode())
+        _append(self.path / "timings.jsonl", _dump(figures))
 
     def timings(self) -> list[dict[str, float]]:
         """Read the readable rows of `timings.jsonl`; none for a run without the file."""
         path = self.path / "timings.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
         found = []
         for line in lines:
-            with suppress(ValueError):  # a kill may have truncated the last one
+            with suppress(ValueError, RecursionError):  # a kill may have truncated the last one
                 found.append(json.loads(line))
-        return found
+        return [row for row in found if _is_figures(row)]
 
     def image_path(self, row: ManifestRow) -> Path:
         """Return the path of a row's image, which must lie inside the run folder.
@@ -282,7 +300,10 @@ class RunFolder:
     def _row(self, number: int, line: bytes) -> ManifestRow:
         try:
             raw = json.loads(line)
-            return ManifestRow(**{**raw, "notes": tuple(raw["notes"])})
+            row = ManifestRow(**{**raw, "notes": tuple(raw["notes"])})
+            if type(row.index) is not int or not isinstance(row.file, str | None):
+                raise ValueError(f"index {row.index!r}, file {row.file!r}.")
+            return row
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
                 f"{self.manifest_path}, line {number}: not a manifest row ({error}). "
@@ -292,7 +313,7 @@ class RunFolder:
     def _rewrite(self, rows: Sequence[ManifestRow]) -> None:
         ordered = sorted(rows, key=lambda row: row.index)
         text = "".join(_dump(asdict(row)) for row in ordered)
-        write_atomically(self.manifest_path, text.encode())
+        write_atomically(self.manifest_path, json_bytes(text))
 
     def _remove_temporary_files(self) -> None:
         for pattern in ("images/*/.*.tmp", ".run.json.*.tmp", ".manifest.jsonl.*.tmp"):
@@ -300,15 +321,20 @@ class RunFolder:
                 file.unlink()
 
 
+def _is_figures(row: object) -> bool:
+    return isinstance(row, dict) and all(isinstance(v, int | float) for v in row.values())
+
+
 def _is_leftover(file: Path) -> bool:
     """Return whether a file is the temporary `run.json` of a killed process."""
     return file.name.startswith(".run.json.") and file.suffix == ".tmp"
 
 
-def _append(handle: BinaryIO, content: bytes) -> None:
-    handle.write(content)
-    handle.flush()
-    os.fsync(handle.fileno())
+def _append(path: Path, lines: str) -> None:
+    with writing(path), path.open("ab") as handle:
+        handle.write(json_bytes(lines))
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def _dump(row: Mapping[str, Any]) -> str:

@@ -4,14 +4,17 @@ The requests are `Caption`s without a text. Their ids name no image of the data 
 independent draws, and their number is unlimited.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.datasets.base import Caption, CaptionedFiles, CaptionedImages, copy_of
 
-CLASS_RULE = "labels as frequent as in the reference, largest remainders"
+CLASS_RULE = (
+    "labels as frequent as in the reference, largest remainders, ties by sha256(seed/class)"
+)
 PLAIN_RULE = "n samples, numbered"
 
 
@@ -32,15 +35,24 @@ def image_labels(dataset: CaptionedImages) -> dict[str, int]:
 
 
 def labelled_part(
-    dataset: CaptionedImages, num_classes: int
+    dataset: CaptionedImages, num_classes: int, chosen: Sequence[int] = ()
 ) -> tuple[CaptionedFiles, dict[str, int]]:
     """Return the images that have a class, as a data set of the same name, with their classes.
+
+    Args:
+        dataset: The reference.
+        num_classes: Number of the model's classes.
+        chosen: The model's classes that are wanted. They select images by the classes of a table;
+            of a folder in ImageNet's layout they say, in alphabetical order, what its subfolders
+            are. Empty: all classes.
 
     Raises:
         DataError: No image has a class.
         ConfigError: The model lacks some classes, or the folder has another number of them.
     """
     labels = image_labels(dataset)
+    if chosen and labels:
+        labels = _chosen_labels(dataset, labels, chosen)
     if not labels:
         raise DataError(
             f"{dataset.name}: no image has a class, but the model needs one. Give a folder with a "
@@ -52,10 +64,11 @@ def labelled_part(
             f"{dataset.name} has the classes {min(known)} to {max(known)}, but the model has 0 to "
             f"{num_classes - 1}."
         )
-    if not dataset.captions and len(known) != num_classes:
+    if not chosen and not dataset.captions and len(known) != num_classes:
         raise ConfigError(
             f"{dataset.name} has {len(known)} subfolders, but the model has {num_classes} classes. "
-            "Give one subfolder for each class."
+            "Give one subfolder for each class, or say with --labels which classes they are, in "
+            "alphabetical order."
         )
     files = {image_id: str(dataset.image_path(image_id)) for image_id in labels}
     root = dataset.image_path(next(iter(labels))).anchor
@@ -63,24 +76,52 @@ def labelled_part(
     return CaptionedFiles(dataset.name, Path(root), captions, files, copy_of(dataset)), labels
 
 
-def label_quotas(labels: Mapping[str, int], n: int) -> dict[int, int]:
+def _chosen_labels(
+    dataset: CaptionedImages, labels: Mapping[str, int], chosen: Sequence[int]
+) -> dict[str, int]:
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(f"--labels beside --data must differ, got {', '.join(map(str, chosen))}.")
+    known = set(labels.values())
+    if not dataset.captions:
+        if len(chosen) != len(known):
+            raise ConfigError(
+                f"--labels names {len(chosen)} classes, but {dataset.name} has {len(known)} "
+                "subfolders. Name one for each, in alphabetical order."
+            )
+        return {image_id: chosen[number] for image_id, number in labels.items()}
+    if missing := sorted(set(chosen) - known):
+        raise ConfigError(
+            f"--labels: {dataset.name} has no image of class {missing[0]}; its classes are "
+            f"{', '.join(map(str, sorted(known)[:20]))}{', ...' if len(known) > 20 else ''}."
+        )
+    return {image_id: label for image_id, label in labels.items() if label in set(chosen)}
+
+
+def label_quotas(labels: Mapping[str, int], n: int, seed: int) -> dict[int, int]:
     """Return how many of n samples each class gets: its share, rounded by the largest remainders.
 
-    >>> label_quotas({"a": 0, "b": 0, "c": 1}, 4)
+    Among equal remainders the seed decides: the number of a class would prefer the first classes,
+    which in ImageNet are fish and birds.
+
+    >>> label_quotas({"a": 0, "b": 0, "c": 1}, 4, seed=0)
     {0: 3, 1: 1}
     """
+
+    def rank(label: int) -> bytes:
+        return hashlib.sha256(f"{seed}/{label}".encode()).digest()
+
     counts = sorted(Counter(labels.values()).items())
     total = sum(count for _, count in counts)
     quotas = {label: n * count // total for label, count in counts}
-    by_remainder = sorted(counts, key=lambda pair: (-(n * pair[1] % total), pair[0]))
+    by_remainder = sorted(counts, key=lambda pair: (-(n * pair[1] % total), rank(pair[0])))
     for label, _ in by_remainder[: n - sum(quotas.values())]:
         quotas[label] += 1
     return quotas
 
 
-def class_requests(labels: Mapping[str, int], n: int) -> list[Caption]:
+def class_requests(labels: Mapping[str, int], n: int, seed: int) -> list[Caption]:
     """Request n classes in rotation, as often as the quotas say."""
-    quotas = label_quotas(labels, n)
+    quotas = label_quotas(labels, n, seed)
     wanted = [
         Caption(f"class-{label}-{number}", "", "", label)
         for label, quota in quotas.items()

@@ -7,7 +7,6 @@ The whole file is checked before anything is generated from it: ids are unique, 
 is listed, each listed image exists, and each path stays inside its folder.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.progress import ProgressCallback
+from evalkit.core.tables import parse_json, read_text
 from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
 from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
 
@@ -125,12 +125,7 @@ def _image_folder(root: Path, split: str) -> Path:
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}).") from error
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror}).") from error
+    data = parse_json(read_text(path), source=str(path))
     if not isinstance(data, dict):
         raise DataError(f"{path}: expected an object at the top level, got {_kind(data)}.")
     return data

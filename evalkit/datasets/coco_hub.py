@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.core.downloads import require_network
+from evalkit.core.downloads import CACHE_ADVICE, require_network
 from evalkit.core.errors import DataError, NetworkError, as_clause
+from evalkit.core.files import writing
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import parse_json, read_text
 from evalkit.datasets.base import check_inside
 
 HUB_REPOSITORY = "lmms-lab/COCO-Caption"
@@ -73,7 +75,7 @@ def fetch_from_hub(
                 if on_progress:
                     on_progress(done + len(entries), num_images)
             write_atomically(part, json.dumps(entries).encode())
-        parts.append(json.loads(part.read_bytes()))
+        parts.append(_read_part(part))
         done += len(parts[-1])
     images = [entry for part in parts for entry in part]
     if len({image["id"] for image in images}) != num_images:
@@ -111,7 +113,8 @@ def _first_line(error: Exception) -> str:
 
 def _save_rows(rows: Rows, folder: Path) -> Iterator[dict[str, Any]]:
     """Save each row's image; yields its id, file name and captions."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder, CACHE_ADVICE):
+        folder.mkdir(parents=True, exist_ok=True)
     iterator = iter(rows)
     while True:
         try:
@@ -146,8 +149,9 @@ def _save_row(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / name
     if not path.is_file() or path.stat().st_size != len(content):
         partial = path.with_name(f".{name}.tmp")
-        partial.write_bytes(content)
-        partial.replace(path)
+        with writing(path, CACHE_ADVICE):
+            partial.write_bytes(content)
+            partial.replace(path)
     return {"id": int(digits.group(1)), "file_name": name, "captions": captions}
 
 
@@ -165,3 +169,11 @@ def _coco(images: list[dict[str, Any]]) -> dict[str, Any]:
             for k, text in enumerate(image["captions"])
         ],
     }
+
+
+def _read_part(part: Path) -> list[dict[str, Any]]:
+    """Read what an earlier download kept of one shard."""
+    entries = parse_json(read_text(part), source=str(part))
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and "id" in e for e in entries):
+        raise DataError(f"{part}: damaged. Delete it, and run the same command again.")
+    return entries

@@ -9,10 +9,8 @@ from evalkit.core.progress import ProgressCallback
 from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, load_coco
-from evalkit.datasets.image_folder import load_image_folder
+from evalkit.datasets.image_folder import load_captioned_folder
 from evalkit.datasets.shapes.dataset import is_shapes
-
-CAPTION_FILES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 
 
 def open_dataset(
@@ -25,7 +23,8 @@ def open_dataset(
     """Open a data set by its name in the catalog or an entry point, or as a folder.
 
     A folder with `annotations/captions_*.json` is read as COCO captions; any other as plain images,
-    with the captions of a `captions.jsonl`, `captions.csv`, `metadata.jsonl` or `metadata.csv`.
+    with the captions of a `captions.jsonl`, `captions.csv`, `metadata.jsonl` or `metadata.csv` in
+    it or in its subfolders.
 
     Args:
         name: `coco`, `shapes`, `package/name`, or a folder.
@@ -91,11 +90,7 @@ def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
     found = sorted((folder / "annotations").glob("captions_*.json"))
     splits = [path.stem.removeprefix("captions_") for path in found]
     if not splits:
-        tables = [folder / name for name in CAPTION_FILES if (folder / name).is_file()]
-        if len(tables) > 1:
-            names = " and ".join(path.name for path in tables[:2])
-            raise ConfigError(f"{folder} has {names}. Keep only one file of captions.")
-        images = load_image_folder(folder, captions=tables[0] if tables else None)
+        images = load_captioned_folder(folder)
         return replace(images, name=_own_name(images.name))
     chosen = split or (splits[0] if len(splits) == 1 else _preferred(splits, folder))
     named = folder.resolve().name

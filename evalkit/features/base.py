@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from evalkit.core.arrays import as_array
 from evalkit.core.errors import ConfigError, DataError
 
 PRECISIONS = ("float32", "bf16")
@@ -51,6 +52,14 @@ class Extractor(Protocol):
 
     def extract(self, images: Any) -> Float32[np.ndarray, "n d"]:
         """Compute the main layer's features for a batch of uint8 NHWC images."""
+
+
+@runtime_checkable
+class CountsCutCaptions(Protocol):
+    """An extractor that knows how many captions are longer than its context."""
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """Count the captions that lose their end."""
 
 
 class PreparedExtractor:
@@ -97,8 +106,23 @@ class PreparedExtractor:
             DataError: Another type or shape; floats are refused, since their range (0 to 1, or
                 0 to 255) is ambiguous.
         """
-        prepared = np.stack([self.prepare(image) for image in as_images(images)])
+        prepared = stack_inputs(self.name, [self.prepare(image) for image in as_images(images)])
         return self.encode(prepared)[next(iter(self.layers))]
+
+
+def stack_inputs(extractor: str, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Join the inputs of a network to a batch.
+
+    Raises:
+        DataError: They have different shapes; an extractor must resize all images alike.
+    """
+    shapes = sorted({one.shape for one in inputs})
+    if len(shapes) > 1:
+        raise DataError(
+            f"{extractor} prepared images of {len(shapes)} shapes, such as {shapes[0]} and "
+            f"{shapes[1]}; a network needs one. Repair the extractor's prepare."
+        )
+    return np.stack(inputs)
 
 
 def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
@@ -107,7 +131,7 @@ def as_images(images: Any) -> Sequence[UInt8[np.ndarray, "height width 3"]]:
     Raises:
         DataError: Not uint8, not three channels last, or no image at all.
     """
-    batch = [np.asarray(image) for image in images]
+    batch = [as_array(image) for image in images]
     if not batch:
         raise DataError("An empty batch has no features. Pass at least one image.")
     for image in batch:

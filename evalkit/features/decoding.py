@@ -18,11 +18,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from evalkit.core.errors import DataError
+from evalkit.core.files import writing
 from evalkit.features.sources import ImageItem, Preparation, load_image
 
 Preparer = Callable[[np.ndarray], np.ndarray]
@@ -78,7 +80,7 @@ def decode_in_processes(
     """Yield prepared images from worker processes; items and preparers must be picklable."""
     layout = _Layout.of(preparers)
     with tempfile.NamedTemporaryFile(prefix="evalkit-") as file:
-        os.posix_fallocate(file.fileno(), 0, ahead * layout.size)
+        _reserve(file.fileno(), ahead * layout.size, file.name)
         arrays = layout.map(file.name, ahead)
         free = deque(range(ahead))
         with ProcessPoolExecutor(
@@ -97,6 +99,19 @@ def decode_in_processes(
                 found = {name: arrays[name][slot].copy() for name in job.names}
                 free.append(slot)
                 yield error or found
+
+
+def _reserve(handle: int, size: int, name: str) -> None:
+    """Give a file its size, on the disk where the system can (macOS and Windows can't).
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    with writing(Path(name), "Set TMPDIR to a folder with more space"):
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:
+            os.truncate(handle, size)
 
 
 def prepare(job: Job, preparation: Preparation, preparers: Mapping[str, Preparer]) -> Decoded:

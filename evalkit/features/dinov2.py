@@ -17,6 +17,7 @@ from jaxtyping import Float32
 
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import NetworkError, WeightsError
+from evalkit.core.files import refuse_foreign_weights
 from evalkit.features.base import PreparedExtractor, check_precision
 from evalkit.features.clip import inference
 from evalkit.features.clip_preprocessing import SquashAndScale
@@ -91,6 +92,7 @@ def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Ext
     from transformers import Dinov2Config, Dinov2Model
 
     path = _weights_path()
+    refuse_foreign_weights(path)
     config = Dinov2Config(
         hidden_size=1024,
         num_hidden_layers=24,
@@ -101,7 +103,7 @@ def load_dinov2(*, device: str = "cpu", precision: str = "float32") -> Dinov2Ext
     model = Dinov2Model(config)
     try:
         model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
+    except (RuntimeError, SafetensorError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:160]
         raise WeightsError(f"{path}: not weights of {DINOV2_REPOSITORY} ({reason}).") from error
     return Dinov2Extractor(

@@ -23,6 +23,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from evalkit.catalog import INCEPTION_SHA256_PREFIX, OTHER_WEIGHTS
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import ConfigError, WeightsError
 from evalkit.core.progress import ProgressFactory, silent
@@ -37,12 +38,10 @@ from evalkit.features.inception_blocks import (
 )
 from evalkit.features.inception_weights import (
     WEIGHTS_FILE,
-    WEIGHTS_SHA256_PREFIX,
     find_inception_weights,
 )
 from evalkit.features.resize import check_mode, resize_for_inception
-
-OTHER_WEIGHTS_NOTE = "weights not the 2015 ones"
+from generators.numerics import full_float32
 
 LAYER_DIMS = {
     "64": 64,
@@ -189,8 +188,8 @@ class InceptionExtractor(PreparedExtractor):
             "resize": self.resize,
             "precision": self.precision,
         }
-        if not self.weights_sha256.startswith(WEIGHTS_SHA256_PREFIX):
-            identity["weights_note"] = OTHER_WEIGHTS_NOTE
+        if not self.weights_sha256.startswith(INCEPTION_SHA256_PREFIX):
+            identity["weights_note"] = OTHER_WEIGHTS
         if self._compiled:
             identity["compiled"] = True
         return identity
@@ -207,7 +206,7 @@ class InceptionExtractor(PreparedExtractor):
             prepared = self._padded(prepared)
         batch = torch.from_numpy(prepared).permute(0, 3, 1, 2)  # (B, 3, 299, 299), channels last
         batch = batch.to(self.device, self._dtype)
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), full_float32():
             found = self._network(batch, tuple(self.layers))
         return {layer: found[layer][:count].cpu().numpy() for layer in self.layers}
 
@@ -276,13 +275,15 @@ def _read_state(path: Path) -> Any:
 
         try:
             return load_file(path)
-        except SafetensorError as error:
-            raise WeightsError(f"{path}: not a safetensors file ({error}).") from error
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(
+                f"{path}: not a safetensors file ({error}). Give another file."
+            ) from error
     import pickle
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise WeightsError(
             f"{path}: can't be read as tensors ({(reason or ['empty'])[0][:120]}); expected a "

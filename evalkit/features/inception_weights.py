@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from evalkit.catalog import INCEPTION_SHA256_PREFIX
 from evalkit.core.downloads import cache_root, existing_file, fetch, sha256_of
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError, as_clause
+from evalkit.core.files import refuse_foreign_weights
 from evalkit.core.progress import ProgressFactory, silent
 
-WEIGHTS_SHA256_PREFIX = "6726825d"
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 _SAME_WEIGHTS = (WEIGHTS_FILE, "pt_inception-2015-12-05-6726825d.pth")
 WEIGHTS_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/" + WEIGHTS_FILE
@@ -22,20 +23,22 @@ def find_inception_weights(
 
     Raises:
         MissingWeightsError: There is none and it can't be downloaded; says where to put it.
-        WeightsError: A cached or downloaded file has another hash.
+        WeightsError: A cached or downloaded file has another hash, or the given one is no weights.
     """
     if path is not None:
-        return existing_file(Path(path), what="--inception-weights")
+        given = existing_file(Path(path), what="--inception-weights")
+        refuse_foreign_weights(given)
+        return given
     found = cached_inception_weights()
     if found is not None:
         return _checked(found)
     cached = _cache_file()
     try:
         with progress(f"downloading {WEIGHTS_FILE}") as report:
-            return fetch(WEIGHTS_URL, cached, sha256_prefix=WEIGHTS_SHA256_PREFIX, report=report)
+            return fetch(WEIGHTS_URL, cached, sha256_prefix=INCEPTION_SHA256_PREFIX, report=report)
     except NetworkError as error:
         raise MissingWeightsError(
-            f"Inception weights {WEIGHTS_FILE} (sha256 {WEIGHTS_SHA256_PREFIX}...) are not "
+            f"Inception weights {WEIGHTS_FILE} (sha256 {INCEPTION_SHA256_PREFIX}...) are not "
             f"cached, and the download failed ({as_clause(error)}). Put the file at {cached}, pass "
             "--inception-weights PATH, or use --features shapes-clip."
         ) from error
@@ -55,9 +58,10 @@ def _cache_file() -> Path:
 
 def _checked(path: Path) -> Path:
     found = sha256_of(path)
-    if not found.startswith(WEIGHTS_SHA256_PREFIX):
+    if not found.startswith(INCEPTION_SHA256_PREFIX):
         raise WeightsError(
-            f"{path}: sha256 starts with {found[:8]}, expected {WEIGHTS_SHA256_PREFIX}. Delete it "
-            "to download it again, or pass it as --inception-weights PATH to use it anyway."
+            f"{path}: sha256 starts with {found[:8]}, expected {INCEPTION_SHA256_PREFIX}. "
+            "Delete it to download it again, or pass it as --inception-weights PATH to use it "
+            "anyway."
         )
     return path

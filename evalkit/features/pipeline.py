@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from evalkit.core.arrays import as_array
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.progress import ProgressFactory, silent
-from evalkit.features.base import Extractor
+from evalkit.features.base import Extractor, stack_inputs
 from evalkit.features.decoding import (
     Decoded,
     Job,
@@ -26,7 +29,8 @@ from evalkit.features.decoding import (
     decode_in_threads,
     usable_cores,
 )
-from evalkit.features.sources import ImageItem, Preparation, hash_of
+from evalkit.features.seen import SeenFiles
+from evalkit.features.sources import ImageItem, Preparation, check_hash, hash_of
 from evalkit.features.store import FeatureStore, FeatureTable, StoredSet
 
 _FEATURES_VERSION = 1
@@ -99,15 +103,16 @@ def extract_set(
         for e in extractors
         for layer, dim in e.layers.items()
     }
-    found = _Pass(items, extractors, preparation, tables, how or PassOptions())
+    found = _Pass(store.root, items, extractors, preparation, tables, how or PassOptions())
     found.hash_images(progress, what)
     found.encode_missing(progress, what)
     kept = tuple(i for i in range(len(items)) if i not in found.bad)
     if not kept:
         raise NotEnoughImagesError(f"{what}: none of the {len(items)} images is readable.")
     sha256s = tuple(found.sha256s[i] for i in kept)
+    refill = partial(found.encode_missing, progress, what)
     return FeatureSet(
-        {key: StoredSet(table, sha256s) for key, table in tables.items()},
+        {key: StoredSet(table, sha256s, refill) for key, table in tables.items()},
         kept,
         sha256s,
         {items[i].name: reason for i, reason in sorted(found.bad.items())},
@@ -138,25 +143,31 @@ def encode_texts(
     identity = {**extractor.identity, "layer": "text", "features_version": _FEATURES_VERSION}
     table = store.open(identity, extractor.dim)
     keys = [hashlib.sha256(caption.encode()).hexdigest() for caption in captions]
-    missing = {k: c for k, c in zip(keys, captions, strict=True) if k not in table}
-    names, texts = list(missing), list(missing.values())
     shard = -(-_SHARD_IMAGES // batch_size) * batch_size
-    with progress("embedding captions") as report:
-        for start in range(0, len(texts), shard):
-            part = texts[start : start + shard]
-            embedded = [
-                extractor.encode_text(part[at : at + batch_size])
-                for at in range(0, len(part), batch_size)
-            ]
-            table.add(names[start : start + shard], np.concatenate(embedded))
-            report(start + len(part), len(texts))
-    return StoredSet(table, keys)
+
+    def fill() -> None:
+        missing = {k: c for k, c in zip(keys, captions, strict=True) if k not in table}
+        names, texts = list(missing), list(missing.values())
+        with progress("embedding captions") as report:
+            for start in range(0, len(texts), shard):
+                part = texts[start : start + shard]
+                embedded = [
+                    as_array(extractor.encode_text(part[at : at + batch_size]))
+                    for at in range(0, len(part), batch_size)
+                ]
+                table.add(names[start : start + shard], np.concatenate(embedded))
+                report(start + len(part), len(texts))
+
+    fill()
+    return StoredSet(table, keys, fill)
 
 
 @dataclass
 class _Pass:
     """The state of one pass: what is known about each image, and what is left to do."""
 
+    root: Path
+    """Folder of the feature store."""
     items: Sequence[ImageItem]
     extractors: Sequence[Extractor]
     preparation: Preparation
@@ -166,16 +177,28 @@ class _Pass:
     sha256s: list[str] = field(default_factory=list)
 
     def hash_images(self, progress: ProgressFactory, what: str) -> None:
-        """Fill in the hashes, reading only the files whose hash is not recorded."""
-        if all(item.sha256 for item in self.items):
-            self.sha256s = [item.sha256 or "" for item in self.items]
-            return
+        """Fill in the hashes, and check that files still have the ones that are recorded.
+
+        Every file with a recorded hash is looked at, and read unless it is as it was when it was
+        last read. Features of an image that was altered or deleted since are never used.
+        """
+        recorded = [item.path for item in self.items if item.sha256]
+        seen = SeenFiles(self.root, (path.parent for path in recorded if isinstance(path, Path)))
+        faults: dict[int, DataError] = {}
+        hashing = partial(_hash, seen=seen)
         with progress(f"hashing {what}") as report, ThreadPoolExecutor(usable_cores()) as pool:
-            for index, (sha256, error) in enumerate(pool.map(_hash, self.items)):
+            for index, (sha256, error) in enumerate(pool.map(hashing, self.items)):
                 if error is not None:
-                    self._note_bad(index, error)
+                    faults[index] = error
                 self.sha256s.append(sha256)
                 report(index + 1, len(self.items))
+        seen.save()
+        if self.how.skip_bad:
+            self.bad |= {index: str(error) for index, error in faults.items()}
+        elif faults:
+            first = next(iter(faults.values()))
+            more = f" {len(faults) - 1:,} more images are unusable." if len(faults) > 1 else ""
+            raise DataError(f"{first}{more}") from first
 
     def encode_missing(self, progress: ProgressFactory, what: str) -> None:
         """Decode the images that a table lacks, and run each network on those it lacks."""
@@ -234,12 +257,10 @@ class _Pass:
     def _note_bad(self, index: int, error: DataError) -> None:
         if not self.how.skip_bad:
             raise error
-        self.bad[index] = str(error)
         # Files with the same bytes are equally bad.
-        if self.sha256s[index : index + 1]:
-            for other, sha256 in enumerate(self.sha256s):
-                if sha256 == self.sha256s[index]:
-                    self.bad[other] = str(error)
+        for other, sha256 in enumerate(self.sha256s):
+            if sha256 == self.sha256s[index]:
+                self.bad[other] = str(error)
 
 
 @dataclass
@@ -263,7 +284,8 @@ class _Batches:
         if not self.waiting:
             return
         keys = [sha256 for sha256, _ in self.waiting]
-        encoded = self.extractor.encode(np.stack([values for _, values in self.waiting]))
+        inputs = stack_inputs(self.extractor.name, [values for _, values in self.waiting])
+        encoded = {name: as_array(rows) for name, rows in self.extractor.encode(inputs).items()}
         self.done.append((keys, encoded))
         self.waiting = []
         if sum(len(keys) for keys, _ in self.done) >= _SHARD_IMAGES:
@@ -279,8 +301,17 @@ class _Batches:
         self.done = []
 
 
-def _hash(item: ImageItem) -> tuple[str, DataError | None]:
+def _hash(item: ImageItem, *, seen: SeenFiles) -> tuple[str, DataError | None]:
+    recorded, path = item.sha256, item.path
     try:
-        return item.sha256 or hash_of(item), None
+        if recorded is None or not isinstance(path, Path):
+            return recorded or hash_of(item), None  # what archives hold is checked when decoded
+        with suppress(OSError):  # reading it says what is wrong
+            if seen.is_unchanged(path, recorded):
+                return recorded, None
+        check_hash(item, hash_of(item))
+        with suppress(OSError):  # deleted this moment; decoding it says so
+            seen.add(path, recorded)
+        return recorded, None
     except DataError as error:
         return "", error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import cast, get_args
 
 from evalkit.core.errors import ConfigError
@@ -31,6 +32,13 @@ def sample_preparation(options: MeasureOptions) -> Preparation:
 
 def decoding_workers(options: MeasureOptions) -> int:
     """Return the number of decoding processes; 0 where threads keep up with the network."""
+    if os.name == "nt":  # a temporary file can't be opened twice there
+        if options.workers:
+            raise ConfigError(
+                f"--workers {options.workers}: Windows has no shared files for decoding processes. "
+                "Leave it out; threads decode."
+            )
+        return 0
     if options.workers is not None:
         return options.workers
     return 0 if options.device == "cpu" else usable_cores()

@@ -63,3 +63,7 @@ class ShapesClipExtractor(PreparedExtractor):
         """Embed captions, normalised to length 1."""
         embedded: Float32[np.ndarray, "n d"] = self._clip.embed_texts(captions)
         return embedded
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """Count the captions that are longer than the context and lose their end."""
+        return int(self._clip.num_cut(captions))

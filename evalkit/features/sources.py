@@ -7,18 +7,17 @@ A set is a sequence of `ImageItem`. `image_items` builds it from a folder, a zip
 from __future__ import annotations
 
 import hashlib
-import tarfile
-import threading
-import zipfile
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from evalkit.core import pixels
-from evalkit.core.errors import DataError, MissingDataError
+from evalkit.core.arrays import open_npz
+from evalkit.core.errors import DataError
+from evalkit.core.image_files import scan
+from evalkit.core.tables import ByteSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +35,16 @@ class ArrayImage:
 class ImageItem:
     """One image of a set with its metadata."""
 
-    path: Path | pixels.ByteSource | ArrayImage
+    path: Path | ByteSource | ArrayImage
     """Its source."""
     sha256: str | None = None
     """Hash of the file; trusted by the feature store, checked when the file is decoded."""
     caption: str | None = None
     """The prompt it was generated from, or a caption that describes it."""
+    other_captions: tuple[str, ...] = ()
+    """Further captions of the same image; metrics of captions use all of them."""
     caption_id: str | None = None
-    """Id of that caption."""
+    """Id of the (first) caption."""
     image_id: str | None = None
     """Id of the caption's reference image; it pairs samples with the reference."""
     category: str | None = None
@@ -53,6 +54,11 @@ class ImageItem:
     def name(self) -> str:
         """Its name in errors."""
         return str(self.path)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All its captions."""
+        return (self.caption, *self.other_captions) if self.caption else self.other_captions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +91,19 @@ def hash_of(item: ImageItem) -> str:
     return hashlib.sha256(_bytes_of(item)).hexdigest()
 
 
+def check_hash(item: ImageItem, found: str) -> None:
+    """Check that an image has the recorded hash, if one is recorded.
+
+    Raises:
+        DataError: It has changed since.
+    """
+    if item.sha256 is not None and found != item.sha256:
+        raise DataError(
+            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it has "
+            "changed since. Generate it again, or drop the recorded hash."
+        )
+
+
 def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "height width 3"]:
     """Decode one image and prepare it.
 
@@ -94,11 +113,7 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
     if isinstance(item.path, ArrayImage):
         return _prepare(item.path.pixels, preparation, item.name)
     data = _bytes_of(item)
-    if item.sha256 is not None and hashlib.sha256(data).hexdigest() != item.sha256:
-        raise DataError(
-            f"{item.name}: the file's sha256 is not the recorded {item.sha256[:12]}...; it has "
-            "changed since. Generate it again, or drop the recorded hash."
-        )
+    check_hash(item, hashlib.sha256(data).hexdigest())
     rgb = pixels.read_rgb(data, name=item.name)
     return _prepare(rgb, preparation, item.name)
 
@@ -111,96 +126,27 @@ def image_items(path: Path | str) -> list[ImageItem]:
         DataError: It contains no image, or is another kind of file.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingDataError(
-            f"{path}: no such file or folder. Give a folder or an archive of images."
-        )
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in pixels.IMAGE_SUFFIXES)
-        items = [ImageItem(p) for p in found if p.is_file()]
-    elif zipfile.is_zipfile(path):
-        items = _npz_items(path) if path.suffix == ".npz" else _archive_items(path)
-    elif tarfile.is_tarfile(path):
-        items = _archive_items(path)
-    else:
-        raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images.")
-    if not items:
-        endings = ", ".join(pixels.IMAGE_SUFFIXES)
-        raise DataError(f"{path}: contains no images; expected files ending in {endings}.")
-    return items
+    if is_sample_file(path):
+        return array_items(path)
+    files = scan(path)
+    files.require_images()
+    return [ImageItem(source) for source in files.images.values()]
 
 
-class ArchiveMember:
-    """One member of a zip or tar; the archive is opened once and read under a lock."""
-
-    def __init__(self, archive: _Archive, member: str) -> None:
-        self._archive = archive
-        self._member = member
-
-    def __str__(self) -> str:
-        return f"{self._archive.path}:{self._member}"
-
-    def read_bytes(self) -> bytes:
-        """Read the member's bytes."""
-        return self._archive.read(self._member)
+def is_sample_file(path: Path) -> bool:
+    """Return whether a file is a numpy archive by its name, such as ADM's sample batches."""
+    return path.suffix.lower() == ".npz" and path.is_file()
 
 
-class _Archive:
-    """An open zip or tar, shared by its members; only regular files with image names count."""
+def array_items(path: Path) -> list[ImageItem]:
+    """List the images of the array `arr_0` of an `.npz`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._zip = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else None
-        self._tar = None if self._zip else tarfile.open(path)  # noqa: SIM115 (kept open on purpose)
-
-    def members(self) -> list[str]:
-        if self._zip is not None:
-            names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
-        else:
-            assert self._tar is not None
-            names = [info.name for info in self._tar.getmembers() if info.isfile()]
-        return sorted(n for n in names if Path(n).suffix.lower() in pixels.IMAGE_SUFFIXES)
-
-    def read(self, member: str) -> bytes:
-        try:
-            with self._lock:
-                if self._zip is not None:
-                    return self._zip.read(member)
-                assert self._tar is not None
-                handle = self._tar.extractfile(member)
-                assert handle is not None
-                return handle.read()
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-            raise DataError(f"{self.path}:{member}: can't be read ({error}).") from error
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Pickle as the path: another process opens the archive itself, once."""
-        return _opened, (self.path,)
-
-    def __del__(self) -> None:
-        for archive in (self.__dict__.get("_zip"), self.__dict__.get("_tar")):
-            if archive is not None:
-                archive.close()
-
-
-@lru_cache(maxsize=8)
-def _opened(path: Path) -> _Archive:
-    return _Archive(path)
-
-
-def _archive_items(path: Path) -> list[ImageItem]:
-    archive = _Archive(path)
-    return [ImageItem(ArchiveMember(archive, member)) for member in archive.members()]
-
-
-def _npz_items(path: Path) -> list[ImageItem]:
-    try:
-        with path.open("rb") as handle, np.load(handle) as stored:
-            found = stored.files
-            array = stored["arr_0"] if "arr_0" in found else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a file of images ({error}).") from error
+    Raises:
+        DataError: It is damaged, has no such array, or no uint8 images of three channels in it.
+    """
+    with open_npz(path, what="a file of images") as stored:
+        found = stored.names
+        array = stored.read("arr_0") if "arr_0" in found else None
     if array is None:
         raise DataError(f"{path}: expected an array arr_0 of images, found {found}.")
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalkit.core.downloads import cache_root
-from evalkit.core.errors import DataError
+from evalkit.core.errors import DataError, OutputError
+from evalkit.core.files import writing
+from evalkit.core.progress import errors
 from evalkit.core.results import write_atomically
 from evalkit.features.base import identity_hash
+from evalkit.features.seen import clear_seen
+
+_MOST_REFILLS = 3
+"""Attempts against another process that clears the store."""
+
+_noted: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,16 @@ class FeatureStore:
 
     def clear(self) -> int:
         """Delete all stored features, and return how many bytes that freed."""
-        freed = 0
+        freed = clear_seen(self.root)
         for identity in self.root.glob("*/identity.json"):
             folder = identity.parent
-            for path in [*folder.glob("*.npy"), *folder.glob("*.tmp"), identity]:
-                freed += path.stat().st_size
-                path.unlink()
-            if not any(folder.iterdir()):  # another process may have added to it meanwhile
+            with writing(folder, "Choose the store with --store"):
+                for path in [*folder.glob("*.npy"), *folder.glob("*.tmp"), identity]:
+                    with suppress(FileNotFoundError):  # another process has just renamed it
+                        size = path.stat().st_size
+                        path.unlink()
+                        freed += size
+            with suppress(OSError):  # another process may have added to it meanwhile
                 folder.rmdir()
         return freed
 
@@ -83,7 +95,8 @@ class FeatureTable:
         self.identity = dict(identity)
         self.dim = dim
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._shards: list[Path] = []
+        self._shards: list[Path | np.ndarray] = []
+        """Files, or the records themselves where the folder can't be written."""
         self._read: set[str] = set()
         self.refresh()
 
@@ -102,10 +115,11 @@ class FeatureTable:
         for path in sorted(self.folder.glob("*.npy")):
             if path.name in self._read:
                 continue
-            shard = self._map(path)
-            for row, key in enumerate(shard["key"]):
-                self._places.setdefault(key.tobytes(), (len(self._shards), row))
-            self._shards.append(path)
+            try:
+                records = self._map(path)
+            except FileNotFoundError:  # deleted this moment
+                continue
+            self._keep(path, records)
             self._read.add(path.name)
 
     def get(self, sha256s: Sequence[str]) -> Float32[np.ndarray, "n d"]:
@@ -113,6 +127,7 @@ class FeatureTable:
 
         Raises:
             KeyError: One of them is not stored.
+            FileNotFoundError: Another process has deleted a shard; `forget_deleted` follows.
         """
         found = np.empty((len(sha256s), self.dim), np.float32)
         places = [self._places[bytes.fromhex(sha256)] for sha256 in sha256s]
@@ -120,21 +135,46 @@ class FeatureTable:
         for index in np.unique(shards):
             wanted = shards == index
             # Mapped again each time, so that the pages are released.
-            found[wanted] = self._map(self._shards[index])["feature"][rows[wanted]]
+            found[wanted] = self._records(self._shards[index])["feature"][rows[wanted]]
         return found
 
     def add(self, sha256s: Sequence[str], features: Float32[np.ndarray, "n d"]) -> None:
-        """Write one shard of features; keys that are already stored stay unchanged."""
+        """Write one shard of features; keys that are already stored stay unchanged.
+
+        Where the folder can't be written, the features stay in memory, and a note says so.
+        """
         new = {bytes.fromhex(key): row for key, row in zip(sha256s, features, strict=True)}
         new = {key: row for key, row in new.items() if key not in self._places}
         if not new:
             return
-        self._write_identity()
         records = np.empty(len(new), self._record_type())
         records["key"] = np.frombuffer(b"".join(new), np.uint8).reshape(len(new), 32)
         records["feature"] = list(new.values())
-        _write_shard(self.folder / f"{uuid.uuid4().hex}.npy", records)
-        self.refresh()
+        try:
+            self._write_identity()
+            _write_shard(self.folder / f"{uuid.uuid4().hex}.npy", records)
+        except OutputError as error:
+            _note_unwritable(self.folder.parent, error)
+            self._keep(records, records)
+        else:
+            self.refresh()
+
+    def _keep(self, shard: Path | np.ndarray, records: np.ndarray) -> None:
+        for row, key in enumerate(records["key"]):
+            self._places.setdefault(key.tobytes(), (len(self._shards), row))
+        self._shards.append(shard)
+
+    def _records(self, shard: Path | np.ndarray) -> np.ndarray:
+        return shard if isinstance(shard, np.ndarray) else self._map(shard)
+
+    def forget_deleted(self) -> None:
+        """Forget the features whose shards another process has deleted."""
+        gone = {
+            index
+            for index, shard in enumerate(self._shards)
+            if isinstance(shard, Path) and not shard.is_file()
+        }
+        self._places = {key: at for key, at in self._places.items() if at[0] not in gone}
 
     def _record_type(self) -> np.dtype[Any]:
         return np.dtype([("key", np.uint8, (32,)), ("feature", "<f4", (self.dim,))])
@@ -150,6 +190,8 @@ class FeatureTable:
             with path.open("rb") as handle:
                 np.lib.format.read_magic(handle)
             shard: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: damaged feature shard ({error}). Delete it.") from error
         if shard.dtype != self._record_type() or shard.ndim != 1:
@@ -163,11 +205,19 @@ class StoredSet:
     """Features of a set in order, read from the table on access.
 
     Behaves like a float32 array of (images, dimensions) that can be sliced and indexed by rows.
+
+    Args:
+        table: The table.
+        sha256s: Keys of the images, in order.
+        refill: Computes what the table has lost since, because another process cleared the store.
     """
 
-    def __init__(self, table: FeatureTable, sha256s: Sequence[str]) -> None:
+    def __init__(
+        self, table: FeatureTable, sha256s: Sequence[str], refill: Callable[[], None] | None = None
+    ) -> None:
         self._table = table
         self._keys = np.array(sha256s, dtype=object)
+        self._refill = refill
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -184,14 +234,27 @@ class StoredSet:
 
     def load(self) -> Float32[np.ndarray, "n d"]:
         """Load all features into memory."""
-        return self._table.get(list(self._keys))
+        return self._get(self._keys)
 
     def subset(self, rows: np.ndarray) -> StoredSet:
         """Select the features of some images, without reading them."""
-        return StoredSet(self._table, list(self._keys[rows]))
+        return StoredSet(self._table, list(self._keys[rows]), self._refill)
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
-        return self._table.get(list(self._keys[rows]))
+        return self._get(self._keys[rows])
+
+    def _get(self, keys: np.ndarray) -> Float32[np.ndarray, "n d"]:
+        for _ in range(_MOST_REFILLS):
+            try:
+                return self._table.get(list(keys))
+            except FileNotFoundError:
+                if self._refill is None:
+                    raise
+                self._table.forget_deleted()
+                self._refill()
+        raise DataError(
+            f"{self._table.folder}: the stored features were deleted again and again. Run it again."
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         array: np.ndarray = self.load()
@@ -209,14 +272,37 @@ def _num_rows(path: Path) -> int:
 def _write_shard(path: Path, records: np.ndarray) -> None:
     # The suffix excludes an unfinished shard from the pattern `*.npy`.
     temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as handle:
-            np.save(handle, records)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        for attempt in range(_MOST_REFILLS):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as handle:
+                    np.save(handle, records)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                temporary.replace(path)
+            except FileNotFoundError:  # another process is clearing the store
+                if attempt + 1 == _MOST_REFILLS:
+                    raise
+            else:
+                return
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+
+
+def _note_unwritable(root: Path, error: OutputError) -> None:
+    """Print once per store that its features are lost at the end."""
+    if root in _noted:
+        return
+    _noted.add(root)
+    reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else str(error)
+    errors.print(
+        f"note: features can't be stored in {root} ({reason}). They are kept in memory, and the "
+        "next measurement computes them again. Choose another folder with --store.",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

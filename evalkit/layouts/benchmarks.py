@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.pixels import encode_png, read_rgb
+from evalkit.core.tables import parse_json, read_text, text_lines
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.layouts.place import Place
 from evalkit.layouts.tables import Row, cell, choose_columns, read_table
@@ -230,13 +230,10 @@ def _existing(location: Path, folder: Path, where: str) -> Path:
 
 
 def _json(path: Path, *, first_line: bool = False) -> dict[str, Any]:
-    try:
-        text = path.read_text("utf-8-sig")
-        found = json.loads(text.split("\n")[0] if first_line else text)
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}).") from error
+    text = read_text(path)
+    if first_line:
+        text = next(iter(text_lines(text)), "")
+    found = parse_json(text, source=str(path))
     if not isinstance(found, dict):
         raise DataError(f"{path}: expected an object, got {type(found).__name__}.")
     return found

@@ -6,22 +6,20 @@ dot of their name.
 
 from __future__ import annotations
 
-import json
-import tarfile
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from evalkit.core.archives import is_archive
 from evalkit.core.errors import DataError
-from evalkit.core.pixels import IMAGE_SUFFIXES
+from evalkit.core.image_files import scan
+from evalkit.core.pixels import image_suffixes
+from evalkit.core.tables import ByteSource, parse_json, read_text
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.layouts.place import Place
 from evalkit.layouts.tables import COLUMNS
 
 _TEXTS = (".txt", ".caption", ".json")
-_MOST_BYTES = 1 << 20
-"""Larger files beside an image are not its caption."""
 
 
 def images_of(place: Place) -> list[ImageItem]:
@@ -38,7 +36,7 @@ def has_texts(path: Path) -> bool:
 
 def _pairs(names: Sequence[str]) -> set[str]:
     """Return the samples that have an image and a text."""
-    images = {_key(name) for name in names if name.lower().endswith(IMAGE_SUFFIXES)}
+    images = {_key(name) for name in names if name.lower().endswith(tuple(image_suffixes()))}
     return images & {_key(name) for name in names if name.lower().endswith(_TEXTS)}
 
 
@@ -49,42 +47,36 @@ def read_beside(place: Place) -> list[ImageItem]:
         DataError: A text is not UTF-8, or a JSON file has no caption.
     """
     path = place.local
-    return [
-        item
-        for part in _shards(path) or [path]
-        for item in _captioned(image_items(part), part, place)
-    ]
+    return [item for part in _shards(path) or [path] for item in _captioned(part, place)]
 
 
 def _shards(path: Path) -> list[Path]:
     """Return the tar files of a folder that has nothing else; none for anything else."""
-    if not path.is_dir() or any(file.suffix in IMAGE_SUFFIXES for file in path.iterdir()):
+    if not path.is_dir() or any(file.suffix.lower() in image_suffixes() for file in path.iterdir()):
         return []
     return sorted(file for file in path.iterdir() if file.suffix == ".tar")
 
 
-def _captioned(items: Sequence[ImageItem], path: Path, place: Place) -> list[ImageItem]:
-    texts = _read_texts(path)
+def _captioned(path: Path, place: Place) -> list[ImageItem]:
+    files = scan(path)
+    texts = _texts(files.others)
     found = []
-    for item in items:
+    for name, source in files.images.items():
         caption, category = "", ""
         for suffix in _TEXTS:
-            content = texts.get(_key(_inner(item, path)) + suffix)
-            if content is not None and not caption:
-                caption, category = _parse(content, suffix, f"{item.name} ({suffix})", place)
-        found.append(replace(item, caption=caption or None, category=category or None))
+            text = texts.get(_key(name) + suffix)
+            if text is not None and not caption:
+                caption, category = _parse(text, suffix, f"{source} ({suffix})", place)
+        found.append(ImageItem(source, caption=caption or None, category=category or None))
     return found
 
 
-def _parse(content: bytes, suffix: str, where: str, place: Place) -> tuple[str, str]:
+def _parse(source: ByteSource, suffix: str, where: str, place: Place) -> tuple[str, str]:
     """Return caption and category of the file beside an image."""
-    try:
-        text = content.decode("utf-8-sig")
-        if suffix != ".json":
-            return text.strip(), ""
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: can't be read ({error}).") from error
+    text = read_text(source)
+    if suffix != ".json":
+        return text.strip(), ""
+    row: Any = parse_json(text, source=where)
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object, got {type(row).__name__}.")
     named = [place.caption] if place.caption else COLUMNS["caption"]
@@ -94,13 +86,6 @@ def _parse(content: bytes, suffix: str, where: str, place: Place) -> tuple[str, 
     if not isinstance(caption, str) or not isinstance(category, str):
         raise DataError(f"{where}: caption and category must be texts, got {caption!r}.")
     return caption.strip(), category.strip()
-
-
-def _inner(item: ImageItem, path: Path) -> str:
-    """Return an image's name within its folder or archive."""
-    if path.is_dir():
-        return Path(item.name).relative_to(path).as_posix()
-    return item.name.removeprefix(f"{path}:")
 
 
 def _key(name: str) -> str:
@@ -115,39 +100,17 @@ def _key(name: str) -> str:
 
 
 def _names(path: Path) -> list[str]:
-    if path.is_dir():
-        return [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    if path.is_file() and tarfile.is_tarfile(path):
-        with tarfile.open(path) as tar:
-            return tar.getnames()
-    return []
+    if not path.is_dir() and not is_archive(path):
+        return []
+    files = scan(path)
+    return [*files.images, *files.others]
 
 
-def _read_texts(path: Path) -> Mapping[str, bytes]:
-    """Read all texts, by the key of their sample and their ending."""
-    found: dict[str, bytes] = {}
-
-    def keep(name: str, content: bytes) -> None:
+def _texts(others: Mapping[str, ByteSource]) -> dict[str, ByteSource]:
+    """Return the texts among the files, by the key of their sample and their ending."""
+    found: dict[str, ByteSource] = {}
+    for name, source in others.items():
         suffix = PurePosixPath(name).suffix.lower()
-        found.setdefault(_key(name) + suffix, content)
-
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in _TEXTS and file.stat().st_size <= _MOST_BYTES:
-                keep(file.relative_to(path).as_posix(), file.read_bytes())
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.filename.lower().endswith(_TEXTS) and info.file_size <= _MOST_BYTES:
-                    keep(info.filename, archive.read(info))
-    else:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.name.lower().endswith(_TEXTS) and member.size <= _MOST_BYTES:
-                    handle = tar.extractfile(member)
-                    if handle is not None:
-                        keep(member.name, handle.read())
+        if suffix in _TEXTS:
+            found.setdefault(_key(name) + suffix, source)
     return found

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.registry import load, unknown
+from evalkit.datasets.caption_tables import CAPTION_FILES
 from evalkit.features.sources import ImageItem
 from evalkit.layouts import benchmarks, beside, stored
 from evalkit.layouts.found import ImageSet, image_set
 from evalkit.layouts.place import Place, parse_place
 from evalkit.layouts.tables import TABLE_SUFFIXES, cell, choose_columns, read_table
-
-FOLDER_TABLES = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ def _is_table(path: Path) -> bool:
 
 
 def _has_table(path: Path) -> bool:
-    return any((path / name).is_file() for name in FOLDER_TABLES)
+    return any((path / name).is_file() for name in CAPTION_FILES)
 
 
 LAYOUTS: dict[str, LayoutRow] = {
@@ -167,10 +166,10 @@ def _table_of(place: Place) -> Path:
         return place.table
     if _is_table(place.local):
         return place.local
-    there = [place.local / name for name in FOLDER_TABLES if (place.local / name).is_file()]
+    there = [place.local / name for name in CAPTION_FILES if (place.local / name).is_file()]
     if not there:
         raise MissingDataError(
-            f"{place.path} has no table of captions ({', '.join(FOLDER_TABLES)}). Name one: "
+            f"{place.path} has no table of captions ({', '.join(CAPTION_FILES)}). Name one: "
             f"folder:{place.path}?captions=FILE."
         )
     if len(there) > 1:

@@ -34,6 +34,7 @@ class FolderGenerator:
             stages=(),
             precision=UNKNOWN_PRECISION,
             size_px=_edge(images.items[0]),
+            fixed_size=False,
             training_data=(),
             weights=f"{len(images.items):,} given images, layout {images.layout}",
             weights_sha256=_hash_of_images(images.items),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.core.errors import ConfigError, DataError, MissingDataError
+from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.tables import parse_json, parse_objects, parse_table, read_text
 from evalkit.layouts.place import Place
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -49,18 +47,20 @@ def read_table(path: Path) -> list[Row]:
         MissingDataError: There is no such file.
         DataError: It is not such a table, or has no row.
     """
-    text = _text(path)
     suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        rows = _json_lines(text, path)
-    elif suffix == ".json":
-        rows = _json(text, path)
-    elif suffix in (".csv", ".tsv"):
-        rows = _delimited(text, path, "\t" if suffix == ".tsv" else ",")
-    else:
+    if suffix not in TABLE_SUFFIXES:
         raise DataError(
             f"{path}: expected a table of captions ending in {', '.join(TABLE_SUFFIXES)}."
         )
+    text = read_text(path)
+    if suffix == ".jsonl":
+        found = parse_objects(text, source=str(path), expected="an object with a caption")
+        rows = [Row(where, cells) for where, cells in found]
+    elif suffix == ".json":
+        rows = _json(text, path)
+    else:
+        table = parse_table(text, source=str(path), tabs=suffix == ".tsv")
+        rows = [Row(where, cells) for where, cells in table.records()]
     if not rows:
         raise DataError(f"{path}: the table has no rows. Give one row per image.")
     return rows
@@ -109,25 +109,8 @@ def cell(row: Row, column: str) -> str:
     return str(value).strip()
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such table of captions.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read as UTF-8 text ({error}).") from error
-
-
-def _json_lines(text: str, path: Path) -> list[Row]:
-    return [
-        Row(f"{path}:{number}", _object(_parsed(line, f"{path}:{number}"), f"{path}:{number}"))
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
-
-
 def _json(text: str, path: Path) -> list[Row]:
-    found = _parsed(text, str(path))
+    found: Any = parse_json(text, source=str(path))
     if isinstance(found, Mapping):
         pairs = found.items()
         found = [
@@ -141,39 +124,7 @@ def _json(text: str, path: Path) -> list[Row]:
     ]
 
 
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}).") from error
-
-
 def _object(row: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object with a caption, got {type(row).__name__}.")
     return row
-
-
-def _delimited(text: str, path: Path, delimiter: str) -> list[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        for cells in reader:
-            if cells:
-                rows.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: not a table ({error}). Quote cells that hold a separator."
-        ) from error
-    if not rows:
-        return []
-    header = [name.strip() for name in rows[0][1]]
-    for number, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the header has {len(header)}. "
-                "Quote cells that hold a separator."
-            )
-    return [
-        Row(f"{path}:{number}", dict(zip(header, cells, strict=True))) for number, cells in rows[1:]
-    ]

@@ -12,17 +12,23 @@ from evalkit.core.registry import load
 
 if TYPE_CHECKING:
     from evalkit.metrics.clusters import Clusters as Clusters
+    from evalkit.metrics.frechet.difference import FrechetDifference as FrechetDifference
+    from evalkit.metrics.frechet.difference import (
+        frechet_difference_of_groups as frechet_difference_of_groups,
+    )
+    from evalkit.metrics.frechet.difference import (
+        paired_frechet_difference as paired_frechet_difference,
+    )
     from evalkit.metrics.frechet.distance import frechet_distance as frechet_distance
     from evalkit.metrics.frechet.distance import (
         frechet_distance_from_features as frechet_distance_from_features,
     )
-    from evalkit.metrics.frechet.interval import FrechetDifference as FrechetDifference
     from evalkit.metrics.frechet.interval import FrechetInterval as FrechetInterval
-    from evalkit.metrics.frechet.interval import Halvings as Halvings
     from evalkit.metrics.frechet.interval import frechet_interval as frechet_interval
     from evalkit.metrics.frechet.interval import (
-        paired_frechet_difference as paired_frechet_difference,
+        frechet_interval_of_groups as frechet_interval_of_groups,
     )
+    from evalkit.metrics.frechet.jackknife import GroupedMoments as GroupedMoments
     from evalkit.metrics.frechet.moments import Moments as Moments
     from evalkit.metrics.planning import PilotIds as PilotIds
     from evalkit.metrics.planning import plan_fid as plan_fid
@@ -30,17 +36,21 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "Clusters": "evalkit.metrics.clusters:Clusters",
-    "FrechetDifference": "evalkit.metrics.frechet.interval:FrechetDifference",
+    "FrechetDifference": "evalkit.metrics.frechet.difference:FrechetDifference",
     "FrechetInterval": "evalkit.metrics.frechet.interval:FrechetInterval",
-    "Halvings": "evalkit.metrics.frechet.interval:Halvings",
+    "GroupedMoments": "evalkit.metrics.frechet.jackknife:GroupedMoments",
     "Moments": "evalkit.metrics.frechet.moments:Moments",
     "PilotIds": "evalkit.metrics.planning:PilotIds",
     "frechet_distance": "evalkit.metrics.frechet.distance:frechet_distance",
     "frechet_distance_from_features": (
         "evalkit.metrics.frechet.distance:frechet_distance_from_features"
     ),
+    "frechet_difference_of_groups": (
+        "evalkit.metrics.frechet.difference:frechet_difference_of_groups"
+    ),
     "frechet_interval": "evalkit.metrics.frechet.interval:frechet_interval",
-    "paired_frechet_difference": "evalkit.metrics.frechet.interval:paired_frechet_difference",
+    "frechet_interval_of_groups": "evalkit.metrics.frechet.interval:frechet_interval_of_groups",
+    "paired_frechet_difference": "evalkit.metrics.frechet.difference:paired_frechet_difference",
     "plan_fid": "evalkit.metrics.planning:plan_fid",
     "score_sets": "evalkit.metrics.score:score_sets",
 }

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from evalkit.core.arrays import as_array
 from evalkit.core.errors import DataError, NotEnoughImagesError
 
 
@@ -14,7 +15,7 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
     """Check the values and return them as float64 features, one row per image.
 
     Args:
-        values: Anything that numpy can turn into an array; a tensor must be on the CPU.
+        values: Anything that numpy can turn into an array, and tensors of any kind.
         name: Name of the set in errors.
         minimum: The minimum number of images for the metric.
 
@@ -22,7 +23,7 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
         DataError: Not two-dimensional, no columns, or a value that is not finite.
         NotEnoughImagesError: Fewer than `minimum` rows.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = as_array(values, np.float64)
     if array.ndim != 2 or array.shape[1] == 0:
         raise DataError(
             f"{name}: features have shape {array.shape}, expected (images, dimensions); "
@@ -39,7 +40,12 @@ def as_features(values: Any, *, name: str, minimum: int = 1) -> Float64[np.ndarr
 
 def as_rows(features: Any) -> Any:
     """Return stored features unchanged, to be read in slices; anything else as an array."""
-    return features if hasattr(features, "subset") else np.asarray(features)
+    return features if hasattr(features, "subset") else as_array(features)
+
+
+def take_rows(features: Any, rows: np.ndarray) -> Any:
+    """Select some of the images by their row; stored features stay on disk."""
+    return features.subset(rows) if hasattr(features, "subset") else features[rows]
 
 
 def refuse_non_finite(array: np.ndarray, *, name: str) -> None:

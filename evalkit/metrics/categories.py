@@ -54,6 +54,8 @@ def _of_task(metric: Metric, task: Task) -> list[ResultRecord]:
         return []
     found = []
     for category, places in categories_of(task.items).items():
+        if not any(task.items[place].captions for place in places):
+            continue
         try:
             record = metric.part(task, places)
         except NotEnoughImagesError:  # the record of the whole set says so
@@ -61,7 +63,6 @@ def _of_task(metric: Metric, task: Task) -> list[ResultRecord]:
         found.append(
             replace(
                 record,
-                n=len(places),
                 details={**record.details, "category": category},
                 fingerprint={**record.fingerprint, "category": category},
             )

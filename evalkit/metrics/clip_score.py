@@ -122,10 +122,8 @@ def unit_length(embeddings: Float64[np.ndarray, "n d"], *, name: str) -> np.ndar
 
 def no_captions_reason(task: Task) -> str:
     """Say why a metric of captions does not apply."""
-    missing = sum(not item.caption for item in task.items)
-    if missing == len(task.items):
-        return "not applicable: unconditional (the images have no captions)"
-    return f"{missing} of {len(task.items)} images have no caption"
+    assert not task.caption_texts, "captions were not embedded"
+    return "not applicable: unconditional (the images have no captions)"
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:
@@ -144,15 +142,15 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _part(task: Task, places: Sequence[int]) -> ResultRecord:
-    """Compute the record of some of the images, which have captions."""
+    """Compute the record of some of the images, with all their captions."""
     need, options = task.needs[0], task.options
-    ids = task.fake_ids
+    rows = task.captions_of(places)
     found = mean_interval(
-        task.once(pair_scores)[list(places)],
-        ids=None if ids is None else [ids[place] for place in places],
+        task.once(pair_scores)[rows],
+        ids=[task.caption_draws[row] for row in rows],
         level=options.level,
     )
-    return task.record(
+    record = task.record(
         need,
         value=found.value,
         standard_error=found.standard_error,
@@ -161,12 +159,14 @@ def _part(task: Task, places: Sequence[int]) -> ResultRecord:
         details={"label": f"CLIP score ({task.extractors[need.extractor].name})"},
         marks={"variant": options.clip_variant},
     )
+    return task.of_captions(need, record, places)
 
 
-def pair_scores(task: Task) -> Float64[np.ndarray, " n"]:
-    """Compute the score of each image and its caption; all images of the set need captions."""
+def pair_scores(task: Task) -> Float64[np.ndarray, " captions"]:
+    """Compute the score of each caption and its image, in the order of `Task.captioned`."""
     need = task.needs[0]
-    return clip_score(task.fake(need), task.captions[need], variant=task.options.clip_variant).pairs
+    images, captions = task.fake_of_captions(need), task.captions[need]
+    return clip_score(images, captions, variant=task.options.clip_variant).pairs
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:

@@ -1,7 +1,7 @@
 """Clusters: the samples of a caption, together with the caption's reference image.
 
 A cluster is identified by an id. Clusters are the sampling unit of all inference: standard errors
-sum within clusters, and halvings keep clusters whole.
+sum within clusters, and jackknife groups keep clusters whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from evalkit.core.errors import DataError
 
@@ -61,30 +61,6 @@ class Clusters:
     def num_matched(self) -> int:
         """Number of clusters that hold both samples and reference images."""
         return len(np.intersect1d(self.fake, self.real))
-
-    def halve(
-        self, rng: np.random.Generator
-    ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
-        """Draw a random half of the clusters; return masks of its samples and reference images.
-
-        Matched clusters, clusters of samples only and clusters of reference images only are halved
-        separately, so that both sets are halved.
-        """
-        has_fake = np.bincount(self.fake, minlength=self.num) > 0
-        has_real = np.bincount(self.real, minlength=self.num) > 0
-        kind = has_fake + 2 * has_real
-        first = np.zeros(self.num, bool)
-        for which in (1, 2, 3):
-            members = rng.permutation(np.flatnonzero(kind == which))
-            first[members[: len(members) // 2]] = True
-        return first[self.fake], first[self.real]
-
-    def part(self, fake: Bool[np.ndarray, " n"], real: Bool[np.ndarray, " m"]) -> Clusters:
-        """Return the clusters of a subset of the images, renumbered."""
-        codes = np.concatenate([self.fake[fake], self.real[real]])
-        _, dense = np.unique(codes, return_inverse=True)
-        dense = dense.astype(np.int64)
-        return Clusters(dense[: int(fake.sum())], dense[int(fake.sum()) :])
 
     def groups(self, num_groups: int, rng: np.random.Generator) -> Int64[np.ndarray, " clusters"]:
         """Assign each cluster to a random group, the groups of equal size."""

@@ -18,7 +18,7 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import unit_length
 from evalkit.metrics.clusters import Clusters
-from evalkit.metrics.mmd import KernelMeans, kernel_means
+from evalkit.metrics.mmd import KernelMeans, SameFiles, kernel_means
 from evalkit.metrics.pairing import kernel_difference
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
@@ -47,8 +47,16 @@ def cmmd(
     *,
     fake_ids: Sequence[str] | None = None,
     real_ids: Sequence[str] | None = None,
+    same: SameFiles | None = None,
 ) -> ClipMmd:
     """Compute the CMMD of two sets of CLIP image embeddings of non-zero length.
+
+    Args:
+        fake: Embeddings of the samples, images x dimensions.
+        real: Embeddings of the reference images.
+        fake_ids: One id per sample; images with the same id are one draw.
+        real_ids: One id per reference image.
+        same: Which images are copies; pairs of them don't count in `unbiased`.
 
     Raises:
         DataError: The wrong shape, different dimensions, or values that are not finite.
@@ -61,7 +69,7 @@ def cmmd(
     x = as_features(fake, name="samples", minimum=MIN_IMAGES)
     y = as_features(real, name="reference", minimum=MIN_IMAGES)
     refuse_mismatch(x.shape[1], y.shape[1])
-    means = cmmd_means(x, y)
+    means = cmmd_means(x, y, same)
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
     return ClipMmd(
         value=SCALE * means.biased(),
@@ -70,10 +78,14 @@ def cmmd(
     )
 
 
-def cmmd_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
+def cmmd_means(
+    fake: Float64[np.ndarray, "n d"],
+    real: Float64[np.ndarray, "m d"],
+    same: SameFiles | None = None,
+) -> KernelMeans:
     """Compute the mean kernel values of embeddings of non-zero length, without the factor 1,000."""
     x, y = unit_length(fake, name="samples"), unit_length(real, name="reference")
-    return kernel_means(x, y, gaussian_kernel)
+    return kernel_means(x, y, gaussian_kernel, same=same)
 
 
 def gaussian_kernel(
@@ -96,7 +108,15 @@ def _records(task: Task) -> list[ResultRecord]:
     if real is None:
         reason = "CMMD needs the reference's embeddings; the file holds only mean and covariance"
         return [task.not_applicable(need, reason)]
-    found = cmmd(task.fake(need), real, fake_ids=task.fake_ids, real_ids=task.real_ids)
+    if task.nothing_but_copies:
+        return [task.not_applicable(need, task.nothing_but_copies)]
+    found = cmmd(
+        task.fake(need),
+        real,
+        fake_ids=task.fake_ids,
+        real_ids=task.real_ids,
+        same=SameFiles.of(task.samples.sha256s, task.reference_sha256s),
+    )
     level = task.options.level
     low, high = normal_interval(found.unbiased, found.standard_error, level=level)
     method = "normal interval, standard error from the influence of each image"

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float64, Int
 from scipy.optimize import linear_sum_assignment
 
-from evalkit.catalog import DATASETS, METRICS
+from evalkit.catalog import DATASETS, DIFFERENCE_SUFFIX, METRICS
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.core.intervals import (
     check_level,
-    percentile_interval,
     wilson_interval_of_hits,
 )
 from evalkit.core.pixels import RGBImage, read_rgb
@@ -33,7 +32,10 @@ from evalkit.core.results import Interval, ResultRecord
 from evalkit.datasets.shapes.captions import mentions
 from evalkit.datasets.shapes.detector import MIN_CONFIDENCE, Detection, detect
 from evalkit.datasets.shapes.scene import Scene
-from evalkit.metrics.paired_rates import paired_rate_difference
+from evalkit.metrics.draws import joined_draws, ties_of
+from evalkit.metrics.paired_rates import paired_share_difference
+from evalkit.metrics.pairing import NOTHING_SHARED, why_by_caption
+from evalkit.metrics.shares import ClusteredShare, share_of
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import Metric, Need, Task, declared_record
 from evalkit.options import MeasureOptions
@@ -45,7 +47,6 @@ PAIRS = "composition-pairs"
 MIN_DISTANCE_PX = 4.0
 """Centres closer than this along both axes have no relation."""
 _NUM_SHUFFLES = 3
-_CHUNK = 200
 
 Source = RGBImage | Path | str | bytes | None
 SceneLike = Scene | Mapping[str, Any]
@@ -193,27 +194,27 @@ class Composition:
         return _as_arrays(self.detections, self.scenes, self.captions)
 
     def records(
-        self, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+        self, *, ids: Sequence[str] | None = None, level: float = 0.95, seed: int = 0
     ) -> list[ResultRecord]:
         """Return shares and rates with intervals and chance levels.
 
         Shares (`composition-objects`, `-attributes`, `-relations`) are found over requested, summed
-        over images, with a percentile bootstrap over images. Rates (`composition-pairs`,
-        `composition-exact`) are shares of images, with a Wilson interval.
+        over images. Rates (`composition-pairs`, `composition-exact`) are shares of images. All have
+        Wilson intervals at the effective number of draws.
         `composition-pairs-shuffled` is the rate of the same images against other images' captions:
         the chance level of `composition-pairs`.
 
         Args:
+            ids: One id per image; images with the same id (samples of one caption) are one draw.
             level: Level of the intervals.
-            resamples: Number of bootstrap resamples.
-            seed: Seed of the bootstrap and of the shuffled captions.
+            seed: Seed of the shuffled captions.
 
         Raises:
             ConfigError: A level outside (0, 1).
         """
         check_level(level)
         shuffled = _shuffled_counts(self.detections, self.scenes, self.captions, seed)
-        summary = _Summary(self.counts, shuffled, self.scenes, level, resamples, seed)
+        summary = _Summary(self.counts, shuffled, self.scenes, ids, level)
         records = [
             summary.rate("pairs_found", PAIRS),
             summary.shuffled_rate("pairs_found", f"{PAIRS}-shuffled"),
@@ -223,7 +224,7 @@ class Composition:
             summary.share("relations", "composition-relations"),
         ]
         details = {"missing_images": self.missing} if self.missing else {}
-        fingerprint = {**self.identity, "bootstrap_seed": seed}
+        fingerprint = {**self.identity, "shuffle_seed": seed}
         return [
             replace(record, fingerprint=fingerprint, details={**record.details, **details})
             for record in records
@@ -305,9 +306,8 @@ class _Summary:
     counts: Mapping[str, Int[np.ndarray, " images"]]
     shuffled: Mapping[str, Int[np.ndarray, " checks"]] | None
     scenes: Sequence[Scene]
+    ids: Sequence[str] | None
     level: float
-    resamples: int
-    seed: int
 
     def rate(self, name: str, metric: str) -> ResultRecord:
         """Return the share of images that satisfy a condition."""
@@ -315,12 +315,8 @@ class _Summary:
         details: dict[str, Any] = {"by_group": self._by_group(hits)}
         if self.shuffled is not None:
             details["chance"] = float(self.shuffled[name].mean())
-        return _record(metric)(
-            value=float(hits.mean()),
-            n=len(hits),
-            interval=wilson_interval(int(hits.sum()), len(hits), level=self.level),
-            details=details,
-        )
+        share = share_of(hits, ids=self.ids, level=self.level)
+        return self._shown(metric, share, n=len(hits), details=details)
 
     def shuffled_rate(self, name: str, metric: str) -> ResultRecord:
         """Return the same share with other images' captions: the chance level."""
@@ -328,10 +324,10 @@ class _Summary:
         if self.shuffled is None:
             reason = "shuffled captions need at least 2 images"
             return record(value=None, n=n, state="not_applicable", reason=reason)
-        value = float(self.shuffled[name].mean())
         # The rounds share their images, so they are n observations, not rounds times n.
-        interval = wilson_interval(round(value * n), n, level=self.level)
-        return record(value=value, n=n, interval=interval)
+        means = self.shuffled[name].reshape(-1, n).mean(axis=0)
+        share = share_of(means, ids=self.ids, level=self.level)
+        return self._shown(metric, share, n=n)
 
     def share(self, name: str, metric: str) -> ResultRecord:
         """Return found over requested, summed over images."""
@@ -344,11 +340,26 @@ class _Summary:
         if self.shuffled is not None and self.shuffled[name].sum() > 0:
             chance = self.shuffled[f"{name}_found"].sum() / self.shuffled[name].sum()
             details["chance"] = float(chance)
-        interval = share_interval(
-            found, asked, level=self.level, resamples=self.resamples, seed=self.seed
+        share = share_of(found, asked, ids=self.ids, level=self.level)
+        return self._shown(metric, share, n=len(asked), details=details)
+
+    def _shown(
+        self,
+        metric: str,
+        share: ClusteredShare,
+        *,
+        n: int,
+        details: Mapping[str, Any] | None = None,
+    ) -> ResultRecord:
+        return _record(metric)(
+            value=share.value,
+            n=n,
+            standard_error=share.standard_error,
+            interval=Interval(
+                low=share.low, high=share.high, level=self.level, method=share.method
+            ),
+            details=details or {},
         )
-        value = float(found.sum() / asked.sum())
-        return record(value=value, interval=interval, details=details)
 
     def _by_group(self, hits: Int[np.ndarray, " images"]) -> dict[str, dict[str, float]]:
         """Return the rate by kind of scene, and for combinations seen in training or held out."""
@@ -373,42 +384,6 @@ def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> Interval:
     return Interval(low=low, high=high, level=level, method="Wilson score over images")
 
 
-def share_interval(
-    found: Int[np.ndarray, " images"],
-    asked: Int[np.ndarray, " images"],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Compute a percentile bootstrap over images of `sum(found) / sum(asked)`.
-
-    If everything or nothing was found, resampling has no spread and would claim certainty; then the
-    interval is Wilson's, with the image as the unit.
-    """
-    if found.sum() in (0, asked.sum()):
-        asking = int((asked > 0).sum())
-        return wilson_interval(asking if found.sum() else 0, asking, level=level)
-    shares = _resample_shares(found, asked, resamples, seed)
-    low, high = percentile_interval(shares, level=level)
-    method = f"percentile bootstrap over images, {resamples} resamples"
-    return Interval(low=low, high=high, level=level, method=method)
-
-
-def _resample_shares(
-    found: Int[np.ndarray, " images"], asked: Int[np.ndarray, " images"], resamples: int, seed: int
-) -> Float[np.ndarray, " resamples"]:
-    """Compute the shares of resampled image sets, without sets that request nothing."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    shares = []
-    for start in range(0, resamples, _CHUNK):
-        rows = min(_CHUNK, resamples - start)
-        chosen = generator.integers(0, len(asked), size=(rows, len(asked)))
-        sums = asked[chosen].sum(axis=1)
-        shares.append(found[chosen].sum(axis=1)[sums > 0] / sums[sums > 0])
-    return np.concatenate(shares)
-
-
 def _needs(options: MeasureOptions) -> Sequence[Need]:
     del options
     return []
@@ -416,48 +391,90 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 def _records(task: Task) -> list[ResultRecord]:
     if task.run is not None and task.run.has_scenes:
-        return task.once(_of_task).records(level=task.options.level)
+        found = task.once(_of_task).records(ids=_ids(task)[0], level=task.options.level)
+        return [
+            replace(
+                record,
+                fingerprint={**record.fingerprint, **task.counted_copies(None)},
+                details={**record.details, **task.counted_copies(None)},
+            )
+            for record in found
+        ]
     where = " or ".join(name for name, row in DATASETS.own.items() if row.has_scenes)
     reason = f"it needs the scenes behind the captions: a run of a text model on {where}"
     n = len(task.items)
-    return [_record(PAIRS)(value=None, n=n, state="not_applicable", reason=reason)]
+    return [
+        _record(PAIRS)(
+            value=None,
+            n=n,
+            state="not_applicable",
+            reason=reason,
+            fingerprint=task.counted_copies(None),
+        )
+    ]
+
+
+_COMPARED = (
+    ("pairs", "pairs_found", None),
+    ("exact", "exact", None),
+    ("objects", "objects_found", "objects"),
+    ("attributes", "attributes_found", "attributes"),
+    ("relations", "relations_found", "relations"),
+)
+"""Records that have a difference: the name, the count found, and the count asked for."""
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
-    """Compute the difference of `composition-pairs` over the captions that both runs share.
+    """Compute the differences over the captions that both runs share.
 
     Return no record if one of the sets is not a run with scenes.
     """
     runs = (first.run, second.run)
     if not all(run is not None and run.has_scenes for run in runs):
         return []
-    record = _record(f"{PAIRS}-difference")
-    found = [_found_by_caption(task) for task in (first, second)]
-    shared = sorted(found[0].keys() & found[1].keys())
+    rows = [_rows_by_caption(task) for task in (first, second)]
+    shared = sorted(rows[0].keys() & rows[1].keys())
     if not shared:
-        reason = "the two sets share no caption ids"
-        return [record(value=None, n=0, state="not_applicable", reason=reason)]
-    right = [np.array([one[name] for name in shared]) for one in found]
-    difference = paired_rate_difference(right[0], right[1], level=first.options.level)
-    return [
-        record(
-            value=difference.value,
-            n=len(shared),
-            interval=Interval(
-                low=difference.low,
-                high=difference.high,
-                level=difference.level,
-                method=difference.method,
-            ),
-            fingerprint=first.once(_of_task).identity,
-            details={
-                "p_value": difference.p_value,
-                "shared_ids": len(shared),
-                "only_first": difference.only_first,
-                "only_second": difference.only_second,
-            },
+        record = _record(f"{PAIRS}{DIFFERENCE_SUFFIX}")
+        return [record(value=None, n=0, state="not_applicable", reason=NOTHING_SHARED)]
+    draws, _ = _ids(first, second)
+    why = why_by_caption(rows, len(shared))
+    details = {"shared_ids": len(shared), **({"compared_on": why} if why else {})}
+    ids = [draws[rows[0][name][0]] for name in shared]
+    records = []
+    for name, found, asked in _COMPARED:
+        means = [
+            _means(task, found, [one[caption] for caption in shared])
+            for task, one in zip((first, second), rows, strict=True)
+        ]
+        units = None
+        if asked is not None:
+            units = _means(first, asked, [rows[0][caption] for caption in shared])
+            if not units.any():
+                continue
+        difference = paired_share_difference(
+            means[0], means[1], units, ids=ids, level=first.options.level
         )
-    ]
+        records.append(
+            _record(f"composition-{name}{DIFFERENCE_SUFFIX}")(
+                value=difference.value,
+                n=len(shared),
+                interval=Interval(
+                    low=difference.low,
+                    high=difference.high,
+                    level=difference.level,
+                    method=difference.method,
+                ),
+                fingerprint=first.once(_of_task).identity,
+                details={
+                    "p_value": difference.p_value,
+                    **details,
+                    "only_first": int((means[0] > means[1]).sum()),
+                    "only_second": int((means[1] > means[0]).sum()),
+                },
+            )
+        )
+    return records
 
 
 def _record(name: str) -> partial[ResultRecord]:
@@ -473,9 +490,30 @@ def _of_task(task: Task) -> Composition:
     return Composition.of(images, scenes, [caption.text for caption in captions])
 
 
-def _found_by_caption(task: Task) -> dict[str, bool]:
-    pairs = task.once(_of_task).counts["pairs_found"].astype(bool).tolist()
-    return {row.caption_id: hit for row, hit in zip(_run(task).rows, pairs, strict=True)}
+def _rows_by_caption(task: Task) -> dict[str, list[int]]:
+    """Return the places of each caption's rows in the manifest."""
+    found: dict[str, list[int]] = {}
+    for place, row in enumerate(_run(task).rows):
+        found.setdefault(row.caption_id, []).append(place)
+    return found
+
+
+def _means(task: Task, count: str, places: Sequence[Sequence[int]]) -> Float64[np.ndarray, " n"]:
+    """Return a count's mean over the images of each caption."""
+    counts = task.once(_of_task).counts[count]
+    return np.array([counts[of].mean() for of in places], np.float64)
+
+
+def _ids(*tasks: Task) -> list[list[str]]:
+    """Return the draw of each row of each run: its reference image, else its caption."""
+    sets = [
+        [
+            ties_of(image_id=row.image_id, caption_id=row.caption_id, sha256=None)
+            for row in _run(task).rows
+        ]
+        for task in tasks
+    ]
+    return joined_draws(*sets)
 
 
 def _run(task: Task) -> SourceRun:

@@ -1,12 +1,14 @@
 """FID and other Fréchet distances as records.
 
 Every distance yields two records: the plug-in value, as in the literature, with its standard error;
-and `...-infinity` (FD∞), corrected for the bias of finitely many images, with an interval.
+and `...-infinity` (FD∞), corrected for the bias of finitely many images, with an interval. The
+second has both values at parts of the samples in its details, for the curve of a report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,11 @@ import numpy as np
 from evalkit.core.errors import NotEnoughImagesError, as_clause
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.features.store import StoredSet
-from evalkit.metrics.frechet.interval import (
-    FrechetInterval,
-    Halvings,
-    frechet_interval,
-    paired_frechet_difference,
-)
+from evalkit.metrics.arrays import take_rows
+from evalkit.metrics.frechet.difference import paired_frechet_difference
+from evalkit.metrics.frechet.interval import FrechetInterval, frechet_interval
 from evalkit.metrics.frechet.moments import Moments
-from evalkit.metrics.pairing import paired_record, sample_ids
+from evalkit.metrics.pairing import compared_images, paired_record
 from evalkit.metrics.task import (
     INCEPTION,
     Metric,
@@ -54,44 +53,68 @@ def frechet_records(task: Task) -> list[ResultRecord]:
         NotEnoughImagesError: Fewer than two images in a set.
     """
     need, name = task.needs[0], _distance_name(task)
-    reference = _features_or_moments(task)
-    if reference is None:
+    if _features_or_moments(task) is None:
         return [task.not_applicable(need, _no_statistics(task), metric=name)]
+    found = _interval_of(task)
+    return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
+
+
+def _interval_of(task: Task) -> FrechetInterval:
+    """Compute both distances of a task whose reference is known."""
+    need, reference = task.needs[0], _features_or_moments(task)
     found = frechet_interval(
         task.fake(need),
         reference,
         fake_ids=task.fake_ids,
         real_ids=None if isinstance(reference, Moments) else task.real_ids,
         level=task.options.level,
-        splits=task.options.halvings,
         seed=task.options.seed,
+        curve=True,
     )
-    return [_plug_in(task, need, name, found), _infinity(task, need, name, found)]
+    if not task.is_of_itself:
+        return found
+    return replace(
+        found,
+        value=0.0,
+        plug_in_error=0.0,
+        standard_error=0.0,
+        corrected=0.0,
+        low=0.0,
+        high=0.0,
+        reason="the samples are the reference images themselves",
+        method="certain: both sets are the same files",
+        against_n=(),
+    )
 
 
 def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
-    """Return the difference of FD∞, with an interval from the influence of each image."""
+    """Return the difference of FD∞, jackknifed over the captions of both sets."""
     need, metric = first.needs[0], f"{_distance_name(first)}-difference"
     reference = _features_or_moments(first)
     if reference is None:
         return [first.not_applicable(need, _no_statistics(first), metric=metric)]
-    first_ids, second_ids = sample_ids(first, second)
-    options = first.options
+    chosen, options = compared_images(first, second), first.options
     try:
         found = paired_frechet_difference(
-            first.fake(need),
-            second.fake(need),
+            take_rows(first.fake(need), chosen.first),
+            take_rows(second.fake(need), chosen.second),
             reference,
-            first_ids=first_ids,
-            second_ids=second_ids,
-            real_ids=None if isinstance(reference, Moments) else first.real_ids,
+            first_ids=chosen.first_ids,
+            second_ids=chosen.second_ids,
+            real_ids=None if isinstance(reference, Moments) else chosen.real_ids,
             level=options.level,
-            halvings=Halvings(options.halvings, options.seed),
+            seed=options.seed,
         )
     except NotEnoughImagesError as error:
         return [first.not_applicable(need, as_clause(error), metric=metric)]
     interval = Interval(low=found.low, high=found.high, level=found.level, method=found.method)
-    details = {"p_value": found.p_value, "plug_in_difference": found.plug_in}
+    details: dict[str, Any] = {
+        "p_value": found.p_value,
+        "plug_in_difference": found.plug_in,
+        **chosen.details,
+    }
+    if found.num_left_out:
+        details["left_out_reference"] = found.num_left_out
     return [
         paired_record(
             first, second, metric=metric, details=details, interval=interval,
@@ -133,7 +156,7 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
         need,
         value=found.value,
         metric=name,
-        standard_error=found.standard_error,
+        standard_error=found.plug_in_error,
         reason=reason,
         details=details,
     )
@@ -155,13 +178,24 @@ def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> Resu
             "label": f"{task.label(need)}∞",
             "n_reference": found.n_reference,
             "dimensions": found.dim,
+            "against_n": [asdict(point) for point in found.against_n],
+            **_left_out(found),
         },
         marks={
             "matched_ids": found.num_matched,
-            "halvings": task.options.halvings,
-            "halving_seed": task.options.seed,
+            "jackknife_groups": found.num_groups,
+            "group_seed": task.options.seed,
         },
     )
+
+
+def _left_out(found: FrechetInterval) -> dict[str, int]:
+    """Return details on directions and reference images without a part in the value."""
+    counts = {
+        "without_variance": found.num_projected_out,
+        "left_out_reference": found.num_left_out,
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def most_influential(task: Task, influences: np.ndarray) -> list[dict[str, Any]]:

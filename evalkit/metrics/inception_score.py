@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from scipy.special import log_softmax
 
-from evalkit.core.errors import ConfigError, NotEnoughImagesError
+from evalkit.core.errors import ConfigError, NotEnoughImagesError, as_clause
 from evalkit.core.intervals import NO_FINITE_END, check_level, log_scale_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features
+from evalkit.metrics.clusters import Clusters
+from evalkit.metrics.deletions import DeletionDifference
+from evalkit.metrics.frechet.jackknife import group_codes
 from evalkit.metrics.means import mean_interval
+from evalkit.metrics.pairing import compared_images, deletion_record
 from evalkit.metrics.task import INCEPTION, Metric, Need, Task, require_inception
 from evalkit.options import MeasureOptions
 
@@ -112,6 +117,59 @@ def _divergences(log_p: np.ndarray) -> np.ndarray:
     return divergences
 
 
+def scores_without_groups(
+    logits: Any,
+    codes: Int64[np.ndarray, " n"],
+    num_groups: int,
+    *,
+    splits: int = 10,
+    seed: int = 2020,
+) -> Float64[np.ndarray, " deletions"]:
+    """Compute the score of all images, and without each group; images stay in their split.
+
+    Args:
+        logits: Images x classes.
+        codes: The group of each image.
+        num_groups: Number of groups.
+        splits: Parts whose scores are averaged.
+        seed: Seed of the shuffle before splitting.
+
+    Raises:
+        DataError: The wrong shape, or values that are not finite.
+        NotEnoughImagesError: A split without images, once a group is left out.
+    """
+    log_p = log_softmax(as_features(logits, name="logits"), axis=1)
+    p = np.exp(log_p)
+    own = np.where(p > 0, p * log_p, 0.0).sum(axis=1)
+    order = np.random.RandomState(seed).permutation(len(p))
+    parts = np.empty(len(p), np.int64)
+    parts[order] = np.searchsorted(
+        [i * len(p) // splits for i in range(1, splits + 1)], np.arange(len(p)), side="right"
+    )
+    deletions = np.zeros((splits, num_groups + 1))
+    for part in range(splits):
+        of_part = parts == part
+        counts, owns = np.zeros(num_groups), np.zeros(num_groups)
+        sums = np.zeros((num_groups, p.shape[1]))
+        np.add.at(counts, codes[of_part], 1.0)
+        np.add.at(owns, codes[of_part], own[of_part])
+        np.add.at(sums, codes[of_part], p[of_part])
+        left = np.concatenate([[counts.sum()], counts.sum() - counts])
+        if not left.all():
+            raise NotEnoughImagesError(
+                f"The Inception Score over {splits} splits has a split of only one group of "
+                "images, which a jackknife leaves out. Add images, or use fewer --is-splits."
+            )
+        mean_own = np.concatenate([[owns.sum()], owns.sum() - owns]) / left
+        means = np.concatenate([sums.sum(axis=0)[None], sums.sum(axis=0) - sums]) / left[:, None]
+        # Rounding leaves up to -1e-17 of a class that only the deleted group has.
+        means = means.clip(min=0.0)
+        entropies = np.where(means > 0, means * np.log(np.where(means > 0, means, 1.0)), 0.0)
+        deletions[part] = np.exp(mean_own - entropies.sum(axis=1))
+    found: np.ndarray = deletions.mean(axis=0)
+    return found
+
+
 def _needs(options: MeasureOptions) -> Sequence[Need]:
     require_inception(options, "the Inception Score")
     return [Need(INCEPTION, LAYER, reference=False)]
@@ -145,4 +203,28 @@ def _records(task: Task) -> list[ResultRecord]:
     ]
 
 
-INCEPTION_SCORE = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    need, options = first.needs[0], first.options
+    chosen = compared_images(first, second, equally_many=True)
+    count = len(chosen.first)
+    clusters = Clusters.of(2 * count, 0, [*chosen.first_ids, *chosen.second_ids])
+    codes, _, num_groups = group_codes(clusters, seed=options.seed)
+    try:
+        if num_groups < 2:
+            raise NotEnoughImagesError("All images are one draw. Add images.")
+        deletions = [
+            scores_without_groups(
+                task.fake(need)[rows], of_set, num_groups, splits=options.is_splits
+            )
+            for task, rows, of_set in (
+                (first, chosen.first, codes[:count]),
+                (second, chosen.second, codes[count:]),
+            )
+        ]
+    except NotEnoughImagesError as error:
+        return [first.not_applicable(need, as_clause(error), metric="is-difference")]
+    found = DeletionDifference.of(*deletions, level=options.level)
+    return [deletion_record(first, second, metric="is-difference", found=found, chosen=chosen)]
+
+
+INCEPTION_SCORE = Metric(_needs, _records, _difference)

@@ -18,7 +18,7 @@ from evalkit.core.intervals import normal_interval
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
-from evalkit.metrics.mmd import KernelMeans, kernel_means
+from evalkit.metrics.mmd import KernelMeans, SameFiles, kernel_means
 from evalkit.metrics.pairing import kernel_difference
 from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
@@ -57,6 +57,7 @@ def kid(
     seed: int = 0,
     fake_ids: Sequence[str] | None = None,
     real_ids: Sequence[str] | None = None,
+    same: SameFiles | None = None,
 ) -> KernelDistance:
     """Compute the Kernel Inception Distance of two sets of features.
 
@@ -68,6 +69,7 @@ def kid(
         seed: Seed of the subsets; torch-fidelity's (2020) draws the same subsets.
         fake_ids: One id per sample; images with the same id are one draw.
         real_ids: One id per reference image.
+        same: Which images are copies; pairs of them don't count in `full`.
 
     Raises:
         DataError: The wrong shape, different dimensions, or values that are not finite.
@@ -86,7 +88,7 @@ def kid(
             f"KID needs at least 1 subset of at least 2 images, got {subsets} of {size}."
         )
     values = _subset_values(x, y, subsets, size, seed)
-    means = kid_means(x, y)
+    means = kid_means(x, y, same)
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
     return KernelDistance(
         value=float(values.mean()),
@@ -98,9 +100,13 @@ def kid(
     )
 
 
-def kid_means(fake: Float64[np.ndarray, "n d"], real: Float64[np.ndarray, "m d"]) -> KernelMeans:
+def kid_means(
+    fake: Float64[np.ndarray, "n d"],
+    real: Float64[np.ndarray, "m d"],
+    same: SameFiles | None = None,
+) -> KernelMeans:
     """Compute the mean kernel values behind the full-set value."""
-    return kernel_means(fake, real, polynomial_kernel)
+    return kernel_means(fake, real, polynomial_kernel, same=same)
 
 
 def polynomial_kernel(
@@ -135,6 +141,8 @@ def _records(task: Task) -> list[ResultRecord]:
     if real is None:
         reason = "KID needs the reference's features; the file holds only mean and covariance"
         return [task.not_applicable(need, reason)]
+    if task.nothing_but_copies:
+        return [task.not_applicable(need, task.nothing_but_copies)]
     found = kid(
         task.fake(need),
         real,
@@ -143,31 +151,40 @@ def _records(task: Task) -> list[ResultRecord]:
         seed=options.seed,
         fake_ids=task.fake_ids,
         real_ids=task.real_ids,
+        same=SameFiles.of(task.samples.sha256s, task.reference_sha256s),
     )
+    leaked = task.copies.samples_in_reference
     label = task.label(need).replace("FID", "KID").replace("FD", "KID")
-    drawn = {"num_subsets": found.num_subsets, "subset_size": found.subset_size}
     method = "normal interval, standard error from the influence of each image"
+    drawing = _interval(
+        found.value, found.value_error, options.level, f"{method} and the drawing of subsets"
+    )
+    too_low = (
+        f"no interval: {leaked:,} samples are images of the reference, which pulls this value "
+        "below 0; see kid-full, which leaves out pairs of an image with itself"
+    )
     return [
         task.record(
             need,
-            value=value,
-            metric=metric,
-            standard_error=error,
-            interval=_interval(value, error, options.level, method + more),
-            details={"label": label, **details},
-            marks=marks,
-        )
-        for metric, value, error, more, details, marks in (
-            (
-                "kid",
-                found.value,
-                found.value_error,
-                " and the drawing of subsets",
-                {"deviation_of_subsets": found.deviation},
-                {**drawn, "subset_seed": options.seed},
-            ),
-            ("kid-full", found.full, found.standard_error, "", {}, {}),
-        )
+            value=found.value,
+            standard_error=found.value_error,
+            interval=None if leaked else drawing,
+            reason=too_low if leaked else "",
+            details={"label": label, "deviation_of_subsets": found.deviation},
+            marks={
+                "num_subsets": found.num_subsets,
+                "subset_size": found.subset_size,
+                "subset_seed": options.seed,
+            },
+        ),
+        task.record(
+            need,
+            value=found.full,
+            metric="kid-full",
+            standard_error=found.standard_error,
+            interval=_interval(found.full, found.standard_error, options.level, method),
+            details={"label": label},
+        ),
     ]
 
 

@@ -11,10 +11,11 @@ from scipy.special import ndtr, ndtri
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError
 from evalkit.core.intervals import check_level, normal_quantile
-from evalkit.metrics.frechet.interval import Halvings, frechet_interval, paired_frechet_difference
+from evalkit.metrics.frechet.difference import paired_frechet_difference
+from evalkit.metrics.frechet.interval import frechet_interval
 
-IMAGES_PER_DIMENSION = 5.0
-"""Below this, the interval of FD∞ may have too little coverage; see docs/precision.md."""
+IMAGES_PER_DIMENSION = 1.5
+"""The fewest at which the interval of FD∞ was tested; see docs/precision.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +80,12 @@ def plan_fid(
 
     Raises:
         ConfigError: A difference that is not positive, or a probability outside (0, 1).
-        NotEnoughImagesError: No more images in the pilot than dimensions.
+        NotEnoughImagesError: Too few images in the pilot for a corrected distance.
     """
     _check(difference, power, level)
     ids = ids or PilotIds()
     if second is None:
-        found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real, splits=1)
+        found = frechet_interval(fake, real, fake_ids=ids.first, real_ids=ids.real)
         if found.standard_error is None:
             raise NotEnoughImagesError(f"No plan: {found.reason}.")
         error = math.sqrt(2) * found.standard_error
@@ -97,7 +98,6 @@ def plan_fid(
             first_ids=ids.first,
             second_ids=ids.second,
             real_ids=ids.real,
-            halvings=Halvings(1),
         )
         error, dim = pair.standard_error, fake.shape[1]
     pilot_n = len(fake)

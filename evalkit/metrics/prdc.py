@@ -6,23 +6,32 @@ precision and recall, and outside for density and coverage; without duplicates t
 
 The intervals are a delete-a-group jackknife: whole groups of ids are removed from both sets, and
 radii and counts are computed again, all in one pass over the distances. Because neighbourhoods
-overlap, they are 1.2 to 1.9 times as wide as the spread of repeated draws.
+overlap, its standard errors are 1.2 to 1.9 times the spread of repeated draws. Where no deletion
+moves a share from 0 or 1, the interval still has a width (`evalkit.metrics.shares`). Sets that meet
+only at their edges, in few dimensions, are an exception: a single outlier with a wide ball decides
+precision and recall, and intervals without it in the sample are too narrow
+(`python -m benchmarks.metrics.coverage_shares`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from evalkit.core.errors import ConfigError, NotEnoughImagesError, as_clause
-from evalkit.core.intervals import check_level, t_interval
+from evalkit.core.intervals import check_level
+from evalkit.core.progress import advance
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clusters import Clusters
+from evalkit.metrics.deletions import DeletionDifference
+from evalkit.metrics.frechet.jackknife import group_codes
+from evalkit.metrics.pairing import ComparedImages, compared_images, deletion_record
+from evalkit.metrics.shares import Sampled, density_interval, share_interval
 from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
 
@@ -84,8 +93,17 @@ def prdc(
     clusters = Clusters.of(len(x), len(y), fake_ids, real_ids)
     groups = _jackknife_groups(clusters, k, seed)
     counted = _count(x, y, k, groups)
+    of_fake, of_real = (
+        Sampled(units=len(codes), draws=len(np.unique(codes)), degrees=max(groups.num - 1, 1))
+        for codes in (clusters.fake, clusters.real)
+    )
     return {
-        name: _with_interval(counted[name], groups.num, level, np.inf if name == "density" else 1.0)
+        name: _with_interval(
+            name,
+            counted[name],
+            of_fake if name in ("precision", "density") else of_real,
+            level,
+        )
         for name in NAMES
     }
 
@@ -133,6 +151,7 @@ def _count(x: np.ndarray, y: np.ndarray, k: int, groups: _Groups) -> dict[str, n
             precision[deletion] += inside.any(axis=1)[kept].sum()
             density[deletion] += (squared < radii_y[deletion]).sum(axis=1)[kept].sum()
             recalled[deletion] |= (squared <= radii_x[deletion, rows, None]).any(axis=0)
+        advance(rows.stop, n)
         for group in range(len(nearest)):
             members = squared[codes == group] if groups.num else squared
             if len(members):
@@ -179,6 +198,7 @@ def _radii(rows: np.ndarray, k: int, codes: np.ndarray, num_groups: int) -> np.n
         for deletion in range(num_groups + 1):
             radii[deletion, start:stop] = _kth_left(distances, owners != deletion - 1, k)
             radii[deletion, start:stop][codes[start:stop] == deletion - 1] = -1.0
+        advance(stop, len(rows))
     return radii
 
 
@@ -198,16 +218,17 @@ def _squared_distances(
     return clipped
 
 
-def _with_interval(values: np.ndarray, num_groups: int, level: float, most: float) -> ManifoldScore:
-    """Add the jackknife interval, bounded by 0 and `most`."""
+def _with_interval(name: str, values: np.ndarray, sampled: Sampled, level: float) -> ManifoldScore:
+    """Add the jackknife's standard error, and the interval that it gives."""
     value = float(values[0])
-    if num_groups < 2:
+    if len(values) < 3:
         return ManifoldScore(value=value, standard_error=None, low=None, high=None)
-    deleted = values[1:]
+    deleted, num = values[1:], len(values) - 1
     spread = np.square(deleted - deleted.mean()).sum()
-    error = float(np.sqrt((num_groups - 1) / num_groups * spread))
-    low, high = t_interval(value, error, num_groups - 1, level=level)
-    return ManifoldScore(value=value, standard_error=error, low=max(low, 0.0), high=min(high, most))
+    error = float(np.sqrt((num - 1) / num * spread))
+    interval = density_interval if name == "density" else share_interval
+    low, high = interval(value, error, sampled, level=level)
+    return ManifoldScore(value=value, standard_error=error, low=low, high=high)
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:
@@ -246,7 +267,8 @@ def _records(task: Task) -> list[ResultRecord]:
 def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> ResultRecord:
     interval = None
     if found.low is not None and found.high is not None:
-        method = f"delete-a-group jackknife, at most {_GROUPS} groups, both sets together"
+        form = "score interval" if name == "density" else "Wilson interval"
+        method = f"{form}, delete-a-group jackknife, at most {_GROUPS} groups of both sets"
         level = task.options.level
         interval = Interval(low=found.low, high=found.high, level=level, method=method)
     return task.record(
@@ -261,4 +283,64 @@ def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> 
     )
 
 
-PRDC = Metric(_needs, _records)
+def _difference(first: Task, second: Task) -> list[ResultRecord]:
+    need, options = first.needs[0], first.options
+    real = first.real(need)
+    if real is None:
+        reason = "the reference's features are needed; the file holds only mean and covariance"
+        return [first.not_applicable(need, reason, f"{name}-difference") for name in NAMES]
+    chosen = compared_images(first, second, equally_many=True)
+    sets = [
+        np.asarray(first.fake(need))[chosen.first],
+        np.asarray(second.fake(need))[chosen.second],
+    ]
+    y = as_features(real, name="reference")
+    count = len(chosen.first)
+    clusters = Clusters.of(
+        2 * count, len(y), [*chosen.first_ids, *chosen.second_ids], chosen.real_ids
+    )
+    codes, real_codes, num = group_codes(clusters, num_groups=_GROUPS, seed=options.seed)
+    groups = [_Groups(of_set, real_codes, num) for of_set in (codes[:count], codes[count:])]
+    records = []
+    for k in options.neighbours:
+        left = [_fewest_left(of, num) for of in (codes[:count], codes[count:], real_codes)]
+        if num < 2 or min(left) <= k:
+            reason = f"{min(left)} images are left without a group of them, but k = {k} needs more"
+            records += [
+                first.not_applicable(need, reason, f"{name}-k{k}-difference") for name in NAMES
+            ]
+            continue
+        counted = [
+            _count(as_features(x, name="samples"), y, k, of_set)
+            for x, of_set in zip(sets, groups, strict=True)
+        ]
+        records += [_difference_record(first, second, (name, k), counted, chosen) for name in NAMES]
+    return records
+
+
+def _difference_record(
+    first: Task,
+    second: Task,
+    score: tuple[str, int],
+    counted: Sequence[Mapping[str, np.ndarray]],
+    chosen: ComparedImages,
+) -> ResultRecord:
+    (name, k), of_samples = score, score[0] in ("precision", "density")
+    draws = min(len(set(ids)) for ids in (chosen.first_ids, chosen.second_ids))
+    if not of_samples and chosen.real_ids is not None:
+        draws = len(set(chosen.real_ids))
+    found = DeletionDifference.of(
+        counted[0][name], counted[1][name], level=first.options.level, draws=draws
+    )
+    record = deletion_record(
+        first,
+        second,
+        metric=f"{name}-k{k}-difference",
+        found=found,
+        chosen=chosen,
+        details={"label": f"{name.capitalize()} (k = {k})"},
+    )
+    return replace(record, fingerprint={**record.fingerprint, "neighbours": k})
+
+
+PRDC = Metric(_needs, _records, _difference)

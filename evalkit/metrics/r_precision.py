@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError, as_clause
-from evalkit.core.intervals import Ends, check_level, wilson_interval
+from evalkit.core.intervals import check_level
 from evalkit.core.results import Interval, ResultRecord
 from evalkit.metrics.arrays import as_features, refuse_mismatch
 from evalkit.metrics.clip_score import no_captions_reason, unit_length
-from evalkit.metrics.means import MeanInterval, mean_interval
-from evalkit.metrics.pairing import mean_difference
+from evalkit.metrics.draws import ties_of
+from evalkit.metrics.pairing import share_difference
+from evalkit.metrics.shares import share_of
 from evalkit.metrics.task import Metric, Need, Task, extractor_key
 from evalkit.options import MeasureOptions
 
@@ -36,6 +37,7 @@ class RPrecision:
     low: float
     high: float
     standard_error: float | None
+    method: str
     hits: Bool[np.ndarray, " n"]
 
 
@@ -45,6 +47,7 @@ def r_precision(
     keys: Sequence[int],
     *,
     groups: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
     distractors: int = 99,
     seed: int = 0,
     level: float = 0.95,
@@ -56,7 +59,8 @@ def r_precision(
         captions: Embedding of each image's caption.
         keys: A number per caption, equal for equal captions; see `caption_key`.
         groups: One id per pair; captions with the same id (of one image) are never distractors for
-            each other, and pairs with the same id are one draw.
+            each other.
+        ids: One id per pair; pairs with the same id are one draw. By default, the groups.
         distractors: Number of wrong captions.
         seed: Seed of the draws.
         level: Nominal coverage.
@@ -85,10 +89,15 @@ def r_precision(
     hits = np.array(
         [_is_first(x[i], y, i, pool.draw(i, distractors, seed)) for i in range(len(x))], bool
     )
-    found = mean_interval(hits.astype(np.float64), ids=names, level=level)
-    low, high = _wilson(found)
+    draws = list(ids) if ids is not None else names
+    share = share_of(hits, ids=draws, level=level)
     return RPrecision(
-        value=found.value, low=low, high=high, standard_error=found.standard_error, hits=hits
+        value=share.value,
+        low=share.low,
+        high=share.high,
+        standard_error=share.standard_error,
+        method=share.method,
+        hits=hits,
     )
 
 
@@ -136,34 +145,39 @@ def _is_first(image: np.ndarray, captions: np.ndarray, index: int, others: np.nd
     return bool(captions[index] @ image > (captions[others] @ image).max())
 
 
-def _wilson(found: MeanInterval) -> Ends:
-    """Compute Wilson's interval at the number of independent draws behind the standard error."""
-    p, n = found.value, float(found.num_draws)
-    if found.standard_error:
-        n = min(p * (1 - p) / found.standard_error**2, n)
-    return wilson_interval(p, n, level=found.level)
-
-
 def _needs(options: MeasureOptions) -> Sequence[Need]:
     return [Need(extractor_key(options.clip_model), "", reference=False, prefix="")]
 
 
 def r_precision_of(task: Task) -> RPrecision:
-    """Compute the R-precision of a set whose images all have captions.
+    """Compute the R-precision of the pairs of images and captions of a set.
 
     Raises:
         NotEnoughImagesError: Too few different captions to rank.
     """
     need, options = task.needs[0], task.options
     return r_precision(
-        task.fake(need),
+        task.fake_of_captions(need),
         task.captions[need],
-        [caption_key(item.caption or "") for item in task.items],
-        groups=task.fake_ids,
+        [caption_key(caption) for caption in task.caption_texts],
+        groups=_pictured(task),
+        ids=task.caption_draws,
         distractors=options.distractors,
         seed=options.seed,
         level=options.level,
     )
+
+
+def _pictured(task: Task) -> list[str] | None:
+    """Return what each caption describes: its reference image, else itself; None if unknown."""
+    known = any(item.image_id or item.caption_id for item in task.items)
+    if not known and len(task.captioned) == len(task.items):
+        return None
+    ties = [
+        ties_of(image_id=item.image_id, caption_id=item.caption_id, sha256=None)
+        for item in task.items
+    ]
+    return [ties[i][0] if ties[i] else f"sample {i}" for i in task.captioned]
 
 
 def _records(task: Task) -> list[ResultRecord]:
@@ -183,26 +197,25 @@ def _part(task: Task, places: Sequence[int]) -> ResultRecord:
         NotEnoughImagesError: Too few different captions to rank.
     """
     need, options = task.needs[0], task.options
-    ids = task.fake_ids
-    found = mean_interval(
-        _hits(task)[list(places)],
-        ids=None if ids is None else [ids[place] for place in places],
+    rows = task.captions_of(places)
+    found = share_of(
+        _hits(task)[rows],
+        ids=[task.caption_draws[row] for row in rows],
         level=options.level,
     )
-    low, high = _wilson(found)
-    method = "Wilson interval at the number of independent draws"
-    return task.record(
+    record = task.record(
         need,
         value=found.value,
         standard_error=found.standard_error,
-        interval=Interval(low=low, high=high, level=options.level, method=method),
+        interval=Interval(low=found.low, high=found.high, level=options.level, method=found.method),
         details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
         marks={"distractors": options.distractors, "draw_seed": options.seed},
     )
+    return task.of_captions(need, record, places)
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
-    return [mean_difference(first, second, _hits)]
+    return [share_difference(first, second, _hits)]
 
 
 def _hits(task: Task) -> Float64[np.ndarray, " n"]:

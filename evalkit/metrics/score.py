@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError, MissingWeightsError, NotEnoughImagesError, as_clause
-from evalkit.core.progress import ProgressFactory, silent
+from evalkit.core.progress import ProgressFactory, heard_by, silent
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor
 from evalkit.features.hub_weights import check_hub_weights
@@ -134,12 +134,13 @@ class _Networks:
         return Reference([reference[i] for i in found.kept], found)
 
     def captions(self, items: Sequence[ImageItem], needs: Sequence[Need]) -> dict[Need, StoredSet]:
-        """Embed the captions by need; return none unless every image has a caption."""
-        if not all(item.caption for item in items):
+        """Embed all captions by need; return none without captions."""
+        captions = [caption for item in items for caption in item.captions]
+        if not captions:
             return {}
         return {
             need: encode_texts(
-                [f"{need.prefix}{item.caption}" for item in items],
+                [f"{need.prefix}{caption}" for caption in captions],
                 self.extractors[need.extractor],
                 store=self.store,
                 batch_size=self.options.batch_size,
@@ -359,7 +360,7 @@ def load_extractor(
 
 
 def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[ResultRecord]:
-    with progress(f"computing {task.name}") as report:
+    with progress(f"computing {task.name}") as report, heard_by(report):
         records = metric.measure(task)
         report(1, 1)
     for record in records:

@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.core.arrays import open_npz
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import parse_json
 from evalkit.metrics.frechet.moments import Moments
 
 _FOREIGN_LAYERS = {"mu": "2048", "mu_s": "spatial"}
@@ -56,17 +58,17 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"{path}: no such file. Give a statistics .npz.")
-    try:
-        with path.open("rb") as handle, np.load(handle) as stored:
-            wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
-            arrays = {name: stored[name] for name in stored.files if name in wanted}
-            names = stored.files
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a statistics file ({error}); expected .npz.") from error
+    with open_npz(path, what="a statistics file") as stored:
+        wanted = {"mu", "sigma", "mu_s", "sigma_s", "n", "identity", "feats"}
+        arrays = {name: stored.read(name) for name in stored.names if name in wanted}
+        names = list(stored.names)
+    for one, other in (("mu", "sigma"), ("mu_s", "sigma_s")):
+        if one in arrays and other not in arrays:
+            raise DataError(f"{path}: found {names}, but {one} needs {other}. Write it again.")
+    if not {"mu", "feats", "mu_s"} & arrays.keys():
+        raise DataError(f"{path}: found {names}, expected mu and sigma, or feats.")
     try:
         return _from_arrays(arrays, path)
-    except KeyError as error:
-        raise DataError(f"{path}: found {names}, expected mu and sigma, or feats.") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -76,8 +78,8 @@ def is_statistics_file(path: Path | str) -> bool:
     path = Path(path)
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return bool({"mu.npy", "feats.npy"} & set(archive.namelist()))
+    with open_npz(path) as stored:
+        return bool({"mu", "feats"} & {*stored.names})
 
 
 def write_statistics(
@@ -132,20 +134,20 @@ def refuse_other_extractor(
 
 
 def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> ReferenceStatistics:
-    identity = json.loads(str(arrays["identity"])) if "identity" in arrays else None
-    num = int(arrays["n"]) if "n" in arrays else None
+    identity = _identity(arrays["identity"]) if "identity" in arrays else None
+    num = _count(arrays["n"]) if "n" in arrays else None
     moments: dict[str, Moments] = {}
     features: dict[str, np.ndarray] = {}
     if "feats" in arrays:
-        features["2048"] = arrays["feats"]
-        moments["2048"] = Moments.from_features(arrays["feats"])
+        features["2048"] = _numbers(arrays["feats"], "feats")
+        moments["2048"] = Moments.from_features(features["2048"])
     for mean, layer in _FOREIGN_LAYERS.items():
         if mean in arrays:
             name = identity["layer"] if identity and mean == "mu" else layer
-            covariance = arrays[mean.replace("mu", "sigma")]
-            moments[name] = Moments.from_statistics(arrays[mean], covariance, num)
-    if not moments:
-        raise KeyError("mu")
+            sigma = mean.replace("mu", "sigma")
+            moments[name] = Moments.from_statistics(
+                _numbers(arrays[mean], mean), _numbers(arrays[sigma], sigma), num
+            )
     return ReferenceStatistics(
         moments=moments,
         features=features,
@@ -153,3 +155,26 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> ReferenceStati
         source=str(path),
         sha256=sha256_of(path),
     )
+
+
+def _identity(array: np.ndarray) -> Mapping[str, Any]:
+    found = parse_json(str(array), source="identity")
+    if not isinstance(found, dict) or not isinstance(found.get("layer"), str):
+        raise DataError("identity is not that of an extractor. Compute the statistics again.")
+    if not isinstance(found.get("preparation", {}), dict):
+        raise DataError("identity has no readable preparation. Compute the statistics again.")
+    return found
+
+
+def _count(array: np.ndarray) -> int:
+    if array.shape != () or array.dtype.kind not in "iu" or int(array) < 1:
+        raise DataError(
+            f"n is {array.ravel()[:3].tolist()}, expected a number of images, 1 or more."
+        )
+    return int(array)
+
+
+def _numbers(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{name} holds {array.dtype}, expected real numbers.")
+    return array

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from jaxtyping import Int64
 
 from evalkit.catalog import MetricRow, RecordRow
 from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval, ResultRecord
-from evalkit.features.base import Extractor, identity_hash
+from evalkit.features.base import CountsCutCaptions, Extractor, identity_hash
 from evalkit.features.pipeline import FeatureSet
 from evalkit.features.preparing import reference_preparation, sample_preparation
 from evalkit.features.sources import ImageItem
 from evalkit.features.store import StoredSet
+from evalkit.metrics.draws import Copies, Ties, joined_draws, ties_of_items
 from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import ReferenceStatistics, refuse_other_extractor
@@ -87,7 +89,7 @@ class Task:
     samples: FeatureSet
     reference: Reference
     captions: Mapping[Need, StoredSet]
-    """Caption embeddings by need; empty unless all samples have captions."""
+    """Embeddings of all captions by need, in the order of `captioned`; empty without captions."""
     run: SourceRun | None = None
     """The run that the samples belong to, if any."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
@@ -101,6 +103,50 @@ class Task:
     def fake(self, need: Need) -> StoredSet:
         """Return the features of the samples."""
         return self.samples.of(self.extractors[need.extractor], need.layer or None)
+
+    @cached_property
+    def captioned(self) -> Int64[np.ndarray, " captions"]:
+        """Index of the sample that each caption belongs to; a sample may have any number."""
+        return np.repeat(np.arange(len(self.items)), [len(item.captions) for item in self.items])
+
+    def captions_of(self, places: Sequence[int]) -> Int64[np.ndarray, " some_captions"]:
+        """Return the rows of `captioned` that belong to some samples, by the samples' indices."""
+        return np.flatnonzero(np.isin(self.captioned, list(places)))
+
+    def fake_of_captions(self, need: Need) -> StoredSet:
+        """Return the features of the samples, once for each of their captions."""
+        return self.fake(need).subset(self.captioned)
+
+    @cached_property
+    def caption_texts(self) -> list[str]:
+        """All captions, in the order of `captioned`."""
+        return [caption for item in self.items for caption in item.captions]
+
+    def of_captions(self, need: Need, record: ResultRecord, places: Sequence[int]) -> ResultRecord:
+        """Count in a record what its captions cover: samples, captions, and those that were cut.
+
+        Args:
+            need: The embeddings of the captions.
+            record: The record.
+            places: Indices of the samples that it is about.
+        """
+        rows = self.captions_of(places)
+        n = len(np.unique(self.captioned[rows]))
+        extractor = self.extractors[need.extractor]
+        counts = {
+            "num_captions": len(rows) if len(rows) != n else 0,
+            "num_without_caption": len(places) - n,
+            "num_cut_captions": extractor.num_cut(
+                [f"{need.prefix or ''}{self.caption_texts[row]}" for row in rows]
+            )
+            if isinstance(extractor, CountsCutCaptions)
+            else 0,
+        }
+        details = {**record.details, **{name: count for name, count in counts.items() if count}}
+        without = counts["num_without_caption"]
+        said = f"{without:,} of {len(places):,} images have no caption and are left out"
+        reason = "; ".join(filter(None, [record.reason, said if without else ""]))
+        return replace(record, n=n, reason=reason, details=details)
 
     def real(self, need: Need) -> StoredSet | np.ndarray | None:
         """Return the features of the reference images; None if only statistics are known."""
@@ -119,20 +165,76 @@ class Task:
         return need.layer or next(iter(self.extractors[need.extractor].layers))
 
     @cached_property
+    def draws(self) -> tuple[list[str], list[str]] | None:
+        """The draw of each sample and of each reference image; None if each is its own.
+
+        Images are one draw if they share a caption, a reference image or the hash of their file.
+        """
+        names = joined_draws(self.sample_ties, self.reference_ties)
+        copied = self.copies.found() or any(map(_has_id, (*self.items, *self.reference.items)))
+        return (names[0], names[1]) if copied else None
+
+    @property
     def fake_ids(self) -> list[str] | None:
-        """Ids that group the samples into draws; None if unknown."""
-        ids = [item.image_id or item.caption_id for item in self.items]
-        if all(name is None for name in ids):
-            return None
-        return [name or f"sample {i}" for i, name in enumerate(ids)]
+        """Ids that group the samples into draws; None if each image is its own."""
+        return None if self.draws is None else self.draws[0]
+
+    @property
+    def real_ids(self) -> list[str] | None:
+        """The same ids of the reference images; None if each image is its own, or none is known."""
+        return None if self.draws is None or not self.reference.items else self.draws[1]
 
     @cached_property
-    def real_ids(self) -> list[str] | None:
-        """Ids of the reference images, for pairing with the samples."""
-        ids = [item.image_id for item in self.reference.items]
-        if all(name is None for name in ids):
-            return None
-        return [name or f"reference {i}" for i, name in enumerate(ids)]
+    def caption_draws(self) -> list[str]:
+        """The draw of each caption, in the order of `captioned`.
+
+        There, the captions are drawn: a model that answers two captions by one image has answered
+        twice. Captions of one reference image, and all captions of a sample, are one draw.
+        """
+        draws = joined_draws(ties_of_items(self.items))[0]
+        return [draws[i] for i in self.captioned]
+
+    @cached_property
+    def sample_ties(self) -> list[Ties]:
+        """What ties each sample to other images."""
+        return ties_of_items(self.items, self.samples.sha256s)
+
+    @cached_property
+    def reference_ties(self) -> list[Ties]:
+        """What ties each reference image to other images; empty if no image is known."""
+        return ties_of_items(self.reference.items, self.reference_sha256s)
+
+    @property
+    def reference_sha256s(self) -> tuple[str, ...]:
+        """Hashes of the reference images; empty if only their statistics are known."""
+        found = self.reference.features
+        return () if found is None else found.sha256s
+
+    @cached_property
+    def copies(self) -> Copies:
+        """How many images are copies of others."""
+        return Copies.of(self.samples.sha256s, self.reference_sha256s)
+
+    @property
+    def is_of_itself(self) -> bool:
+        """Whether the samples are the reference: the same files, as often, prepared alike.
+
+        Every distance between them is 0, with certainty.
+        """
+        return (
+            sorted(self.samples.sha256s) == sorted(self.reference_sha256s)
+            and sample_preparation(self.options).identity()
+            == reference_preparation(self.options).identity()
+        )
+
+    @property
+    def nothing_but_copies(self) -> str:
+        """Say which set has many images, but all of one file; empty if none does."""
+        sets = {"samples": self.samples.sha256s, "reference images": self.reference_sha256s}
+        for what, hashes in sets.items():
+            if len(hashes) > 1 and len(set(hashes)) == 1:
+                return f"the {len(hashes):,} {what} are copies of one image, which is one draw"
+        return ""
 
     @property
     def n_reference(self) -> int | None:
@@ -175,7 +277,12 @@ class Task:
             state="ok" if value is not None else "not_applicable",
             reason=reason,
             fingerprint={**self.fingerprint(need), **(marks or {})},
-            details={"label": self.label(need), **(details or {}), **self.left_out()},
+            details={
+                "label": self.label(need),
+                **(details or {}),
+                **self.left_out(),
+                **self.counted_copies(need),
+            },
         )
 
     def not_applicable(
@@ -191,6 +298,13 @@ class Task:
             skipped |= self.reference.features.skipped
         return {"num_skipped": len(skipped), "skipped": skipped} if skipped else {}
 
+    def counted_copies(self, need: Need | None) -> dict[str, Any]:
+        """Return the counts of copies as an entry; empty if there is none that concerns a need."""
+        counts = self.copies.found()
+        if need is None or not need.reference:
+            counts = Copies.of(self.samples.sha256s).found()
+        return {"copies": counts} if counts else {}
+
     def label(self, need: Need | None) -> str:
         """Return the label of a number on these features; the metric's name without a need."""
         return self.name if need is None else self.extractors[need.extractor].metric_label
@@ -202,17 +316,24 @@ class Task:
             "samples_sha256": _hash_of_set(self.samples.sha256s),
             "sample_preparation": sample_preparation(self.options).identity(),
             "skipped_samples": len(self.samples.skipped),
+            **self.counted_copies(need),
         }
         if need is not None and need.reference:
             marks |= self._reference_marks()
-        if any(item.caption for item in self.items):
-            marks["captions_sha256"] = _hash_of_set([item.caption or "" for item in self.items])
+        if self.caption_texts:
+            # A metric of captions measures them; to others they only say what was sampled.
+            key = "captions_sha256" if self._uses_captions(need) else "sample_captions_sha256"
+            texts = [caption for item in self.items for caption in item.captions or ("",)]
+            marks[key] = _hash_of_set(texts)
         if need is not None and need.prefix is not None:
             named = self.extractors[need.extractor].name
             marks |= {"clip_model": named, "prefix": need.prefix}
         marks |= self.options.protocol_marks()
         marks["versions"] = {name: version(name) for name in _VERSIONS}
         return marks
+
+    def _uses_captions(self, need: Need | None) -> bool:
+        return need is not None and need.prefix is not None
 
     def _extractor_marks(self, need: Need) -> dict[str, Any]:
         extractor = self.extractors[need.extractor]
@@ -295,6 +416,10 @@ def require_inception(options: MeasureOptions, metric: str) -> None:
             f"{metric} needs Inception features, not {options.features!r}. "
             "Drop --features, or use fd."
         )
+
+
+def _has_id(item: ImageItem) -> bool:
+    return item.image_id is not None or item.caption_id is not None
 
 
 def _hash_of_set(names: Sequence[str]) -> str:

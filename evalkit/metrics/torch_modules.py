@@ -18,7 +18,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from evalkit.features.base import Extractor
+from evalkit.core.arrays import as_array
+from evalkit.core.errors import DataError
+from evalkit.features.base import Extractor, as_images
 from evalkit.features.clip import TextImageExtractor
 from evalkit.metrics.clip_score import check_variant, clip_score, default_prefix
 from evalkit.metrics.cmmd import cmmd
@@ -56,7 +58,7 @@ class FrechetDistance(Metric):
     def update(self, images: Any, *, real: bool) -> None:
         """Add a batch of samples or of reference images."""
         name = "real" if real else "fake"
-        added = Moments.from_features(self._extractor.extract(_on_cpu(images)))
+        added = Moments.from_features(self._extractor.extract(images))
         state = getattr(self, name)
         setattr(self, name, merge_packed(torch.stack([state, pack(added).to(state.device)])))
 
@@ -112,7 +114,7 @@ class _TwoSets(Metric):
 
     def update(self, images: Any, *, real: bool) -> None:
         """Add a batch of samples or of reference images."""
-        features = torch.from_numpy(self._extractor.extract(_on_cpu(images))).to(self.device)
+        features = _features(self._extractor, images).to(self.device)
         (self.real if real else self.fake).append(features)
 
     def _sets(self) -> tuple[np.ndarray, np.ndarray]:
@@ -205,8 +207,7 @@ class InceptionScore(Metric):
 
     def update(self, images: Any) -> None:
         """Add a batch of samples."""
-        features = self._extractor.extract(_on_cpu(images))
-        self.logits.append(torch.from_numpy(features).to(self.device))
+        self.logits.append(_features(self._extractor, images).to(self.device))
 
     def compute(self) -> Tensor:
         """Compute the mean over the splits; higher is better."""
@@ -229,12 +230,17 @@ class _Captioned(Metric):
         self.add_state("images", default=[], dist_reduce_fx="cat")
         self.add_state("captions", default=[], dist_reduce_fx="cat")
 
-    def update(self, images: Any, captions: Sequence[str]) -> None:
-        """Add a batch of samples and their prompts."""
-        embedded = self._extractor.encode_text([f"{self._prefix}{text}" for text in captions])
-        features = self._extractor.extract(_on_cpu(images))
-        self.images.append(torch.from_numpy(features).to(self.device))
-        self.captions.append(torch.from_numpy(embedded).to(self.device))
+    def update(self, images: Any, captions: str | Sequence[str]) -> None:
+        """Add a batch of samples and their prompts; one text is the prompt of all of them.
+
+        Raises:
+            DataError: Unequal numbers of images and prompts, or a prompt that is no text.
+        """
+        images = as_images(images)
+        texts = one_per_image(captions, len(images))
+        embedded = self._extractor.encode_text([f"{self._prefix}{text}" for text in texts])
+        self.images.append(_features(self._extractor, images).to(self.device))
+        self.captions.append(torch.from_numpy(as_array(embedded)).to(self.device))
 
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
         dim = self._extractor.dim
@@ -286,10 +292,16 @@ class RPrecision(_Captioned):
         self._drawing: dict[str, Any] = {"distractors": distractors, "seed": seed}
         self.add_state("keys", default=[], dist_reduce_fx="cat")
 
-    def update(self, images: Any, captions: Sequence[str]) -> None:
-        """Add a batch of samples and their prompts."""
-        super().update(images, captions)
-        keys = [caption_key(caption) for caption in captions]
+    def update(self, images: Any, captions: str | Sequence[str]) -> None:
+        """Add a batch of samples and their prompts; one text is the prompt of all of them.
+
+        Raises:
+            DataError: Unequal numbers of images and prompts, or a prompt that is no text.
+        """
+        images = as_images(images)
+        texts = one_per_image(captions, len(images))
+        super().update(images, texts)
+        keys = [caption_key(caption) for caption in texts]
         self.keys.append(torch.tensor(keys, dtype=torch.int64, device=self.device))
 
     def compute(self) -> Tensor:
@@ -302,8 +314,31 @@ def _scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def _on_cpu(images: Any) -> Any:
-    return images.cpu() if isinstance(images, Tensor) else images
+def one_per_image(captions: str | Sequence[str], num_images: int) -> list[str]:
+    """Return a caption for each image of a batch; a single text belongs to all of them.
+
+    Raises:
+        DataError: Unequal numbers, or a caption that is no text.
+
+    >>> one_per_image("a cat", 2)
+    ['a cat', 'a cat']
+    """
+    if isinstance(captions, str):
+        return [captions] * num_images
+    texts = list(captions)
+    strange = [text for text in texts if not isinstance(text, str)]
+    if strange:
+        raise DataError(f"A caption is {strange[0]!r}, expected a text. Give one per image.")
+    if len(texts) != num_images:
+        raise DataError(
+            f"{num_images} images and {len(texts)} captions in one batch; give one caption per "
+            "image, or one text for all of them."
+        )
+    return texts
+
+
+def _features(extractor: Extractor, images: Any) -> Tensor:
+    return torch.from_numpy(as_array(extractor.extract(images)))
 
 
 def _numpy(parts: Any, dim: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from evalkit.core.progress import errors
 EMULATED_BF16 = (
     "note: this CPU has no bfloat16 arithmetic and emulates it, several times slower than float32"
 )
+_KNOWN = re.compile(r"cpu|cuda(:\d{1,3})?")
 _GPU_FILES = ("nvidiactl", "nvmap", "kfd", "dxg")
 
 
@@ -34,12 +36,19 @@ def torch_device(name: str, *, bf16: bool = False) -> str:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"--device {name!r} is unknown. Use auto, cpu, cuda or cuda:N.") from None
+    if not _KNOWN.fullmatch(name):
+        raise ConfigError(
+            f"--device {name!r} is not supported. Use auto, cpu, cuda or cuda:N (NVIDIA, or AMD "
+            "through ROCm)."
+        )
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {name}: this machine has no usable GPU. Use cpu.")
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, cuda:0 to "
+            f"cuda:{torch.cuda.device_count() - 1}. Use one of them."
+        )
     if bf16 and device.type == "cpu" and emulates_bf16():
         errors.print(EMULATED_BF16, highlight=False)
     return name

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evalkit.catalog import metric_of
 from evalkit.core.intervals import check_level
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
@@ -28,10 +29,11 @@ class MeasureOptions:
     metrics: tuple[str, ...] | None = option(
         None,
         "--metrics",
-        "Comma-separated names of `evalkit list metrics`. [default: the protocol's: Fréchet "
-        "distance, CLIP score and, on shapes, composition]",
+        "Comma-separated names of `evalkit list metrics`, or of their records, such as "
+        "fid-infinity. [default: the protocol's: Fréchet distance, CLIP score and, on shapes, "
+        "composition]",
         typed=str,
-        parse=names,
+        parse=lambda text: tuple(dict.fromkeys(map(metric_of, names(text)))),
         optional=True,
     )
     """Names of `evalkit list metrics`; None: the protocol's, as far as the images allow."""
@@ -93,9 +95,6 @@ class MeasureOptions:
     )
     distractors: int = option(
         99, "--distractors", "Number of wrong captions for r-precision.", minimum=1
-    )
-    halvings: int = option(
-        8, "--halvings", "Number of random splits into halves that FD∞ averages.", minimum=1
     )
     level: float = option(0.95, "--level", "Confidence level of the intervals.")
     crop: str = option(

@@ -15,13 +15,15 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
     'a.pt'
 
     Raises:
-        ConfigError: An argument has another form.
+        ConfigError: An argument has another form, or repeats a name.
     """
     pairs: dict[str, Path] = {}
     for text in texts:
         name, eq, path = text.partition("=")
         if not (name and eq and path):
             raise ConfigError(f"--weights expects NAME=PATH, got {text!r}.")
+        if name in pairs:
+            raise ConfigError(f"--weights gives {name} twice, {pairs[name]} and {path}. Give one.")
         pairs[name] = Path(path)
     return pairs
 

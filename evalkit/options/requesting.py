@@ -32,7 +32,7 @@ class RequestOptions:
     labels: tuple[int, ...] = option(
         (),
         "--labels",
-        "Class labels, such as 3,7.",
+        "Class labels, such as 3,7; beside --data, the classes to use.",
         typed=str,
         parse=partial(whole_numbers, flag="--labels"),
     )

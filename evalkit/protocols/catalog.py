@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from evalkit.catalog import DATASETS, METRICS
-from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.errors import ConfigError
 from evalkit.core.registry import unknown
+from evalkit.core.tables import read_toml
 from evalkit.protocols.model import MeasurementProtocol
 
 PROTOCOLS: dict[str, str] = {
@@ -73,12 +73,7 @@ def _shipped(name: str) -> MeasurementProtocol:
 
 
 def _read(path: Path) -> MeasurementProtocol:
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise MissingDataError(f"{path}: no such file. Give a protocol as a TOML file.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: can't be read as TOML ({_short(str(error))}).") from error
+    document = read_toml(path, what="a protocol")
     try:
         protocol = MeasurementProtocol.model_validate(document)
     except ValidationError as error:

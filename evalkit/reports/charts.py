@@ -1,4 +1,4 @@
-"""Geometry of the charts: positions in percent of the width.
+"""Geometry of histograms: positions in percent of the width.
 
 The templates draw it as inline SVG whose horizontal coordinates are percentages, so that a chart
 fits any width while its text keeps its size. No script, no library, a few hundred bytes per chart.
@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.core.results import ResultRecord
-from evalkit.reports import formatting, wording
+from evalkit.reports import formatting
 
-_MARGIN_PERCENT = 3.0
 _TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _NUM_TICKS = 5
 _NUM_BARS = 40
@@ -26,25 +24,6 @@ class Tick:
 
     at: float
     text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntervalRow:
-    """One record on an axis: a dot, and a line if it has an interval."""
-
-    at: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntervalChart:
-    """Several records of one metric on one axis, in the order given."""
-
-    rows: tuple[IntervalRow, ...]
-    ticks: tuple[Tick, ...]
-    zero: float | None
-    """Position of zero, if it is on the axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,31 +45,6 @@ class Histogram:
     low: str
     high: str
     total: int
-
-
-def interval_chart(records: Sequence[ResultRecord]) -> IntervalChart | None:
-    """Place the values and intervals of records on one axis; None if there is no value.
-
-    The axis spans the data and need not start at zero: dots are compared by position, not length.
-    """
-    shown = [record for record in records if record.value is not None]
-    ends = [end for record in shown for end in _ends(record) if math.isfinite(end)]
-    if not ends:
-        return None
-    low, high = min(ends), max(ends)
-    if any(wording.is_difference(record) for record in shown):
-        low, high = min(low, 0.0), max(high, 0.0)
-    scale = _Scale.around(low, high)
-    rows = tuple(
-        IntervalRow(
-            at=scale.place(record.value or 0.0),
-            low=scale.place(record.interval.low) if record.interval else None,
-            high=scale.place(record.interval.high) if record.interval else None,
-        )
-        for record in shown
-    )
-    zero = scale.place(0.0) if low <= 0 <= high else None
-    return IntervalChart(rows=rows, ticks=scale.ticks(), zero=zero)
 
 
 def histogram(raw: Any) -> Histogram | None:
@@ -149,21 +103,11 @@ class _Scale:
 
     low: float
     high: float
-    margin: float = 0.0
-
-    @classmethod
-    def around(cls, low: float, high: float) -> _Scale:
-        """Build a scale with a margin at both ends, also for a single distinct value."""
-        if low == high:
-            air = abs(low) / 2 or 1.0
-            low, high = low - air, high + air
-        return cls(low=low, high=high, margin=_MARGIN_PERCENT)
 
     def place(self, value: float) -> float:
         """Return a value's position in percent of the width, clipped to the ends."""
-        inner = 100 - 2 * self.margin
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(self.margin + inner * share, 3)
+        return round(100 * share, 3)
 
     def ticks(self) -> tuple[Tick, ...]:
         """Return round numbers along the axis."""
@@ -190,11 +134,6 @@ def _step_decimals(step: float) -> int:
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     rest = step * 10**places
     return places if abs(rest - round(rest)) < 1e-6 else places + 1
-
-
-def _ends(record: ResultRecord) -> list[float]:
-    ends = [record.value or 0.0]
-    return ends if record.interval is None else [*ends, record.interval.low, record.interval.high]
 
 
 def _numbers(values: Any) -> list[float]:

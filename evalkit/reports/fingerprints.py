@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalkit.core.results import ResultRecord
-from evalkit.reports.wording import label
+from evalkit.reports.wording import is_difference, label
 
 SUBJECT_KEYS = frozenset(
     {
@@ -23,15 +23,16 @@ SUBJECT_KEYS = frozenset(
         "training_data", "training_relation", "reranked", "candidates", "stages", "sampler",
         "steps", "guidance", "options", "thresholding", "settings", "device", "batch_size",
         "workers", "run", "config_hash", "out", "command", "created", "samples_sha256",
-        "skipped_samples",
+        "skipped_samples", "copies", "matched_ids", "sampling_precision",
+        "sample_captions_sha256", "second_samples_sha256",
     }
 )  # fmt: skip
 """Prefixes of the keys that describe the subject and not the measurement."""
 
 MINOR_KEYS = frozenset(
     {
-        "seed", "seed_rule", "versions", "precision", "platform", "matched_ids", "halvings",
-        "halving_seed",
+        "seed", "seed_rule", "versions", "precision", "platform", "jackknife_groups", "group_seed",
+        "subset_size", "subset_seed",
     }
 )  # fmt: skip
 """Keys that change a number little, or only by chance; they are marked as well."""
@@ -157,7 +158,9 @@ def _columns(records: Sequence[ResultRecord]) -> dict[tuple[str, str], list[int]
 
 
 def _flat(record: ResultRecord) -> dict[str, Scalar]:
-    return {"n": record.n, **flatten(record.fingerprint)}
+    # Each paired difference is of two models of its own, with as many images as these have.
+    count: dict[str, Scalar] = {} if is_difference(record) else {"n": record.n}
+    return count | flatten(record.fingerprint)
 
 
 def _differing(flats: Sequence[Mapping[str, Scalar]]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import jinja2
 
 from evalkit.core.results import ResultRecord, write_atomically
-from evalkit.reports import fingerprints, formatting, views, wording
+from evalkit.reports import curves, fingerprints, formatting, views, wording
 from evalkit.reports.thumbnails import Thumbnail, thumbnail
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -141,6 +141,7 @@ def render(report: RunReport) -> str:
         notes=notes,
         cards=views.headline_views(rows, report.headline),
         charts=views.chart_views(rows),
+        curves=list(filter(None, map(curves.distance_curve, report.records))),
         badges=wording.subject_badges({**fingerprint, "training_relation": relation}),
         protocol=wording.protocol_sentence(fingerprint),
         created=fingerprint.get("created"),

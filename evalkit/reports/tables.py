@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -20,7 +20,7 @@ from evalkit.reports.fingerprints import Scalar, column, comparability, flatten
 
 COLUMNS = (
     "subject", "metric", "value", "low", "high", "level", "method", "standard_error", "n",
-    "direction", "unit", "state", "reason",
+    "direction", "unit", "state", "reason", "marks",
 )  # fmt: skip
 """Columns of every CSV, before those of the fingerprint."""
 
@@ -52,6 +52,7 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
         "unit": record.unit,
         "state": record.state,
         "reason": record.reason,
+        "marks": wording.marks_text(record),
     }
     return row | flatten(record.fingerprint, "fingerprint.")
 
@@ -151,7 +152,8 @@ def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Tab
     common = wording.common_badges(records)
     cells = matrix(records)
     columns = list(dict.fromkeys(column(record) for record in records))
-    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes])
+    marks = _notes(records, [*common, *_of_subjects(records)], with_subject=True, reasons=False)
+    table = _table(title, [*(_for_all(badge) for badge in common), *alike.notes, *marks])
     table.add_column("model", overflow="fold")
     for name in columns:
         members = [record for record in records if column(record) == name]
@@ -291,17 +293,58 @@ def _for_all(badge: wording.Badge) -> str:
 
 
 def _notes(
-    records: Sequence[ResultRecord], common: Sequence[wording.Badge], *, with_subject: bool
+    records: Sequence[ResultRecord],
+    common: Sequence[wording.Badge],
+    *,
+    with_subject: bool,
+    reasons: bool = True,
 ) -> list[str]:
-    """Write one line per note, with the names of the records that it applies to."""
-    holders: dict[str, list[str]] = {}
-    for record in records:
-        name = f"{record.subject}, " if with_subject else ""
-        for text in _said(record, common):
-            holders.setdefault(text, []).append(f"{name}{wording.label(record)}")
-    return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()]
+    """Write one line per note, with the names of the records that it applies to.
+
+    Args:
+        records: The records of the table.
+        common: Badges that it shows elsewhere.
+        with_subject: Whether to name the models.
+        reasons: Whether to say why a value or an interval is missing.
+    """
+    holders: dict[str, list[tuple[str, str]]] = {}
+    every = [(record.subject, wording.label(record)) for record in records]
+    for name, record in zip(every, records, strict=True):
+        for text in _said(record, common, reasons=reasons):
+            holders.setdefault(text, []).append(name)
+    return [
+        f"{'; '.join(_named(names, every, with_subject=with_subject))}: {text}."
+        for text, names in holders.items()
+    ]
 
 
-def _said(record: ResultRecord, common: Sequence[wording.Badge]) -> list[str]:
+def _named(
+    names: Sequence[tuple[str, str]], every: Sequence[tuple[str, str]], *, with_subject: bool
+) -> list[str]:
+    """Name records by subject and label: a subject or a label alone where it has all of its own."""
+    wanted = set(names)
+    if not with_subject:
+        return list(dict.fromkeys(label for _, label in names))
+    whole = {subject for subject, _ in names if _all_of(0, subject, wanted, every)}
+    left = [name for name in names if name[0] not in whole]
+    labels = {label for _, label in left if _all_of(1, label, wanted, every)}
+    found = [subject if subject in whole else "" for subject, _ in names]
+    found += [label if label in labels else f"{subject}, {label}" for subject, label in left]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _all_of(
+    part: int, value: str, wanted: Collection[tuple[str, str]], every: Sequence[tuple[str, str]]
+) -> bool:
+    """Whether all records with this subject (part 0) or label (part 1) are wanted."""
+    return all(name in wanted for name in every if name[part] == value)
+
+
+def _said(record: ResultRecord, common: Sequence[wording.Badge], *, reasons: bool) -> list[str]:
     parts = [badge.text for badge in wording.badges(record) if badge not in common]
-    return [*parts, record.reason.rstrip(".")] if record.reason else parts
+    return [*parts, record.reason.rstrip(".")] if record.reason and reasons else parts
+
+
+def _of_subjects(records: Sequence[ResultRecord]) -> list[wording.Badge]:
+    """Return the badges that stand beside the models' names."""
+    return [badge for record in records for badge in wording.subject_badges(record.fingerprint)]

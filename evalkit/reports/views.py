@@ -20,11 +20,15 @@ from evalkit.reports.fingerprints import (
     flatten,
     value_text,
 )
+from evalkit.reports.interval_charts import ChartRow, interval_chart
 from evalkit.reports.tables import common_unit, matrix, state_words
 
 _MOST_DETAIL_CHARACTERS = 300
 _MOST_DETAILS = 40
-_SHOWN_ELSEWHERE = ("histogram", "label", "mark", "most_influential", "influence_by_category")
+_SHOWN_ELSEWHERE = (
+    "copies", "histogram", "label", "mark", "most_influential", "influence_by_category",
+    "against_n",
+)  # fmt: skip
 _MOST_CARDS = 6
 _MOST_SIDE_BY_SIDE = 7
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
@@ -61,8 +65,7 @@ class ChartView:
 
     label: str
     direction: str
-    rows: tuple[tuple[RecordView, charts.IntervalRow], ...]
-    chart: charts.IntervalChart
+    svg: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +109,15 @@ class DifferenceView:
 
     view: RecordView
     p_value: str
+    """The p-value, corrected if it was one of several tests."""
+    correction: str
+    """How it was corrected, such as `Holm, 12 tests`; empty if it was not."""
     verdict: str
     favours: str
-    """The subject that the interval favours; empty if it contains 0 or there is none."""
+    """The subject that the interval favours; empty if it contains 0, or the test does not reject
+    once it is corrected."""
+    remark: str
+    """Why the difference is not that of the two values, or has no interval; else empty."""
 
 
 def record_view(
@@ -182,17 +191,31 @@ def chart_views(views: Sequence[RecordView]) -> list[ChartView]:
             columns.setdefault(column(view.record), []).append(view)
     found = []
     for members in columns.values():
-        chart = charts.interval_chart([view.record for view in members])
-        if chart is not None and len(members) > 1:
+        if len(members) < 2:
+            continue
+        chart = interval_chart(
+            [_chart_row(view) for view in members],
+            title=f"{members[0].label}, {members[0].direction}",
+            with_zero=any(wording.is_difference(view.record) for view in members),
+        )
+        if chart is not None:
             found.append(
-                ChartView(
-                    label=members[0].label,
-                    direction=members[0].direction,
-                    rows=tuple(zip(members, chart.rows, strict=True)),
-                    chart=chart,
-                )
+                ChartView(label=members[0].label, direction=members[0].direction, svg=chart)
             )
     return found
+
+
+def _chart_row(view: RecordView) -> ChartRow:
+    record = view.record
+    assert record.value is not None, "only records with a value are drawn"
+    mark = f"({view.mark})" if view.mark else ""
+    return ChartRow(
+        label=record.subject or view.label,
+        value=record.value,
+        low=record.interval.low if record.interval else None,
+        high=record.interval.high if record.interval else None,
+        text=" ".join(filter(None, [view.value, mark, view.interval])),
+    )
 
 
 def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> MatrixView:
@@ -219,12 +242,17 @@ def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> Mat
 
 def difference_view(view: RecordView) -> DifferenceView:
     """Prepare a paired difference for display, with what its interval says."""
-    p_value = view.record.details.get("p_value")
+    details = view.record.details
+    num_tests = details.get("num_tests", 1)
+    several = isinstance(num_tests, int) and num_tests > 1
+    p_value = details.get("p_holm") if several else details.get("p_value")
     return DifferenceView(
         view=view,
         p_value=_p_text(p_value) if isinstance(p_value, int | float) else "",
+        correction=f"Holm, {num_tests} tests" if several else "",
         verdict=_verdict(view.record),
         favours=_favoured(view.record),
+        remark="" if view.state else view.record.reason,
     )
 
 
@@ -270,7 +298,9 @@ def _details(record: ResultRecord) -> list[tuple[str, str]]:
 def _cell(
     records: Sequence[ResultRecord], place: int, alike: Comparability, best: Iterable[int]
 ) -> CellView:
-    view = record_view(records[place], alike.marks.get(place, ""))
+    record = records[place]
+    beside_the_model = wording.subject_badges(record.fingerprint)
+    view = record_view(record, alike.marks.get(place, ""), common=beside_the_model)
     return CellView(view=view, is_best=place in best)
 
 
@@ -305,6 +335,8 @@ def _verdict(record: ResultRecord) -> str:
         return ""
     if record.interval.low <= 0 <= record.interval.high:
         return "no difference detected: the interval contains 0"
+    if _is_undone(record):
+        return "no difference detected, once corrected for all tests"
     favoured = _favoured(record)
     return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
 
@@ -315,8 +347,18 @@ def _favoured(record: ResultRecord) -> str:
         return ""
     if record.direction == "none" or record.interval.low <= 0 <= record.interval.high:
         return ""
+    if _is_undone(record):
+        return ""
     first_wins = (record.value > 0) == (record.direction == "higher")
     return names[0 if first_wins else 1]
+
+
+def _is_undone(record: ResultRecord) -> bool:
+    """Whether the test no longer rejects once it is corrected for all tests shown."""
+    p_value = record.details.get("p_holm")
+    if record.interval is None or not isinstance(p_value, int | float):
+        return False
+    return p_value >= 1 - record.interval.level
 
 
 def _p_text(p_value: float) -> str:

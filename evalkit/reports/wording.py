@@ -12,14 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evalkit.catalog import DIFFERENCE_SUFFIX, METRICS, Described, MetricRow, describe
+from evalkit.catalog import (
+    DIFFERENCE_SUFFIX,
+    INCEPTION_SHA256_PREFIX,
+    METRICS,
+    OTHER_WEIGHTS,
+    Described,
+    MetricRow,
+    describe,
+)
 from evalkit.core.errors import EvalkitError
 from evalkit.core.results import ResultRecord
 from evalkit.reports.formatting import number
 
 INFINITY_SUFFIX = "-infinity"
-INCEPTION_2015_PREFIX = "6726825d"
-OTHER_WEIGHTS = "weights not the 2015 ones"
 
 PROTOCOL_KEYS = (
     "model", "conditioning", "training_relation", "reranked", "sampler", "steps", "guidance",
@@ -30,6 +36,9 @@ PROTOCOL_KEYS = (
 """Keys of a fingerprint that the report puts into words."""
 
 _CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
+
+_CLIP_KEY = "clip.model"
+"""A protocol's value, as `protocol_overrides` names it."""
 
 Tone = Literal["plain", "good", "warn"]
 
@@ -70,7 +79,7 @@ def label(record: ResultRecord) -> str:
     stem = name.removesuffix(DIFFERENCE_SUFFIX)
     found = _described(record)
     if found is not None:
-        text = _filled(found, extractor_name(record.fingerprint))
+        text = _filled(found, record.fingerprint)
     elif record.metric != record.metric.lower():
         text = record.metric[: len(stem)]
     else:
@@ -109,12 +118,23 @@ def _row(record: ResultRecord) -> MetricRow | None:
     return None
 
 
-def _filled(found: Described, features: str) -> str:
-    """Fill a row's label with the name of the features."""
+def _filled(found: Described, fingerprint: Mapping[str, Any]) -> str:
+    """Fill a row's label with the names of the networks."""
+    features = extractor_name(fingerprint)
     other = f" ({features})" if features not in ("", "inception") else ""
     return found.line.label.format(
-        **found.fields, features=features or "features not named", other_features=other
+        **found.fields,
+        features=features or "features not named",
+        other_features=other,
+        other_clip=_other_clip(fingerprint),
     )
+
+
+def _other_clip(fingerprint: Mapping[str, Any]) -> str:
+    """Name the CLIP in parentheses; empty if a protocol chose it, or if none is recorded."""
+    name = str(fingerprint.get("clip_model") or "").removeprefix("clip:")
+    chosen = _CLIP_KEY not in (fingerprint.get("protocol_overrides") or ())
+    return f" ({name})" if name and not (fingerprint.get("protocol") and chosen) else ""
 
 
 def _clause(row: MetricRow, features: str) -> str:
@@ -147,7 +167,42 @@ def badges(record: ResultRecord) -> list[Badge]:
         found.append(Badge(text=note, tone="warn", meaning="Published values use other weights."))
     if record.details.get("mark"):
         found.append(Badge(text=str(record.details["mark"]), tone="warn", meaning=record.reason))
-    return found + subject_badges(record.fingerprint)
+    return found + _copy_badges(record.fingerprint) + subject_badges(record.fingerprint)
+
+
+_COPIES = {
+    "samples_in_reference": (
+        ("sample is a reference image", "samples are reference images"),
+        "These samples are the same files as images of the reference, so the model did not make "
+        "them, or repeats what it is compared with. A copy and its original are one draw.",
+    ),
+    "repeated_samples": (
+        ("sample is a copy of another", "samples are copies of another"),
+        "These samples are the same file as another sample. Copies are one draw.",
+    ),
+    "repeated_reference": (
+        ("reference image is a copy of another", "reference images are copies of another"),
+        "These images are in the reference more than once. Copies are one draw.",
+    ),
+}
+"""The badge of each count of a fingerprint's `copies`, for one and for more, and its meaning."""
+
+
+def _copy_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
+    """Return a badge for each kind of copies among the images."""
+    counts = fingerprint.get("copies")
+    if not isinstance(counts, Mapping):
+        return []
+    return [
+        Badge(text=f"{_plain(count)} {texts[count != 1]}", tone="warn", meaning=meaning)
+        for name, (texts, meaning) in _COPIES.items()
+        if (count := counts.get(name))
+    ]
+
+
+def marks_text(record: ResultRecord) -> str:
+    """Return the texts of all badges of a record, for a cell of a table."""
+    return "; ".join(badge.text for badge in badges(record))
 
 
 def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
@@ -310,9 +365,9 @@ def _weights_note(record: ResultRecord) -> str:
     extractor = _extractor(record.fingerprint)
     if extractor.get("weights_note"):
         return str(extractor["weights_note"])
-    sha256 = str(extractor.get("weights_sha256") or INCEPTION_2015_PREFIX)
+    sha256 = str(extractor.get("weights_sha256") or INCEPTION_SHA256_PREFIX)
     is_fid = canonical(record.metric) in ("fid", "sfid")
-    return OTHER_WEIGHTS if is_fid and not sha256.startswith(INCEPTION_2015_PREFIX) else ""
+    return OTHER_WEIGHTS if is_fid and not sha256.startswith(INCEPTION_SHA256_PREFIX) else ""
 
 
 def _how(reranked: Any) -> str:

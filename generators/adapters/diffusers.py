@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from evalkit.core.errors import ConfigError, WeightsError
 from evalkit.core.registry import require
@@ -47,6 +48,17 @@ from generators.pixels import unit_to_uint8
 NOT_FINITE = "the pipeline returned values that are not finite (NaN); try --set dtype=float32"
 FLAGGED = "flagged by its safety checker"
 _INSTEAD = "glide:tiny"
+_UNLOADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,  # tensors of other shapes
+    SafetensorError,
+)
+"""What diffusers and transformers raise for files that they can't load."""
 _TEXT_LENGTH = {"IFPipeline": 77, "IFSuperResolutionPipeline": 77}
 """Tokens that a pipeline reads of a caption, where it is none of its arguments."""
 
@@ -248,6 +260,7 @@ def _generator(
         conditioning=members[0].call.conditioning,
         stages=tuple(stages),
         size_px=members[-1].call.size_px,
+        fixed_size=False,  # height and width are settings
         training_data=preset.training_data if preset else (),
         weights=", ".join(found.source for found in fetched),
         weights_sha256="+".join(found.sha256() for found in fetched),
@@ -281,7 +294,7 @@ def _loaded(
             pipeline = member.call.kind.from_pretrained(
                 str(member.fetched.folder), local_files_only=True, **precision, **shared
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except _UNLOADABLE as error:
         raise WeightsError(
             f"{member.where} can't be loaded as a {member.call.kind.__name__} ({_one_line(error)})."
         ) from error

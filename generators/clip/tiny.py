@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from generators.clip.model import Clip
 from generators.diffusion.schedules import REFERENCE_STEPS
+from generators.numerics import full_float32
 from generators.pixels import from_uint8
 from generators.tokenizer import tiny_tokenizer
 from generators.weights.zoo import zoo_weights
@@ -34,6 +35,7 @@ class TinyClip:
         self._network = network.to(device).eval()
         self._tokenizer = tiny_tokenizer()
 
+    @full_float32()
     @torch.inference_mode()
     def embed_images(
         self, images: UInt8[np.ndarray, "batch size size 3"]
@@ -42,12 +44,17 @@ class TinyClip:
         pixels = from_uint8(torch.from_numpy(np.ascontiguousarray(images))).to(self.device)
         return self._network.encode_image(pixels).float().cpu().numpy()
 
+    @full_float32()
     @torch.inference_mode()
     def embed_texts(self, captions: Sequence[str]) -> Float32[np.ndarray, "batch dim"]:
         """Embed captions; those longer than the context are truncated."""
         tokens = self._tokenizer.pad(captions, self._network.config.context_length)
         ids, mask = tokens.ids.to(self.device), tokens.mask.to(self.device)
         return self._network.encode_text(ids, mask).float().cpu().numpy()
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """Count the captions that are longer than the context and lose their end."""
+        return sum(self._tokenizer.pad(captions, self._network.config.context_length).truncated)
 
 
 def load(name: str, device: str = "cpu", path: Path | None = None) -> TinyClip:

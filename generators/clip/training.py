@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, clip_loss
 from generators.clip.tiny import build_noised
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import shrink
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
-from generators.training.data import Batch
-from generators.training.steps import noised, on_device
+from generators.training.data import IMAGE_PX, Batch
+from generators.training.steps import check_image_size, noised, on_device
 
 
 class ClipTraining(nn.Module):
@@ -26,7 +27,12 @@ class ClipTraining(nn.Module):
 
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
-        self.network = Clip.from_flat({**model, **objective})
+        self.network = Clip.from_flat(model)
+        if self.network.config.image_size != IMAGE_PX:
+            raise ConfigError(
+                f"model.image_size must be {IMAGE_PX}, the edge of the training images, got "
+                f"{self.network.config.image_size}."
+            )
         self.tokenizer = tiny_tokenizer()
 
     def forward(self, batch: Batch) -> Tensor:
@@ -47,6 +53,7 @@ class NoisedClipTraining(nn.Module):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = build_noised(model)
+        check_image_size(self.network.config.image_size)
         self.tokenizer = tiny_tokenizer()
         self.process = DiffusionProcess.from_objective(objective)
 

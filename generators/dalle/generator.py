@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
+from evalkit.core.progress import advance
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.cascade import captioned_samples, prompts_of
 from generators.dalle.dvae import DVAE, DVAEDecoder
 from generators.dalle.model import DalleTransformer
 from generators.dalle.pipeline import check_codes, paint, sample_codes, text_ids
 from generators.diffusion.noise import image_rngs
+from generators.finite import BatchFaults, watching
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
 from generators.weights.parts import Parts, check_overrides, never_released
 
@@ -48,14 +50,19 @@ class DalleGenerator:
         prompts = prompts_of(self.spec, requests)
         ids, cut = text_ids(self.tokenizer, prompts, self.transformer.config.text_length)
         options = settings[STAGE].options
+        faults = BatchFaults(len(requests))
         codes = sample_codes(
             self.transformer,
             ids.to(self.device),
             image_rngs([request.seed for request in requests], STAGE),
             temperature=float(options["temperature"]),
             top_k=int(options["top_k"]),
+            progress=advance,
+            watch=faults.at(STAGE),
         )
-        return captioned_samples(paint(self.decoder, codes), cut)
+        with watching(self.decoder, faults.at("decoder")):
+            painted = paint(self.decoder, codes)
+        return captioned_samples(painted, cut, faults)
 
 
 def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGenerator:

@@ -17,6 +17,7 @@ from torch import Tensor
 from evalkit.core.errors import ConfigError
 from generators.dalle.dvae import DVAEConfig, DVAEDecoder
 from generators.dalle.model import DalleConfig, DalleTransformer
+from generators.finite import StageWatch
 from generators.tokenizer import BytePairTokenizer
 
 Progress = Callable[[int, int], None]
@@ -64,6 +65,7 @@ def sample_codes(
     top_k: int = 0,
     cached: bool = True,
     progress: Progress | None = None,
+    watch: StageWatch | None = None,
 ) -> Int[Tensor, "batch num_codes"]:
     """Sample the image tokens of captions in raster order.
 
@@ -75,6 +77,7 @@ def sample_codes(
         top_k: Only this many of the likeliest codes can be drawn; 0: all.
         cached: Keep keys and values; without, every token costs the whole stream again.
         progress: Told after each token.
+        watch: Looks at the logits; images whose logits are not finite go on with equal ones.
     """
     count = network.config.num_image_tokens
     draws = torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in rngs])
@@ -86,6 +89,8 @@ def sample_codes(
             logits = network.advance(codes[:, place - 1], cache)
         elif place:
             logits = network(text, codes[:, :place])[1][:, -1]
+        if watch is not None:
+            logits = watch.mend(logits)
         codes[:, place] = choose(logits, draws[:, place], temperature=temperature, top_k=top_k)
         if progress is not None:
             progress(place + 1, count)

@@ -22,9 +22,10 @@ from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import THRESHOLDS
 from generators.errors import UnsupportedRequestError
+from generators.finite import BatchFaults, samples_of
 from generators.nn.unet import UNet
 from generators.numerics import Numerics, ready
-from generators.pixels import from_uint8, to_uint8
+from generators.pixels import from_uint8
 from generators.weights import networks
 from generators.weights.parts import check_overrides
 from generators.weights.published import MODEL_FILES, locate
@@ -80,17 +81,18 @@ class DDPMGenerator:
             UnsupportedRequestError: A request has a prompt, or a label the model does not know.
         """
         labels = self._labels(requests)
+        faults = BatchFaults(len(requests))
         with self.numerics.autocast(self.device):
             images = sample_images(
                 self.network,
                 image_rngs([request.seed for request in requests], STAGE),
-                StageSampling.chosen(self.process, settings[STAGE]),
+                StageSampling.chosen(self.process, settings[STAGE], faults.at(STAGE)),
                 size_px=self.spec.edge_px,
                 labels=labels,
                 label_network=self.takes_labels,
                 classifier=self.classifier,
             )
-        return [Sample(image=image) for image in to_uint8(images).cpu().numpy()]
+        return samples_of(images, faults)
 
     @property
     def num_steps(self) -> int:

@@ -13,7 +13,7 @@ from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import shrink
 from generators.training.data import Batch
-from generators.training.steps import Timesteps, labels_of, noised
+from generators.training.steps import Timesteps, check_image_size, labels_of, noised
 
 
 class DdpmTraining(nn.Module):
@@ -28,7 +28,7 @@ class DdpmTraining(nn.Module):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = build_network(model)
-        self.size_px = int(model["image_size"])
+        self.size_px = check_image_size(int(model["image_size"]))
         self.takes_labels = "num_classes" in model
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
@@ -54,7 +54,7 @@ class NoisyClassifierTraining(nn.Module):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = build_classifier(model)
-        self.size_px = int(model["image_size"])
+        self.size_px = check_image_size(int(model["image_size"]))
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:

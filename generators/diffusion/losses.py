@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -60,7 +61,8 @@ def velocity_weight(
     (Salimans & Ho 2022, section 4: weighting "SNR + 1"); without a cap the last timesteps would
     drown all others.
     """
-    weights = torch.from_numpy(1 / process.alpha_bar).float().clamp(max=cap)
+    with np.errstate(divide="ignore"):  # pure noise gets the cap
+        weights = torch.from_numpy(1 / process.alpha_bar).float().clamp(max=cap)
     return weights.to(t.device)[t]
 
 

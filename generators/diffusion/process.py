@@ -33,6 +33,8 @@ from generators.diffusion.thresholding import Threshold
 
 Prediction = Literal["eps", "x_0", "v"]
 Variance = Literal["fixed_small", "fixed_large", "learned_range"]
+PURE_NOISE = 1e-60
+"""An alpha_bar below it is 0: images in float32 times sqrt(1 / alpha_bar) would overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ class DiffusionProcess:
 
     def __post_init__(self, known_alpha_bar: Float64[ndarray, " steps"] | None) -> None:
         betas = np.array(self.betas, dtype=np.float64)
-        if betas.ndim != 1 or not betas.size or betas.min() <= 0 or betas.max() > 1:
+        if betas.ndim != 1 or not betas.size or not np.all((betas > 0) & (betas <= 1)):
             raise ConfigError("betas must be a non-empty list of numbers in (0, 1].")
         timesteps = np.arange(len(betas)) if self.timesteps is None else np.array(self.timesteps)
         if len(timesteps) != len(betas):
@@ -78,6 +80,7 @@ class DiffusionProcess:
                 f"A process has one timestep per beta, got {len(timesteps)} and {len(betas)}."
             )
         alpha_bar = np.cumprod(1 - betas) if known_alpha_bar is None else known_alpha_bar.copy()
+        _check_signal(alpha_bar, self.prediction)
         alpha_bar_prev = np.append(1.0, alpha_bar[:-1])
         posterior_variance = betas * (1 - alpha_bar_prev) / (1 - alpha_bar)
         stand_in = posterior_variance[1] if len(betas) > 1 else betas[0]
@@ -194,14 +197,19 @@ class DiffusionProcess:
     # Three equivalent predictions: eps, x_0, v
 
     def x_0_from_eps(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """Return x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)."""
-        scale = lookup(np.sqrt(1 / self.alpha_bar), t, x_t)
-        return scale * x_t - lookup(np.sqrt(1 / self.alpha_bar - 1), t, x_t) * eps
+        """Return x_0 = (x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar); not at alpha_bar 0."""
+        with np.errstate(divide="ignore"):  # of a timestep of pure noise, which is not looked up
+            inverse = 1 / self.alpha_bar
+        scale = lookup(np.sqrt(inverse), t, x_t)
+        return scale * x_t - lookup(np.sqrt(inverse - 1), t, x_t) * eps
 
     def eps_from_x_0(self, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
-        """Invert `x_0_from_eps`."""
-        scale = lookup(np.sqrt(1 / self.alpha_bar), t, x_t)
-        return (scale * x_t - x_0) / lookup(np.sqrt(1 / self.alpha_bar - 1), t, x_t)
+        """Return eps = (x_t - sqrt(alpha_bar) x_0) / sqrt(1 - alpha_bar).
+
+        It is defined at alpha_bar 0 too, where x_t is the noise.
+        """
+        signal, sigma = self._signal_and_sigma(t, x_t)
+        return (x_t - signal * x_0) / sigma
 
     def v_from(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022, app. D)."""
@@ -270,6 +278,29 @@ class DiffusionProcess:
     def _signal_and_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         signal = lookup(np.sqrt(self.alpha_bar), t, like)
         return signal, lookup(np.sqrt(1 - self.alpha_bar), t, like)
+
+
+def _check_signal(alpha_bar: Float64[ndarray, " steps"], prediction: Prediction) -> None:
+    """Check that every timestep tells something of the image, as far as sampling needs it.
+
+    Only the last one may be pure noise (Lin et al. 2023: zero terminal SNR). A network that
+    predicts eps says nothing of the image there.
+
+    Raises:
+        ConfigError: A process that no sampler could run.
+    """
+    if np.any(alpha_bar[:-1] < PURE_NOISE):
+        index = int(np.argmin(alpha_bar[:-1]))
+        raise ConfigError(
+            f"alpha_bar is {alpha_bar[index]:.3g} at index {index} of {len(alpha_bar)}. Only the "
+            "last one may be pure noise. Lower the betas before it."
+        )
+    if prediction == "eps" and alpha_bar[-1] < PURE_NOISE:
+        raise ConfigError(
+            f"alpha_bar is {alpha_bar[-1]:.3g} at the last timestep, which is pure noise: a "
+            "prediction of eps says nothing of the image there. Predict v or x_0, or end the "
+            "betas below 1."
+        )
 
 
 def lookup(table: Float64[ndarray, " steps"], t: Tensor, like: Tensor) -> Tensor:

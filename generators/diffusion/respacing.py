@@ -59,7 +59,8 @@ def karras_timesteps(alpha_bar: Float64[ndarray, " steps"], count: int) -> tuple
     num_steps = len(alpha_bar)
     if not 1 <= count <= num_steps:
         raise ConfigError(f"Respacing {KARRAS}{count} must have 1 to {num_steps} steps.")
-    sigmas = np.sqrt(1 / alpha_bar - 1)
+    with np.errstate(divide="ignore"):  # pure noise is at infinity
+        sigmas = np.sqrt(1 / alpha_bar - 1)
     ends = np.array([sigmas[0], min(SIGMA_MAX, sigmas[-1])]) ** (1 / RHO)
     wanted = np.linspace(ends[0], ends[1], count) ** RHO if count > 1 else ends[1:] ** RHO
     nearest = np.rint(np.interp(np.log(wanted), np.log(sigmas), np.arange(num_steps)))

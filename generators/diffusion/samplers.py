@@ -19,7 +19,7 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.registry import Catalog
 from generators.diffusion.guidance import Denoiser, Gradient
 from generators.diffusion.noise import draw_noise
-from generators.diffusion.process import DiffusionProcess
+from generators.diffusion.process import PURE_NOISE, DiffusionProcess
 from generators.diffusion.respacing import KARRAS
 from generators.diffusion.thresholding import Threshold, static_threshold
 
@@ -139,7 +139,8 @@ def sample_dpm_solver_pp_2m(
     """
     alpha_bar = np.append(1.0, process.alpha_bar)  # index i + 1 is timestep i; 0 is the clean image
     signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
-    lambdas = np.log(signal[1:] / sigma[1:])
+    with np.errstate(divide="ignore"):  # a last timestep of pure noise is at minus infinity
+        lambdas = np.log(signal[1:] / sigma[1:])
     x, last_x_0 = x_T, None
     for index, t in _steps(x, process, options):
         x_0, _ = _x_0_and_eps(model, x, t, process, options, clip_guided=True)
@@ -165,18 +166,25 @@ def sample_heun(
     """Solve the probability-flow ODE by Heun's method (Karras et al. 2022, algorithm 1).
 
     In the variable z = x_t / sqrt(alpha_bar) with noise sigma = sqrt(1 / alpha_bar - 1), where
-    dz / dsigma = eps. Two evaluations a step, the last step has one.
+    dz / dsigma = eps. Two evaluations a step, the last step has one. A first step from pure noise,
+    where sigma is infinite, is Euler's, which in x_t is DDIM's.
     """
     alpha_bar = np.append(1.0, process.alpha_bar)
-    sigmas = np.sqrt(1 / alpha_bar - 1)
-    z = x_T * float(1 / np.sqrt(alpha_bar[-1]))
+    with np.errstate(divide="ignore"):
+        sigmas = np.sqrt(1 / alpha_bar - 1)
+    endless = alpha_bar[-1] < PURE_NOISE
+    z = x_T if endless else x_T * float(1 / np.sqrt(alpha_bar[-1]))
 
     def slope(z: Tensor, index: int) -> Tensor:
         x_t = z * float(np.sqrt(process.alpha_bar[index]))
         t = _indices(z, index)
         return _x_0_and_eps(model, x_t, t, process, options, clip_guided=True)[1]
 
-    for index, _ in _steps(z, process, options):
+    for index, t in _steps(z, process, options):
+        if endless and index == process.num_steps - 1:
+            x_0, eps = _x_0_and_eps(model, x_T, t, process, options, clip_guided=True)
+            z = x_0 + float(sigmas[index]) * eps
+            continue
         step = float(sigmas[index] - sigmas[index + 1])
         eps = slope(z, index)
         euler = z + step * eps
@@ -206,7 +214,10 @@ def _x_0_and_eps(
     eps = process.eps_from_x_0(x_t, t, x_0)
     if options.gradient is None:
         return x_0, eps
-    sigma = float(np.sqrt(1 - process.alpha_bar[int(t[0])]))
+    alpha_bar = process.alpha_bar[int(t[0])]
+    if alpha_bar < PURE_NOISE:  # x_t is independent of the image, so the gradient is 0
+        return x_0, eps
+    sigma = float(np.sqrt(1 - alpha_bar))
     eps = eps - sigma * options.gradient(x_t, network_t).float()
     x_0 = process.x_0_from_eps(x_t, t, eps)
     if options.threshold is None or not clip_guided:

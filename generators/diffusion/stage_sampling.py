@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import advance
 from generators.diffusion.guidance import IMAGE_CHANNELS, Denoiser, classifier_free
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import (
@@ -16,6 +17,7 @@ from generators.diffusion.samplers import (
     sample,
 )
 from generators.diffusion.thresholding import PERCENTILE, Threshold, static_threshold, threshold_for
+from generators.finite import StageWatch
 from generators.settings import StageSettings
 
 
@@ -34,9 +36,16 @@ class StageSampling:
     classifier's gradient, 0 is off. None: the stage is not guided."""
     options: SamplerOptions = PLAIN
     """Further options of the sampler."""
+    watch: StageWatch | None = None
+    """Looks at all that the network returns; None: nobody does."""
 
     @classmethod
-    def chosen(cls, process: DiffusionProcess, settings: StageSettings) -> StageSampling:
+    def chosen(
+        cls,
+        process: DiffusionProcess,
+        settings: StageSettings,
+        watch: StageWatch | None = None,
+    ) -> StageSampling:
         """Resolve the settings of a stage; `threshold`, `percentile` and `eta` are options.
 
         Raises:
@@ -55,6 +64,7 @@ class StageSampling:
             options=SamplerOptions(
                 eta=float(settings.options.get("eta", 0.0)), threshold=_threshold(settings)
             ),
+            watch=watch,
         )
 
     @property
@@ -86,10 +96,26 @@ class StageSampling:
             rngs: One per image, for the noise at each step.
 
         Raises:
-            ConfigError: The sampler does not exist, or does not support the options.
+            ConfigError: The sampler does not exist, does not support the options, or returned
+                something else than images.
         """
         spaced = process_for(self.process, self.sampler, self.steps)
-        return sample(self.sampler, model, x_T, spaced, rngs, self.options)
+        options = replace(self.options, progress=self.options.progress or advance)
+        if self.watch is not None:
+            model = _watched(model, self.watch)
+        if self.watch is not None and options.gradient is not None:
+            options = replace(options, gradient=_watched(options.gradient, self.watch))
+        made = sample(self.sampler, model, x_T, spaced, rngs, options)
+        if made.shape != x_T.shape:
+            raise ConfigError(
+                f"The sampler {self.sampler} returned images of shape {tuple(made.shape)}, "
+                f"expected {tuple(x_T.shape)}. Repair the package that registers it."
+            )
+        return made if self.watch is None else self.watch.mend(made)
+
+
+def _watched(model: Denoiser, watch: StageWatch) -> Denoiser:
+    return lambda x_t, t: watch.see(model(x_t, t))
 
 
 def _threshold(settings: StageSettings) -> Threshold:

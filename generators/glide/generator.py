@@ -14,6 +14,7 @@ from generators.diffusion.guidance import Gradient, clip_gradient
 from generators.diffusion.noise import image_rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.errors import UnsupportedRequestError
+from generators.finite import BatchFaults, StageWatch
 from generators.glide.inpainting import GivenPixels, given_pixels
 from generators.glide.model import Text2ImUNet
 from generators.glide.pipeline import (
@@ -94,11 +95,14 @@ class GlideGenerator:
         texts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
         given = self._given(requests)
+        faults = BatchFaults(len(requests))
         with self.numerics.autocast(self.device):
             captions = encode_captions(self.base.network, self.tokenizer, texts)
-            small = self._small(texts, captions, seeds, given, settings["base"])
-            large = self._large(texts, small, seeds, given, settings["upsampler"])
-        return captioned_samples(large, captions.truncated)
+            watch = faults.at("base")
+            small = self._small(texts, captions, seeds, given, settings["base"], watch)
+            watch = faults.at("upsampler")
+            large = self._large(texts, small, seeds, given, settings["upsampler"], watch)
+        return captioned_samples(large, captions.truncated, faults)
 
     def _small(
         self,
@@ -107,9 +111,10 @@ class GlideGenerator:
         seeds: Sequence[int],
         given: GivenPixels | None,
         settings: StageSettings,
+        watch: StageWatch,
     ) -> torch.Tensor:
         network = self.base.network
-        sampling = StageSampling.chosen(self.base.process, settings)
+        sampling = StageSampling.chosen(self.base.process, settings, watch)
         scale = float(settings.options.get("clip_guidance", 0.0))
         if scale:
             gradient = self.clip.gradient(texts, scale, self.device)
@@ -129,9 +134,10 @@ class GlideGenerator:
         seeds: Sequence[int],
         given: GivenPixels | None,
         settings: StageSettings,
+        watch: StageWatch,
     ) -> torch.Tensor:
         network = self.upsampler.network
-        sampling = StageSampling.chosen(self.upsampler.process, settings)
+        sampling = StageSampling.chosen(self.upsampler.process, settings, watch)
         return sample_upsampler(
             network,
             small,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -106,7 +107,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
         upsampler=Stage.from_objective(upsampler, objectives[1]),
         tokenizer=tiny_tokenizer(),
         device=device,
-        load_clip=lambda: _tiny_clip(weights.get(TINY_CLIP)),
+        load_clip=partial(_tiny_clip, weights.get(TINY_CLIP)),
     )
 
 

@@ -10,12 +10,21 @@ from torch import Tensor, nn
 
 from generators.diffusion.losses import hybrid_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.errors import ArchitectureError
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, Text2ImUNet
 from generators.glide.residual import to_residual
 from generators.pixels import requantise, shrink
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch
-from generators.training.steps import Timesteps, drop_captions, noised, on_device, random_crops
+from generators.training.steps import (
+    Timesteps,
+    check_crops,
+    check_image_size,
+    drop_captions,
+    noised,
+    on_device,
+    random_crops,
+)
 
 
 class GlideBaseTraining(nn.Module):
@@ -31,11 +40,15 @@ class GlideBaseTraining(nn.Module):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__()
         config = GlideConfig.from_flat(model)
-        assert config.text is not None
+        if config.text is None:
+            raise ArchitectureError(
+                "GLIDE's base reads captions: model needs xf_width, xf_heads, xf_layers, n_vocab "
+                "and text_ctx."
+            )
         self.network = Text2ImUNet(config)
         self.tokenizer = tiny_tokenizer()
         self.length = config.text.text_ctx
-        self.size_px = config.unet.image_size
+        self.size_px = check_image_size(config.unet.image_size)
         self.caption_dropout = float(objective["caption_dropout"])
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
@@ -70,8 +83,9 @@ class GlideUpsamplerTraining(nn.Module):
         config = GlideConfig.from_flat(model)
         self.network = SuperResText2ImUNet(config)
         self.size_px = config.unet.image_size
-        self.factor = config.unet.image_size // int(objective["low_res_px"])
-        self.crop_px = int(objective["crop_px"])
+        self.factor, self.crop_px = check_crops(
+            self.size_px, int(objective["low_res_px"]), int(objective["crop_px"])
+        )
         self.low_res_noise = float(objective.get("low_res_noise", 0.0))
         self.residual_scale = objective.get("residual_scale")
         self.process = DiffusionProcess.from_objective(objective)

@@ -14,6 +14,7 @@ from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import THRESHOLDS
+from generators.finite import BatchFaults
 from generators.imagen.model import ImagenBase, ImagenUpsampler
 from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import T5_XXL
@@ -58,7 +59,8 @@ class ImagenGenerator:
         """
         read = self.text.read(prompts_of(self.spec, requests))
         seeds = [request.seed for request in requests]
-        sampling = StageSampling.chosen(self.base.process, settings[BASE])
+        faults = BatchFaults(len(requests))
+        sampling = StageSampling.chosen(self.base.process, settings[BASE], faults.at(BASE))
         noise = image_rngs(seeds, BASE)
         images = sample_base(self.base.network, read.states, noise, sampling)
         for name, stage in self.upsamplers.items():
@@ -67,11 +69,11 @@ class ImagenGenerator:
                 images,
                 read.states,
                 image_rngs(seeds, name),
-                StageSampling.chosen(stage.process, settings[name]),
+                StageSampling.chosen(stage.process, settings[name], faults.at(name)),
                 aug_level=float(settings[name].options["aug_level"]),
                 residual_scale=stage.residual_scale,
             )
-        return captioned_samples(images, read.truncated)
+        return captioned_samples(images, read.truncated, faults)
 
 
 def _spec_of_stage(

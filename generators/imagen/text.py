@@ -7,17 +7,19 @@ padding says what no text says, and the networks need no mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5EncoderModel, T5Stack
 
-from evalkit.core.errors import MissingWeightsError
+from evalkit.core.errors import MissingWeightsError, WeightsError
+from generators.nn.settings import config_from_flat
 from generators.tokenizer import BytePairTokenizer, Tokens, tiny_tokenizer
 from generators.weights.hub import folder_sha256, hub_folder
 from generators.weights.zoo import ZOO, zoo_weights
@@ -96,15 +98,20 @@ class FrozenT5:
 
         Raises:
             MissingWeightsError: It is neither cached nor reachable.
+            WeightsError: The folder holds something else.
         """
         from transformers import AutoTokenizer
 
         given = Path(name) if Path(name).is_dir() else None
         folder = hub_folder("", name, given, instead="imagen:tiny-untrained")
-        encoder = T5EncoderModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            encoder = T5EncoderModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise WeightsError(f"{folder} holds no T5: {reason.rstrip('.')}.") from error
 
         def tokenize(captions: Sequence[str]) -> Tokens:
             batch = tokenizer(
@@ -155,26 +162,43 @@ def build_encoder(model: Mapping[str, Any]) -> T5Stack:
     return T5EncoderModel(t5_config(model)).get_encoder()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _T5Sizes:
+    """The sizes of a T5 that a recipe sets."""
+
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_heads: int
+    num_layers: int
+    num_decoder_layers: int
+
+
 def t5_config(model: Mapping[str, Any]) -> T5Config:
     """Configure a T5 of version 1.1 (gated GELU) over the tiny vocabulary.
 
     Args:
         model: `d_model`, `d_kv`, `d_ff`, `num_heads`, `num_layers`, `num_decoder_layers`.
+
+    Raises:
+        ArchitectureError: A setting is unknown or missing, or not a positive whole number.
     """
+    sizes = config_from_flat(_T5Sizes, model, "a T5")
     vocabulary = tiny_tokenizer().num_tokens
-    return T5Config(
-        **model,  # type: ignore[call-arg]
-        vocab_size=vocabulary + 1 + NUM_SENTINELS,
-        pad_token_id=vocabulary,
-        decoder_start_token_id=vocabulary,
-        eos_token_id=tiny_tokenizer().end_id,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        dropout_rate=0.0,
-        relative_attention_num_buckets=16,
-        relative_attention_max_distance=TINY_LENGTH,
-        use_cache=False,
-    )
+    settings: dict[str, Any] = {
+        **asdict(sizes),
+        "vocab_size": vocabulary + 1 + NUM_SENTINELS,
+        "pad_token_id": vocabulary,
+        "decoder_start_token_id": vocabulary,
+        "eos_token_id": tiny_tokenizer().end_id,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "dropout_rate": 0.0,
+        "relative_attention_num_buckets": 16,
+        "relative_attention_max_distance": TINY_LENGTH,
+        "use_cache": False,
+    }
+    return T5Config(**settings)
 
 
 def first_sentinel(tokenizer: BytePairTokenizer) -> int:

@@ -27,7 +27,13 @@ from generators.imagen.text import (
 from generators.pixels import requantise, shrink
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch
-from generators.training.steps import Timesteps, noised, random_crops
+from generators.training.steps import (
+    Timesteps,
+    check_crops,
+    check_image_size,
+    noised,
+    random_crops,
+)
 
 IGNORED = -100
 """Label of positions without a loss, in transformers."""
@@ -108,6 +114,7 @@ class ImagenBaseTraining(_ImagenTraining):
     def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
         super().__init__(objective)
         self.network: ImagenBase = ImagenBase(ImagenConfig.base_from_flat(model))
+        check_image_size(self.network.config.image_size)
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
 
@@ -136,8 +143,9 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         super().__init__(objective)
         self.network: ImagenUpsampler = ImagenUpsampler(ImagenConfig.upsampler_from_flat(model))
         self.size_px = self.network.config.image_size
-        self.factor = self.size_px // int(objective["low_res_px"])
-        self.crop_px = int(objective["crop_px"])
+        self.factor, self.crop_px = check_crops(
+            self.size_px, int(objective["low_res_px"]), int(objective["crop_px"])
+        )
         self.residual_scale = objective.get("residual_scale")
 
     def forward(self, batch: Batch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evalkit.core.errors import ConfigError
 from evalkit.core.registry import unknown
 from generators.recipes.catalog import CATALOG
+from generators.recipes.objectives import OBJECTIVES, check_objective
 
 StoredAs = Literal["fp16", "int8"]
 SceneKind = Literal["single", "relation", "count", "several"]
 """Kinds of scenes of `shapes`."""
 
 
+MOST_IMAGES = 10_000_000
+"""They are held in memory."""
+MOST_SEED = 2**63
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataRecipe(_Strict):
@@ -29,8 +36,8 @@ class DataRecipe(_Strict):
     """Share of each kind of scene, adding up to 1; empty: the data set's own shares."""
     split: Literal["train"] = "train"
     """The validation split is never trained on."""
-    num_images: int = Field(gt=0)
-    seed: int = Field(ge=0)
+    num_images: int = Field(gt=0, le=MOST_IMAGES)
+    seed: int = Field(ge=0, lt=MOST_SEED)
 
     @field_validator("kinds")
     @classmethod
@@ -59,10 +66,11 @@ class OptimizerRecipe(_Strict):
 class Recipe(_Strict):
     """One network: its data, size, objective and optimisation."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    """Also the name of the default folder."""
     network: str
     """A row of `generators.training.networks.NETWORKS`."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=MOST_SEED)
     start_from: str | None = None
     """Recipe whose finished weights training starts from; None: random weights."""
     start_partly: bool = False
@@ -74,7 +82,7 @@ class Recipe(_Strict):
     model: dict[str, Any]
     """Keywords of the network's configuration."""
     objective: dict[str, Any] = Field(default_factory=dict)
-    """Keywords of the network's training loss."""
+    """Keywords of the network's training loss, checked by `generators.recipes.objectives`."""
 
 
 def list_recipes() -> list[str]:
@@ -113,10 +121,39 @@ def _file(name_or_path: str) -> Path:
 
 def _read(path: Path) -> Recipe:
     try:
-        return Recipe(**tomllib.loads(path.read_text("utf-8")))
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read ({error.strerror}).") from error
+    try:
+        recipe = Recipe(**raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}, got {first['input']!r}.") from error
+        raise ConfigError(f"{path}: {_first_fault(error, [], '')}") from error
+    try:
+        check_objective(recipe.network, recipe.objective)
+    except ValidationError as error:
+        fault = _first_fault(error, ["objective"], recipe.network)
+        raise ConfigError(f"{path}: {fault}") from error
+    return recipe
+
+
+def _first_fault(error: ValidationError, table: list[str], network: str) -> str:
+    """Say the first fault: where, what, the value seen; for an unknown key, which are known."""
+    first = error.errors()[0]
+    path = [*table, *(str(part) for part in first["loc"])]
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1], network)
+        return f"unknown key {where}; known: {', '.join(sorted(known)) or 'none'}."
+    if first["type"] == "missing":
+        return f"{where} is missing."
+    return f"{where}: {first['msg']}, got {first['input']!r}."
+
+
+def _known_keys(table: list[str], network: str) -> Iterable[str]:
+    if table == ["objective"]:
+        return OBJECTIVES[network].model_fields
+    tables: dict[str, type[BaseModel]] = {"data": DataRecipe, "optimizer": OptimizerRecipe}
+    owner = tables[table[0]] if table else Recipe
+    return owner.model_fields

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from evalkit.core.errors import WeightsError
+from evalkit.core.files import writing
 from evalkit.core.results import write_atomically
 from generators.recipes.recipe import StoredAs
 from generators.training.ema import MovingAverage
@@ -63,9 +64,12 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
         with safe_open(path, framework="pt") as handle:
             meta = json.loads(handle.metadata()["training"])
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors has no public exception of its own
-        raise WeightsError(f"{path} is not a training checkpoint: {error}.") from error
-    if meta["recipe"] != state.recipe_hash:
+        recipe, step, seconds = meta["recipe"], int(meta["step"]), float(meta["seconds"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is not a training checkpoint: {error}. Delete it to begin again."
+        ) from error
+    if recipe != state.recipe_hash:
         raise WeightsError(f"{path} belongs to another recipe. Choose another --out or delete it.")
     state.network.load_state_dict(_under(tensors, "network."))
     state.ema.network.load_state_dict(_under(tensors, "ema."))
@@ -76,7 +80,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
         values.setdefault(int(index), {})[name] = value
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": values, "param_groups": groups})
-    return meta["step"], meta["seconds"]
+    return step, seconds
 
 
 def export_weights(
@@ -91,7 +95,8 @@ def export_weights(
         for name, value in state.items()
     }
     write_atomically(path, save({k: v.contiguous() for k, v in stored.items()}, metadata))
-    os.chmod(path, 0o644)  # noqa: PTH101
+    with writing(path):
+        os.chmod(path, 0o644)  # noqa: PTH101
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

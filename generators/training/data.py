@@ -11,6 +11,9 @@ from torch import Tensor
 
 from generators.pixels import from_uint8
 
+IMAGE_PX = 64
+"""Edge of the images of `shapes`, which recipes train on."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:

@@ -22,9 +22,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.files import writing
+from evalkit.core.interrupts import Terminated
 from evalkit.core.registry import require, resolve
 from evalkit.core.results import write_atomically
 from evalkit.core.run import config_hash
+from generators.errors import DivergedError
 from generators.recipes.recipe import Recipe
 from generators.training.checkpoint import (
     TrainingState,
@@ -32,7 +35,7 @@ from generators.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from generators.training.data import Batch, TrainingSet, draw_batch
+from generators.training.data import IMAGE_PX, Batch, TrainingSet, draw_batch
 from generators.training.ema import MovingAverage
 from generators.training.networks import NETWORKS
 from generators.weights.state_dicts import check_state_dict, file_sha256
@@ -63,6 +66,7 @@ def train(
     *,
     cpu: bool = False,
     start: Path | None = None,
+    trainee: nn.Module | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
     """Train a network to the end of its recipe, resuming from the checkpoint in `out`.
@@ -74,13 +78,15 @@ def train(
         cpu: Train on the CPU even where there is a GPU.
         start: Weights to start from, where the recipe starts from another recipe's; default:
             those that the other recipe left beside `out`, or the shipped ones.
+        trainee: What `build_trainee` returned for the recipe; None: it is built.
         report: Called after each step.
 
     Returns:
         The file of the finished weights.
 
     Raises:
-        ConfigError: The batch cannot be split among the processes.
+        ConfigError: The batch cannot be split among the processes, or the recipe does not fit.
+        DivergedError: The loss is no longer a number.
         WeightsError: `out` holds a checkpoint of another recipe.
         MissingWeightsError: The weights that the recipe starts from do not exist.
     """
@@ -94,15 +100,13 @@ def train(
             f"A batch of {settings.batch_size} cannot be split among {accelerator.num_processes} "
             "processes. Change optimizer.batch_size."
         )
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     recipe_dict = recipe.model_dump()
     if accelerator.is_main_process:
         write_atomically(out / "recipe.json", json.dumps(recipe_dict, indent=2).encode())
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(recipe.seed)
-        build = resolve(recipe.network, NETWORKS, kind="networks")
-        trainee: nn.Module = build(recipe.model, recipe.objective)
+    trainee = build_trainee(recipe) if trainee is None else trainee
     prepare: Callable[[TrainingSet], None] = getattr(trainee, "prepare", lambda data: None)
     prepare(data)
     network: nn.Module = trainee.get_submodule("network")
@@ -134,7 +138,7 @@ def train(
     def clock() -> float:
         return time.monotonic() - started
 
-    with _deferred_interrupt() as interrupted:
+    with _deferred_interrupts() as interrupted:
         for step in range(done, settings.steps):
             batch = draw_batch(
                 data,
@@ -154,8 +158,8 @@ def train(
             if interrupted() or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
                 keep(step + 1)
                 last_kept = time.monotonic()
-            if interrupted():
-                raise KeyboardInterrupt
+            if stopped := interrupted():
+                raise stopped
     keep(settings.steps)
     weights = out / WEIGHTS
     if accelerator.is_main_process:
@@ -167,6 +171,64 @@ def train(
             stored_as=recipe.stored_as,
         )
     return weights
+
+
+def build_trainee(recipe: Recipe) -> nn.Module:
+    """Build what a recipe trains, with its initial weights, and try it on two blank images.
+
+    So a recipe whose sizes don't fit together is an error before any data is drawn.
+
+    Raises:
+        ConfigError: A setting is unknown, or the sizes don't fit together.
+        MissingWeightsError: A frozen network that the training reads is missing.
+        UnknownNameError: No such network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)
+        build = resolve(recipe.network, NETWORKS, kind="networks")
+        trainee: nn.Module = build(recipe.model, recipe.objective)
+        try:
+            with torch.no_grad():
+                trainee.eval()(_blank_batch())
+        except (RuntimeError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"The network of {recipe.name} can't be trained on images of {IMAGE_PX} px: its "
+                f"sizes don't fit together ({reason}). Change [model] or [objective] in the recipe."
+            ) from error
+    return trainee
+
+
+def _blank_batch() -> Batch:
+    return Batch(
+        images=torch.zeros(2, 3, IMAGE_PX, IMAGE_PX),
+        captions=["a red circle", "a blue square"],
+        labels=torch.zeros(2, dtype=torch.long),
+        step=0,
+        rng=torch.Generator().manual_seed(0),
+    )
+
+
+def starting_file(recipe: Recipe, start: Path | None, out: Path) -> Path | None:
+    """Return the file of the weights that a recipe starts from; None: random weights.
+
+    Raises:
+        MissingWeightsError: The weights do not exist.
+        ConfigError: `start` is given to a recipe that starts from random weights.
+    """
+    if recipe.start_from is None:
+        if start is not None:
+            raise ConfigError(f"{recipe.name} starts from random weights, so it takes no --start.")
+        return None
+    beside = out.parent / recipe.start_from / WEIGHTS
+    shipped = ZOO / f"{recipe.start_from}.safetensors"
+    path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
+    if not path.is_file():
+        raise MissingWeightsError(
+            f"{recipe.name} starts from the weights of {recipe.start_from}, but {path} does not "
+            f"exist. Train it first with: evalkit train {recipe.start_from}, or pass --start FILE."
+        )
+    return path
 
 
 def begin_with(
@@ -182,18 +244,9 @@ def begin_with(
         ConfigError: `start` is given to a recipe that starts from random weights.
         WeightsError: The weights do not fit the network, or share nothing with it.
     """
-    if recipe.start_from is None:
-        if start is not None:
-            raise ConfigError(f"{recipe.name} starts from random weights, so it takes no --start.")
+    path = starting_file(recipe, start, out)
+    if path is None:
         return None
-    beside = out.parent / recipe.start_from / WEIGHTS
-    shipped = ZOO / f"{recipe.start_from}.safetensors"
-    path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
-    if not path.is_file():
-        raise MissingWeightsError(
-            f"{recipe.name} starts from the weights of {recipe.start_from}, but {path} does not "
-            f"exist. Train it first with: evalkit train {recipe.start_from}, or pass --start FILE."
-        )
     weights = trained_state(path)
     own, random = network.state_dict(), []
     if recipe.start_partly:
@@ -246,7 +299,11 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FloatingPointError(f"The loss of {recipe.name} became {value} at step {step}.")
+        raise DivergedError(
+            f"The loss of {recipe.name} became {value} at step {step}. Lower "
+            f"optimizer.learning_rate ({recipe.optimizer.learning_rate:g}) in the recipe, and "
+            "train in another --out."
+        )
     return value
 
 
@@ -256,19 +313,28 @@ def _attention(device: torch.device) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C finish the current step, so that the checkpoint is of a whole step."""
+def _deferred_interrupts() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
+    """Let Ctrl-C and SIGTERM finish the current step, so that the checkpoint is of a whole step.
+
+    Yields:
+        A function that returns what to raise after the checkpoint; None: nothing was caught.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: None
         return
-    caught: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    kinds = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+    caught: list[KeyboardInterrupt] = []
+    previous = {
+        number: signal.signal(number, lambda n, frame: caught.append(kinds[signal.Signals(n)]()))
+        for number in kinds
+    }
     try:
-        yield lambda: bool(caught)
+        yield lambda: caught[0] if caught else None
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _log(path: Path, **row: float) -> None:
-    with path.open("a") as handle:
+    with writing(path), path.open("a") as handle:
         handle.write(json.dumps(row) + "\n")

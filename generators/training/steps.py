@@ -13,7 +13,46 @@ from torch import Tensor
 from evalkit.core.errors import ConfigError
 from generators.diffusion.process import DiffusionProcess
 from generators.tokenizer import BytePairTokenizer, Tokens
-from generators.training.data import Batch
+from generators.training.data import IMAGE_PX, Batch
+
+
+def check_image_size(size_px: int, setting: str = "model.image_size") -> int:
+    """Return the edge of the images that a network is trained on, if it divides the data's.
+
+    Raises:
+        ConfigError: It does not: shrinking by a broken factor would blur.
+    """
+    if size_px < 1 or IMAGE_PX % size_px:
+        raise ConfigError(
+            f"{setting} must divide {IMAGE_PX}, the edge of the training images, got {size_px}."
+        )
+    return size_px
+
+
+def check_crops(size_px: int, low_res_px: int, crop_px: int) -> tuple[int, int]:
+    """Return the factor of an upsampler and the edge of its training crops, if they fit.
+
+    Args:
+        size_px: Edge of the whole images.
+        low_res_px: Edge of the whole low-resolution images.
+        crop_px: Edge of the crops.
+
+    Raises:
+        ConfigError: The edges don't divide each other, or the crops are larger than the images.
+    """
+    check_image_size(size_px)
+    if not 1 <= low_res_px < size_px or size_px % low_res_px:
+        raise ConfigError(
+            f"objective.low_res_px must divide model.image_size ({size_px}) and be smaller, got "
+            f"{low_res_px}."
+        )
+    factor = size_px // low_res_px
+    if not factor <= crop_px <= size_px or crop_px % factor:
+        raise ConfigError(
+            f"objective.crop_px must be a multiple of {factor} (model.image_size / low_res_px) and "
+            f"at most {size_px}, got {crop_px}."
+        )
+    return factor, crop_px
 
 
 def random_crops(images: Tensor, crop_px: int, grid_px: int, rng: torch.Generator) -> Tensor:

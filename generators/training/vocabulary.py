@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from evalkit.core.files import writing
 from evalkit.core.results import write_atomically
 from generators.tokenizer import train_merges, vocabulary
 
@@ -29,7 +30,8 @@ def write_vocabulary(captions: Sequence[str], folder: Path, *, num_merges: int =
     tokens = vocabulary(merges)
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     ids, ranks = (folder / name for name in FILES)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_atomically(ranks, ("\n".join(lines) + "\n").encode())
     write_atomically(ids, json.dumps(tokens, ensure_ascii=False).encode())
     return len(tokens)

@@ -18,7 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import advance
 from generators.errors import ArchitectureError
+from generators.finite import StageWatch
 from generators.nn.normalization import LayerNorm
 from generators.nn.settings import config_from_flat
 from generators.nn.transformer import Transformer, causal_mask
@@ -222,6 +224,7 @@ def sample_codes(
     empty: CaptionReading | None = None,
     guidance_scale: float = 1.0,
     temperature: float = 1.0,
+    watch: StageWatch | None = None,
 ) -> Float[Tensor, "batch embed_dim"]:
     """Sample image embeddings code by code.
 
@@ -235,6 +238,7 @@ def sample_codes(
         empty: The empty caption's, of the batch's size; needed where the guidance isn't 1.
         guidance_scale: s; 1 is off.
         temperature: Divides the logits; 0 takes the likeliest code.
+        watch: Looks at the logits; images whose logits are not finite go on with equal ones.
 
     Returns:
         Scaled embeddings, not yet of a fixed length.
@@ -245,7 +249,7 @@ def sample_codes(
     agreement = torch.tensor(drawn, device=device)
     codes = torch.empty(len(drawn), 0, dtype=torch.long, device=device)
     guided = empty is not None and guidance_scale != 1.0
-    for _ in range(network.config.num_components):
+    for place in range(network.config.num_components):
         if guided:
             assert empty is not None
             both = CaptionReading.cat(caption, empty)
@@ -254,7 +258,10 @@ def sample_codes(
             logits = without + guidance_scale * (with_caption - without)
         else:
             logits = network(codes, agreement, caption)[:, -1].float()
+        if watch is not None:
+            logits = watch.mend(logits)
         codes = torch.cat([codes, _draw(logits, temperature, rngs)[:, None]], dim=1)
+        advance(place + 1, network.config.num_components)
     return network.codes.decode(codes)
 
 

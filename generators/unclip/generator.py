@@ -17,6 +17,7 @@ from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.diffusion.stage_sampling import StageSampling
+from generators.finite import BatchFaults, StageWatch
 from generators.glide.model import SuperResText2ImUNet
 from generators.glide.pipeline import Enlarging, sample_base, sample_upsampler
 from generators.settings import OptionValue
@@ -45,9 +46,10 @@ class DiffusingPrior:
         empty: CaptionReading,
         rngs: Sequence[torch.Generator],
         settings: StageSettings,
+        watch: StageWatch | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Sample embeddings from noise, in `settings.steps` steps."""
-        sampling = StageSampling.chosen(self.process, settings)
+        sampling = StageSampling.chosen(self.process, settings, watch)
         return sample_prior(self.network, caption, empty, rngs, sampling)
 
 
@@ -63,6 +65,7 @@ class CodingPrior:
         empty: CaptionReading,
         rngs: Sequence[torch.Generator],
         settings: StageSettings,
+        watch: StageWatch | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Sample embeddings code by code."""
         assert settings.guidance is not None
@@ -73,6 +76,7 @@ class CodingPrior:
             empty=empty,
             guidance_scale=settings.guidance,
             temperature=float(settings.options["temperature"]),
+            watch=watch,
         )
 
 
@@ -107,18 +111,25 @@ class UnclipGenerator:
         """
         prompts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
-        embedding = self.embed(prompts, seeds, settings["prior"])
+        faults = BatchFaults(len(requests))
+        embedding = self.embed(prompts, seeds, settings["prior"], faults)
         decoder = self.decoder
         captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
-        sampling = StageSampling.chosen(decoder.process, settings["base"])
+        sampling = StageSampling.chosen(decoder.process, settings["base"], faults.at("base"))
         noise = image_rngs(seeds, "base")
         small = sample_base(decoder.network, captions, noise, sampling)
-        return captioned_samples(self.enlarge(small, seeds, settings), captions.truncated)
+        large = self.enlarge(small, seeds, settings, faults)
+        return captioned_samples(large, captions.truncated, faults)
 
     def embed(
-        self, prompts: Sequence[str], seeds: Sequence[int], settings: StageSettings
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: StageSettings,
+        faults: BatchFaults | None = None,
     ) -> Float[Tensor, "batch embed_dim"] | None:
         """Return the embeddings that condition the decoder; None: captions only."""
+        watch = faults.at("prior") if faults else None
         if settings.options["embedding"] == "none":
             return None
         caption = self.clip.read_captions(prompts)
@@ -126,7 +137,7 @@ class UnclipGenerator:
             return caption.embedding * self.clip.scale
         empty = self.clip.read_captions([""] * len(prompts))
         return best_of(
-            lambda rngs: self.prior.draw(caption, empty, rngs, settings),
+            lambda rngs: self.prior.draw(caption, empty, rngs, settings, watch),
             caption.embedding,
             seeds,
             candidates=int(settings.options["candidates"]),
@@ -134,7 +145,11 @@ class UnclipGenerator:
         )
 
     def enlarge(
-        self, images: Float[Tensor, "batch 3 s s"], seeds: Sequence[int], settings: Settings
+        self,
+        images: Float[Tensor, "batch 3 s s"],
+        seeds: Sequence[int],
+        settings: Settings,
+        faults: BatchFaults | None = None,
     ) -> Float[Tensor, "batch 3 size size"]:
         """Run the upsamplers, one after the other."""
         for name, stage in self.upsamplers.items():
@@ -143,7 +158,9 @@ class UnclipGenerator:
                 images,
                 None,
                 image_rngs(seeds, name),
-                StageSampling.chosen(stage.process, settings[name]),
+                StageSampling.chosen(
+                    stage.process, settings[name], faults.at(name) if faults else None
+                ),
                 enlarging=Enlarging(
                     temperature=float(settings[name].options["temperature"]),
                     quantise=False,

@@ -14,7 +14,13 @@ from generators.diffusion.process import DiffusionProcess
 from generators.glide.training import GlideUpsamplerTraining
 from generators.pixels import from_uint8, shrink
 from generators.training.data import Batch, TrainingSet
-from generators.training.steps import Timesteps, drop_captions, noised, on_device
+from generators.training.steps import (
+    Timesteps,
+    check_image_size,
+    drop_captions,
+    noised,
+    on_device,
+)
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder
@@ -107,6 +113,7 @@ class DecoderTraining(nn.Module):
         self.trained_with = {self.clip.name: self.clip.sha256}
         assert self.network.text is not None
         self.length = self.network.text.text_ctx
+        check_image_size(self.network.config.image_size)
         self.caption_dropout = float(objective["caption_dropout"])
         self.embedding_dropout = float(objective["embedding_dropout"])
         self.weight_cap = float(objective.get("weight_cap", 1.0))

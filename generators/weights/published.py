@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.core.downloads import cache_root, fetch, sha256_of
 from evalkit.core.errors import MissingWeightsError, NetworkError, WeightsError
+from evalkit.core.progress import ProgressCallback
 from evalkit.core.registry import unknown
 from evalkit.core.results import write_atomically
 
@@ -244,7 +245,7 @@ def locate(
     given: Path | None = None,
     *,
     instead: str = "",
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: ProgressCallback = lambda done, total: None,
 ) -> Path:
     """Return the file of published weights: the given one, the cached one, or a download.
 
@@ -299,7 +300,7 @@ def verify(name: str) -> str:
     return found
 
 
-def _fetch(cached: CachedFile, instead: str, report: Callable[[int, int], None]) -> None:
+def _fetch(cached: CachedFile, instead: str, report: ProgressCallback) -> None:
     row = PUBLISHED[cached.name]
     advice = f", or use {instead}, which needs no download" if instead else ""
     if not row.url:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from evalkit.core.errors import MissingWeightsError, WeightsError
+from evalkit.core.files import refuse_foreign_weights
 from generators.errors import UnsafeWeightsError
 
+_DAMAGED = (RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError)
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 """A zip (torch.save since 1.6) and a bare pickle (before)."""
 
@@ -38,6 +41,7 @@ def load_state_dict(path: Path, *, sha256: str | None = None) -> dict[str, Tenso
     """
     if not path.is_file():
         raise MissingWeightsError(f"No weights file at {path}.")
+    refuse_foreign_weights(path)
     if sha256 is not None:
         check_sha256(path, sha256)
     with path.open("rb") as file:
@@ -48,9 +52,29 @@ def load_state_dict(path: Path, *, sha256: str | None = None) -> dict[str, Tenso
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is neither safetensors nor a torch file, or is damaged: {error}."
-        ) from None
+        raise _neither(path, error) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that a safetensors file states beside its tensors; none for torch's files.
+
+    Raises:
+        WeightsError: The file can't be read.
+    """
+    if zipfile.is_zipfile(path):
+        return {}
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _neither(path, error) from None
+
+
+def _neither(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path} is neither safetensors nor a torch file, or is damaged: {error}. Download or copy "
+        "it again."
+    )
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -105,14 +129,15 @@ def _load_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols other than torch.save's
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # by its name torch would take it for safetensors
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UnsafeWeightsError(
             f"{path} is a pickle that holds more than tensors. Loading it could run code, so it is "
             "refused. If you trust it, convert it to safetensors."
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (*_DAMAGED, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path} is damaged or not a torch file: {reason}.") from None
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor
 
 from evalkit.core.errors import MissingWeightsError, WeightsError
@@ -19,7 +18,7 @@ from generators.recipes.recipe import Recipe
 from generators.weights import networks
 from generators.weights.networks import NetworkT
 from generators.weights.quantised import dequantise
-from generators.weights.state_dicts import file_sha256, load_state_dict
+from generators.weights.state_dicts import file_sha256, load_state_dict, read_metadata
 
 ZOO = Path(__file__).parents[1] / "zoo"
 
@@ -70,16 +69,18 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
             f"--weights {name}=runs/train/{name}/weights.safetensors."
         )
     state = trained_state(file)
-    with safe_open(file, framework="pt") as handle:
-        metadata = handle.metadata() or {}
+    metadata = read_metadata(file)
     if "recipe" not in metadata:
         raise MissingWeightsError(f"{file} holds no recipe. Give a file that evalkit train wrote.")
-    return ZooWeights(
-        state,
-        Recipe(**json.loads(metadata["recipe"])),
-        file_sha256(file),
-        json.loads(metadata.get("trained_with", "{}")),
-    )
+    try:
+        recipe = Recipe(**json.loads(metadata["recipe"]))
+        trained_with = dict(json.loads(metadata.get("trained_with", "{}")))
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{file} states no valid recipe ({reason}). Give a file that evalkit train wrote."
+        ) from error
+    return ZooWeights(state, recipe, file_sha256(file), trained_with)
 
 
 def trained_state(file: Path) -> dict[str, Tensor]:

@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from visitors import Visitor
 
 import drawbench.pages
-from drawbench.pages.opening import shared_store
+from drawbench.pages.opening import shared_join_limit, shared_store
+from drawbench.rating.session import MIN_VIEW_S, ImagesSeen
 from drawbench.store import Store, open_store
 from drawbench.study import Study
 from drawbench.study.design import load_preset, make_config
@@ -94,6 +96,7 @@ def in_process(
     monkeypatch.setenv("EVALKIT_STUDY", str(study.path))
     monkeypatch.setenv("EVALKIT_DATABASE", "")
     shared_store.cache_clear()
+    shared_join_limit.cache_clear()
 
     def open_page(name: str, **query: str) -> Any:
         script = Path(drawbench.pages.__path__[0]) / name
@@ -103,9 +106,28 @@ def in_process(
         return page.run()
 
     yield open_page
+    shared_join_limit.cache_clear()
     if shared_store.cache_info().currsize:
         shared_store().database.close()
     shared_store.cache_clear()
+
+
+@pytest.fixture
+def press() -> Callable[[Any, int, int], Any]:
+    """Press an answer of a page without a browser, as if its images were there for a while."""
+
+    def press_answer(page: Any, index: int, number: int) -> Any:
+        """Press answer `number` (from 1) of question `index` (from 0)."""
+        ends = f"-{index}-{number}"
+        (button,) = (b for b in page.button if b.key.startswith("answer-") and b.key.endswith(ends))
+        visit = page.session_state.visit
+        # The page passes over presses that come too soon after it changed.
+        visit.last_change -= 2 * MIN_VIEW_S
+        cell_id = int(button.key.split("-")[1])
+        visit.seen[cell_id] = ImagesSeen(after_s=0.0, num_missing=0)
+        return button.click().run()
+
+    return press_answer
 
 
 @pytest.fixture
@@ -211,6 +233,20 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 
 @pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Visitor]]:
+    """Give people browsers of their own, which are closed after the test."""
+    visitors: list[Visitor] = []
+
+    def make(**options: Any) -> Visitor:
+        visitors.append(Visitor(chromium, **options))
+        return visitors[-1]
+
+    yield make
+    for visitor in visitors:
+        visitor.close()
+
+
+@pytest.fixture
 def wire(server: Server) -> Iterator[Wire]:
     """A wire to the rating page."""
     made = Wire(server.port)
@@ -219,10 +255,20 @@ def wire(server: Server) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def server(study: Study, store: Store) -> Iterator[Server]:
+def make_server(study: Study) -> Callable[[str, dict[str, str]], Server]:
+    """Make a server of a page of the study; it is not started."""
+
+    def make(script: str, environment: dict[str, str]) -> Server:
+        ours = {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""}
+        return Server(script, {**ours, **environment})
+
+    return make
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server], store: Store) -> Iterator[Server]:
     """The rating page of the study."""
-    script = Path(drawbench.pages.__path__[0]) / "rate.py"
-    served = Server(str(script), {"EVALKIT_STUDY": str(study.path), "EVALKIT_DATABASE": ""})
+    served = make_server(str(Path(drawbench.pages.__path__[0]) / "rate.py"), {})
     served.start()
     yield served
     served.kill()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from visitors import PATIENCE_MS, Visitor
 
 from drawbench.exchange.exports import quota_frame, raters_frame, votes_frame
-from drawbench.rating.session import MIN_VIEW_S
 from drawbench.simulation.raters import SimulatedPanel
 from drawbench.store import Store
 
@@ -26,86 +26,8 @@ pytestmark = [
 ]
 
 MODELS = ("Zephyrine-XL", "Quokkalith")
-PATIENCE_MS = 240_000
-"""Generous: the machine may be busy with other things."""
-UNHEARD_MS = 40_000
-"""After this time without an effect, a press was not heard."""
 KEYS = {"first": "1", "tie": "2", "second": "3"}
 PHONE = {"width": 390, "height": 844}
-
-
-class Visitor:
-    """A person with a browser of their own."""
-
-    def __init__(self, browser: Any, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.page = self.context.new_page()
-        self.addresses: list[str] = []
-        self.frames: list[bytes] = []
-        self.page.on("request", lambda request: self.addresses.append(request.url))
-        self.page.on("websocket", self._listen)
-
-    def _listen(self, websocket: Any) -> None:
-        for event in ("framesent", "framereceived"):
-            websocket.on(event, lambda data: self.frames.append(_bytes(data)))
-
-    def open(self, url: str) -> None:
-        self.page.goto(url, timeout=PATIENCE_MS)
-
-    def agree(self) -> None:
-        self.page.get_by_text("I am an adult").click()
-        self.page.get_by_role("button", name="Start").click()
-        self.wait_for_question(0)
-
-    def wait_for_question(self, index: int) -> None:
-        self.page.locator(f".st-key-question-current-{index}").wait_for()
-        self.page.wait_for_timeout(1000 * (MIN_VIEW_S + 0.3))
-
-    def where(self) -> str:
-        return str(self.page.locator(".where").inner_text())
-
-    def answer_page(self, first: str = "1", second: str = "1") -> None:
-        """Answer both questions by key and wait until the page has moved on."""
-        before = self.where()
-        current = self.page.locator(".st-key-question-current-1")
-        self.press_until(first, lambda: current.wait_for(timeout=UNHEARD_MS))
-        self.wait_for_question(1)
-        moved = "before => document.querySelector('.where')?.innerText !== before"
-        self.press_until(
-            second,
-            lambda: self.page.wait_for_function(moved, arg=before, timeout=UNHEARD_MS),
-        )
-        self.page.wait_for_timeout(1000 * (MIN_VIEW_S + 0.3))
-
-    def press_until(self, key: str, seen: Callable[[], Any]) -> None:
-        """Press again when nothing came of it: on a busy machine a page may not listen yet."""
-        for _ in range(PATIENCE_MS // UNHEARD_MS):
-            self.page.keyboard.press(key)
-            with suppress(sync_api.TimeoutError):
-                seen()
-                return
-        raise AssertionError(f"nothing came of pressing {key}")
-
-    def close(self) -> None:
-        self.context.close()
-
-
-def _bytes(data: Any) -> bytes:
-    return data if isinstance(data, bytes) else str(data).encode()
-
-
-@pytest.fixture
-def visit(chromium: Any) -> Iterator[Callable[..., Visitor]]:
-    visitors: list[Visitor] = []
-
-    def make(**options: Any) -> Visitor:
-        visitors.append(Visitor(chromium, **options))
-        return visitors[-1]
-
-    yield make
-    for visitor in visitors:
-        visitor.close()
 
 
 def test_a_rater_completes_a_category_by_keyboard_alone_and_sees_no_name(

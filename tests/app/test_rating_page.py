@@ -16,7 +16,7 @@ from drawbench.pages.look import plain_markdown
 from drawbench.pages.opening import shared_store
 from drawbench.pages.sets_view import sets_data
 from drawbench.pages.web import PrivacyHeaders, serve_picture
-from drawbench.rating.session import MIN_VIEW_S, ItemScreen, screen_for
+from drawbench.rating.session import ItemScreen, screen_for
 from drawbench.store import Store
 
 pytestmark = [
@@ -37,19 +37,9 @@ def _texts(page: Any) -> str:
     return "\n".join(parts)
 
 
-def _press(page: Any, index: int, number: int) -> Any:
-    """Press answer `number` of question `index` (both from 0)."""
-    (button,) = (
-        b
-        for b in page.button
-        if b.key.startswith("answer-") and b.key.endswith(f"-{index}-{number}")
-    )
-    # The page passes over presses that come too soon after it changed.
-    page.session_state.visit.last_change -= 2 * MIN_VIEW_S
-    return button.click().run()
-
-
-def test_consent_comes_first_then_practice_then_pages(in_process: Open, store: Store) -> None:
+def test_consent_comes_first_then_practice_then_pages(
+    in_process: Open, store: Store, press: Open
+) -> None:
     page = in_process("rating_page.py")
     assert not page.exception
     assert "Taking part is voluntary" in _texts(page)
@@ -60,43 +50,47 @@ def test_consent_comes_first_then_practice_then_pages(in_process: Open, store: S
     page.button(key="start").click().run()
     assert "Practice: answers on this page do not count" in _texts(page)
     assert len(page.query_params["rater"]) == 32
-    _press(_press(page, 0, 1), 1, 3)
+    press(press(page, 0, 1), 1, 3)
     assert "1 of 3" in _texts(page)
 
 
 def test_a_rater_reaches_the_code_and_may_take_the_last_answer_back(
-    in_process: Open, store: Store
+    in_process: Open, store: Store, press: Open
 ) -> None:
     joined = store.join()
     page = in_process("rating_page.py", rater=joined.token)
     for _ in range(4):
-        _press(_press(page, 0, 1), 1, 2)
+        press(press(page, 0, 1), 1, 2)
     assert page.code[0].value == joined.rater.completion_code
     assert len(votes_frame(store)) == 6
     page.button(key="undo").click().run()
     assert len(votes_frame(store)) == 5
-    _press(page, 1, 3)
+    press(page, 1, 3)
     assert page.code[0].value == joined.rater.completion_code
 
 
 def test_questions_have_the_papers_words_and_captions_stay_text(
-    in_process: Open, store: Store
+    in_process: Open, store: Store, press: Open
 ) -> None:
     joined = store.join()
     page = in_process("rating_page.py", rater=joined.token)
-    _press(_press(page, 0, 1), 1, 1)
+    press(press(page, 0, 1), 1, 1)
     seen = ""
     for _ in range(3):
         seen += _texts(page)
-        _press(_press(page, 0, 2), 1, 2)
+        press(press(page, 0, 2), 1, 2)
     assert "Which set of images is of higher quality?" in seen
-    assert "Which set of images better represents the text caption : a green cup?" in seen
+    isolated = '<bdi class="caption" dir="auto">a green cup</bdi>'
+    assert f"Which set of images better represents the text caption : {isolated}?" in seen
+    assert seen.count("a green cup") == 1, "a caption that is in a question is shown once"
     assert "a &lt;b&gt;red&lt;/b&gt; car &amp; &quot;two&quot; dogs" in seen
     assert "<b>" not in seen
     assert "**four** :red[cups] $x^2$" in seen
 
 
-def test_no_model_or_file_name_is_in_what_the_page_sends(in_process: Open, store: Store) -> None:
+def test_no_model_or_file_name_is_in_what_the_page_sends(
+    in_process: Open, store: Store, press: Open
+) -> None:
     joined = store.join()
     page = in_process("rating_page.py", rater=joined.token)
     for _ in range(4):
@@ -109,13 +103,15 @@ def test_no_model_or_file_name_is_in_what_the_page_sends(in_process: Open, store
         )
         for word in (*MODELS, "hostile-00", ".png", str(store.study.path), screen.rater.name):
             assert word not in sent, word
-        _press(_press(page, 0, 1), 1, 1)
+        press(press(page, 0, 1), 1, 1)
 
 
-def test_pausing_shows_the_link_and_withdrawing_deletes(in_process: Open, store: Store) -> None:
+def test_pausing_shows_the_link_and_withdrawing_deletes(
+    in_process: Open, store: Store, press: Open
+) -> None:
     joined = store.join()
     page = in_process("rating_page.py", rater=joined.token)
-    _press(page, 0, 1)
+    press(page, 0, 1)
     page.button(key="pause").click().run()
     assert page.code[0].value.endswith(f"?rater={joined.token}")
     page.button(key="go-on").click().run()

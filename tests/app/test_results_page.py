@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from drawbench.report.live import (
+from drawbench.pages.opening import shared_gate
+from drawbench.rating.gate import (
+    MAX_WRONG_PASSWORDS,
+    TICKET_S,
     WRONG_PASSWORD_WAIT_S,
+    WRONG_PASSWORDS_S,
     Gate,
-    disputed_prompts,
-    look,
-    win_rate_table,
 )
+from drawbench.report.live import disputed_prompts, look, win_rate_table
 from drawbench.store import Store
 
 pytestmark = [
@@ -23,6 +25,14 @@ pytestmark = [
 ]
 
 Open = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def own_gate() -> Iterator[None]:
+    """Forget the password and the tickets of another test."""
+    shared_gate.cache_clear()
+    yield
+    shared_gate.cache_clear()
 
 
 def _rate(store: Store, preferred: str) -> None:
@@ -37,7 +47,7 @@ def test_the_page_is_shut_without_a_password(
     in_process: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("EVALKIT_RESULTS_PASSWORD", raising=False)
-    page = in_process("results.py")
+    page = in_process("results_page.py")
     assert "This page is closed" in page.error[0].value
     assert not page.text_input
 
@@ -49,7 +59,7 @@ def test_a_wrong_password_shows_nothing_and_the_right_one_everything(
         _rate(store, "a")
     _rate(store, "b")
     monkeypatch.setenv("EVALKIT_RESULTS_PASSWORD", "open sesame")
-    page = in_process("results.py")
+    page = in_process("results_page.py")
     page.text_input[0].set_value("sesame")
     page.button[0].click().run()
     assert "Wrong password" in page.error[0].value
@@ -70,6 +80,36 @@ def test_the_gate_is_slow_for_wrong_passwords_and_shut_without_one() -> None:
     assert not gate.admits("é")
     assert waits == [WRONG_PASSWORD_WAIT_S] * 2
     assert not Gate("", sleep=waits.append).admits("")
+
+
+def test_a_client_with_many_wrong_passwords_is_turned_away_for_a_while() -> None:
+    seconds = [0.0]
+    gate = Gate("p", sleep=lambda _: None, clock=lambda: seconds[0])
+    for _ in range(MAX_WRONG_PASSWORDS):
+        assert gate.hears("192.0.2.1")
+        assert not gate.admits("guess", "192.0.2.1")
+    assert not gate.hears("192.0.2.1")
+    assert not gate.admits("p", "192.0.2.1"), "not even the right one is heard"
+    assert gate.admits("p", "192.0.2.2"), "others are not locked out"
+    seconds[0] = WRONG_PASSWORDS_S
+    assert gate.admits("p", "192.0.2.1")
+
+
+def test_right_passwords_are_not_counted() -> None:
+    gate = Gate("p", sleep=lambda _: None)
+    assert all(gate.admits("p", "c") for _ in range(2 * MAX_WRONG_PASSWORDS))
+
+
+def test_a_ticket_is_valid_for_its_time_only() -> None:
+    seconds = [0.0]
+    gate = Gate("p", clock=lambda: seconds[0])
+    ticket = gate.issue_ticket()
+    assert gate.knows(ticket)
+    assert not gate.knows("")
+    assert not gate.knows(ticket[:-1])
+    assert not Gate("p").knows(ticket)
+    seconds[0] = TICKET_S
+    assert not gate.knows(ticket)
 
 
 def test_a_look_counts_what_is_there(store: Store) -> None:

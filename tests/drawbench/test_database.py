@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +16,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, make_url, text
 
+import drawbench.store.database
 from drawbench.errors import NewerSchemaError, StoreError
 from drawbench.store import Store, open_store
-from drawbench.store.database import newest_revision, open_database
+from drawbench.store.database import (
+    BUSY_TIMEOUT_S,
+    _deadlines,
+    newest_revision,
+    open_database,
+)
 from drawbench.store.tables import Base
 from drawbench.study import Study
 from evalkit.core.errors import MissingDataError
@@ -83,7 +92,7 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
     database.close()
     for create in (True, False):
         with pytest.raises(
-            NewerSchemaError, match=r"version 9999, but this evalkit supports up to 0001"
+            NewerSchemaError, match=r"version 9999, but this evalkit supports up to 0002"
         ):
             open_database(database_url, create=create)
 
@@ -169,6 +178,58 @@ def test_a_killed_writer_holds_nobody_up(new_study: Callable[..., Study]) -> Non
     store.database.close()
 
 
+@pytest.fixture
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Make the deadline of a step a second."""
+    monkeypatch.setattr(drawbench.store.database, "BUSY_TIMEOUT_S", 1)
+    return 1.0
+
+
+def _told_after(store: Store) -> float:
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="does not respond"):
+        store.join()
+    return time.monotonic() - started
+
+
+def test_a_queue_that_does_not_move_is_given_up_at_the_deadline(
+    new_study: Callable[..., Study], short_wait: float
+) -> None:
+    """A command is suspended in the middle of its turn."""
+    store = open_store(new_study(), create=True)
+    with Path(f"{store.study.path}/study.sqlite.queue").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert short_wait <= _told_after(store) < 3 * short_wait
+    assert store.join().rater.number == 1, "nothing of the refused step was stored"
+    store.database.close()
+
+
+def test_all_who_wait_for_a_locked_database_are_told_at_the_same_deadline(
+    new_study: Callable[..., Study], short_wait: float
+) -> None:
+    """The k-th in the queue used to wait k times as long."""
+    store = open_store(new_study(), create=True)
+    waited: list[float] = []
+    with sqlite3.connect(store.study.path / "study.sqlite", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threads = [
+            threading.Thread(target=lambda: waited.append(_told_after(store))) for _ in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    other.close()
+    assert len(waited) == 5
+    assert max(waited) < 3 * short_wait
+    store.database.close()
+
+
+def test_postgresql_is_given_the_same_deadline() -> None:
+    url = make_url("postgresql://u@h/db?connect_timeout=5")
+    assert _deadlines(url) == {"options": f"-c lock_timeout={1000 * BUSY_TIMEOUT_S}"}
+
+
 def test_a_transaction_that_fails_leaves_nothing(
     new_study: Callable[..., Study], new_store: Callable[[Study], Store]
 ) -> None:
@@ -186,4 +247,4 @@ def test_a_transaction_that_fails_leaves_nothing(
 
 
 def test_there_is_one_newest_version() -> None:
-    assert newest_revision() == "0001"
+    assert newest_revision() == "0002"

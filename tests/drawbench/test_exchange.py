@@ -70,6 +70,28 @@ def test_a_second_import_of_the_same_file_is_refused_whole(
     assert votes_frame(store).equals(before)
 
 
+def test_an_export_of_the_study_itself_is_refused_whole(
+    new_study: NewStudy, new_store: NewStore, rate_all: RateAll, tmp_path: Path
+) -> None:
+    """Votes that are there already would count twice, under the name of another rater."""
+    store = new_store(new_study())
+    rate_all(store, store.join().rater.id, "first", pages=2)
+    path = tmp_path / "own.csv"
+    before = votes_frame(store)
+    write_votes(path, before)
+    with pytest.raises(DuplicateVoteError, match=rf"{len(before)} votes are in this study already"):
+        import_votes_csv(store, path)
+    rows = path.read_text("utf-8").splitlines()
+    own = rows[1].split(",")[0]
+    others = [row.replace(own, "somebody") for row in rows[1:]]
+    path.write_text("\n".join([rows[0], *others, rows[-1]]), "utf-8")
+    with pytest.raises(DuplicateVoteError, match=r"1 votes are in this study already.*row \d+"):
+        import_votes_csv(store, path)
+    assert votes_frame(store).equals(before)
+    path.write_text("\n".join([rows[0], *others]), "utf-8")
+    assert import_votes_csv(store, path).num_votes == len(before)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -205,6 +227,17 @@ def test_the_labelling_interface_is_xml_with_text_that_stays_text(
         (lambda tasks: tasks[0]["annotations"][0]["result"].pop(), "has no answer"),
         (lambda tasks: tasks[1]["annotations"].append(tasks[1]["annotations"][0]), "2 annotations"),
         (lambda tasks: tasks[1]["annotations"][0].pop("result"), "can't be read"),
+        (lambda tasks: tasks[1]["annotations"][0].update(result=None), "2 of 2 are blank"),
+        (
+            lambda tasks: tasks[0]["annotations"][0]["result"][0]["value"].update(choices=[]),
+            "1 of 2 are blank",
+        ),
+        (
+            lambda tasks: tasks[0]["annotations"][0]["result"][0]["value"]["choices"].append("tie"),
+            "can't be read",
+        ),
+        (lambda tasks: tasks[0]["annotations"][0].update(lead_time="fast"), "can't be read"),
+        (lambda tasks: tasks[0]["data"].update(cell=float("inf")), "is not a task of this study"),
         (lambda tasks: tasks.append(tasks[0]), "has all its ratings|both|unique|already"),
     ],
 )

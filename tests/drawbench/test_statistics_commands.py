@@ -131,6 +131,10 @@ def test_convert_then_results(tmp_path: Path) -> None:
 def test_plan(tmp_path: Path) -> None:
     done = _run("plan", "--difference", 0.05, "--looks", 2, "--json", tmp_path / "p.json")
     assert "5,000 votes on a question: 275 raters, 200 prompts" in done.output
+    assumed = (
+        "assumed: correlation 0.05 of two votes of a rater, 0.1 of two votes on a prompt; 20 %"
+    )
+    assert assumed in done.output
     assert "raters per category" in done.output
     assert "boundary pocock" in done.output
     half_width, found, *looks = read_records(tmp_path / "p.json")
@@ -147,3 +151,4 @@ def test_plan(tmp_path: Path) -> None:
 def test_plan_from_a_pilot(votes_file: Path) -> None:
     done = _run("plan", "--pilot", votes_file)
     assert "pilot: share of ties 0.200" in done.output
+    assert "20 % ties" in done.output

@@ -11,12 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from drawbench.cli import app
+from drawbench.errors import command_line
 from drawbench.rating.serving import page_command
 from drawbench.report.study import deviations_of
 from drawbench.store import open_store
 from drawbench.study import Study, load_study
 from drawbench.suites.suite import Suite, load_suite, write_suite
 from drawbench.votes import read_votes
+from evalkit.commands.study_scores import score_study
 from evalkit.core.errors import EvalkitError, MissingExtraError
 
 NewStudy = Callable[..., Study]
@@ -111,6 +113,78 @@ def test_invitations_are_links_that_open_a_place(
     store.database.close()
     with pytest.raises(EvalkitError, match="lost links can't be recovered"):
         run("invite", made, "--out", out)
+
+
+def test_a_lost_link_is_made_anew(made: Path, run: Callable[..., str]) -> None:
+    store = open_store(load_study(made))
+    old = store.join(external_id="p1")
+    said = run("relink", made, "p1", "--address", "https://rate.example/")
+    token = said.partition("https://rate.example/?rater=")[2].split()[0]
+    assert store.find_rater(old.token) is None
+    assert store.find_rater(token) == old.rater
+    with pytest.raises(EvalkitError, match=r"no rater 'p2'\. List its raters with: evalkit drawb"):
+        run("relink", made, "p2")
+    store.database.close()
+
+
+def test_places_are_released(made: Path, run: Callable[..., str]) -> None:
+    store = open_store(load_study(made))
+    store.join()
+    store.invite()
+    assert "0 pages are free again" in run("release", made)
+    said = run("release", made, "--idle", 0, "--invitations")
+    assert "1 raters were away for 0 minutes or more" in said
+    assert "no longer kept for 1 unused invitations" in said
+    store.database.close()
+
+
+def test_one_deleted_image_blocks_nothing_that_needs_no_pixels(
+    made: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    run("rehearse", made, "--raters", 3)
+    study = load_study(made)
+    gone = study.images[0].key
+    (made / "images" / f"{gone}.png").unlink()
+    (made / "images" / f"{study.images[1].key}.png").write_bytes(b"damaged")
+    assert "complete ratings" in run("status", made)
+    assert "rows" in run("export", made, "--out", tmp_path / "votes.csv")
+    assert "report:" in run("results", made, "--resamples", 0)
+    said = run("backup", made, tmp_path / "b.zip")
+    assert f"1 of {len(study.images)} images are missing" in said
+    assert gone in said
+    run("restore", tmp_path / "b.zip", tmp_path / "again")
+    assert load_study(tmp_path / "again").missing_images() == (gone,)
+    rater = read_votes(tmp_path / "votes.csv")["rater_id"][0]
+    assert "Deleted" in run("withdraw", made, rater)
+    with pytest.raises(EvalkitError, match="images are missing from"):
+        score_study(study, None, batch_size=1, progress=None)  # type: ignore[arg-type]
+
+
+def test_hints_name_the_database_without_its_password(
+    tmp_path: Path, suite: Suite, make_images: Callable[..., Path], run: Callable[..., str]
+) -> None:
+    write_suite(tmp_path / "tiny.csv", suite)
+    folders = ",".join(f"{name}={make_images(name, suite)}" for name in ("north", "south"))
+    url = f"sqlite:///{tmp_path}/votes.sqlite"
+    said = run(
+        *("new", tmp_path / "study", "--suite", f"tiny={tmp_path / 'tiny.csv'}"),
+        *("--models", folders, "--images-per-side", 2, "--database", url),
+    )
+    assert f"next: evalkit drawbench rate {tmp_path / 'study'} --database {url}" in said
+    with pytest.raises(EvalkitError, match=f"--as raters --out raters.csv --database {url}"):
+        run("withdraw", tmp_path / "study", "nobody", "--database", url)
+    hint = command_line("rate", "s", database="postgresql+psycopg://me:p%40ss@db:1/v")
+    assert hint == "rate s --database 'postgresql+psycopg://me:***@db:1/v'"
+
+
+def test_results_read_the_database_of_the_environment(
+    made: Path, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/elsewhere.sqlite"
+    run("upgrade", made, "--database", url)
+    run("rehearse", made, "--raters", 2, "--database", url)
+    monkeypatch.setenv("EVALKIT_DATABASE", url)
+    assert "SIMULATED" in run("results", made, "--resamples", 0)
 
 
 def test_votes_and_annotations_come_in(made: Path, run: Callable[..., str], tmp_path: Path) -> None:

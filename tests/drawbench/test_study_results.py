@@ -177,7 +177,18 @@ def test_a_study_of_single_sets_has_means_and_no_winner(
     assert done.exit_code == 0, (done.output, done.exception)
     assert "fit, north-model: mean " in done.output
     found = read_records(target)
-    assert {record.subject for record in found} == {"north-model", "south-model"}
+    assert [(record.metric, record.subject) for record in found] == [
+        ("drawbench-mean-rating", "north-model"),
+        ("drawbench-mean-rating", "south-model"),
+        ("drawbench-rating-difference", "north-model against south-model"),
+    ]
+    north, south, difference = found
+    assert difference.value == pytest.approx((north.value or 0) - (south.value or 0))
+    assert difference.details["num_tests"] == 1
+    assert "fit, north-model less south-model: " in done.output
+    for record in found:
+        assert record.interval is not None
+        assert record.interval.high > record.interval.low
     assert all(record.fingerprint["simulated"] for record in found)
     refused = RUNNER.invoke(app, ["results", str(path), "--out", str(tmp_path / "o")])
     assert "compares no pair" in str(refused.exception)

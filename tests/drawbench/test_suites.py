@@ -145,7 +145,7 @@ def test_a_suite_survives_being_written_and_read(tmp_path: Path) -> None:
         ("words,category\na,b\n", "no column of prompts"),
         ("prompt,category\na,x\na,y\n", "rows 1 and 2 have the same prompt 'a'"),
         ("prompt,category\n  ,x\n", "prompt of row 1 is blank"),
-        ("prompt,category\na\n", "row 2 has 1 cells, but the header has 2"),
+        ("prompt,category\na\n", "line 2 has 1 cells, but the header has 2"),
         ("id,prompt\n../up,a\n", r"id '../up' of row 1 is not valid"),
         ("prompt\n" + "x" * 2001 + "\n", "2001 characters, but at most 2000"),
     ],

@@ -173,7 +173,7 @@ def test_pick_a_pic(tmp_path: Path) -> None:
             "row 1: 'model_b' is missing",
         ),
         ("mturk", "b.csv", MTURK.replace(",A,", ",Yes,"), "row 1: unknown answer 'Yes'"),
-        ("arena", "b.json", "{", "not JSON"),
+        ("arena", "b.json", "{", "not valid JSON"),
         ("arena", "b.json", {"a": 1}, "is not a JSON list of objects"),
         ("arena", "b.json", [{"model_a": "x", "winner": "a"}], "row 1: 'model_b' is missing"),
         ("arena", "b.json", [{**ITEM, "winner": "a"}], "column 'rater_id' is missing"),
@@ -199,3 +199,97 @@ def test_words() -> None:
     for bad in ("x", "x=c", "=a"):
         with pytest.raises(VotesError, match="expected WORD=a"):
             parse_words([bad])
+
+
+def _answers(*results: Any) -> list[dict[str, Any]]:
+    """Label Studio's export of one rater's annotations of several tasks."""
+    return [
+        {
+            "id": number,
+            "data": {**ITEM, "prompt_id": f"p{number}", "left_model": "imagen"},
+            "annotations": [{"completed_by": 1, "result": result}],
+        }
+        for number, result in enumerate(results)
+    ]
+
+
+def _choices(*chosen: str | None) -> list[dict[str, Any]]:
+    return [{"from_name": "q", "type": "choices", "value": {"choices": list(chosen)}}]
+
+
+def _pairwise(selected: str | None) -> list[dict[str, Any]]:
+    return [{"from_name": "q", "type": "pairwise", "value": {"selected": selected}}]
+
+
+def test_answers_without_a_choice_are_counted(tmp_path: Path) -> None:
+    blanks = ([], None, _choices(), _pairwise(None), _pairwise(" "), _choices(None))
+    tasks = _answers(_choices("left"), *blanks)
+    tasks.append({**tasks[0], "id": 9, "annotations": None})
+    found = import_votes(_write(tmp_path, "e.json", tasks), form="label-studio")
+    assert len(found.votes) == 1
+    assert found.skipped == {"annotations without a choice": 2, "results without a choice": 4}
+
+
+@pytest.mark.parametrize("chosen", [("left", "right"), ("left", "left"), ("left", "x", "y")])
+def test_answers_with_several_choices_are_counted_and_refused(
+    tmp_path: Path, chosen: tuple[str, ...]
+) -> None:
+    tasks = _answers(_choices("left"), _choices(*chosen), _choices(*chosen))
+    with pytest.raises(VotesError, match=r"2 answers have several choices.*task 1: left, "):
+        import_votes(_write(tmp_path, "e.json", tasks), form="label-studio")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"annotations": "x"},
+        {"annotations": [3]},
+        {"data": []},
+        {"annotations": [{"result": {"value": 1}}]},
+        {"annotations": [{"result": ["left"]}]},
+        {"annotations": [{"result": [{"type": "choices", "value": {"choices": "left"}}]}]},
+    ],
+)
+def test_an_export_of_another_shape_names_the_task(tmp_path: Path, change: Any) -> None:
+    tasks = [{**_answers(_choices("left"))[0], **change}]
+    with pytest.raises(VotesError, match=r"task 0: .* expected (a list|an object)"):
+        import_votes(_write(tmp_path, "e.json", tasks), form="label-studio")
+
+
+def test_blank_answers_of_mturk_are_counted_by_question(tmp_path: Path) -> None:
+    blank = MTURK.replace("imagen,A,true,false", "imagen, ,false,false")
+    found = import_votes(_write(tmp_path, "b.csv", blank), form="mturk")
+    assert len(found.votes) == 2
+    assert found.skipped == {"blank answers to 'fidelity'": 1, "blank answers to 'alignment'": 1}
+    both = MTURK.replace("true,false", "true,true")
+    with pytest.raises(VotesError, match=r"1 answers have several choices.*row 1: left, right"):
+        import_votes(_write(tmp_path, "b.csv", both), form="mturk")
+
+
+@pytest.mark.parametrize("winner", [None, "", "  "])
+def test_rows_without_an_answer_are_counted(tmp_path: Path, winner: str | None) -> None:
+    arena = {"prompt_id": "p", "model_a": "x", "model_b": "y", "judge": "j"}
+    rows = [{**arena, "winner": "tie"}, {**arena, "judge": "k", "winner": winner}]
+    found = import_votes(_write(tmp_path, "a.json", rows), form="arena")
+    assert (len(found.votes), found.skipped) == (1, {"rows without a winner": 1})
+    pick = {"caption": "c", "model_0": "x", "model_1": "y", "user_id": 1}
+    picks = [{**pick, "label_0": 1}, {**pick, "caption": "d", "label_0": winner}]
+    found = import_votes(_write(tmp_path, "p.json", picks), form="pick-a-pic")
+    assert (len(found.votes), found.skipped) == (1, {"rows without a label": 1})
+    text = "PROLIFIC_PID,prompt_id,model_a,model_b,question,answer\nP,p,x,y,q,a\nR,p,x,y,q,{}\n"
+    found = import_votes(_write(tmp_path, "q.csv", text.format(winner or "")), form="prolific")
+    assert (len(found.votes), found.skipped) == (1, {"rows without an answer": 1})
+
+
+def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
+    rows = [{"caption": "c", "model_0": "x", "model_1": "y", "label_0": 1}]
+    with pytest.raises(VotesError, match="'user_id' is missing, found caption, model_0, model_1, "):
+        import_votes(_write(tmp_path, "p.json", rows), form="pick-a-pic")
+
+
+def test_lines_of_json_may_hold_any_character(tmp_path: Path) -> None:
+    row = {"prompt": "a\u2028b\x0cc\x85d", "model_a": "x", "model_b": "y", "winner": "a"}
+    rows = [{**row, "judge": judge} for judge in "ijk"]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    found = import_votes(_write(tmp_path, "a.jsonl", text), form="arena")
+    assert list(found.votes["prompt"].unique()) == ["a\u2028b\x0cc\x85d"]

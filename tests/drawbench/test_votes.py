@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from drawbench.errors import DuplicateVoteError, NoVotesError, VotesError
 from drawbench.votes import (
-    MAX_CELL,
     REQUIRED_COLUMNS,
     neutralise,
     orient_pairs,
@@ -21,6 +20,7 @@ from drawbench.votes import (
     votes_sha256,
     write_votes,
 )
+from evalkit.core.tables import MAX_CELL
 from tests.support.vote_tables import grid_votes
 
 HEADER = ",".join(REQUIRED_COLUMNS)
@@ -74,7 +74,7 @@ def test_text_stays_text(tmp_path: Path) -> None:
         (["r1,p1,Colors,imagen,,fidelity,a"], "row 1: model_b is blank"),
         ([ROW, "r2,p1,Text,imagen,glide,fidelity,a"], r"is in 2 categories \(Colors, Text\)"),
         (["r1,p1,Colors,imagen,glide,a"], "line 2 has 6 cells, but the header has 7"),
-        (['r1,p1,Colors,imagen,glide,fidelity,"a'], "not a CSV file"),
+        (['r1,p1,Colors,imagen,glide,fidelity,"a'], "line 2: a quote is opened and never closed"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, rows: list[str], message: str) -> None:
@@ -123,7 +123,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(VotesError, match="not UTF-8 at byte"):
         read_votes(file)
     file.write_text(f'{HEADER}\n"{"x" * (MAX_CELL + 1)}",p,c,a,b,q,a\n', encoding="utf-8")
-    with pytest.raises(VotesError, match="not a CSV file"):
+    with pytest.raises(VotesError, match="line 2: a cell of 100,001 characters"):
         read_votes(file)
 
 

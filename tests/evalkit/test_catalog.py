@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -44,7 +45,11 @@ def test_a_difference_is_as_good_as_what_differs() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "record"),
-    [("fid", "fud"), ("prdc", "precision-k3-difference"), ("fid", "fid-infinity-2")],
+    [
+        ("fid", "fud"),
+        ("images-per-second", "images-per-second-difference"),
+        ("fid", "fid-infinity-2"),
+    ],
 )
 def test_a_record_that_is_not_declared_is_refused(metric: str, record: str) -> None:
     with pytest.raises(ConfigError, match=f"{metric} yields a record '{record}'.* it declares"):
@@ -84,3 +89,10 @@ def metric_row(**changes: object) -> MetricRow:
         "paper": "p", "records": (RecordRow(name="a", label="A", direction="lower"),),
     }  # fmt: skip
     return MetricRow(**{**good, **changes})  # type: ignore[arg-type]
+
+
+def test_a_record_is_asked_for_by_its_own_name() -> None:
+    (field,) = (one for one in dataclasses.fields(MeasureOptions) if one.name == "metrics")
+    parse = field.metadata["parse"]
+    assert parse("fd-infinity, fid-infinity,fid,precision-k5") == ("fd", "fid", "prdc")
+    assert parse("fid-infinite") == ("fid-infinite",)

@@ -14,7 +14,7 @@ def test_a_device_is_one_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -
     assert torch_device("cpu") == torch_device("auto") == "cpu"
     with pytest.raises(ConfigError, match="no usable GPU"):
         torch_device("cuda")
-    with pytest.raises(ConfigError, match=r"'gpu' is unknown\. Use auto, cpu"):
+    with pytest.raises(ConfigError, match=r"'gpu' is not supported\. Use auto, cpu"):
         torch_device("gpu")
 
 

@@ -32,7 +32,7 @@ def test_options_are_listed_by_what_they_are_about() -> None:
     assert "--metrics" in found["Metrics"]
     assert "--crop" in found["Images"]
     assert "--features" in found["Features"]
-    assert "--halvings" in found["Settings of single metrics"]
+    assert "--distractors" in found["Settings of single metrics"]
     assert "--workers" in found["Speed and storage"]
     assert "--out" in found["Options"]
     assert "--coco" not in found["Options"]

@@ -49,8 +49,8 @@ def test_commands_that_sample_offer_all_of_it(command: str) -> None:
     assert flags_of(SamplingOptions) <= flags_offered(command)
 
 
-def test_only_generate_takes_prompts_and_labels() -> None:
-    own = {"--prompt", "--prompts", "--labels"}
+def test_only_generate_takes_prompts() -> None:
+    own = {"--prompt", "--prompts"}
     assert flags_of(RequestOptions) <= flags_offered("generate")
     assert flags_of(RequestOptions) - flags_offered("fid") == own
 

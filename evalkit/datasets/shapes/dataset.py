@@ -18,9 +18,11 @@ from jaxtyping import UInt8
 
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.files import writing
 from evalkit.core.pixels import encode_png
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
+from evalkit.core.tables import parse_json, read_text
 from evalkit.datasets.base import CaptionedFiles
 from evalkit.datasets.coco import annotation_file, load_coco
 from evalkit.datasets.shapes.captions import CAPTIONS_PER_IMAGE, write_captions
@@ -157,10 +159,7 @@ def _read_spec(folder: Path) -> dict[str, Any]:
     path = folder / "shapes.json"
     if not path.is_file():
         return {}
-    try:
-        spec = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error}). Choose an empty folder.") from error
+    spec = parse_json(read_text(path), source=str(path))
     if not isinstance(spec, dict):
         raise DataError(f"{path}: expected an object. Choose an empty folder.")
     return spec
@@ -176,15 +175,17 @@ def _other_data(folder: Path, held: dict[str, Any], wanted: dict[str, Any]) -> C
 def _write_images(
     folder: Path, seed: int, split: Split, count: int
 ) -> Iterator[tuple[str, Scene, list[str]]]:
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         path = folder / f"{index:08d}.png"
         scene, captions = describe(seed, split, index)
         if not path.exists():
             # A file with the final name is complete; flushing each one would take too long.
             partial = path.with_suffix(".tmp")
-            partial.write_bytes(encode_png(draw_scene(scene)))
-            partial.replace(path)
+            with writing(path):
+                partial.write_bytes(encode_png(draw_scene(scene)))
+                partial.replace(path)
         yield path.name, scene, captions
 
 

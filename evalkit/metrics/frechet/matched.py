@@ -3,7 +3,8 @@
 Samples and reference images of one caption are one draw, and the jackknife takes them out together.
 That is enough while the reference is several times as large, or they resemble each other little.
 Where a small reference consists of close matches, what both sets share makes the two covariances
-alike, and the distance looks smaller than that of fresh images: such images are left out.
+alike, and the distance looks smaller than that of fresh images. Such images are left out; where too
+few others remain, samples are compared with reference images of other captions only.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
+from evalkit.metrics.arrays import take_rows
 from evalkit.metrics.clusters import Clusters
-from evalkit.metrics.frechet.jackknife import NUM_GROUPS
+from evalkit.metrics.frechet.jackknife import NUM_GROUPS, GroupedMoments
 
 _CLOSE = 0.85
 """Correlation of matched features from which on matches count as close."""
@@ -24,21 +26,27 @@ _LARGE = 3.0
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The reference images that a corrected distance is taken of."""
+class Matches:
+    """How the corrected distance treats reference images that match samples."""
 
     rows: Bool[np.ndarray, " m"]
-    problem: str = ""
-    """Why the matches spoil the corrected value and can't be left out; empty where they don't."""
+    """The reference images that it uses."""
+    crossed: bool = False
+    """Whether samples are compared with the other half of the reference only."""
 
     @property
     def num_left_out(self) -> int:
         """Number of reference images that are left out."""
         return int((~self.rows).sum())
 
+    def moments(self, real: Any, codes: Int64[np.ndarray, " m"], num_groups: int) -> GroupedMoments:
+        """Compute the moments of the reference images in use, by the group of each image."""
+        rows = np.flatnonzero(self.rows)
+        return GroupedMoments.of_features(take_rows(real, rows), codes[rows], num_groups)
 
-def without_close_matches(fake: Any, real: Any, clusters: Clusters) -> Kept:
-    """Leave out reference images that match samples closely, where the reference is small.
+
+def matches(fake: Any, real: Any, clusters: Clusters) -> Matches:
+    """Decide how to treat reference images that match samples closely, if the reference is small.
 
     Args:
         fake: Features of the samples, images x dimensions.
@@ -46,24 +54,19 @@ def without_close_matches(fake: Any, real: Any, clusters: Clusters) -> Kept:
         clusters: Their ids.
 
     Returns:
-        All, unless the reference is small and the matches are close; then those without a sample
-        of their id, if there are more of them than dimensions, by a group of the jackknife.
+        All reference images, unless the reference is small and the matches are close; then those
+        without a sample of their id, if they are more than the dimensions without one group of the
+        jackknife; else all, crossed.
     """
     every = np.ones(len(real), bool)
     matched = np.isin(clusters.real, clusters.fake)
     if not matched.any() or len(real) >= _LARGE * len(fake):
-        return Kept(every)
-    correlation = matched_correlation(fake, real, clusters)
-    if correlation < _CLOSE:
-        return Kept(every)
+        return Matches(every)
+    if matched_correlation(fake, real, clusters) < _CLOSE:
+        return Matches(every)
     if int((~matched).sum()) * (1 - 1 / NUM_GROUPS) - 1 > real.shape[1]:
-        return Kept(~matched)
-    return Kept(
-        every,
-        f"{int(matched.sum()):,} of {len(real):,} reference images resemble samples of their own "
-        f"captions (correlation {correlation:.2f}), and without them too few are left; give a "
-        "larger reference",
-    )
+        return Matches(~matched)
+    return Matches(every, crossed=True)
 
 
 def matched_correlation(fake: Any, real: Any, clusters: Clusters) -> float:

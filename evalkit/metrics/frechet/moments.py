@@ -6,7 +6,6 @@ change only the rounding (1e-10 relative).
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from evalkit.core.arrays import as_array, open_npz
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.arrays import as_rows, refuse_mismatch, refuse_non_finite
 
@@ -84,8 +84,8 @@ class Moments:
             DataError: The shapes don't match, a value is not finite, or the covariance is not
                 symmetric.
         """
-        mu = np.asarray(mean, dtype=np.float64)
-        sigma = np.asarray(covariance, dtype=np.float64)
+        mu = as_array(mean, np.float64)
+        sigma = as_array(covariance, np.float64)
         if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
             raise DataError(
                 f"Mean of shape {mu.shape} and covariance of shape {sigma.shape}, expected (d,) "
@@ -173,14 +173,12 @@ class Moments:
         Raises:
             DataError: The file is not a statistics file.
         """
-        try:
-            with Path(path).open("rb") as handle, np.load(handle) as stored:
-                n = int(stored["n"]) if "n" in stored.files else None
-                return cls.from_statistics(stored["mu"], stored["sigma"], n)
-        except KeyError as error:
-            raise DataError(f"{path}: no array {error}; expected mu and sigma.") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a statistics file ({error}).") from error
+        with open_npz(Path(path), what="a statistics file") as stored:
+            missing = [name for name in ("mu", "sigma") if name not in stored.names]
+            if missing:
+                raise DataError(f"{path}: no array {missing[0]!r}; expected mu and sigma.")
+            n = int(stored.read("n")) if "n" in stored.names else None
+            return cls.from_statistics(stored.read("mu"), stored.read("sigma"), n)
 
 
 def merge_all(parts: Iterable[Moments]) -> Moments:

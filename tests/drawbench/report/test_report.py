@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -278,3 +279,38 @@ def test_bad_cards_are_named(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(StudyError, match=message):
         read_card(file)
+
+
+def test_page_and_records_name_models_that_are_not_ranked() -> None:
+    """Three linked models, and one that lost its only vote; one category has a single prompt."""
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"r{r}", f"p{p}", "lone" if p == 0 else "c", a, b, "fidelity", str(rng.choice(["a", "b"])))
+        for r in range(6)
+        for p in range(6)
+        for a, b in (("x", "y"), ("y", "z"), ("z", "x"))
+    ]
+    rows.append(("r0", "p1", "c", "x", "new", "fidelity", "a"))
+    names = ["rater_id", "prompt_id", "category", "model_a", "model_b", "question", "answer"]
+    analysis = analyse(pd.DataFrame(rows, columns=names), options=Options(resamples=0))
+    page = render_page(analysis)
+    assert "new (1 vote, lost all)" in page
+    assert "Differences of all 3 pairs" in page
+    assert "Volatility" in page
+    assert "raters only: one prompt" in page
+    assert "Intransitive triples" in page
+    found = records(analysis)
+    left_out = [item for item in found if item.subject == "new"]
+    assert [(item.metric, item.value, item.n, item.state) for item in left_out] == [
+        (f"drawbench-{kind}", None, 1, "not_applicable")
+        for kind in ("bradley-terry", "davidson", "elo")
+    ]
+    assert all(item.reason == "not ranked: 1 vote, lost all" for item in left_out)
+    ranked = [item for item in found if item.metric == "drawbench-bradley-terry" and item.value]
+    assert all(0 <= item.details["rank_volatility"] <= 1 for item in ranked)
+    assert all(len(item.details["differences"]) == 2 for item in ranked)
+    (triples,) = [item for item in found if item.metric == "drawbench-intransitive-triples"]
+    assert triples.n == 1
+    rates = [item for item in found if item.metric == "drawbench-win-rate" and item.interval]
+    assert all(item.interval.high > item.interval.low for item in rates if item.interval)
+    assert all(item.details["effective_votes"] >= 1 for item in rates)

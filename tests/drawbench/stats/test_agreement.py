@@ -165,7 +165,14 @@ def test_metric_that_follows_people_and_one_that_opposes_them() -> None:
     (bad,) = metric_agreement(votes, _scores(-0.1), metric="clip-score")
     assert (good.correlation, good.same_side) == (pytest.approx(1.0), 1.0)
     assert (bad.correlation, bad.same_side) == (pytest.approx(-1.0), 0.0)
-    assert good.interval is not None
+    assert good.interval is None  # every resample has the same correlation
+    assert good.reason == "no interval: the correlations of all resamples are equal"
+    noisy = _scores(0.1)
+    noisy.loc[2, "score"], noisy.loc[3, "score"] = noisy.loc[3, "score"], noisy.loc[2, "score"]
+    (close,) = metric_agreement(votes, noisy, metric="clip-score")
+    assert close.correlation == pytest.approx(1 - 6 * 2 / (7 * 48))
+    assert close.interval is not None
+    assert close.interval.low < close.correlation <= close.interval.high
     assert good.num_prompts == 7
     (few,) = metric_agreement(votes, _scores(0.1).iloc[:3], metric="clip-score")
     assert few.correlation is None

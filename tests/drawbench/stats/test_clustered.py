@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student_t
 
 from drawbench.stats.clustered import (
-    METHOD_BOTH,
     Layout,
+    Pooling,
     clustered_variance,
     estimate_mean,
     linearise,
     make_layout,
 )
-from evalkit.core.intervals import wilson_interval
+from evalkit.core.intervals import wilson_interval, wilson_t_interval
+from tests.reference.effective_votes import effective_votes
 from tests.reference.two_way_variance import pooled_mean_and_variance
 
 EXACT = 1e-12  # both sides are sums of a few hundred float64 terms
@@ -32,10 +34,12 @@ def test_worked_example() -> None:
     found = estimate_mean(np.array([1.0, 1.0, 0.0, 1.0]), np.ones(4), layout)
     assert found.value == 0.75
     assert found.standard_error == pytest.approx(0.25, abs=EXACT)
-    assert found.degrees_of_freedom == 1
+    assert found.degrees_of_freedom == pytest.approx(1)
     assert found.interval is not None
-    assert (found.interval.low, found.interval.high) == (0.0, 1.0)  # 0.75 +- 12.7 * 0.25, cut
-    assert found.interval.method == METHOD_BOTH
+    assert found.interval.method == (
+        "Wilson at the effective number of votes, cluster-robust over raters and prompts, "
+        "t reference"
+    )
     assert found.generalises_to == ("raters", "prompts")
 
 
@@ -65,7 +69,23 @@ def test_equals_the_formula_in_loops(seed: int, nested: bool) -> None:
     found = estimate_mean(y, np.ones(len(y)), layout)
     assert found.value == pytest.approx(mean, abs=EXACT)
     assert found.standard_error == pytest.approx(variance**0.5, abs=EXACT)
-    assert found.degrees_of_freedom == min(layout.num_raters, layout.num_prompts) - 1
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["one category a rater", "mixed"])
+@pytest.mark.parametrize("wins", [0.0, 0.03, 0.3, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_effective_votes_equal_the_equation_in_loops(seed: int, wins: float, nested: bool) -> None:
+    rows, _, _ = _random_study(seed, nested=nested)
+    rng = np.random.default_rng(seed)
+    y = (rng.random(len(rows)) < wins) / rng.integers(1, 3, len(rows))
+    layout = make_layout(*(np.array(column) for column in zip(*rows, strict=True)))
+    found = estimate_mean(y, np.ones(len(y)), layout)
+    votes, df = effective_votes([(*row, x) for row, x in zip(rows, y.tolist(), strict=True)])
+    assert found.effective_votes == pytest.approx(votes, rel=1e-9)
+    assert found.degrees_of_freedom == pytest.approx(df, rel=1e-9)
+    assert found.interval is not None
+    ends = wilson_t_interval(found.value, votes, df, level=0.95)
+    assert (found.interval.low, found.interval.high) == pytest.approx(ends, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -159,14 +179,111 @@ def test_speaks_only_of_what_was_sampled(raters: int, prompts: int, sampled: tup
 
 
 def test_unanimous_votes_get_an_interval_with_a_width() -> None:
-    """Seven prompts and 25 raters who all prefer A: Wilson's interval on 7, not on 175."""
-    rater, prompt = (grid.ravel() for grid in np.meshgrid(np.arange(25), np.arange(7)))
-    found = estimate_mean(np.ones(175), np.ones(175), make_layout(rater, prompt, np.zeros(175)))
+    """Seven prompts and 25 raters who all prefer A.
+
+    1 / n = 1/175 + 0.25 (1/7 - 1/175) + 0.25 (1/25 - 1/175) = 0.048571: 20.588 votes. With t of 6
+    degrees of freedom, 2.4469, the lower end is 1 / (1 + 2.4469^2 / 20.588) = 0.7747.
+    """
+    found = estimate_mean(np.ones(175), np.ones(175), _grid(25, 7))
+    assert found.effective_votes == pytest.approx(1 / 0.0485714, rel=1e-6)
+    assert found.degrees_of_freedom == pytest.approx(6)
     assert found.interval is not None
-    assert found.interval.low == pytest.approx(wilson_interval(1.0, 7, level=0.95)[0])
+    assert found.interval.low == pytest.approx(0.7747, abs=5e-5)
     assert found.interval.high == 1.0
-    assert "do not vary" in found.interval.method
-    assert found.p_value == pytest.approx(2 / 2**7)
+    assert found.p_value == pytest.approx(2 * student_t.sf(20.588235**0.5, 6))
+
+
+def test_all_ties_are_half_a_win_with_a_width() -> None:
+    found = estimate_mean(np.full(175, 0.5), np.ones(175), _grid(25, 7))
+    assert found.interval is not None
+    assert 0.35 < found.interval.low < 0.45
+    assert found.interval.low + found.interval.high == pytest.approx(1)
+    assert found.p_value == 1
+
+
+def _grid(raters: int, prompts: int, categories: int = 1) -> Layout:
+    rater, prompt = (grid.ravel() for grid in np.meshgrid(np.arange(raters), np.arange(prompts)))
+    return make_layout(rater, prompt, prompt % categories)
+
+
+def _ends(y: np.ndarray, layout: Layout, pooling: Pooling = "votes") -> np.ndarray:
+    interval = estimate_mean(y, np.ones(len(y)), layout, pooling=pooling).interval
+    assert interval is not None
+    return np.array([interval.low, interval.high])
+
+
+@pytest.mark.parametrize("pooling", ["votes", "categories"])
+@pytest.mark.parametrize("shape", [(25, 20), (5, 100), (10, 50), (71, 7), (4, 125), (500, 1)])
+def test_one_turned_vote_of_500_moves_no_end_by_more_than_two_points(
+    shape: tuple[int, int], pooling: Pooling
+) -> None:
+    """From all won to all lost, vote by vote: prompt by prompt, then in random order."""
+    layout = _grid(*shape, categories=min(2, shape[1]))
+    size = len(layout.rater)
+    for order in (np.argsort(layout.prompt), np.random.default_rng(1).permutation(size)):
+        y, moves = np.ones(size), []
+        before = _ends(y, layout, pooling)
+        for vote in order:
+            y[vote] = 0.0
+            after = _ends(y, layout, pooling)
+            moves.append(np.abs(after - before).max())
+            before = after
+        assert max(moves) < 0.02
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=24, max_size=24),
+    st.sampled_from([(4, 6, 1), (4, 6, 2), (6, 4, 2), (24, 1, 1), (1, 24, 2), (2, 12, 3)]),
+    st.sampled_from(["votes", "categories"]),
+)
+def test_intervals_have_a_width_and_hold_their_value(
+    scores: list[float], shape: tuple[int, int, int], pooling: Pooling
+) -> None:
+    layout, y = _grid(*shape), np.array(scores)
+    found = estimate_mean(y, np.ones(24), layout, pooling=pooling)
+    assert found.interval is not None
+    assert 0 <= found.interval.low <= found.value <= found.interval.high <= 1
+    assert found.interval.high - found.interval.low > 0.02
+    assert found.effective_votes is not None
+    assert found.effective_votes >= 1
+    low, high = _ends(1 - y, layout, pooling)
+    assert (low, high) == pytest.approx((1 - found.interval.high, 1 - found.interval.low))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=24, max_size=24), st.floats(0.5, 0.999))
+def test_p_value_and_interval_agree_at_every_level(scores: list[float], level: float) -> None:
+    found = estimate_mean(np.array(scores), np.ones(24), _grid(4, 6), level=level)
+    assert found.interval is not None
+    assert found.p_value is not None
+    excluded = not found.interval.low <= 0.5 <= found.interval.high
+    near = abs(found.p_value - (1 - level)) < 1e-9  # where both are one number up to rounding
+    assert near or excluded == (found.p_value < 1 - level)
+
+
+def test_near_one_half_the_interval_is_that_of_the_clustered_variance() -> None:
+    """200 prompts, 25 raters: within 0.3 points of value +- t standard errors."""
+    rng = np.random.default_rng(8)
+    layout = _grid(25, 200)
+    felt = 0.3 * rng.normal(size=25)[layout.rater] + 0.3 * rng.normal(size=200)[layout.prompt]
+    felt += rng.normal(size=5000) - 0.1
+    y = ((felt > 0.3).astype(float) + (felt > -0.3)) / 2
+    found = estimate_mean(y, np.ones(5000), layout)
+    assert found.standard_error is not None
+    half_width = student_t.ppf(0.975, 24) * found.standard_error
+    expected = (found.value - half_width, found.value + half_width)
+    assert _ends(y, layout) == pytest.approx(expected, abs=0.003)
+
+
+def test_a_rater_with_most_votes_counts_for_most_of_the_uncertainty() -> None:
+    """30 raters with one vote each don't make up for one who gave 300 of 330."""
+    rng = np.random.default_rng(2)
+    rater = np.r_[np.zeros(300, int), np.arange(1, 31)]
+    layout = make_layout(rater, np.arange(330), np.zeros(330))
+    y = (rng.random(330) < 0.6).astype(float)
+    even = make_layout(np.arange(330) % 31, np.arange(330), np.zeros(330))
+    assert np.ptp(_ends(y, layout)) > 2 * np.ptp(_ends(y, even))
 
 
 def test_category_of_one_prompt_is_merged_and_not_taken_for_certain() -> None:

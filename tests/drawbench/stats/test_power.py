@@ -12,10 +12,14 @@ from drawbench.simulation.raters import (
     simulate_votes,
     vote_correlations,
 )
+from drawbench.stats.clustered import Pooling, estimate_mean
 from drawbench.stats.coverage import (
+    _Design,
+    _Mean,
     binomial_band,
     category_layout,
     draw_scores,
+    draw_tables,
     measure_coverage,
     measure_looks,
     merge,
@@ -29,6 +33,7 @@ from drawbench.stats.power import (
     plan_looks,
     raters_needed,
 )
+from evalkit.core.errors import ConfigError
 
 SIZES = tuple(DRAWBENCH_SIZES.values())
 SEED = 71
@@ -239,6 +244,43 @@ def test_cost_of_looks_agrees_with_simulation(boundary: Boundary) -> None:
     low, high = binomial_band(looks.false_positive_rate, STUDIES)
     assert low <= found <= high
     assert (looks.false_positive_rate > 0.1) == (boundary == "none")
+
+
+@pytest.mark.parametrize("pooling", ["votes", "categories"])
+def test_tables_of_many_studies_give_the_reported_interval(pooling: Pooling) -> None:
+    """The arrays that the coverage study uses against `estimate_mean`, study by study."""
+    panel = SimulatedPanel(strengths={"x": 0.9, "y": 0.0}, rater_sd=0.8, prompt_sd=0.5)
+    sizes = {"four": 4, "nine": 9}
+    design = _Design(list(sizes.values()), 6)
+    rng = np.random.default_rng(3)
+    tables = [draw_tables(panel, (5, 6, size), 0.9, rng) for size in sizes.values()]
+    parts = [_Mean.of_tables(table) for table in tables]
+    found = _Mean.pooled(parts, design.shares(pooling)).intervals(design.weighting(pooling))
+    layout = category_layout(sizes, 6)
+    for study in range(5):
+        y = np.concatenate([table[study].ravel() for table in tables])
+        expected = estimate_mean(y, np.ones(len(y)), layout, pooling=pooling).interval
+        assert expected is not None
+        assert found[study] == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_coverage_needs_two_prompts_in_each_category() -> None:
+    panel = SimulatedPanel(strengths={"x": 0.0, "y": 0.0})
+    with pytest.raises(ConfigError, match="at least 2 prompts and 2 raters, got 1 and 15"):
+        measure_coverage(panel, studies=1, seed=0, sizes={"one": 1}, raters_per_category=15)
+
+
+def test_intervals_cover_where_one_model_nearly_always_wins() -> None:
+    """97 % of votes: by the variance alone, the category of 8 prompts is covered in 80 %."""
+    panel = SimulatedPanel(
+        strengths={"x": 2.6, "y": 0.0}, rater_sd=0.4, prompt_sd=0.8, tie_threshold=0.3
+    )
+    found = measure_coverage(
+        panel, studies=STUDIES, seed=SEED, sizes=SMALL, raters_per_category=RATERS
+    )
+    assert found.true_win_rate == pytest.approx(0.97, abs=0.01)
+    for share in (found.overall, found.category_mean, *found.by_category.values()):
+        assert share >= binomial_band(0.95, STUDIES)[0]
 
 
 def test_merged_coverage_is_that_of_all_studies() -> None:

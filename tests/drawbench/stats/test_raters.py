@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drawbench.errors import NoVotesError, VotesError
+from drawbench.stats.clustered import estimate_mean, make_layout
+from drawbench.stats.preference import CLUSTER_COLUMNS, holm
 from drawbench.stats.raters import (
     QualityRules,
     filter_raters,
@@ -14,7 +18,12 @@ from drawbench.stats.raters import (
     response_times,
     side_bias,
 )
-from drawbench.stats.ratings import mean_ratings, rating_records
+from drawbench.stats.ratings import (
+    difference_records,
+    mean_ratings,
+    rating_differences,
+    rating_records,
+)
 from drawbench.votes import validate_votes
 from tests.support.vote_tables import grid_votes
 
@@ -80,12 +89,19 @@ def test_order_is_that_of_the_answers_and_not_of_the_rows() -> None:
     [
         (QualityRules(min_median_response_s=0.1), ("straight-lining",)),
         (QualityRules(max_same_side=1.0), ("too fast",)),
-        (QualityRules(min_votes=NUM_PROMPTS + 1), ()),
+        (QualityRules(min_votes=NUM_PROMPTS + 1), ("too fast",)),
     ],
 )
 def test_each_rule_matters(votes: pd.DataFrame, rules: QualityRules, flags: tuple) -> None:
     table = rater_quality(votes, rules)
     assert tuple(flag for row in table["flags"] for flag in row) == flags
+
+
+@pytest.mark.parametrize("num_votes", [1, 3, 9])
+def test_a_rater_with_few_answers_can_be_too_fast(num_votes: int) -> None:
+    fast = grid_votes(["ab" * 5]).head(num_votes).assign(response_s=0.5)
+    assert rater_quality(fast)["flags"].item() == ("too fast",)
+    assert rater_quality(fast.assign(response_s=2.5))["flags"].item() == ()
 
 
 @pytest.mark.parametrize(
@@ -155,6 +171,126 @@ def test_mean_rating_by_hand() -> None:
     assert 0 <= imagen.interval.low < 75 < imagen.interval.high <= 100
     record = rating_records((imagen,), {})[0]
     assert (record.value, record.n, record.subject) == (imagen.value, 6, "imagen")
+
+
+def test_unanimous_ratings_at_the_end_of_the_scale_have_a_width() -> None:
+    table = _ratings({"imagen": ["yes"] * 6})
+    (unknown,) = mean_ratings(table)
+    assert unknown.interval is None
+    assert "the scale of the question is not known" in unknown.reason
+    (found,) = mean_ratings(table, scales={"alignment": (0.0, 100.0)})
+    assert found.value == 100
+    assert found.interval is not None
+    assert 0 < found.interval.low < 50
+    assert found.interval.high == 100
+
+
+def test_intervals_of_ratings_reach_to_the_offered_scale() -> None:
+    """Nobody answered "no", but the question offers it."""
+    table = _ratings({"imagen": ["somewhat", "yes"] * 3})
+    (given,) = mean_ratings(table)
+    (offered,) = mean_ratings(table, scales={"alignment": (0.0, 100.0)})
+    assert given.value == offered.value == 75
+    assert given.interval is not None
+    assert offered.interval is not None
+    assert given.interval.low >= 50 > offered.interval.low
+    assert offered.interval.high <= 100
+    with pytest.raises(VotesError, match="scores from 50 to 100, outside its scale of 0 to 80"):
+        mean_ratings(table, scales={"alignment": (0.0, 80.0)})
+
+
+SCALES = {"alignment": (0.0, 100.0)}
+
+
+def test_rating_differences_by_hand() -> None:
+    """Six ratings of each, by the same raters on the same prompts, with these differences.
+
+    Its standard error is that of the mean difference, whatever the models have in common.
+    """
+    table = _ratings({"imagen": ["yes", "yes", "yes", "no", "no", "yes"],
+                      "real": ["somewhat", "somewhat", "somewhat", "no", "no", "yes"]})  # fmt: skip
+    (gap,) = rating_differences(table, scales=SCALES)
+    assert (gap.model_a, gap.model_b) == ("imagen", "real")
+    assert (gap.num_votes, gap.num_prompts) == (12, 2)
+    assert gap.value == pytest.approx(25)
+    layout = make_layout(*(table[:6][name].to_numpy(object) for name in CLUSTER_COLUMNS))
+    differences = np.array([50, 50, 50, 0, 0, 0]) / 100
+    expected = estimate_mean(differences, np.ones(6), layout)
+    assert expected.standard_error is not None
+    assert gap.standard_error == pytest.approx(100 * expected.standard_error)
+    assert gap.interval is not None
+    assert -100 <= gap.interval.low < 25 < gap.interval.high <= 100
+    assert gap.p_value == gap.adjusted_p_value
+
+
+def test_pairing_removes_what_prompts_have_in_common() -> None:
+    """Prompts differ much, models by half a step of five; rated by the same raters or by others."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for prompt, easy in enumerate(rng.uniform(1, 3, 24)):
+        for model, gain in (("x", 0.5), ("y", 0.0)):
+            for rater in range(8):
+                score = 25 * np.clip(np.round(easy + gain + 0.4 * rng.normal()), 0, 4)
+                rows.append((f"r{rater}", f"p{prompt}", "", model, "alignment", "", score))
+    names = ["rater_id", "prompt_id", "category", "model", "question", "answer", "score"]
+    table = pd.DataFrame(rows, columns=names)
+    others = table.assign(rater_id=table["rater_id"] + table["model"])
+    elsewhere = others.assign(prompt_id=table["prompt_id"] + table["model"])
+    x, y = mean_ratings(table, scales=SCALES)
+    assert x.interval is not None
+    assert y.interval is not None
+    assert x.interval.low < y.interval.high  # the means alone don't tell them apart
+    for votes in (table, others):
+        (found,) = rating_differences(votes, scales=SCALES)
+        assert (found.num_votes, found.num_prompts) == (384, 24)
+        assert found.value == pytest.approx(12.5, abs=2)
+        assert found.better == "x"
+        assert found.adjusted_p_value is not None
+        assert found.adjusted_p_value < 0.01
+    (record,) = difference_records((found,), {})
+    assert (record.details["num_tests"], record.details["better"]) == (1, "x")
+    assert rating_differences(elsewhere, scales=SCALES) == ()
+
+
+def test_unanimous_ratings_of_two_models_are_compared_with_a_width() -> None:
+    same = _ratings({"a": ["yes"] * 12, "b": ["yes"] * 12})
+    (even,) = rating_differences(same, scales=SCALES)
+    assert (even.value, even.p_value) == (0, pytest.approx(1))
+    (far,) = rating_differences(_ratings({"a": ["yes"] * 12, "b": ["no"] * 12}), scales=SCALES)
+    assert far.value == 100
+    for found in (even, far):
+        assert found.interval is not None
+        assert found.interval.high - found.interval.low > 20
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["yes", "somewhat", "no"]), min_size=12, max_size=12))
+def test_exchanging_the_models_mirrors_the_difference(answers: list[str]) -> None:
+    (one,) = rating_differences(_ratings({"a": answers[:6], "b": answers[6:]}), scales=SCALES)
+    (two,) = rating_differences(_ratings({"a": answers[6:], "b": answers[:6]}), scales=SCALES)
+    assert one.value == pytest.approx(-two.value)
+    assert one.interval is not None
+    assert two.interval is not None
+    assert one.interval.low == pytest.approx(-two.interval.high)
+    assert one.interval.low <= one.value <= one.interval.high
+    assert one.p_value == pytest.approx(two.p_value)
+
+
+def test_differences_are_corrected_for_their_number() -> None:
+    mostly = ["yes", "yes", "yes", "yes", "yes", "no"]
+    table = _ratings({"a": mostly, "b": ["no"] * 6, "c": ["no"] * 6})
+    found = rating_differences(table, scales=SCALES)
+    assert [(item.model_a, item.model_b) for item in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    p_values = [item.p_value or 0 for item in found]
+    assert [item.adjusted_p_value for item in found] == pytest.approx(holm(p_values))
+    assert found[2].better is None
+    assert found[2].value == 0
+
+
+def test_models_without_a_common_prompt_are_not_compared() -> None:
+    table = _ratings({"a": ["yes", "no", "yes"], "b": ["yes", "no", "yes"]})
+    table.loc[table["model"] == "b", "prompt_id"] = "other"
+    assert rating_differences(table, scales=SCALES) == ()
 
 
 def test_ratings_without_scores_or_columns() -> None:

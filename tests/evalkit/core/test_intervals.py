@@ -22,6 +22,7 @@ from evalkit.core.intervals import (
     t_quantile,
     wilson_interval,
     wilson_interval_of_hits,
+    wilson_t_interval,
 )
 
 EXACT = 1e-12  # both sides are a dozen float64 operations on numbers near 1
@@ -213,3 +214,21 @@ class TestPercentiles:
         narrow, wide = sorted((first, second))
         inner, outer = (percentile_interval(values, level=level) for level in (narrow, wide))
         assert min(values) <= outer[0] <= inner[0] <= inner[1] <= outer[1] <= max(values)
+
+
+class TestWilsonT:
+    def test_worked_example(self) -> None:
+        """10 draws, all hits, t of 6 degrees of freedom 2.4469: 1 / (1 + 2.4469^2 / 10)."""
+        low, high = wilson_t_interval(1.0, 10, 6, level=0.95)
+        assert (low, high) == (pytest.approx(1 / (1 + 2.4469119**2 / 10), abs=1e-7), 1.0)
+
+    def test_its_ends_are_the_shares_that_the_test_just_rejects(self) -> None:
+        for share, n, degrees in ((0.0, 3.5, 2.0), (0.3, 12.5, 7.5), (0.99, 400.0, 24.0)):
+            for end in wilson_t_interval(share, n, degrees, level=0.9):
+                if end != share:
+                    t = abs(share - end) / (end * (1 - end) / n) ** 0.5
+                    assert t == pytest.approx(t_quantile(0.9, degrees))
+
+    def test_many_degrees_of_freedom_are_wilsons_interval(self) -> None:
+        expected = wilson_interval(0.2, 40, level=0.95)
+        assert wilson_t_interval(0.2, 40, 1e9, level=0.95) == pytest.approx(expected, abs=1e-8)

@@ -1,6 +1,8 @@
 """Pixels of every kind of file that COCO, users and cameras produce."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +279,44 @@ def test_prepare_gives_the_size_asked_for(height: int, width: int, size_px: int)
         result = prepare(data, crop=crop, size_px=size_px)
         assert result.shape == (size_px, size_px, 3)
         assert (result == 99).all()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    crc = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+
+MEGABYTES = zlib.compress(b"x" * 5_000_000)
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        _chunk(b"zTXt", b"parameters\0\0" + MEGABYTES),
+        _chunk(b"iTXt", b"workflow\0\1\0\0\0" + MEGABYTES),
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + MEGABYTES),
+        _chunk(b"iCCP", b"profile\0\0" + MEGABYTES),
+        _chunk(b"tEXt", b"prompt\0" + b"x" * 5_000_000),
+        b"".join(_chunk(b"zTXt", b"k\0\0" + zlib.compress(b"x" * 900_000)) for _ in range(80)),
+        _chunk(b"zTXt", b"parameters\0\0no zlib"),
+        _chunk(b"iTXt", b"no zero bytes"),
+    ],
+)
+def test_no_metadata_of_a_png_hides_its_pixels(chunk: bytes) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    plain = encode_png(pixels)
+    header = 8 + 25  # the signature and IHDR
+    np.testing.assert_array_equal(read_rgb(plain[:header] + chunk + plain[header:]), pixels)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        _chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
+    ],
+)
+def test_an_orientation_in_the_texts_of_a_png_is_applied(chunk: bytes) -> None:
+    plain = encode_png(np.zeros((5, 7, 3), np.uint8))
+    assert read_rgb(plain[:33] + chunk + plain[33:]).shape == (7, 5, 3)

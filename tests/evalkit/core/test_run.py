@@ -36,7 +36,7 @@ class Noise:
             self.left -= 1
         self.made += len(requests)
         return [
-            Sample(np.random.default_rng(r.seed).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            Sample(np.random.default_rng(r.seed).integers(0, 256, (4, 4, 3), dtype=np.uint8))
             for r in requests
         ]
 

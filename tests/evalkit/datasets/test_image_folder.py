@@ -63,8 +63,8 @@ def test_captions_may_bring_their_ids(folder: Path):
     [
         ("c.csv", "file_name,text\ngone.png,x\n", r"c\.csv:2: no image 'gone\.png'"),
         ("c.csv", "file_name,text\n../b.png,x\n", "relative path"),
-        ("c.csv", "name,text\nb.png,x\n", "'file_name' must be"),
-        ("c.csv", "file_name,text\nb.png\n", "'text' must be"),
+        ("c.csv", "name,text\nb.png,x\n", "'file_name' is missing.*found name, text"),
+        ("c.csv", "file_name,text\nb.png\n", "line 2 has 1 cells, but the header has 2"),
         ("c.csv", "file_name,text\n", "contains no captions"),
         ("c.csv", "", "contains no captions"),
         ("c.csv", "file_name,text,id\nb.png,x,1\nb.png,y,1\n", "'1' occurs twice"),
@@ -72,7 +72,7 @@ def test_captions_may_bring_their_ids(folder: Path):
         ("c.jsonl", "[1]", "expected an object"),
         ("c.jsonl", '{"file_name": "b.png", "text": 5}', "'text' must be"),
         ("c.jsonl", '{"file_name": "b.png", "text": "x", "id": true}', "'id' must be"),
-        ("c.txt", "b.png x", r"\.jsonl or \.csv"),
+        ("c.txt", "b.png x", r"\.jsonl, \.csv or \.tsv"),
     ],
 )
 def test_tables_that_do_not_fit(folder: Path, name: str, text: str, message: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import ConfigError, MissingWeightsError, UnknownNameError, WeightsError
+from evalkit.features import clip
+from evalkit.features.base import CountsCutCaptions
 from evalkit.features.clip import OpenClipExtractor, load_clip
 from evalkit.features.clip_preprocessing import ClipPreprocessing
 from evalkit.features.dinov2 import Dinov2Extractor, load_dinov2
@@ -135,3 +139,102 @@ def test_dinov2_takes_the_class_token(photographs: list[np.ndarray]) -> None:
         expected = model(pixel_values=(pixels - mean) / std).pooler_output.numpy()
     np.testing.assert_allclose(extractor.extract(photographs[:1]), expected, atol=1e-5)
     assert extractor.metric_label == "FD (dinov2)"
+
+
+class TestActivationOfFiles:
+    """A file doesn't say its activation: known hashes and tags decide it, else it is said."""
+
+    @pytest.fixture
+    def twins(self, tmp_path: Path) -> Path:
+        """Weights of a tiny network that open_clip has with both activations."""
+        for name, more in (("tiny-twin", {}), ("tiny-twin-quickgelu", {"quick_gelu": True})):
+            (tmp_path / f"{name}.json").write_text(json.dumps({**TINY, **more}))
+            open_clip.add_model_config(tmp_path / f"{name}.json")
+        torch.manual_seed(0)
+        path = tmp_path / "some.pt"
+        torch.save(open_clip.create_model("tiny-twin").state_dict(), path)
+        return path
+
+    def test_of_an_unknown_file_it_is_said_and_in_the_identity(
+        self, twins: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plain = OpenClipExtractor.from_name(f"tiny-twin:{twins}")
+        assert f"give tiny-twin-quickgelu:{twins}" in capsys.readouterr().err
+        quick = OpenClipExtractor.from_name(f"tiny-twin-quickgelu:{twins}")
+        assert "runs with quickgelu" in capsys.readouterr().err
+        assert (plain.identity["activation"], quick.identity["activation"]) == ("gelu", "quickgelu")
+        assert not np.allclose(plain.encode_text(["a cat"]), quick.encode_text(["a cat"]))
+
+    def test_a_model_with_one_activation_says_nothing(
+        self, tiny: OpenClipExtractor, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert "activation" not in tiny.identity
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize("name", ["tiny-twin", "tiny-twin-quickgelu"])
+    def test_a_file_of_openai_gets_quickgelu_whatever_its_name_says(
+        self,
+        name: str,
+        twins: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """OpenAI publishes TorchScript, which is opened only where the hash is known."""
+        quick = OpenClipExtractor.from_name(f"tiny-twin-quickgelu:{twins}")
+        capsys.readouterr()
+        script = _as_torchscript(twins, twins.with_name("ViT-T.pt"))
+        with pytest.raises(WeightsError, match="not weights of"):
+            OpenClipExtractor.from_name(f"{name}:{script}")
+        monkeypatch.setattr(clip, "openai_hashes", lambda: {sha256_of(script)})
+        capsys.readouterr()
+        found = OpenClipExtractor.from_name(f"{name}:{script}")
+        assert capsys.readouterr().err == ""
+        assert found.identity["activation"] == "quickgelu (OpenAI's file)"
+        np.testing.assert_array_equal(found.encode_text(["a cat"]), quick.encode_text(["a cat"]))
+
+    def test_a_file_named_after_a_tag_gets_the_activation_of_the_tag(self) -> None:
+        for model in ("ViT-B-32", "ViT-B-32-quickgelu"):
+            found = clip.activation_of_file(model, Path("openai.pt"), "0" * 64)
+            assert found == ("ViT-B-32", True, "quickgelu (open_clip's tag openai)")
+        found = clip.activation_of_file("ViT-B-32", Path("laion2b_e16.bin"), "0" * 64)
+        assert found == ("ViT-B-32", False, "gelu (open_clip's tag laion2b_e16)")
+
+    def test_the_hashes_of_openai_are_those_of_its_repository(self) -> None:
+        """Three of the values in github.com/openai/CLIP, clip/clip.py."""
+        assert {
+            "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+            "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+            "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+        } <= clip.openai_hashes()
+
+
+def _as_torchscript(weights: Path, out: Path) -> Path:
+    """Write a state dict as OpenAI publishes its own: as a TorchScript archive with extras."""
+
+    class Holder(torch.nn.Module):
+        def forward(self) -> int:
+            return 0
+
+    holder = Holder()
+    for key, value in torch.load(weights, weights_only=True).items():
+        *path, last = key.split(".")
+        module = holder
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, torch.nn.Module())
+            module = module.get_submodule(part)
+        module.register_buffer(last, value)
+    holder.register_buffer("context_length", torch.tensor(77))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.script(holder).save(str(out))
+    return out
+
+
+def test_captions_beyond_the_context_are_counted(tiny: OpenClipExtractor) -> None:
+    """76 words with both ends make 78 tokens; 75 make 77, which is the context."""
+    texts = ["a " * 75, "a " * 76, "a", "a " * 500]
+    assert tiny.num_cut(texts) == 2
+    judge = load_clip("shapes-clip")
+    assert isinstance(judge, CountsCutCaptions)
+    assert judge.num_cut(["a red circle", "a red circle " * 90]) == 1

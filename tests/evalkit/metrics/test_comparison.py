@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from statsmodels.stats.multitest import multipletests
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.results import ResultRecord
 from evalkit.features.sources import ImageItem, image_items
 from evalkit.metrics import score
-from evalkit.metrics.comparison import compare_sets
+from evalkit.metrics.comparison import compare_sets, holm_corrected, said_against_table
 from evalkit.metrics.score import score_sets, summarise_set
 from evalkit.metrics.statistics_files import read_statistics, write_statistics
 from evalkit.options import MeasureOptions
@@ -101,11 +103,12 @@ def test_kernel_distances_pair_their_captions(
     (itself,) = compare_sets(good, good, real, [metric], options)
     assert itself.value == 0
     assert itself.standard_error == pytest.approx(0, abs=1e-12)
-    strangers = [replace(item, image_id=f"x{i}", caption_id=f"x{i}") for i, item in enumerate(good)]
+    strangers = [replace(item, image_id=f"x{i}", caption_id=f"x{i}") for i, item in enumerate(dark)]
     (apart,) = compare_sets(good, strangers, real, [metric], options)
     assert apart.details["shared_ids"] == 0
     assert apart.standard_error is not None
-    assert apart.standard_error > 0
+    assert record.standard_error is not None
+    assert apart.standard_error > record.standard_error
 
 
 def test_r_precision_is_compared_by_caption(
@@ -128,14 +131,118 @@ def test_states(models: dict[str, list[ImageItem]], options: MeasureOptions) -> 
     assert "share no caption ids" in record.reason
     (record,) = compare_sets(models["good"][:4], models["dark"], models["real"], ["fid"], options)
     assert record.state == "not_applicable"
-    assert "4 images in 4 dimensions" in record.reason
+    assert "not estimable" in record.reason
 
 
 def test_a_metric_without_a_paired_difference(
     models: dict[str, list[ImageItem]], options: MeasureOptions
 ) -> None:
-    with pytest.raises(ConfigError, match="'prdc' has no paired difference"):
-        compare_sets(models["good"], models["dark"], models["real"], ["prdc"], options)
+    metric = "images-per-second"
+    with pytest.raises(ConfigError, match=f"'{metric}' has no paired difference"):
+        compare_sets(models["good"], models["dark"], models["real"], [metric], options)
+
+
+SCORES = ("is", "prdc")
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_scores_of_whole_sets_agree_with_the_table(
+    models: dict[str, list[ImageItem]], options: MeasureOptions, metric: str
+) -> None:
+    good, dark, real = models["good"], models["dark"], models["real"]
+    options = replace(options, is_splits=2)
+    found = compare_sets(good, dark, real, [metric], options)
+    values = [{r.metric: r for r in score_sets(x, real, [metric], options)} for x in (good, dark)]
+    assert {r.metric for r in found} == {f"{name}-difference" for name in values[0]}
+    for record in found:
+        table = [one[record.metric.removesuffix("-difference")].value for one in values]
+        assert record.value == pytest.approx(table[0] - table[1])  # type: ignore[operator]
+        assert record.interval is not None
+        assert record.interval.low < record.value < record.interval.high  # type: ignore[operator]
+        assert record.details["shared_ids"] == record.details["shared_captions"] == N
+        assert "compared_on" not in record.details
+        assert 0 <= record.details["p_value"] <= 1
+    swapped = {r.metric: r for r in compare_sets(dark, good, real, [metric], options)}
+    for record in found:
+        other = swapped[record.metric]
+        assert other.value == pytest.approx(-record.value)  # type: ignore[operator]
+        assert other.standard_error == pytest.approx(record.standard_error)
+
+
+def test_precision_of_the_darker_model_is_lower(
+    models: dict[str, list[ImageItem]], options: MeasureOptions
+) -> None:
+    records = compare_sets(models["good"], models["dark"], models["real"], ["prdc"], options)
+    found = {record.metric: record for record in records}
+    for name in ("coverage-k3-difference", "coverage-k5-difference"):
+        assert found[name].value > 0  # type: ignore[operator]
+        assert found[name].details["p_value"] < 0.05
+
+
+@pytest.mark.parametrize("metric", ["kid", *SCORES])
+def test_sets_of_other_captions_are_compared_on_those_they_share(
+    models: dict[str, list[ImageItem]], options: MeasureOptions, metric: str
+) -> None:
+    """The result is that of the shared captions alone, and says so."""
+    good, dark, real = models["good"][:30], models["dark"][10:], models["real"]
+    options = replace(options, is_splits=2)
+    found = compare_sets(good, dark, real, [metric], options)
+    alone = compare_sets(good[10:], dark[:20], real, [metric], options)
+    for record, expected in zip(found, alone, strict=True):
+        assert record.value == pytest.approx(expected.value)
+        assert record.details["shared_captions"] == 20
+        said = "compared on the 20 captions that both models have (20 of 30 and 20 of 30 images)"
+        assert record.details["compared_on"] == said
+        assert "compared_on" not in expected.details
+
+
+def test_several_samples_of_a_caption_are_compared_as_many_to_as_many(
+    models: dict[str, list[ImageItem]], options: MeasureOptions
+) -> None:
+    """The second model has two images of each of five captions; recall depends on their number."""
+    good, dark, real = models["good"], models["dark"], models["real"]
+    more = [*dark, *(replace(dark[i], caption_id=f"c{i + 5}", image_id=None) for i in range(5))]
+    found = compare_sets(good, more, real, ["prdc"], options)
+    expected = compare_sets(good, dark, real, ["prdc"], options)
+    for record, one in zip(found, expected, strict=True):
+        assert record.value == one.value
+        assert "(40 of 40 and 40 of 45 images)" in record.details["compared_on"]
+
+
+def test_strangers_are_compared_on_as_many_images(
+    models: dict[str, list[ImageItem]], options: MeasureOptions
+) -> None:
+    dark = [
+        replace(item, caption_id=f"x{i}", image_id=None) for i, item in enumerate(models["dark"])
+    ]
+    records = compare_sets(models["good"], dark[:30], models["real"], ["prdc"], options)
+    for record in records:
+        assert record.details["shared_captions"] == 0
+        assert record.details["compared_on"] == (
+            "compared on as many images of both (30 of 40 and 30 of 30), "
+            "since it depends on their number"
+        )
+
+
+def test_too_few_images_for_a_jackknife_are_said(
+    models: dict[str, list[ImageItem]], options: MeasureOptions
+) -> None:
+    few = [models[name][:5] for name in ("good", "dark", "real")]
+    records = {r.metric: r for r in compare_sets(*few, ["prdc"], options)}
+    record = records["recall-k5-difference"]
+    assert record.state == "not_applicable"
+    assert "4 images are left without a group of them, but k = 5 needs more" in record.reason
+
+
+def test_models_that_never_differ_have_an_interval_with_a_width(
+    models: dict[str, list[ImageItem]], options: MeasureOptions
+) -> None:
+    good, real = models["good"], models["real"]
+    options = replace(options, distractors=5)
+    for record in compare_sets(good, good, real, ["prdc", "r-precision"], options):
+        assert (record.value, record.details["p_value"]) == (0.0, 1.0)
+        assert record.interval is not None
+        assert record.interval.low < 0 < record.interval.high
 
 
 def test_statistics_of_a_set_round_trip(
@@ -150,3 +257,35 @@ def test_statistics_of_a_set_round_trip(
     direct = score_sets(models["good"], models["real"], ["fid"], options)
     assert records[0].value == pytest.approx(direct[0].value)
     assert records[2].value == pytest.approx(direct[0].value)
+
+
+class TestHolm:
+    def test_by_hand(self) -> None:
+        """0.01, 0.04, 0.03 of three tests: 3 * 0.01, then 2 * 0.03, and 0.04 is no smaller."""
+        p_values = (0.01, None, 0.04, 0.03)
+        found = holm_corrected([difference(p_value=p) for p in p_values])
+        assert [one.details.get("p_holm") for one in found] == pytest.approx(
+            [0.03, None, 0.06, 0.06]
+        )
+        assert [one.details.get("num_tests") for one in found] == [3, None, 3, 3]
+
+    def test_equals_statsmodels(self) -> None:
+        p_values = np.random.default_rng(0).random(20) ** 3
+        found = holm_corrected([difference(p_value=p) for p in p_values])
+        expected = multipletests(p_values, method="holm")[1]
+        np.testing.assert_allclose([one.details["p_holm"] for one in found], expected)
+
+
+def difference(value: float = 0.3, **details: Any) -> ResultRecord:
+    return ResultRecord(
+        metric="kid-full-difference", value=value, n=5, direction="lower", details=details
+    )
+
+
+def test_a_difference_that_is_not_that_of_the_table_says_why() -> None:
+    tables = [[replace(difference(value), metric="kid-full")] for value in (0.5, 0.2 + 1e-12)]
+    (same,) = said_against_table([difference(0.3)], *tables)
+    assert same == difference(0.3)
+    (other,) = said_against_table([difference(0.1, compared_on="on 5 of 9")], *tables)
+    assert other.details["table_difference"] == pytest.approx(0.3)
+    assert other.reason == "not that of the two values: on 5 of 9"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -184,24 +185,65 @@ def test_a_pair_of_runs_is_compared_caption_by_caption(
     tmp_path: Path, scenes: CaptionedImages
 ) -> None:
     good, bad = (made(tmp_path / str(k), scenes, wrong=k) for k in (1, 12))
-    (record,) = compared(good, bad)
-    assert record.metric == "composition-pairs-difference"
+    difference = "composition-pairs-difference"
+    record = one(compared(good, bad), difference)
     assert record.value == pytest.approx(11 / N)
     assert record.details["only_first"] == 11
     assert record.details["only_second"] == 0
     assert record.details["p_value"] == pytest.approx(2 * 0.5 * 0.5**11)
     assert record.interval is not None
     assert record.interval.low > 0
-    (narrower,) = compared(good, bad, level=0.8)
+    narrower = one(compared(good, bad, level=0.8), difference)
     assert narrower.interval is not None
     assert narrower.interval.low > record.interval.low
     assert narrower.interval.high < record.interval.high
-    (swapped,) = compared(bad, good)
+    swapped = one(compared(bad, good), difference)
     assert swapped.value == pytest.approx(-11 / N)
-    (same,) = compared(good, good)
+    same = one(compared(good, good), difference)
     assert (same.value, same.details["p_value"]) == (0.0, 1.0)
     assert same.interval is not None
     assert same.interval.low < 0 < same.interval.high
+
+
+def test_every_share_of_composition_has_a_difference_that_agrees_with_the_table(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    runs = [made(tmp_path / str(k), scenes, wrong=k) for k in (2, 9)]
+    of = [{r.metric: r for r in measured(run, "composition")} for run in runs]
+    differences = compared(*runs)
+    assert [r.metric for r in differences] == [
+        f"composition-{name}-difference"
+        for name in ("pairs", "exact", "objects", "attributes", "relations")
+    ]
+    for record in differences:
+        values = [one[record.metric.removesuffix("-difference")].value for one in of]
+        assert record.value == pytest.approx(values[0] - values[1])  # type: ignore[operator]
+        assert "compared_on" not in record.details
+        assert record.interval is not None
+        if "relations" not in record.metric:  # of which the scenes have only seven
+            assert record.interval.low > 0
+
+
+def test_several_samples_of_a_caption_are_averaged_in_a_difference(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    """Each caption twice in the second run: right once and wrong once. The difference is 1/2."""
+    right = made(tmp_path / "right", scenes)
+    twice = made(tmp_path / "twice", scenes)
+    gray = made(tmp_path / "gray", scenes, wrong=N)
+    rows = [json.loads(line) for line in (gray.path / "manifest.jsonl").read_text().splitlines()]
+    for row in rows:
+        shutil.copy(gray.path / row["file"], twice.path / f"gray {row['index']}.png")
+        row |= {"file": f"gray {row['index']}.png", "sample_index": 1, "index": N + row["index"]}
+    with (twice.path / "manifest.jsonl").open("a") as manifest:
+        manifest.writelines(json.dumps(row) + "\n" for row in rows)
+    record = one(compared(right, twice), "composition-pairs-difference")
+    assert record.value == 0.5
+    assert record.n == N
+    table = one(measured(twice, "composition"), "composition-pairs")
+    assert table.value == 0.5
+    assert table.interval is not None
+    assert "24 draws" in table.interval.method
 
 
 def test_runs_of_other_captions_have_no_difference(tmp_path: Path, scenes: CaptionedImages) -> None:

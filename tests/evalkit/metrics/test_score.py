@@ -152,7 +152,8 @@ def test_intervals_say_how_they_were_made(
     found = by_name(score_sets(*sets, ["fid", "clip-score"], options))
     infinity = found["fid-infinity"]
     assert infinity.interval is not None
-    assert "halvings" in infinity.interval.method
+    assert "jackknife over 20 groups" in infinity.interval.method
+    assert [point["n"] for point in infinity.details["against_n"]] == [10, 20, 40]
     assert infinity.fingerprint["matched_ids"] == 40
     assert found["fid"].interval is None
     assert "fid-infinity" in found["fid"].reason
@@ -231,7 +232,8 @@ class TestStates:
         assert found["fid"].details["mark"] == "n <= d"
         assert found["fid"].standard_error is None
         assert found["fid-infinity"].state == "not_applicable"
-        assert "4 images in 4 dimensions" in found["fid-infinity"].reason
+        reason = found["fid-infinity"].reason
+        assert "not estimable at n = 4 against 40 reference images in 4 dimensions" in reason
 
     def test_too_few_for_the_larger_k(
         self, loaded: Loaded, sets: Sets, options: MeasureOptions

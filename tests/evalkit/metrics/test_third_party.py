@@ -190,8 +190,10 @@ def test_it_is_compared_as_ours_are(
 
 def test_it_is_known_where_no_metric_pairs(package: Package) -> None:
     package()
-    with pytest.raises(ConfigError, match=r"'prdc' has no paired difference; .*, lab/offset\.$"):
-        compare_sets([], [], None, ["prdc"])
+    with pytest.raises(
+        ConfigError, match=r"'images-per-second' has no paired difference; .*, lab/offset\.$"
+    ):
+        compare_sets([], [], None, ["images-per-second"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from evalkit.core.arrays import as_array
+from evalkit.core.errors import DataError
 from evalkit.features.base import PreparedExtractor
+from evalkit.features.clip import load_clip
 from evalkit.metrics import torch_modules as modules
 from evalkit.metrics.clip_score import clip_score
 from evalkit.metrics.cmmd import cmmd
@@ -159,3 +163,74 @@ def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
         for name, value in expected().items():
             # The subsets of KID are drawn by place, and gathering changes nobody's place here.
             assert found[name] == pytest.approx(value, rel=1e-9), (rank, name)
+
+
+class TestBatches:
+    """What an update takes, and what it refuses before anything is added."""
+
+    @pytest.mark.parametrize("kind", [modules.ClipScore, modules.RPrecision])
+    def test_one_text_is_the_caption_of_every_image(self, kind: type) -> None:
+        options = {"distractors": 1} if kind is modules.RPrecision else {}
+        text, listed = kind(Rows(), **options), kind(Rows(), **options)
+        for metric, captions in ((text, "a 1"), (listed, ["a 1"] * 3)):
+            metric.update(FAKE[:3], captions)
+            metric.update(FAKE[3:6], ["b 2", "c", "d 11"])
+        assert text.compute() == listed.compute()
+
+    @pytest.mark.parametrize("kind", [modules.ClipScore, modules.RPrecision])
+    @pytest.mark.parametrize("captions", [["a"] * 5, ["a"] * 7, []])
+    def test_captions_that_do_not_fit_are_refused_at_once(
+        self, kind: type, captions: list[str]
+    ) -> None:
+        metric = kind(Rows())
+        with pytest.raises(DataError, match="give one caption per image"):
+            metric.update(FAKE[:6], captions)
+        assert len(metric.images) == len(metric.captions) == 0
+
+    def test_tensors_are_taken_and_floats_refused(self) -> None:
+        arrays, tensors = modules.FrechetDistance(Rows()), modules.FrechetDistance(Rows())
+        for metric, convert in ((arrays, np.asarray), (tensors, torch.from_numpy)):
+            metric.update(convert(FAKE), real=False)
+            metric.update(list(convert(REAL)), real=True)
+        assert arrays.compute() == tensors.compute()
+        for dtype in (torch.bfloat16, torch.float32):
+            floats = torch.from_numpy(FAKE).to(dtype).requires_grad_()
+            with pytest.raises(DataError, match="Images are float32, expected uint8"):
+                tensors.update(floats, real=False)
+
+    def test_every_metric_pickles(self) -> None:
+        for kind in (
+            modules.FrechetDistance,
+            modules.KernelInceptionDistance,
+            modules.ClipMaximumMeanDiscrepancy,
+            modules.PrecisionRecallDensityCoverage,
+            modules.InceptionScore,
+            modules.ClipScore,
+            modules.RPrecision,
+        ):
+            pickle.loads(pickle.dumps(kind(load_clip("shapes-clip"))))
+
+    def test_an_extractor_that_prepares_unequal_sizes_is_named(self) -> None:
+        class Uneven(Rows):
+            def prepare(self, image: np.ndarray) -> np.ndarray:
+                return image[: 1 + image[0, 0, 0] % 2]
+
+        with pytest.raises(DataError, match="rows prepared images of 2 shapes"):
+            modules.FrechetDistance(Uneven()).update(FAKE, real=True)
+
+
+class TestFeatureTensors:
+    """Features as tensors of any kind give the numbers of arrays."""
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+    def test_precisions_and_gradients(self, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        fake, real = (torch.randn(12, 3).to(dtype).requires_grad_() for _ in range(2))
+        arrays = [one.detach().double().numpy() for one in (fake, real)]
+        for compute in (kid, cmmd, frechet_distance_from_features, clip_score):
+            found, expected = compute(fake, real), compute(*arrays)
+            assert getattr(found, "value", found) == getattr(expected, "value", expected)
+
+    def test_a_list_of_tensors(self) -> None:
+        rows = [torch.ones(2, dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
+        assert as_array(rows).tolist() == [[1.0, 1.0]] * 3

@@ -129,3 +129,30 @@ def test_dots_in_keys_do_not_meet_nested_ones() -> None:
         "empty": "{}",
         "list": json.dumps([1, {"x": "é"}], ensure_ascii=False),
     }
+
+
+def test_what_a_model_is_like_makes_no_footnote() -> None:
+    """Captions of a distance that needs none, the precision of sampling, matches and copies."""
+    own = [
+        {"sampling_precision": "float32", "sample_captions_sha256": "11", "matched_ids": 7},
+        {"sampling_precision": "bf16 autocast", "copies": {"repeated_samples": 2}},
+    ]
+    records = [
+        make_record("kid", subject=name, fingerprint=MEASURING | made)
+        for name, made in zip("ab", own, strict=True)
+    ]
+    assert comparability(records).notes == ()
+    captions = [{"captions_sha256": "11"}, {"captions_sha256": "22"}]
+    records = [
+        make_record("clip-score", subject=name, fingerprint=MEASURING | made)
+        for name, made in zip("ab", captions, strict=True)
+    ]
+    assert "captions_sha256 is 11… (a), 22… (b)" in comparability(records).notes[0]
+
+
+def test_differences_of_other_pairs_may_have_another_n() -> None:
+    records = [
+        make_record("kid-full-difference", subject=subject, n=n)
+        for subject, n in (("a - b", 100), ("a - c", 60))
+    ]
+    assert comparability(records).notes == ()

@@ -158,3 +158,25 @@ def test_the_source_of_a_part_is_that_of_the_whole() -> None:
 def test_the_protocol_and_what_overrode_it_are_told(overrides: list[str], said: str) -> None:
     marks = {"protocol": "imagen-30k", "protocol_overrides": overrides}
     assert wording.protocol_sentence(marks) == said
+
+
+CLIP = {"clip_model": "clip:ViT-B-32-quickgelu:openai"}
+PROTOCOL = {"protocol": "imagen-30k", "protocol_overrides": ["captions.count"]}
+
+
+@pytest.mark.parametrize("metric", ["clip-score", "r-precision", "clip-score-difference"])
+def test_a_score_by_another_clip_than_the_protocols_is_named_after_it(metric: str) -> None:
+    def label(**fingerprint: object) -> str:
+        return wording.label(make_record(metric, fingerprint=fingerprint))
+
+    overridden = {**PROTOCOL, "protocol_overrides": ["captions.count", "clip.model"]}
+    for named in (CLIP, {**CLIP, **overridden}):
+        assert "(ViT-B-32-quickgelu:openai)" in label(**named)
+    for plain in ({}, {**CLIP, **PROTOCOL}):
+        assert "(" not in label(**plain)
+
+
+def test_one_copy_and_several() -> None:
+    for count, text in ((1, "1 sample is a copy of another"), (1200, "1,200 samples are copies")):
+        record = make_record(fingerprint={"copies": {"repeated_samples": count}})
+        assert wording.marks_text(record).startswith(text)

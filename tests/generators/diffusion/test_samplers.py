@@ -367,3 +367,64 @@ def test_inverted_ddim_finds_the_noise_of_an_image():
     torch.testing.assert_close(exact_flow(x_T, COSINE), x_0, rtol=0.02, atol=0.005)
     back = sample_ddim(gaussian_model(), x_T, COSINE, (), UNBOUNDED)
     torch.testing.assert_close(back, x_0, rtol=0.02, atol=0.005)
+
+
+def zero_terminal(prediction, num_steps=200, schedule="linear"):
+    """A schedule rescaled to end in pure noise (Lin et al. 2023, algorithm 1)."""
+    signal = np.sqrt(DiffusionProcess.from_schedule(schedule, num_steps).alpha_bar)
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    ratios = signal**2 / np.append(1.0, signal[:-1] ** 2)
+    return DiffusionProcess(betas=1 - ratios, prediction=prediction, variance="fixed_small")
+
+
+def exact_v(process):
+    """The exact v of data N(MEAN, SIGMA^2), finite at alpha_bar 0 too."""
+
+    def model(x, t):
+        alpha_bar = float(process.alpha_bar[int(t[0])])
+        signal, sigma = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+        variance = alpha_bar * SIGMA**2 + 1 - alpha_bar
+        x_0 = MEAN + signal * SIGMA**2 * (x - signal * MEAN) / variance
+        eps = (x - signal * x_0) / sigma
+        return signal * eps - sigma * x_0
+
+    return model
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_from_pure_noise_every_sampler_reaches_the_data(sampler, schedule):
+    """alpha_bar 0 at the end: x_T tells nothing of the image, and the flow ends at its quantile."""
+    n, process = 1000, zero_terminal("v", schedule=schedule)
+    for respaced in (process.respaced("100"), process_for(process, sampler, 100)):
+        made = sample(
+            sampler, exact_v(process), noise(n), respaced, image_rngs(range(n)), UNBOUNDED
+        )
+        assert torch.isfinite(made).all()
+        assert made.mean().item() == pytest.approx(MEAN, abs=4 * SIGMA / math.sqrt(n))
+        assert made.std().item() == pytest.approx(SIGMA, rel=0.15)
+
+
+@pytest.mark.parametrize("prediction", ["v", "x_0"])
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_pure_noise_is_finite_with_guidance_by_a_gradient(sampler, prediction, steps):
+    process = zero_terminal(prediction).respaced(str(steps))
+    options = SamplerOptions(gradient=lambda x, t: torch.ones_like(x))
+    made = sample(sampler, lambda x, t: 0.3 * x, noise(4), process, image_rngs(range(4)), options)
+    assert torch.isfinite(made).all()
+
+
+def test_pure_noise_can_be_inverted_to():
+    process = zero_terminal("v").respaced("50")
+    found = invert_ddim(exact_v(zero_terminal("v")), torch.full((2, 1, 1, 1), 0.3), process)
+    assert torch.isfinite(found).all()
+
+
+def test_a_network_that_predicts_noise_needs_a_signal():
+    with pytest.raises(ConfigError, match=r"alpha_bar is 0 .* Predict v or x_0"):
+        zero_terminal("eps")
+    with pytest.raises(ConfigError, match="index 1 of 3"):
+        DiffusionProcess(betas=np.array([0.1, 1.0, 0.5]), prediction="v")
+    with pytest.raises(ConfigError, match="betas must be"):
+        DiffusionProcess(betas=np.array([0.1, np.nan]), prediction="v")

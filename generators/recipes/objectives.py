@@ -1,0 +1,131 @@
+"""What each network's training takes under `[objective]`: names, types and ranges, read strictly.
+
+The trainings read the recipe's own table; these models only check it, so that a misspelt key or a
+prediction that does not exist is an error before anything is drawn or built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Objective(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Scheduled(_Objective):
+    schedule: Literal["linear", "cosine"]
+
+
+class _Predicting(_Scheduled):
+    prediction: Literal["eps", "x_0", "v"] = "eps"
+
+
+class _Focused(_Objective):
+    weight_cap: Positive = 1.0
+    timestep_focus: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+
+class _Upsampling(_Predicting):
+    low_res_px: Count
+    crop_px: Count
+    residual_scale: Positive | None = None
+
+
+class _GlideBase(_Predicting, _Focused):
+    caption_dropout: Share
+
+
+class _GlideUpsampler(_Upsampling):
+    low_res_noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+class _UnclipUpsampler(_Upsampling):
+    degradation: Literal["blur", "bsr"]
+
+
+class _DiscreteVAE(_Objective):
+    tau_end: Positive
+    tau_steps: Count
+    kl_weight: Annotated[float, Field(ge=0)]
+    kl_steps: Count
+    usage_weight: Annotated[float, Field(ge=0)] = 0.0
+    logit_deviation: Annotated[float, Field(ge=0)] = 0.0
+
+
+class _DalleTransformer(_Objective):
+    dvae: str
+    bpe_dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class _CodedPrior(_Objective):
+    caption_dropout: Share
+    clip: str | None = None
+
+
+class _DiffusedPrior(_CodedPrior, _Scheduled):
+    pass
+
+
+class _Decoder(_CodedPrior, _Predicting, _Focused):
+    embedding_dropout: Share
+
+
+class _T5(_Objective):
+    noise_density: Annotated[float, Field(gt=0, lt=1)]
+    mean_span: Annotated[float, Field(ge=1)]
+
+
+class _ReadingText(_Objective):
+    text_dropout: Share
+    text_encoder: str | None = None
+
+
+class _ImagenBase(_ReadingText, _Predicting, _Focused):
+    pass
+
+
+class _ImagenUpsampler(_ReadingText, _Upsampling):
+    pass
+
+
+class _Ddpm(_Predicting, _Focused):
+    pass
+
+
+OBJECTIVES: Mapping[str, type[BaseModel]] = {
+    "glide-base": _GlideBase,
+    "glide-upsampler": _GlideUpsampler,
+    "clip": _Objective,
+    "dalle-dvae": _DiscreteVAE,
+    "dalle-transformer": _DalleTransformer,
+    "unclip-prior": _DiffusedPrior,
+    "unclip-prior-ar": _CodedPrior,
+    "unclip-decoder": _Decoder,
+    "unclip-upsampler": _UnclipUpsampler,
+    "imagen-t5": _T5,
+    "imagen-base": _ImagenBase,
+    "imagen-upsampler": _ImagenUpsampler,
+    "noised-clip": _Scheduled,
+    "ddpm": _Ddpm,
+    "noisy-classifier": _Scheduled,
+}
+"""By the name in a recipe's `network`; another package's training checks its own."""
+
+
+def check_objective(network: str, objective: Mapping[str, Any]) -> None:
+    """Check the table of a network's objective.
+
+    Raises:
+        pydantic.ValidationError: A key is unknown or missing, or a value has another type or range.
+    """
+    model = OBJECTIVES.get(network)
+    if model is not None:
+        model(**objective)
