@@ -277,8 +277,8 @@ def test_a_table_that_does_not_fit_is_refused(table: str, message: str, tmp_path
 
 def test_ragged_and_unclosed_csv_is_refused(tmp_path: Path) -> None:
     for text, message in (
-        ("image,caption\na.png\n", "line 2 has 1 cells, the header has 2"),
-        ('image,caption\na.png,"x\n', "not a table"),
+        ("image,caption\na.png\n", "line 2 has 1 cells, but the header has 2"),
+        ('image,caption\na.png,"x\n', "a quote is opened and never closed"),
     ):
         (tmp_path / "c.csv").write_text(text)
         with pytest.raises(DataError, match=message):
