@@ -132,9 +132,9 @@ def categories_table(records: Sequence[ResultRecord], *, title: str = "By catego
     notes = dict.fromkeys(f"{r.details['category']}: {r.reason}." for r in records if r.reason)
     level = f" [{next(iter(levels))} interval]" if len(levels) == 1 else ""
     table = _table(title + level, list(notes))
-    table.add_column("category", overflow="fold")
+    table.add_column("category", no_wrap=True)
     for record in metrics.values():
-        table.add_column(_metric_cell(record), no_wrap=True)
+        table.add_column(_metric_cell(record), overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     for category in dict.fromkeys(category for category, _ in cells):
         row = [cells.get((category, metric)) for metric in metrics]
