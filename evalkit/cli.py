@@ -26,9 +26,11 @@ from evalkit.options import (
     MeasureOptions,
     RequestOptions,
     SamplingOptions,
+    ServerOptions,
     measuring,
     requesting,
     sampling,
+    serving,
 )
 from evalkit.options.devices import torch_device
 from evalkit.options.parsing import named_paths
@@ -54,11 +56,13 @@ references_app = typer.Typer(
     help="List and keep published reference statistics.", no_args_is_help=True
 )
 app.add_typer(references_app, name="references", rich_help_panel=panels.DATA)
+runs_app = typer.Typer(help="Make runs of images from elsewhere.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs", rich_help_panel=panels.GENERATE)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="MODEL[:PRESET]; see `evalkit list models`.")
+    str, typer.Option("--model", "-m", help="MODEL[:PRESET] or a place; see `evalkit list models`.")
 ]
 CocoRoot = Annotated[Path | None, typer.Option(help="COCO folder with val2014/ and annotations/.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws and the noise.")]
@@ -112,52 +116,63 @@ class Kind(StrEnum):
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(without=("device",))
+@serving()
 @sampling()
 @requesting(without=("protocol", "prompt", "prompts", "allow_short"))
 def fid(
     model: Model,
     asked: RequestOptions,
     sampling: SamplingOptions,
+    server: ServerOptions,
     measure: MeasureOptions,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
     """Generate or resume a run and report FID, CLIP score and more."""
-    from evalkit.commands.asking import generation_options
+    from evalkit.commands.asking import generation_options, with_cap
     from evalkit.commands.fid import fid as run
 
     if asked.labels and not asked.data:
         raise ConfigError("--labels needs --data here, the images that it is measured against.")
     asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
+    sampling = replace(sampling, access=with_cap(model, server))
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
     run(options, measure, json_file=json_file, command=_command_line())
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
+@serving()
 @sampling()
 @requesting()
 def generate(
-    model: Model, asked: RequestOptions, sampling: SamplingOptions, out: Out = None
+    model: Model,
+    asked: RequestOptions,
+    sampling: SamplingOptions,
+    server: ServerOptions,
+    out: Out = None,
 ) -> None:
     """Generate images into a run folder, or resume one."""
-    from evalkit.commands.asking import generation_options
+    from evalkit.commands.asking import generation_options, with_cap
     from evalkit.commands.fid import generate as run
 
+    sampling = replace(sampling, access=with_cap(model, server))
     run(generation_options(model, asked, sampling, out))
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
-    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
+    samples: Annotated[
+        str, typer.Argument(help="Run, folder, zip, tar, npz, parquet or folder:PATH?KEY=VALUE.")
+    ],
     measure: MeasureOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
     seed: RetiredSeed = None,
 ) -> None:
-    """Score existing images against a reference."""
+    """Score existing images, against a reference where a metric needs one."""
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
@@ -537,6 +552,34 @@ def references_keep(
     from evalkit.commands.references import keep
 
     keep(name, file)
+
+
+@runs_app.command("import")
+def runs_import(
+    images: Annotated[
+        str, typer.Argument(help="Folder, archive, table or parquet of images, or datasets:NAME.")
+    ],
+    out: Out = None,
+    layout: Annotated[
+        str, typer.Option(help="Layout, such as geneval. [default: recognised]", show_default=False)
+    ] = "",
+    captions: Annotated[
+        str, typer.Option(help="Table of captions: jsonl, json, csv or tsv.", show_default=False)
+    ] = "",
+    image: Annotated[str, typer.Option(help="Column of images.", show_default=False)] = "",
+    caption: Annotated[str, typer.Option(help="Column of captions.", show_default=False)] = "",
+    id_: Annotated[str, typer.Option("--id", help="Column of ids.", show_default=False)] = "",
+    category: Annotated[str, typer.Option(help="Column of categories.", show_default=False)] = "",
+    name: Annotated[str, typer.Option(help="The model's name.", show_default=False)] = "",
+) -> None:
+    """Make a run of images that something else made, with their captions."""
+    from evalkit.commands.runs import ImportOptions, import_run
+
+    options = ImportOptions(
+        images=images, layout=layout, captions=captions, image=image, caption=caption, id=id_,
+        category=category, name=name,
+    )  # fmt: skip
+    import_run(options, out)
 
 
 @weights_app.command("list")

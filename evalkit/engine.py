@@ -49,10 +49,7 @@ def generate(
                 started = time.perf_counter()
                 within = _Within(generator, len(batch), lambda part: report(part, len(items)), done)
                 with heard_by(within.advance), _numerics():
-                    samples = generator.generate(
-                        [Request(prompt=i.prompt, label=i.label, seed=i.seed) for i in batch],
-                        settings,
-                    )
+                    samples = generator.generate([request_of(item) for item in batch], settings)
                 elapsed_s = time.perf_counter() - started
                 check_samples(samples, generator.spec, len(batch))
                 run.add_batch(
@@ -67,6 +64,17 @@ def generate(
                 )
                 done += len(batch)
                 report(done, len(items))
+
+
+def request_of(item: WorkItem) -> Request:
+    """Return the request to a model for one item of a run."""
+    return Request(
+        prompt=item.prompt,
+        label=item.label,
+        seed=item.seed,
+        index=item.index,
+        sample_index=item.sample_index,
+    )
 
 
 class _Within:
@@ -111,7 +119,7 @@ def check_samples(samples: object, spec: GeneratorSpec, num_requests: int) -> No
             "one per request. Repair the package of this generator."
         )
     for sample in samples:
-        fault = _fault(sample, spec.size_px)
+        fault = _fault(sample, spec.size_px if spec.fixed_size else None)
         if fault:
             raise DataError(
                 f"{spec.name} returned {fault}. Repair the package of this generator "
@@ -119,8 +127,8 @@ def check_samples(samples: object, spec: GeneratorSpec, num_requests: int) -> No
             )
 
 
-def _fault(sample: object, size_px: int) -> str:
-    """Say what is wrong with a sample; empty if nothing is."""
+def _fault(sample: object, size_px: int | None) -> str:
+    """Say what is wrong with a sample; empty if nothing is. None as size: any."""
     if not isinstance(sample, Sample):
         return f"a {type(sample).__name__}, expected a Sample"
     if sample.status == "ok" and sample.image is None:
@@ -132,8 +140,11 @@ def _fault(sample: object, size_px: int) -> str:
     if not isinstance(sample.image, np.ndarray) or sample.image.dtype != np.uint8:
         kind = getattr(sample.image, "dtype", type(sample.image).__name__)
         return f"an image of {kind}, expected uint8 from 0 to 255"
-    if sample.image.shape != (size_px, size_px, 3):
-        return f"an image of shape {sample.image.shape}, expected {(size_px, size_px, 3)}"
+    shape = sample.image.shape
+    if size_px is not None and shape != (size_px, size_px, 3):
+        return f"an image of shape {shape}, expected {(size_px, size_px, 3)}"
+    if len(shape) != 3 or shape[2] != 3 or not sample.image.size:
+        return f"an image of shape {shape}, expected (height, width, 3)"
     return ""
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
 from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressFactory, silent
+from evalkit.core.results import write_atomically
 from evalkit.core.run import RunFolder, WorkItem, config_hash
 from evalkit.core.seeding import SEED_RULE
 from evalkit.datasets.base import Caption, CaptionedImages
@@ -19,7 +23,12 @@ from evalkit.engine import generate
 from evalkit.options import SamplingOptions
 from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
-from generators.catalog import load_generator
+from generators.catalog import load_generator, require_model, scheme_of
+
+CATEGORIES_FILE = "categories.json"
+"""In a run folder: the category of each caption by its id."""
+_MOST_CHARACTERS = 100
+"""Of a name within a folder's name; file systems allow 255 bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +116,55 @@ def prepare_run(
     requests = source.select(generator.spec, sampling.seed, progress)
     config = run_config(generator, settings, requests, sampling)
     config |= {
-        "precision": sampling_precision(sampling),
+        "precision": sampling_precision(sampling, _precision(generator.spec, settings)),
         "compiled": sampling.compiled,
     }
     folder = options.out or default_folder(options.model, requests.name, config)
+    run = RunFolder.create_or_resume(folder, config, library_versions())
+    keep_categories(run, requests.captions)
     return PreparedRun(
-        run=RunFolder.create_or_resume(folder, config, library_versions()),
+        run=run,
         requests=requests,
         generator=generator,
         settings=settings,
         items=requests.items(generator.spec, sampling.seed),
         batch_size=sampling.batch_size,
     )
+
+
+def _precision(spec: GeneratorSpec, settings: Settings) -> str:
+    """Return the arithmetic of a model's networks."""
+    chosen = (stage.options.get("dtype") for stage in settings.values())
+    return str(next(filter(None, chosen), spec.precision))
+
+
+def keep_categories(run: RunFolder, captions: Sequence[Caption]) -> None:
+    """Store the categories of a run's captions beside its images, if there are any.
+
+    They change no image, so they are no part of the run's configuration.
+    """
+    found = {caption.id: caption.kind for caption in captions if caption.kind}
+    if found:
+        content = json.dumps(found, ensure_ascii=False, indent=1, sort_keys=True)
+        write_atomically(run.path / CATEGORIES_FILE, content.encode())
+
+
+def kept_categories(run: RunFolder) -> dict[str, str]:
+    """Return the categories of a run's captions by their ids; none if it has none.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    path = run.path / CATEGORIES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is damaged ({error}). Delete it.") from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} is damaged: expected an object. Delete it.")
+    return {str(key): str(value) for key, value in found.items()}
 
 
 def check_sampling(sampling: SamplingOptions) -> None:
@@ -140,6 +186,8 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         ConfigError: An option that the model does not support.
         MissingWeightsError: The model's weights are unavailable.
     """
+    if scheme_of(model) is not None:
+        require_model(model, sampling.weights)
     from evalkit.reranking import reranked  # imports torch
 
     generator = load_generator(
@@ -148,6 +196,7 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         weights=sampling.weights,
         bf16=sampling.bf16,
         compiled=sampling.compiled,
+        access=sampling.access,
     )
     settings = chosen_settings(generator.spec, sampling)
     return (
@@ -172,15 +221,22 @@ def chosen_settings(spec: GeneratorSpec, sampling: SamplingOptions) -> Settings:
         guidance=sampling.guidance,
         steps=sampling.steps,
         sampler=sampling.sampler,
-        options=",".join(sampling.set_options) or None,
+        options=sampling.set_options,
     )
 
 
-def sampling_precision(sampling: SamplingOptions) -> str:
-    """Return the numerical precision of sampling, in words for fingerprints."""
+def sampling_precision(sampling: SamplingOptions, stated: str = "float32") -> str:
+    """Return the numerical precision of sampling, in words for fingerprints.
+
+    Args:
+        sampling: The options.
+        stated: What the model states of itself or its settings chose.
+    """
     if sampling.bf16:
         return "bf16 autocast"
-    return "float32" if sampling.device == "cpu" else "float32, TF32 off"
+    if stated != "float32" or sampling.device == "cpu":
+        return stated
+    return "float32, TF32 off"
 
 
 def run_config(
@@ -212,14 +268,24 @@ def run_config(
 
 def default_folder(model: str, data: str, config: Mapping[str, Any]) -> Path:
     """Return a folder unique to the configuration, so that the same command resumes its run."""
-    name = f"{model}-{data}".replace(":", "-").replace("/", "-")
-    return Path("runs") / f"{name}-{config_hash(config)[:8]}"
+    return Path("runs") / f"{folder_name(f'{model}-{data}')}-{config_hash(config)[:8]}"
+
+
+def folder_name(text: str) -> str:
+    """Return a model's name or place as one that a folder can have, the end of a long one.
+
+    >>> folder_name("glide:tiny"), folder_name("folder:/data/my images?layout=geneval")
+    ('glide-tiny', 'folder-data-my-images-layout-geneval')
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[-_MOST_CHARACTERS:]
 
 
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that can change an image or a feature."""
     libraries = ("evalkit", "torch", "torchvision", "numpy", "pillow", "scipy")
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+    there = [name for name in ("diffusers", "transformers") if find_spec(name) is not None]
+    versions = {name: version(name) for name in (*libraries, *there)}
+    return {"python": platform.python_version(), **versions}
 
 
 def run_fingerprint(run: RunFolder) -> dict[str, Any]:

@@ -393,7 +393,7 @@ def at_own_size(options: MeasureOptions, config: Mapping[str, Any]) -> MeasureOp
 
     Its reference is centre-cropped and resized to that size, as for ADM (Dhariwal & Nichol 2021).
     """
-    if config["conditioning"] == "text" or options.protocol:
+    if config["conditioning"] == "text" or options.protocol or config["size_px"] is None:
         return options
     if any(map(options.is_given, ("crop", "size_px"))):
         return options

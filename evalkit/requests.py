@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 GIVEN_RULE = "prompts as given, in turns"
 LABELS_RULE = "labels as given, in turns"
+IMPORTED_RULE = "images as given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +310,8 @@ def _is_broken(text: str) -> bool:
 
 
 def belongs_to_no_dataset(dataset: Mapping[str, Any]) -> bool:
-    """Return whether a run's `dataset` entry stands for given prompts or labels."""
-    return dataset.get("selection") in (GIVEN_RULE, LABELS_RULE)
+    """Return whether a run's `dataset` entry stands for given prompts, labels or images."""
+    return dataset.get("selection") in (GIVEN_RULE, LABELS_RULE, IMPORTED_RULE)
 
 
 def _given(captions: Sequence[Caption], n: int | None, *, name: str, rule: str) -> Requests:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from generators.numerics import Numerics
 
 __all__ = [
+    "UNKNOWN_PRECISION",
     "Accelerated",
     "Conditioning",
     "Generator",
@@ -35,6 +36,8 @@ __all__ = [
     "Status",
     "resolve_settings",
 ]
+UNKNOWN_PRECISION = "not known"
+"""Of models that evalkit does not run itself."""
 Conditioning = Literal["none", "class", "text"]
 Status = Literal["ok", "refused", "filtered", "failed"]
 
@@ -49,6 +52,10 @@ class Request:
     """The class index, for a class-conditional model."""
     seed: int = 0
     """Seed of this image's noise, in [0, 2**63)."""
+    index: int = 0
+    """Its place in the run, from 0."""
+    sample_index: int = 0
+    """0 for the first sample of a prompt."""
     image: np.ndarray | None = None
     """uint8, height x width x 3: for a model that inpaints, the image to keep parts of."""
     mask: np.ndarray | None = None
@@ -81,18 +88,28 @@ class GeneratorSpec:
     """The input of a request: nothing, a class or a caption."""
     stages: tuple[StageSpec, ...]
     """In the order in which they run; the first one determines the content."""
-    size_px: int
-    """Edge of its native, square images."""
+    size_px: int | None
+    """Edge of its native, square images; None: not known before they are made."""
     training_data: tuple[str, ...]
     """Names of its training data sets; empty: unknown."""
     weights: str
     """Where the weights came from."""
     weights_sha256: str
     """Hash of all weights files, in the order of the stages."""
+    fixed_size: bool = True
+    """Whether all its images have that size; else settings or given images decide."""
     num_classes: int | None = None
     """Number of labels of a class-conditional model."""
+    precision: str = "float32"
+    """Arithmetic of its networks unless bfloat16 is chosen; an option `dtype` goes first."""
     main_stage: str = ""
     """The stage of an unqualified setting, if it has the setting; empty: the first with it."""
+
+    @property
+    def edge_px(self) -> int:
+        """The edge, of a generator that states it."""
+        assert self.size_px is not None, f"{self.name} states no size"
+        return self.size_px
 
     def default_settings(self) -> dict[str, StageSettings]:
         """Return the default settings of each stage, by stage name."""

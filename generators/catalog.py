@@ -1,6 +1,7 @@
 """The literal table of models and presets; importing it imports no torch.
 
-A name is `MODEL:PRESET`. A bare `MODEL` means the best weights that the public can get.
+A name is `MODEL:PRESET`. A bare `MODEL` means the best weights that the public can get. A name may
+also say where any other model is: `SCHEME:PLACE`, with a row of `SCHEMES` for each scheme.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.core.errors import ConfigError, MissingWeightsError
 from evalkit.core.registry import Catalog, load, third_party, unknown
+from generators.adapters.presets import PRESETS
 from generators.weights.published import MODEL_FILES, cached_file, locate
 
 if TYPE_CHECKING:
+    from generators.adapters.access import Access
     from generators.base import Generator
 
 
@@ -169,22 +172,6 @@ MODELS: dict[str, ModelRow] = {
         weights="none",
         accelerates=False,
     ),
-    "unclip:karlo": ModelRow(
-        target="generators.adapters.diffusers:load_karlo",
-        summary="Karlo, a third-party unCLIP, through diffusers",
-        conditioning="text",
-        size_px=256,
-        weights="released",
-        accelerates=False,
-    ),
-    "imagen:if-xl": ModelRow(
-        target="generators.adapters.diffusers:load_if",
-        summary="DeepFloyd IF, in Imagen's style, through diffusers: its first two stages",
-        conditioning="text",
-        size_px=256,
-        weights="released",
-        accelerates=False,
-    ),
     "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
     "imagen:tiny-untrained": _tiny(
         "imagen", "the networks of imagen:tiny with random weights", weights="none"
@@ -197,6 +184,19 @@ MODELS: dict[str, ModelRow] = {
         weights="none",
         accelerates=False,
     ),
+}
+
+
+MODELS |= {
+    name: ModelRow(
+        target="generators.adapters.diffusers:load_preset",
+        summary=preset.summary,
+        conditioning="text",
+        size_px=preset.size_px,
+        weights="released",
+        accelerates=False,
+    )
+    for name, preset in PRESETS.items()
 }
 
 
@@ -215,8 +215,65 @@ ALIASES = {
     "glide": "glide:released",
     "unclip": "unclip:karlo",
     "imagen": "imagen:if-xl",
+    "karlo": "unclip:karlo",
+    "if-xl": "imagen:if-xl",
+    "if-l": "imagen:if-l",
+    "if-m": "imagen:if-m",
+    "sd15": "diffusers:sd15",
+    "sdxl": "diffusers:sdxl",
+    "sd3": "diffusers:sd3",
+    "flux": "diffusers:flux",
 }
 """Full names of bare names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeRow:
+    """One way to name a model that has no row: by its place."""
+
+    target: str
+    """`module:function`; the function takes (name, device, weights) and returns a Generator, and
+    the server's access as well if the row says so."""
+    check: str
+    """`module:function` of (name, weights), which fails fast if there is no such model."""
+    form: str
+    """What follows the colon, for lists."""
+    summary: str
+    takes_access: bool = False
+    """Whether it needs `generators.adapters.access.Access`: the address, and the caps."""
+    accelerates: bool = False
+    """Whether `--bf16` and `--compile-model` apply to its models."""
+
+
+SCHEMES: dict[str, SchemeRow] = {
+    "diffusers": SchemeRow(
+        target="generators.adapters.diffusers:load",
+        check="generators.adapters.repositories:check",
+        form="FOLDER or OWNER/NAME[@REVISION]; + joins a pipeline and its upsampler",
+        summary="any text-to-image, class-conditional or unconditional pipeline of diffusers",
+    ),
+    "folder": SchemeRow(
+        target="evalkit.layouts.generator:load",
+        check="evalkit.layouts.generator:check",
+        form="PATH[?KEY=VALUE&...], with the keys layout, captions, image, caption, id, category "
+        "and name",
+        summary="images that something else made, by their captions",
+    ),
+    "openai": SchemeRow(
+        target="generators.adapters.servers:load",
+        check="generators.adapters.servers:check",
+        form="the model's name on the server that --base-url names",
+        summary="a model behind a server with OpenAI's images API",
+        takes_access=True,
+    ),
+    "python": SchemeRow(
+        target="generators.adapters.functions:load",
+        check="generators.adapters.functions:check",
+        form="MODULE:FUNCTION or FILE.py:FUNCTION",
+        summary="a function of (prompts, seeds) that returns PIL images, arrays or tensors",
+    ),
+}
+"""By the part before the colon; a row of `MODELS` of the same name goes first."""
 
 NEVER_RELEASED = {
     "dalle": "dalle: the weights of DALL-E's transformer were never released. Its discrete VAE "
@@ -232,7 +289,7 @@ CLIP_MODELS: dict[str, str] = {
 
 
 def full_name(name: str) -> str:
-    """Return the catalog name behind a name or an alias.
+    """Return the catalog name behind a name or an alias; a name with a place is returned as it is.
 
     Raises:
         UnknownNameError: The model does not exist.
@@ -241,9 +298,16 @@ def full_name(name: str) -> str:
     if name in NEVER_RELEASED:
         raise MissingWeightsError(NEVER_RELEASED[name])
     full = ALIASES.get(name, name)
-    if full not in CATALOG:
-        raise unknown(name, [*CATALOG, *ALIASES], kind="models")
+    if full not in CATALOG and scheme_of(full) is None:
+        forms = [f"{scheme}:..." for scheme in SCHEMES]
+        raise unknown(name, [*CATALOG, *ALIASES, *forms], kind="models")
     return full
+
+
+def scheme_of(name: str) -> SchemeRow | None:
+    """Return the row of a name such as `diffusers:PATH`; None for other names."""
+    scheme, colon, place = name.partition(":")
+    return SCHEMES.get(scheme) if colon and place and name not in CATALOG else None
 
 
 def require_model(name: str, weights: Mapping[str, Path]) -> str:
@@ -252,14 +316,18 @@ def require_model(name: str, weights: Mapping[str, Path]) -> str:
     The model's loader refuses weights that the model does not have.
 
     Returns:
-        The catalog name.
+        The catalog name, or the name with its place.
 
     Raises:
         UnknownNameError: The model does not exist.
-        ConfigError: The package of the model cannot be loaded.
+        ConfigError: The package of the model cannot be loaded, or its place holds no model.
         MissingWeightsError: A published file is neither given, cached nor downloadable.
     """
     full = full_name(name)
+    scheme = scheme_of(full)
+    if scheme is not None:
+        load(scheme.check)(full, weights)
+        return full
     files = CATALOG[full].files
     if set(weights) <= set(files):
         for part in files:
@@ -275,26 +343,36 @@ def load_generator(
     weights: Mapping[str, Path] | None = None,
     bf16: bool = False,
     compiled: bool = False,
+    access: Access | None = None,
 ) -> Generator:
     """Build the generator behind a name.
 
     Args:
-        name: Such as `glide:tiny`, or `package/name` of an entry point.
+        name: Such as `glide:tiny`, `package/name` of an entry point, or `diffusers:PATH`.
         device: A torch device.
         weights: Local files that take the place of downloads, by the name of the weights.
         bf16: Sample with bfloat16 autocast.
         compiled: Sample with compiled networks.
+        access: Address and caps of the server, for a model behind one.
 
     Raises:
-        ConfigError: The generator cannot run in bfloat16 or compiled.
+        ConfigError: The generator cannot run in bfloat16 or compiled, or has no server.
         UnknownNameError: The model does not exist.
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
     own = dict(weights or {})
-    if (bf16 or compiled) and CATALOG[full_name(name)].accelerates is False:
-        raise _not_accelerated(full_name(name))
-    full = require_model(name, own)
-    generator: Generator = load(CATALOG[full].target)(full, device, own)
+    full = full_name(name)
+    scheme = scheme_of(full)
+    row = scheme or CATALOG[full]
+    if (bf16 or compiled) and row.accelerates is False:
+        raise _not_accelerated(full)
+    require_model(name, own)
+    if access is not None and access.is_given and not (scheme and scheme.takes_access):
+        raise ConfigError(
+            f"{full} is not behind a server, so {access.flags} do not apply. Leave them out."
+        )
+    further = (access,) if scheme and scheme.takes_access else ()
+    generator: Generator = load(row.target)(full, device, own, *further)
     if bf16 or compiled:
         _accelerate(generator, full, bf16=bf16, compiled=compiled)
     return generator

@@ -1,4 +1,4 @@
-"""The one conversion between the images of networks and those that leave this package.
+"""The conversions between the images of networks and those that leave this package.
 
 Inside: float, batch x channels x height x width, in [-1, 1]. Outside: uint8, batch x height x
 width x channels, 0-255.
@@ -6,6 +6,7 @@ width x channels, 0-255.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -41,6 +42,19 @@ def to_uint8(
         )
     levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous()
+
+
+def unit_to_uint8(image: Float[np.ndarray, "height width channels"]) -> np.ndarray:
+    """Round an image of another library, in [0, 1], to the nearest of 256 levels.
+
+    Args:
+        image: One channel, which is repeated, or three.
+
+    >>> unit_to_uint8(np.array([[[0.0], [0.999], [1.0]]]))[0, :, 2].tolist()
+    [0, 255, 255]
+    """
+    levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else levels
 
 
 def from_uint8(

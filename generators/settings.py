@@ -1,12 +1,12 @@
 """Settings of a generator's stages: defaults, allowed values, and parsing of user input.
 
-A stage is one network of a cascade. The defaults of a stage determine its
-further options: an option exists if it has a default, and has the default's type.
+A stage is one network of a cascade. An option exists if the stage has a default for it, whose type
+it then has, or lists it as undecided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -44,7 +44,9 @@ class StageSpec:
     samplers: tuple[str, ...] = ()
     max_steps: int | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Allowed words of each string option."""
+    """Allowed words of each string option; an option without choices takes any text."""
+    undecided: Mapping[str, type[OptionValue]] = field(default_factory=dict)
+    """Further options by type, which have no default: without a value, the model decides."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Minimum and maximum of `guidance` and of each numeric option."""
 
@@ -83,12 +85,13 @@ def resolve_settings(
     guidance: str | None = None,
     steps: str | None = None,
     sampler: str | None = None,
-    options: str | None = None,
+    options: str | Sequence[str] | None = None,
 ) -> dict[str, StageSettings]:
     """Resolve the settings that a user typed.
 
     A bare value (`3`, `50`, `ddim`) applies to the main stage, or the first with the setting;
-    `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`.
+    `base=1.35,sr1=8` names stages. Options are named: `threshold=static,sr1.aug_level=0.2`. A text
+    without choices, such as `negative_prompt=blurry, dark`, ends where the next option begins.
 
     Raises:
         ConfigError: The generator has no such stage or setting, or the value is out of range.
@@ -97,7 +100,9 @@ def resolve_settings(
     for setting, text in zip(SETTINGS, (guidance, steps, sampler), strict=True):
         if text is not None:
             settings = _apply(spec, settings, setting, text)
-    return settings if options is None else _apply_options(spec, settings, options)
+    for argument in (options,) if isinstance(options, str) else options or ():
+        settings = _apply_options(spec, settings, argument)
+    return settings
 
 
 def default_settings(spec: Staged) -> dict[str, StageSettings]:
@@ -183,46 +188,65 @@ def _apply_options(
 ) -> dict[str, StageSettings]:
     """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
     changed, seen = dict(settings), set[str]()
-    for part in text.split(","):
+    parts = text.split(",")
+    while parts:
+        part = parts.pop(0)
         key, eq, raw = part.strip().partition("=")
         if not eq:
             raise ConfigError(f"--set takes NAME=VALUE or STAGE.NAME=VALUE, got {part.strip()!r}.")
         stage = _stage_with(spec, key)
         name = key.rpartition(".")[2]
         _refuse_second(f"{stage.name}.{name}", seen, f"--set {text}", "option")
-        options = {**changed[stage.name].options, name: _option(stage, name, raw)}
+        while parts and _is_free_text(stage, name) and not _begins_option(spec, parts[0]):
+            raw += "," + parts.pop(0)
+        options = {**changed[stage.name].options, name: _option(stage, name, raw.strip())}
         changed[stage.name] = replace(changed[stage.name], options=options)
     return changed
 
 
+def _begins_option(spec: Staged, part: str) -> bool:
+    """Return whether a part begins with the name of an option, so that a text before it ends."""
+    key, eq, _ = part.strip().partition("=")
+    name = key.rpartition(".")[2]
+    return bool(eq) and any(name in _types(stage) for stage in spec.stages)
+
+
 def _listed_options(spec: Staged) -> list[str]:
     """Return all options of a generator as `STAGE.NAME`."""
-    return [f"{stage.name}.{name}" for stage in spec.stages for name in stage.defaults.options]
+    return [f"{stage.name}.{name}" for stage in spec.stages for name in _types(stage)]
+
+
+def _types(stage: StageSpec) -> dict[str, type[OptionValue]]:
+    """Return the type of each option of a stage."""
+    return {**{name: type(v) for name, v in stage.defaults.options.items()}, **stage.undecided}
+
+
+def _is_free_text(stage: StageSpec, name: str) -> bool:
+    return _types(stage)[name] is str and name not in stage.choices
 
 
 def _stage_with(spec: Staged, key: str) -> StageSpec:
     """Return the stage that a key names, or the first one with a bare option."""
     wanted, dot, name = key.rpartition(".")
     for stage in spec.stages:
-        if name in stage.defaults.options and (not dot or stage.name == wanted):
+        if name in _types(stage) and (not dot or stage.name == wanted):
             return stage
     known = ", ".join(_listed_options(spec)) or "none"
     raise ConfigError(f"{spec.name} has no option {key!r}; it has: {known}.")
 
 
 def _option(stage: StageSpec, name: str, raw: str) -> OptionValue:
-    default = stage.defaults.options[name]
+    kind = _types(stage)[name]
     where = f"--set {stage.name}.{name}"
-    if isinstance(default, bool):
+    if kind is bool:
         if raw.lower() not in TRUTH:
             raise ConfigError(f"{where} must be {_listed(TRUTH)}, got {raw!r}.")
         return TRUTH[raw.lower()]
-    if isinstance(default, str):
-        allowed = stage.choices.get(name, ())
-        if raw not in allowed:
-            raise ConfigError(f"{where} must be {_listed(allowed)}, got {raw!r}.")
+    if kind is str:
+        if name in stage.choices and raw not in stage.choices[name]:
+            raise ConfigError(f"{where} must be {_listed(stage.choices[name])}, got {raw!r}.")
         return raw
-    return _number(where, type(default), raw, stage.ranges.get(name))
+    return _number(where, int if kind is int else float, raw, stage.ranges.get(name))
 
 
 def _number(

@@ -84,6 +84,16 @@ def drawbench_rows() -> tuple[Row, ...]:
     return tuple((line.split("\t")[0], line.split("\t")[1]) for line in split_lines(text))
 
 
+def drawbench_category(text: str) -> str | None:
+    """Return the category of an official prompt of DrawBench; None for any other text."""
+    return _categories().get(fingerprint_of(text))
+
+
+@cache
+def _categories() -> dict[str, str]:
+    return dict(drawbench_rows())
+
+
 def _fault(places: Sequence[int | None], source: str) -> str:
     total = len(drawbench_rows())
     strange = [number for number, place in enumerate(places, start=1) if place is None]

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.tables import found_columns, parse_json_lines, read_text
 from evalkit.datasets.base import Caption
 from evalkit.generation import GenerationOptions
-from evalkit.options import RequestOptions, SamplingOptions
+from evalkit.options import RequestOptions, SamplingOptions, ServerOptions
 from evalkit.protocols.catalog import open_protocol
 from evalkit.requests import DatasetSource, LabelSource, PromptSource, RequestSource, prompt_id
 
 if TYPE_CHECKING:
     from evalkit.protocols.model import MeasurementProtocol
+    from generators.adapters.access import Access
 
 COCO_PROTOCOL = "imagen-30k"
 """What `--coco` means."""
@@ -41,6 +45,31 @@ def generation_options(
     return GenerationOptions(
         model=model, source=_source(asked, protocol), sampling=sampling, out=out
     )
+
+
+def takes_access(model: str) -> bool:
+    """Return whether a model is behind a server."""
+    from generators.catalog import scheme_of
+
+    scheme = scheme_of(model)
+    return scheme is not None and scheme.takes_access
+
+
+def with_cap(model: str, server: ServerOptions) -> Access:
+    """Return the access to a server; ask on the terminal for a cap that is not given.
+
+    Where there is no terminal to ask, the model's loader refuses to start without a cap.
+    """
+    access = server.access()
+    capped = access.max_requests is not None or access.max_cost is not None
+    if capped or not takes_access(model) or not sys.stdin.isatty():
+        return access
+    from generators.adapters.servers import needs_cap
+
+    if not needs_cap(access):
+        return access
+    most = typer.prompt(f"Most requests to {model}, retries included", type=int)
+    return replace(access, max_requests=most)
 
 
 def _protocol(asked: RequestOptions) -> MeasurementProtocol | None:

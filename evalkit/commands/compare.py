@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evalkit.commands.sets import (
     Samples,
+    is_place,
     open_samples,
     own_reference,
     print_skipped,
@@ -137,9 +138,9 @@ def named_sets(runs: Sequence[str]) -> dict[str, Samples]:
 def _open(text: str) -> tuple[str, str, Samples]:
     """Open `[NAME=]PATH`; return name, path and images. An existing path may contain `=`."""
     name, equals, path = text.partition("=")
-    if not equals or Path(text).exists():
+    if not equals or Path(text).exists() or is_place(text):
         name, path = "", text
-    return name, path, open_samples(Path(path))
+    return name, path, open_samples(path)
 
 
 def _default_metrics(sets: Collection[Samples], options: MeasureOptions) -> tuple[str, ...]:

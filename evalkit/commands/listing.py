@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -31,9 +31,11 @@ def show(kind: str) -> None:
 
 
 def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
-    from generators.catalog import ALIASES, CATALOG, ModelRow
+    from generators.catalog import ALIASES, CATALOG, SCHEMES, ModelRow
 
-    bare = {full: name for name, full in ALIASES.items()}
+    bare: dict[str, list[str]] = {}
+    for name, full in ALIASES.items():
+        bare.setdefault(full, []).append(name)
 
     def cells(name: str, row: ModelRow) -> tuple[str, ...]:
         size = UNKNOWN if row.size_px is None else f"{row.size_px} px"
@@ -42,10 +44,14 @@ def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
             row.conditioning or UNKNOWN,
             size,
             row.weights or UNKNOWN,
-            _also(bare.get(name), row.summary),
+            _also(bare.get(name, []), row.summary),
         )
 
     rows = _cells(CATALOG, cells, num_columns=5)
+    rows += [
+        (f"{scheme}:...", "its own", "its own", "yours", f"{row.summary}; ... is {row.form}")
+        for scheme, row in SCHEMES.items()
+    ]
     return "Models", ("name", "conditioning", "size", "weights", "description"), rows
 
 
@@ -130,8 +136,9 @@ def _cells(
     return rows
 
 
-def _also(bare: str | None, summary: str) -> str:
-    return f"{summary}; a bare `{bare}` means this" if bare else summary
+def _also(bare: Sequence[str], summary: str) -> str:
+    named = " or ".join(f"`{name}`" for name in bare)
+    return f"{summary}; a bare {named} means this" if bare else summary
 
 
 _TABLES = {

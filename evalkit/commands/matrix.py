@@ -73,13 +73,14 @@ def matrix(
     """
     check_output(html, "--html")
     check_output(json_file, "--json")
-    found = open_samples(Path(samples))
+    found = open_samples(samples)
     compared = own_reference(reference_name(against, options), [found], coco_root, progress)
     if isinstance(compared.reference, ReferenceStatistics):
         raise ConfigError(
             f"{compared.name} is a statistics file of one preparation; a matrix needs the images. "
             "Give a folder or a data set with --against."
         )
+    assert compared.reference is not None, "a reference is named or the run's own"
     columns, left_out = matrix_columns(found, compared.dataset, options, chosen)
     console.print(f"{len(columns)} ways to measure {len(found.items):,} images", highlight=False)
     result = measure_matrix(

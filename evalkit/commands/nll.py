@@ -96,7 +96,7 @@ def measure(options: NllOptions, progress: ProgressFactory) -> ResultRecord:
     with progress(f"Bits per dimension of {generator.spec.name}") as report:
         for start in range(0, len(chosen), options.batch_size):
             batch = chosen[start : start + options.batch_size]
-            images = np.stack([_at_size(dataset, i, generator.spec.size_px) for i in batch])
+            images = np.stack([_at_size(dataset, i, generator.spec.edge_px) for i in batch])
             seeds = [image_seed(options.seed, image_id, 0) for image_id in batch]
             with full_float32():
                 found = generator.bits_per_dim(images, seeds, steps=options.steps)

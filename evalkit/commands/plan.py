@@ -52,7 +52,7 @@ def plan_frechet(
     """
     check_output(json_file, "--json")
     with progress("Listing the pilot"):
-        sets = [open_samples(Path(path)) for path in pilots]
+        sets = [open_samples(path) for path in pilots]
     compared = own_reference(reference_name(against, options), sets, coco_root, progress)
     given, options = options, compared.options(options)
     say_features(options, given)

@@ -49,7 +49,7 @@ def preflight(
         DataError: The set can't be opened.
         MissingWeightsError: The weights of the features are missing.
     """
-    found = open_samples(Path(samples))
+    found = open_samples(samples)
     named = reference_name(against, options) or found.dataset
     inspection = inspect(found.items, progress)
     lines = inspection.lines()

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from evalkit.catalog import METRICS
 from evalkit.commands.sets import (
+    NO_REFERENCE,
+    Against,
+    Samples,
     open_against,
     open_samples,
     print_skipped,
@@ -19,16 +23,13 @@ from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, errors, progress_bar
 from evalkit.core.results import ResultRecord, read_records, write_records
 from evalkit.core.run import RunFolder
-from evalkit.measurement import (
-    category_records,
-    default_metrics,
-    kept_samples,
-    refuse_biased_scores,
-)
+from evalkit.measurement import category_records as records_of_categories
+from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
+from evalkit.metrics.categories import category_records
 from evalkit.metrics.score import Scorer
 from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
-from evalkit.reports.tables import terminal_table, write_csv
+from evalkit.reports.tables import categories_table, terminal_table, write_csv
 
 
 def score(
@@ -40,56 +41,55 @@ def score(
     json_file: Path | None,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Score the samples, print the records, and write them on request.
+    """Score the samples, print the records, by category where there are any, and write them.
+
+    Returns:
+        The records of the whole set, then those of its categories.
 
     Raises:
-        ConfigError: Neither a reference nor a protocol is named.
+        ConfigError: A metric needs a reference, and neither one nor a protocol is named.
         IncompleteError: A metric that was asked for by name failed.
         OutputError: The file of the records can't be written.
         EvalkitError: As for `score_sets`.
     """
     check_output(json_file, "--json")
     with progress(f"Listing {samples}"):
-        found = open_samples(Path(samples))
-    against = reference_name(against, options)
-    if against is None:
-        raise ConfigError(
-            "No reference. Give one with --against DATASET, FOLDER or STATISTICS.npz, or a "
-            "--protocol that names its data set."
-        )
-    compared = open_against(against, coco_root, progress)
-    given, options = options, compared.options(options, [found])
+        found = open_samples(samples)
+    given = options
+    compared = _reference(reference_name(against, options), found, options, coco_root, progress)
+    options = compared.options(options, [found])
     compared = compared.for_samples(options, [found])
     found = replace(found, items=kept_samples(found.items, options))
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
-    metrics = options.metrics or default_metrics(
-        options, found.conditioning, scenes=found.has_scenes
-    )
+    metrics = options.metrics or _default_metrics(compared, found, options)
     scorer = Scorer.of(compared.reference, metrics, options, progress, samples=found.items)
-    records = [
-        record.with_context(subject=found.subject, fingerprint={})
-        for record in scorer.records(scorer.prepare(found.items, run=found.source))
-    ]
-    if options.by_category and not isinstance(compared.reference, ReferenceStatistics):
-        parts = category_records(scorer, found.items, compared.reference, metrics, found.source)
-        records += [
-            record.with_context(subject=f"{found.subject}, {record.subject}", fingerprint={})
-            for record in parts
-        ]
-    context = {**found.fingerprint, "reference": compared.name, **options.protocol_marks()}
-    records = [
-        record.with_context(subject=record.subject, fingerprint=context) for record in records
-    ]
-    console.print(terminal_table(records, title=f"{found.subject} against {against}"))
+    prepared = scorer.prepare(found.items, run=found.source)
+    fingerprint = {"reference": compared.name, **options.protocol_marks()}
+
+    def named(records: list[ResultRecord], part: str = "") -> list[ResultRecord]:
+        context = {**found.fingerprint, **fingerprint}
+        subject = found.subject + part
+        return [record.with_context(subject=subject, fingerprint=context) for record in records]
+
+    records, parts = named(scorer.records(prepared)), named(category_records(prepared))
+    reference = compared.reference
+    if options.by_category and reference and not isinstance(reference, ReferenceStatistics):
+        of_each = records_of_categories(scorer, found.items, reference, metrics, found.source)
+        records += [one for record in of_each for one in named([record], f", {record.subject}")]
+        parts = []
+    title = f"{found.subject} against {compared.name}" if compared.reference else found.subject
+    console.print(terminal_table(records, title=title))
+    if parts:
+        console.print(categories_table(parts))
     print_skipped(records)
     if json_file is not None:
-        write_records(json_file, records)
+        write_records(json_file, [*records, *parts])
         console.print(f"Records: {json_file}", soft_wrap=True)
     if found.run is not None:
         _keep_in_run(found.run, records)
     refuse_incomplete(records, given)
-    return records
+    return [*records, *parts]
 
 
 def _keep_in_run(run: RunFolder, records: Sequence[ResultRecord]) -> None:
@@ -109,3 +109,37 @@ def _keep_in_run(run: RunFolder, records: Sequence[ResultRecord]) -> None:
         errors.print(f"note: {error}", highlight=False, markup=False)
         return
     console.print(f"Kept in the run. Its report: evalkit report {run.path}", soft_wrap=True)
+
+
+def _reference(
+    against: str | None,
+    found: Samples,
+    options: MeasureOptions,
+    coco_root: Path | None,
+    progress: ProgressFactory,
+) -> Against:
+    """Open the reference; without one, return a stand-in if no metric needs any.
+
+    Raises:
+        ConfigError: A metric needs a reference, and none is named.
+    """
+    if against is not None:
+        return open_against(against, coco_root, progress)
+    needing = [name for name in options.metrics or () if METRICS[name].needs_reference]
+    nothing_left = options.metrics is None and found.conditioning != "text"
+    if needing or nothing_left:
+        what = needing[0] if needing else "Without captions, every default metric"
+        raise ConfigError(
+            f"No reference, but {what} needs one. Give one with --against DATASET, FOLDER or "
+            "STATISTICS.npz, or a --protocol that names its data set, or choose --metrics that "
+            "need none."
+        )
+    return NO_REFERENCE
+
+
+def _default_metrics(compared: Against, found: Samples, options: MeasureOptions) -> tuple[str, ...]:
+    """Return the default metrics that apply to the images, with or without a reference."""
+    chosen = default_metrics(options, found.conditioning, scenes=found.has_scenes)
+    if compared.reference:
+        return chosen
+    return tuple(name for name in chosen if not METRICS[name].needs_reference)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from drawbench.suites.recognition import drawbench_category
 from evalkit.catalog import DATASETS
 from evalkit.core.errors import ConfigError, IncompleteError
 from evalkit.core.image_files import scan
@@ -20,7 +21,11 @@ from evalkit.datasets.named_folders import is_mjhq
 from evalkit.datasets.open import open_dataset
 from evalkit.features.preparing import reference_preparation
 from evalkit.features.sources import ImageItem, array_items, is_sample_file
-from evalkit.generation import check_complete, run_fingerprint
+from evalkit.generation import check_complete, kept_categories, run_fingerprint
+from evalkit.layouts.catalog import layout_of, open_images
+from evalkit.layouts.place import DATASETS as DATASETS_SCHEME
+from evalkit.layouts.place import SCHEME, Place
+from evalkit.layouts.tables import TABLE_SUFFIXES
 from evalkit.measurement import (
     drawn_otherwise,
     matched_items,
@@ -94,7 +99,8 @@ class Samples:
 class Against:
     """A reference and its name."""
 
-    reference: Sequence[ImageItem] | ReferenceStatistics
+    reference: Sequence[ImageItem] | ReferenceStatistics | None
+    """None: there is none, for metrics that need none."""
     name: str
     """Its name in fingerprints."""
     dataset: str | None
@@ -132,7 +138,7 @@ class Against:
                 stated = stated_preparation(self.name)
                 refuse_other_preparation(self.reference, prepared, options.protocol, stated)
             return self
-        if options.reference_images == "all":
+        if self.reference is None or options.reference_images == "all":
             return self
         if options.reference_images != "matched":
             raise ConfigError(
@@ -144,28 +150,73 @@ class Against:
         return replace(self, reference=found, name=name)
 
 
-def open_samples(path: Path) -> Samples:
-    """Open a run folder, a folder with a table of captions, or any images.
+NO_REFERENCE = Against(reference=None, name="none", dataset=None)
+"""Stands for the reference of metrics that need none."""
+
+
+def open_samples(text: str) -> Samples:
+    """Open a run folder, a folder with a table of captions, or any images in any layout.
+
+    Args:
+        text: A path, or `folder:PATH[?KEY=VALUE&...]`.
 
     Raises:
         RunFolderError: An unfinished or damaged run.
         MissingDataError: There is nothing at the path.
         DataError: No image in it.
     """
+    path = Path(text)
+    if is_place(text):
+        return _laid_out(text)
     if (path / "run.json").is_file():
         run = RunFolder.read(path)
         check_complete(run)
         return Samples(
-            items=run_items(run, run.rows()),
+            items=with_categories(run_items(run, run.rows(), kept_categories(run))),
             subject=run.config["display_name"],
             fingerprint=run_fingerprint(run),
             run=run,
         )
     if is_sample_file(path):
         return Samples(items=array_items(path), subject=path.name, fingerprint={})
+    if not _is_plain(text):
+        return _laid_out(text)
     found = open_captioned_set(path)
     _say_left_out(found)
-    return Samples(items=_captioned_items(found), subject=path.name, fingerprint={})
+    items = with_categories(_captioned_items(found))
+    return Samples(items=items, subject=path.resolve().name, fingerprint={})
+
+
+def is_place(text: str) -> bool:
+    """Return whether a text names images by `folder:` or `datasets:`, and not by a path."""
+    return text.startswith((SCHEME, DATASETS_SCHEME)) and not Path(text).exists()
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a path is a folder or archive of images, perhaps with tables of captions."""
+    layout = layout_of(Place(path=text))
+    return layout == "plain" or (layout == "table" and Path(text).is_dir())
+
+
+def _laid_out(text: str) -> Samples:
+    """Open images in a layout."""
+    found = open_images(text)
+    return Samples(
+        items=with_categories(found.items),
+        subject=found.place.title,
+        fingerprint={},
+    )
+
+
+def with_categories(items: Sequence[ImageItem]) -> list[ImageItem]:
+    """Return images with the categories of DrawBench, if all captions are its prompts.
+
+    Images with categories of their own keep them.
+    """
+    found = [drawbench_category(item.caption or "") for item in items]
+    if any(item.category for item in items) or None in found:
+        return list(items)
+    return [replace(item, category=name) for item, name in zip(items, found, strict=True)]
 
 
 def _captioned_items(found: CaptionedSet) -> list[ImageItem]:
@@ -213,6 +264,8 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         DataError: It is unusable.
     """
     path = Path(against)
+    if is_place(against):
+        return Against(reference=open_images(against).items, name=against, dataset=None)
     if against in DATASETS:
         with progress(f"Opening {against}") as report:
             dataset = open_dataset(against, coco_root=coco_root, on_progress=report)
@@ -222,11 +275,13 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
     if path.is_file() and is_statistics_file(path):
         return Against(reference=read_statistics(path), name=against, dataset=None)
     if (path / "run.json").is_file():
-        return Against(reference=open_samples(path).items, name=against, dataset=None)
+        return Against(reference=open_samples(against).items, name=against, dataset=None)
     if is_mjhq(path) or list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
     if is_sample_file(path):
         return Against(reference=array_items(path), name=against, dataset=None)
+    if _is_table(path):
+        return Against(reference=open_images(against).items, name=against, dataset=None)
     with progress(f"Listing {against}"):
         files = scan(path)
     files.require_images()
@@ -235,6 +290,11 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         _say(f"{path}: {left_out}")
     items = [ImageItem(source) for source in files.images.values()]
     return Against(reference=items, name=against, dataset=None)
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether a path is a table that names or holds images."""
+    return path.is_file() and path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet")
 
 
 def reference_name(against: str | None, options: MeasureOptions) -> str | None:

@@ -38,6 +38,7 @@ def statistics(
         raise DataError(f"{images} is a statistics file already. Give the images.")
     if spatial and not options.is_given("features"):
         options = replace(options, typed=options.typed | {"features"})  # spatial means Inception's
+    assert opened.reference is not None, "images or a data set are never nothing"
     given, options = options, opened.options(options)
     say_features(options, given)
     found = summarise_set(opened.reference, options, progress, spatial=spatial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,14 @@ from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
 from evalkit.core.run import RunFolder
 from evalkit.datasets.base import Caption
-from evalkit.options import SamplingOptions, sampling
+from evalkit.options import SamplingOptions, ServerOptions, sampling, serving
 from evalkit.options.parsing import names
 
 if TYPE_CHECKING:
     from drawbench.suites import Suite
     from evalkit.core.progress import ProgressFactory
     from evalkit.requests import Requests
+    from generators.base import Generator, Settings
 
 SELECTION = "all prompts of the suite, samples by index"
 
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command("generate", cls=OptionsByRecord)(generate)
 
 
+@serving()
 @sampling()
 def generate(
     suite: Annotated[
@@ -52,20 +54,29 @@ def generate(
         str, typer.Option(help="MODEL[:PRESET],MODEL[:PRESET]; see `evalkit list models`.")
     ],
     sampling: SamplingOptions,
+    server: ServerOptions,
     per_prompt: Annotated[int, typer.Option(min=1, help="Images per prompt.")] = 8,
     out: Annotated[Path, typer.Option(help="Folder that receives the run folders.")] = Path("runs"),
 ) -> None:
     """Generate or resume samples for a suite, one run folder per model."""
+    from evalkit.commands.asking import takes_access, with_cap
     from evalkit.core.progress import console, progress_bar
 
+    listed = names(models)
+    behind_servers = [model for model in listed if takes_access(model)]
+    access = with_cap(behind_servers[0], server) if behind_servers else server.access()
     options = SuiteOptions(
-        suite=suite, models=names(models), per_prompt=per_prompt, sampling=sampling, out=out
+        suite=suite,
+        models=listed,
+        per_prompt=per_prompt,
+        sampling=replace(sampling, access=access),
+        out=out,
     )
     folders = generate_suite(options, progress_bar)
     for name, folder in folders.items():
         console.print(f"{name}: {folder}", soft_wrap=True, markup=False, highlight=False)
-    listed = ",".join(f"{name}={folder}" for name, folder in folders.items())
-    words = ("evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", listed)
+    made = ",".join(f"{name}={folder}" for name, folder in folders.items())
+    words = ("evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", made)
     following = command_line(*words, database=os.environ.get(DATABASE_VARIABLE, ""))
     console.print(f"next: {following}", soft_wrap=True, markup=False, highlight=False)
 
@@ -81,9 +92,11 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         MissingWeightsError: A model's weights are unavailable.
         RunFolderError: A folder holds another run.
     """
+    from evalkit.commands.asking import takes_access
     from evalkit.core.files import check_folder
     from evalkit.engine import generate as run_all
-    from evalkit.generation import prepare_generator, run_config
+    from evalkit.generation import folder_name, keep_categories, prepare_generator, run_config
+    from generators.catalog import scheme_of
 
     if not options.models or len(set(options.models)) != len(options.models):
         raise ConfigError(
@@ -93,22 +106,30 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
     chosen = options.sampling
+    any_server = any(map(takes_access, options.models))
+
+    def prepared(model: str) -> tuple[Generator, Settings]:
+        access = chosen.access if takes_access(model) or not any_server else None
+        return prepare_generator(model, replace(chosen, access=access))
+
     runs: dict[str, RunFolder] = {}
     # Each model is loaded once more to sample: all of them at once may not fit into memory.
     for model in options.models:
-        generator, settings = prepare_generator(model, chosen)
+        generator, settings = prepared(model)
         spec = generator.spec
         if spec.conditioning != "text":
             raise ConfigError(
                 f"{model} takes no prompts (conditioning: {spec.conditioning}). Use a text model."
             )
-        name = spec.name.replace("/", "-")
-        folder = options.out / f"{suite.name}-{name.replace(':', '-')}"
+        name = spec.name if scheme_of(spec.name) is None else folder_name(spec.name)
+        name = name.replace("/", "-")
+        folder = options.out / f"{suite.name}-{folder_name(name)}"
         config = run_config(generator, settings, requests, chosen) | _numerics(chosen)
         runs[name] = RunFolder.create_or_resume(folder, config)
+        keep_categories(runs[name], requests.captions)
     for model, run in zip(options.models, runs.values(), strict=True):
         if len(runs) > 1:
-            generator, settings = prepare_generator(model, chosen)
+            generator, settings = prepared(model)
         items = requests.items(generator.spec, chosen.seed)
         run_all(run, generator, settings, items, batch_size=chosen.batch_size, progress=progress)
     return {name: run.path for name, run in runs.items()}
@@ -118,7 +139,11 @@ def suite_requests(suite: Suite, per_prompt: int) -> Requests:
     """Request every prompt of a suite `per_prompt` times."""
     from evalkit.requests import Requests
 
-    prompts = [Caption(prompt.id, "", prompt.text) for prompt in suite.prompts]
+    several = len(suite.categories) > 1
+    prompts = [
+        Caption(prompt.id, "", prompt.text, kind=prompt.category if several else None)
+        for prompt in suite.prompts
+    ]
     return Requests(
         wanted=[(prompt, sample) for prompt in prompts for sample in range(per_prompt)],
         name=suite.name,

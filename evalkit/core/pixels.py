@@ -117,6 +117,20 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
         ) from error
 
 
+def from_pil(image: Image.Image, *, name: str) -> RGBImage:
+    """Convert an image of Pillow's, whatever its mode.
+
+    Args:
+        image: The image.
+        name: Its name in errors.
+
+    Raises:
+        DataError: It is of a pixel type without an agreed range, or too large.
+    """
+    _check_size(image, name)
+    return _to_rgb(image, name, is_png=False)
+
+
 def image_bytes(source: ByteSource) -> bytes:
     """Read the bytes of an image file, for callers that also hash what they decode.
 

@@ -197,8 +197,9 @@ class _Pass:
             self.bad |= {index: str(error) for index, error in faults.items()}
         elif faults:
             first = next(iter(faults.values()))
-            more = f" {len(faults) - 1:,} more images are unusable." if len(faults) > 1 else ""
-            raise DataError(f"{first}{more}") from first
+            if len(faults) == 1:
+                raise first
+            raise DataError(f"{first} {len(faults) - 1:,} more images are unusable.") from first
 
     def encode_missing(self, progress: ProgressFactory, what: str) -> None:
         """Decode the images that a table lacks, and run each network on those it lacks."""

@@ -4,17 +4,18 @@ Three definitions are in use, and publications rarely say which:
 
 | variant | one pair | over pairs | prefix |
 |---|---|---|---|
-| `torchmetrics` | 100 cos | mean, then at least 0 | none |
+| `torchmetrics` | 100 cos | mean | none |
 | `hessel` | 2.5 max(cos, 0) | mean | "A photo depicts " |
 | `raw` | cos | mean | none |
 
-GLIDE and unCLIP report `torchmetrics` with ViT-B/16; Hessel et al. 2021 use ViT-B/32.
+GLIDE and unCLIP report `torchmetrics` with ViT-B/16; Hessel et al. 2021 use ViT-B/32. Torchmetrics
+itself returns 0 for a negative mean; here a negative mean is reported as it is, with its interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class ClipScore:
     value: float
     interval: MeanInterval
     pairs: Float64[np.ndarray, " n"]
-    """Scores in the unit of the variant, before the mean is clipped."""
+    """Scores in the unit of the variant."""
 
 
 def clip_cosines(images: Any, captions: Any) -> Float64[np.ndarray, " n"]:
@@ -88,15 +89,7 @@ def clip_score(
     cosines = clip_cosines(images, captions)
     pairs = {"torchmetrics": 100 * cosines, "hessel": 2.5 * cosines.clip(min=0), "raw": cosines}
     found = mean_interval(pairs[variant], ids=ids, level=level)
-    if variant == "torchmetrics":
-        found = _clipped(found)
     return ClipScore(value=found.value, interval=found, pairs=pairs[variant])
-
-
-def _clipped(found: MeanInterval) -> MeanInterval:
-    """Clip the mean and its interval at 0, as torchmetrics defines the score."""
-    ends = [None if end is None else max(end, 0.0) for end in (found.low, found.high)]
-    return replace(found, value=max(found.value, 0.0), low=ends[0], high=ends[1])
 
 
 def check_variant(variant: str) -> None:
@@ -143,27 +136,30 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 def _records(task: Task) -> list[ResultRecord]:
     need = task.needs[0]
-    captions = task.captions.get(need)
-    if captions is None:
+    if need not in task.captions:
         return [task.not_applicable(need, no_captions_reason(task))]
-    options = task.options
-    found = clip_score(
-        task.fake_of_captions(need),
-        captions,
-        variant=options.clip_variant,
-        ids=task.caption_draws,
+    return [_part(task, range(len(task.items)))]
+
+
+def _part(task: Task, places: Sequence[int]) -> ResultRecord:
+    """Compute the record of some of the images, with all their captions."""
+    need, options = task.needs[0], task.options
+    rows = task.captions_of(places)
+    found = mean_interval(
+        task.once(pair_scores)[rows],
+        ids=[task.caption_draws[row] for row in rows],
         level=options.level,
     )
     record = task.record(
         need,
         value=found.value,
-        standard_error=found.interval.standard_error,
-        interval=found.interval.interval,
-        reason="" if found.interval.low is not None else found.interval.method,
+        standard_error=found.standard_error,
+        interval=found.interval,
+        reason="" if found.interval is not None else found.method,
         details={"label": f"CLIP score ({task.extractors[need.extractor].name})"},
         marks={"variant": options.clip_variant},
     )
-    return [task.of_captions(need, record)]
+    return task.of_captions(need, record, places)
 
 
 def pair_scores(task: Task) -> Float64[np.ndarray, " captions"]:
@@ -177,4 +173,4 @@ def _difference(first: Task, second: Task) -> list[ResultRecord]:
     return [mean_difference(first, second, pair_scores)]
 
 
-CLIP_SCORE = Metric(_needs, _records, _difference)
+CLIP_SCORE = Metric(_needs, _records, _difference, _part)

@@ -181,14 +181,28 @@ def _pictured(task: Task) -> list[str] | None:
 
 
 def _records(task: Task) -> list[ResultRecord]:
-    need, options = task.needs[0], task.options
-    captions = task.captions.get(need)
-    if captions is None:
+    need = task.needs[0]
+    if need not in task.captions:
         return [task.not_applicable(need, no_captions_reason(task))]
     try:
-        found = task.once(r_precision_of)
+        return [_part(task, range(len(task.items)))]
     except NotEnoughImagesError as error:
         return [task.not_applicable(need, as_clause(error))]
+
+
+def _part(task: Task, places: Sequence[int]) -> ResultRecord:
+    """Compute the record of some of the images, ranked among the captions of all.
+
+    Raises:
+        NotEnoughImagesError: Too few different captions to rank.
+    """
+    need, options = task.needs[0], task.options
+    rows = task.captions_of(places)
+    found = share_of(
+        _hits(task)[rows],
+        ids=[task.caption_draws[row] for row in rows],
+        level=options.level,
+    )
     record = task.record(
         need,
         value=found.value,
@@ -197,7 +211,7 @@ def _records(task: Task) -> list[ResultRecord]:
         details={"label": f"R-precision ({task.extractors[need.extractor].name})"},
         marks={"distractors": options.distractors, "draw_seed": options.seed},
     )
-    return [task.of_captions(need, record)]
+    return task.of_captions(need, record, places)
 
 
 def _difference(first: Task, second: Task) -> list[ResultRecord]:
@@ -208,4 +222,4 @@ def _hits(task: Task) -> Float64[np.ndarray, " n"]:
     return task.once(r_precision_of).hits.astype(np.float64)
 
 
-R_PRECISION = Metric(_needs, _records, _difference)
+R_PRECISION = Metric(_needs, _records, _difference, _part)

@@ -61,6 +61,9 @@ class Metric:
     difference: Callable[[Task, Task], list[ResultRecord]] | None = None
     """The first set minus the second, as records `NAME-difference` with the `p_value` in their
     details; none if the sets can't be paired. See `evalkit.metrics.pairing`."""
+    part: Callable[[Task, Sequence[int]], ResultRecord] | None = None
+    """The record of some of the images, by their indices, for a metric that is a mean over images:
+    its scores by category."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ class Task:
         """Index of the sample that each caption belongs to; a sample may have any number."""
         return np.repeat(np.arange(len(self.items)), [len(item.captions) for item in self.items])
 
+    def captions_of(self, places: Sequence[int]) -> Int64[np.ndarray, " some_captions"]:
+        """Return the rows of `captioned` that belong to some samples, by the samples' indices."""
+        return np.flatnonzero(np.isin(self.captioned, list(places)))
+
     def fake_of_captions(self, need: Need) -> StoredSet:
         """Return the features of the samples, once for each of their captions."""
         return self.fake(need).subset(self.captioned)
@@ -115,22 +122,29 @@ class Task:
         """All captions, in the order of `captioned`."""
         return [caption for item in self.items for caption in item.captions]
 
-    def of_captions(self, need: Need, record: ResultRecord) -> ResultRecord:
-        """Count in a record what its captions cover: samples, captions, and those that were cut."""
-        n = len(np.unique(self.captioned))
+    def of_captions(self, need: Need, record: ResultRecord, places: Sequence[int]) -> ResultRecord:
+        """Count in a record what its captions cover: samples, captions, and those that were cut.
+
+        Args:
+            need: The embeddings of the captions.
+            record: The record.
+            places: Indices of the samples that it is about.
+        """
+        rows = self.captions_of(places)
+        n = len(np.unique(self.captioned[rows]))
         extractor = self.extractors[need.extractor]
         counts = {
-            "num_captions": len(self.captioned) if len(self.captioned) != n else 0,
-            "num_without_caption": len(self.items) - n,
+            "num_captions": len(rows) if len(rows) != n else 0,
+            "num_without_caption": len(places) - n,
             "num_cut_captions": extractor.num_cut(
-                [f"{need.prefix or ''}{caption}" for caption in self.caption_texts]
+                [f"{need.prefix or ''}{self.caption_texts[row]}" for row in rows]
             )
             if isinstance(extractor, CountsCutCaptions)
             else 0,
         }
         details = {**record.details, **{name: count for name, count in counts.items() if count}}
         without = counts["num_without_caption"]
-        said = f"{without:,} of {len(self.items):,} images have no caption and are left out"
+        said = f"{without:,} of {len(places):,} images have no caption and are left out"
         reason = "; ".join(filter(None, [record.reason, said if without else ""]))
         return replace(record, n=n, reason=reason, details=details)
 

@@ -10,6 +10,7 @@ from typing import Any
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import named_paths
+from generators.adapters.access import Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ class SamplingOptions:
         typed=list[str],
         parse=named_paths,
     )
+    access: Access | None = field(default=None, compare=False)
+    """Address and caps of the server, for a model behind one."""
     typed: frozenset[str] = field(default=frozenset(), compare=False)
     """Fields that a protocol may decide and that were typed, also where they repeat a default."""
 

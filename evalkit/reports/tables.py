@@ -119,6 +119,33 @@ def terminal_table(records: Sequence[ResultRecord], *, title: str = "") -> Table
     return table
 
 
+def categories_table(records: Sequence[ResultRecord], *, title: str = "By category") -> Table:
+    """Build a table of categories by metrics: `24.1 [23.0, 25.2]` and n.
+
+    Args:
+        records: With the category in their details.
+        title: Its title.
+    """
+    levels = {formatting.level_text(record) for record in records if record.interval}
+    metrics = {column(record): record for record in records}
+    cells = {(str(r.details["category"]), column(r)): r for r in records}
+    notes = dict.fromkeys(f"{r.details['category']}: {r.reason}." for r in records if r.reason)
+    level = f" [{next(iter(levels))} interval]" if len(levels) == 1 else ""
+    table = _table(title + level, list(notes))
+    table.add_column("category", no_wrap=True)
+    for record in metrics.values():
+        table.add_column(_metric_cell(record), overflow="fold")
+    table.add_column("n", justify="right", no_wrap=True)
+    for category in dict.fromkeys(category for category, _ in cells):
+        row = [cells.get((category, metric)) for metric in metrics]
+        n = max(record.n for record in row if record is not None)
+        shown = [
+            Text("") if r is None else _number_cell(r, "", with_level=len(levels) > 1) for r in row
+        ]
+        table.add_row(Text(category), *shown, Text(f"{n:,}"))
+    return table
+
+
 def comparison_table(records: Sequence[ResultRecord], *, title: str = "") -> Table:
     """Build a table of models by metrics: `12.24 [11.80, 12.71]`, marked if not comparable."""
     alike = comparability(records)

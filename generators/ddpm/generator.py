@@ -87,7 +87,7 @@ class DDPMGenerator:
                 self.network,
                 image_rngs([request.seed for request in requests], STAGE),
                 StageSampling.chosen(self.process, settings[STAGE], faults.at(STAGE)),
-                size_px=self.spec.size_px,
+                size_px=self.spec.edge_px,
                 labels=labels,
                 label_network=self.takes_labels,
                 classifier=self.classifier,

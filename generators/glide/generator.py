@@ -167,7 +167,7 @@ class GlideGenerator:
 
     def _given(self, requests: Sequence[Request]) -> GivenPixels | None:
         if self.inpaints:
-            return given_pixels(requests, self.spec.size_px, self.device)
+            return given_pixels(requests, self.spec.edge_px, self.device)
         if any(request.image is not None or request.mask is not None for request in requests):
             raise UnsupportedRequestError(
                 f"{self.spec.name} does not inpaint; glide:released-inpaint does."

@@ -139,8 +139,11 @@ def _read(path: Path) -> Recipe:
 
 
 def _first_fault(error: ValidationError, table: list[str], network: str) -> str:
-    """Say the first fault: where, what, the value seen; for an unknown key, which are known."""
-    first = error.errors()[0]
+    """Say the first fault: where, what, the value seen; for an unknown key, which are known.
+
+    A missing key comes last, since a misspelt one is missing as well.
+    """
+    first = min(error.errors(), key=lambda fault: fault["type"] == "missing")
     path = [*table, *(str(part) for part in first["loc"])]
     where = ".".join(path)
     if first["type"] == "extra_forbidden":

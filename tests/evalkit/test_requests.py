@@ -12,7 +12,7 @@ from PIL import Image
 
 from evalkit import cli
 from evalkit.commands.asking import generation_options, read_prompts
-from evalkit.core.errors import ConfigError, EvalkitError, MissingDataError
+from evalkit.core.errors import ConfigError, DataError, EvalkitError, MissingDataError
 from evalkit.core.run import RunFolder
 from evalkit.core.seeding import image_seed
 from evalkit.generation import run_fingerprint
@@ -113,8 +113,8 @@ def test_an_empty_id_is_none(tmp_path: Path) -> None:
 
 def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"prompt": "a\\ud800b"}\n', "utf-8")
-    with pytest.raises(ConfigError, match="half of a surrogate pair"):
-        PromptSource(read_prompts(tmp_path / "p.jsonl")).check()
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        read_prompts(tmp_path / "p.jsonl")
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -29,7 +29,7 @@ from evalkit.features.shapes_clip import ShapesClipExtractor
 from evalkit.metrics.clip_score import clip_cosines
 from evalkit.options import SamplingOptions
 from evalkit.reranking import RerankedGenerator, refuse_own_judge, reranked
-from generators.base import Request, Sample
+from generators.base import GeneratorSpec, Request, Sample
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
@@ -43,9 +43,16 @@ class Painter:
     fails: int = 0
 
     @property
-    def spec(self) -> Any:
-        return SimpleNamespace(
-            name="painter", conditioning=self.conditioning, training_data=self.training_data
+    def spec(self) -> GeneratorSpec:
+        return GeneratorSpec(
+            name="painter",
+            display_name="Painter",
+            conditioning=self.conditioning,  # type: ignore[arg-type]
+            stages=(),
+            size_px=2,
+            training_data=self.training_data,
+            weights="none",
+            weights_sha256="",
         )
 
     def generate(self, requests: Sequence[Request], settings: object) -> list[Sample]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evalkit.core.errors import ConfigError
@@ -97,3 +99,22 @@ def test_what_a_model_can_not_do_is_said(typed: dict[str, str], complaint: str) 
 def test_an_unconditional_model_has_no_guidance() -> None:
     with pytest.raises(ConfigError, match=r"no guidance \(it is unconditional\); it has: sampler"):
         resolve_settings(spec("none"), guidance="3")
+
+
+def test_a_text_option_ends_where_the_next_option_begins() -> None:
+    words = StageSpec(
+        name="base",
+        defaults=StageSettings(options={"eta": 0.0}),
+        undecided={"negative_prompt": str, "height": int},
+    )
+    plain = replace(spec(), stages=(words,))
+    for text in (
+        "negative_prompt=blurry, dark=grey, old,eta=0.5",
+        ["eta=0.5", "negative_prompt=blurry, dark=grey, old"],
+    ):
+        found = resolve_settings(plain, options=text)["base"].options
+        assert found == {"eta": 0.5, "negative_prompt": "blurry, dark=grey, old"}
+    assert "height" not in resolve_settings(plain)["base"].options
+    assert resolve_settings(plain, options="height=64")["base"].options["height"] == 64
+    with pytest.raises(ConfigError, match=r"--set base\.height must be a whole number"):
+        resolve_settings(plain, options="height=tall")

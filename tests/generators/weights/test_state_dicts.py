@@ -88,13 +88,13 @@ def test_files_that_hold_no_weights(tmp_path):
     buffer = io.BytesIO()
     torch.save(STATE, buffer)
     contents = {
-        "empty": b"",
-        "text": b"<html>not found</html>",
-        "cut.pt": buffer.getvalue()[:200],
+        "empty": (b"", "is an empty file"),
+        "text": (b"<html>not found</html>", "web page"),
+        "cut.pt": (buffer.getvalue()[:200], "damaged"),
     }
-    for name, content in contents.items():
+    for name, (content, complaint) in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(WeightsError, match="damaged"):
+        with pytest.raises(WeightsError, match=complaint):
             load_state_dict(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(WeightsError, match="no state dict"):

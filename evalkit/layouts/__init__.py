@@ -1,0 +1,1 @@
+"""Images that something else made, in the layouts of other tools, with their captions."""
