@@ -48,6 +48,14 @@ data_app = typer.Typer(help="Render or download a data set.", no_args_is_help=Tr
 app.add_typer(data_app, name="data", rich_help_panel=panels.DATA)
 plan_app = typer.Typer(help="Plan how many images a comparison needs.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan", rich_help_panel=panels.EVALUATE)
+protocols_app = typer.Typer(
+    help="List, explain and compare measurement protocols.", no_args_is_help=True
+)
+app.add_typer(protocols_app, name="protocols", rich_help_panel=panels.ABOUT)
+references_app = typer.Typer(
+    help="List and keep published reference statistics.", no_args_is_help=True
+)
+app.add_typer(references_app, name="references", rich_help_panel=panels.DATA)
 runs_app = typer.Typer(help="Make runs of images from elsewhere.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs", rich_help_panel=panels.GENERATE)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
@@ -90,7 +98,10 @@ _OF_OTHER_METRICS = (
     "neighbours", "distractors", "metrics", "num_influential",
 )  # fmt: skip
 _NOT_OF_A_PLAN = _OF_OTHER_METRICS
-_NOT_OF_STATISTICS = (*_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "seed")
+_NOT_OF_STATISTICS = (
+    *_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "sample_saved", "sample_reencode",
+    "sample_exclude", "reference_images", "allow_short", "seed",
+)  # fmt: skip
 
 
 class Kind(StrEnum):
@@ -107,7 +118,7 @@ class Kind(StrEnum):
 @measuring(without=("device",))
 @serving()
 @sampling()
-@requesting(without=("protocol", "prompt", "prompts"))
+@requesting(without=("protocol", "prompt", "prompts", "allow_short"))
 def fid(
     model: Model,
     asked: RequestOptions,
@@ -123,7 +134,7 @@ def fid(
 
     if asked.labels and not asked.data:
         raise ConfigError("--labels needs --data here, the images that it is measured against.")
-    asked = replace(asked, protocol=measure.protocol)
+    asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
     sampling = replace(sampling, access=with_cap(model, server))
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
@@ -190,6 +201,132 @@ def compare(
         runs, against, measure,
         coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
     )  # fmt: skip
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
+def matrix(
+    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
+    measure: MeasureOptions,
+    against: OwnAgainst = None,
+    protocols: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated protocols. [default: all on the reference's data set]"),
+    ] = None,
+    base: Annotated[str, typer.Option(help="Protocol that is varied. [default: the first]")] = "",
+    vary: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated variations of the base, or none. [default: all]"),
+    ] = None,
+    coco_root: CocoRoot = None,
+    html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("matrix.html"),
+    json_file: JsonFile = None,
+) -> None:
+    """Measure one image set under every protocol that it can serve."""
+    from evalkit.commands.matrix import MatrixOptions
+    from evalkit.commands.matrix import matrix as run
+    from evalkit.options.parsing import names
+
+    more = {} if vary is None else {"vary": () if vary == "none" else names(vary)}
+    chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
+    run(
+        samples, against, measure, chosen,
+        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=panels.EVALUATE)
+def variance(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Measured runs of one model, grouped by their weights."),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Runs of one training, as NAME=RUN,RUN; repeatable."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated names of records. [default: all in common]")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
+    json_file: JsonFile = None,
+) -> None:
+    """Tell what retraining changes from what resampling changes."""
+    from evalkit.commands.variance import variance as run
+    from evalkit.options.parsing import names
+
+    run(
+        runs or [], group or [],
+        metrics=names(metrics or ""), level=level, json_file=json_file,
+    )  # fmt: skip
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(without=("device",))
+@sampling(without=("guidance", "steps", "sampler"))
+@requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
+def sweep(
+    model: Model,
+    asked: RequestOptions,
+    sampling: SamplingOptions,
+    measure: MeasureOptions,
+    guidance: Annotated[
+        str | None,
+        typer.Option(help="Scales, such as 1,1.5,2, sr1=1,8, or a published grid such as imagen."),
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Steps, such as 10,25,50.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Samplers, such as ddim,heun.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/sweep"),
+    yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
+) -> None:
+    """Generate and measure a model over guidance scales, steps or samplers."""
+    from evalkit.analyses.sweep import Axis
+    from evalkit.commands.asking import generation_options
+    from evalkit.commands.sweep import sweep as run
+
+    asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
+    options = generation_options(model, asked, sampling, out)
+    axes = [
+        Axis.of("guidance", guidance), Axis.of("steps", steps), Axis.of("sampler", sampler),
+    ]  # fmt: skip
+    run(options, replace(measure, device=sampling.device), axes, out=out, yes=yes)
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"})
+def preflight(
+    samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
+    measure: MeasureOptions,
+    against: Against = None,
+    coco_root: CocoRoot = None,
+) -> None:
+    """Look for what spoils a number before measuring: floor, black images, duplicates, captions."""
+    from evalkit.commands.preflight import preflight as run
+
+    run(samples, against, measure, coco_root=coco_root)
+
+
+@app.command(rich_help_panel=panels.EVALUATE)
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a known answer. [default: list them]")
+    ] = None,
+    inception_weights: Annotated[
+        Path | None,
+        typer.Option(help="File of Inception weights. [default: from the cache, else downloaded]"),
+    ] = None,
+    device: Device = "auto",
+    out: Out = None,
+) -> None:
+    """Check the tool against published values."""
+    from evalkit.commands.reproduce import reproduce as run
+    from evalkit.commands.reproduce import show
+
+    if name is None:
+        show()
+        return
+    options = MeasureOptions(inception_weights=inception_weights, device=torch_device(device))
+    run(name, options, out=out)
 
 
 @plan_app.command("fid", cls=OptionsByRecord)
@@ -342,11 +479,79 @@ def data_shapes(
 
 
 @data_app.command("coco")
-def data_coco(coco_root: CocoRoot = None) -> None:
-    """Find MS-COCO val2014, or download it from the hub."""
+def data_coco(
+    coco_root: CocoRoot = None,
+    protocol: Annotated[
+        str, typer.Option(help="Protocol whose captions are drawn: a name or a TOML file.")
+    ] = "",
+    captions_out: Annotated[
+        Path | None, typer.Option(help="File for the drawn captions: .tsv, .csv, .jsonl or .txt.")
+    ] = None,
+    captions_list: Annotated[
+        Path | None, typer.Option(help="File of the protocol's published list, to keep.")
+    ] = None,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Download the official archives, or resume.")
+    ] = False,
+) -> None:
+    """Find MS-COCO val2014, or download it; draw a protocol's captions."""
     from evalkit.commands.data import coco
 
-    coco(coco_root)
+    coco(
+        coco_root,
+        protocol=protocol,
+        captions_out=captions_out,
+        captions_list=captions_list,
+        archives=archives,
+    )
+
+
+@protocols_app.command("list")
+def protocols_list() -> None:
+    """List the protocols, and what is known but can't be run exactly."""
+    from evalkit.commands.protocols import list_protocols
+
+    list_protocols()
+
+
+@protocols_app.command("show")
+def protocols_show(
+    name: Annotated[str, typer.Argument(help="Name or TOML file of a protocol.")],
+) -> None:
+    """Show every value of a protocol, and where it is stated."""
+    from evalkit.commands.protocols import show_protocol
+
+    show_protocol(name)
+
+
+@protocols_app.command("diff")
+def protocols_diff(
+    first: Annotated[str, typer.Argument(help="Name or TOML file of a protocol.")],
+    second: Annotated[str, typer.Argument(help="Name or TOML file of another.")],
+) -> None:
+    """Show the values in which two protocols differ."""
+    from evalkit.commands.protocols import diff_protocols
+
+    diff_protocols(first, second)
+
+
+@references_app.command("list")
+def references_list() -> None:
+    """List published statistics: where each is, and whether it is cached."""
+    from evalkit.commands.references import show
+
+    show()
+
+
+@references_app.command("keep")
+def references_keep(
+    name: Annotated[str, typer.Argument(help="See `evalkit references list`.")],
+    file: Annotated[Path, typer.Argument(help="The downloaded file.")],
+) -> None:
+    """Check a published file, copy it into the cache, and pin its hash."""
+    from evalkit.commands.references import keep
+
+    keep(name, file)
 
 
 @runs_app.command("import")

@@ -82,11 +82,21 @@ class PreparedRun:
         )
 
 
-def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) -> PreparedRun:
+def prepare_run(
+    options: GenerationOptions,
+    progress: ProgressFactory = silent,
+    *,
+    loaded: Generator | None = None,
+) -> PreparedRun:
     """Resolve everything that determines the images, and open their folder.
 
     Missing weights and data raise before torch is imported, unsupported settings before data is
     drawn.
+
+    Args:
+        options: The options of the run.
+        progress: Such as `evalkit.core.progress.progress_bar`.
+        loaded: The model, if an earlier run of the same options but for its settings loaded it.
 
     Raises:
         ConfigError: An option that the model or the source does not support.
@@ -99,7 +109,10 @@ def prepare_run(options: GenerationOptions, progress: ProgressFactory = silent) 
     if options.out is not None:
         check_folder(options.out, "--out")
     source.check()
-    generator, settings = prepare_generator(options.model, sampling)
+    if loaded is None:
+        generator, settings = prepare_generator(options.model, sampling)
+    else:
+        generator, settings = loaded, chosen_settings(loaded.spec, sampling)
     requests = source.select(generator.spec, sampling.seed, progress)
     config = run_config(generator, settings, requests, sampling)
     config |= {
@@ -185,13 +198,7 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         compiled=sampling.compiled,
         access=sampling.access,
     )
-    settings = resolve_settings(
-        generator.spec,
-        guidance=sampling.guidance,
-        steps=sampling.steps,
-        sampler=sampling.sampler,
-        options=sampling.set_options,
-    )
+    settings = chosen_settings(generator.spec, sampling)
     return (
         reranked(
             generator,
@@ -200,6 +207,21 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
             device=sampling.device,
         ),
         settings,
+    )
+
+
+def chosen_settings(spec: GeneratorSpec, sampling: SamplingOptions) -> Settings:
+    """Return the settings of each stage that the options choose.
+
+    Raises:
+        ConfigError: The model has no such stage or setting, or the value is out of range.
+    """
+    return resolve_settings(
+        spec,
+        guidance=sampling.guidance,
+        steps=sampling.steps,
+        sampler=sampling.sampler,
+        options=sampling.set_options,
     )
 
 

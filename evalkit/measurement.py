@@ -6,19 +6,21 @@ else the data set's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.catalog import METRICS
+from evalkit.core.errors import ConfigError
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow, RunFolder
-from evalkit.datasets.base import SELECTION_RULE, CaptionedImages, known_as
+from evalkit.datasets.base import CaptionedImages, known_as
+from evalkit.datasets.draws import is_seeded_by_run, selection_rule
 from evalkit.features.hub_weights import check_hub_weights
 from evalkit.features.inception_weights import find_inception_weights
 from evalkit.features.preparing import reference_preparation, sample_preparation
-from evalkit.features.sources import ImageItem
+from evalkit.features.sources import ImageItem, Preparation, load_image
 from evalkit.generation import PreparedRun, run_fingerprint
 from evalkit.metrics.clip_score import pair_scores
 from evalkit.metrics.score import Scorer, metric_needs
@@ -113,8 +115,74 @@ def run_items(
 
 
 def reference_items(dataset: CaptionedImages) -> list[ImageItem]:
-    """List all images of a data set."""
-    return [ImageItem(path=dataset.image_path(i), image_id=i) for i in dataset.image_ids]
+    """List all images of a data set, with the category where every caption of an image has one."""
+    categories = {caption.image_id: caption.kind for caption in dataset.captions}
+    return [
+        ImageItem(path=dataset.image_path(i), image_id=i, category=categories.get(i))
+        for i in dataset.image_ids
+    ]
+
+
+def matched_items(
+    reference: Sequence[ImageItem], image_ids: Iterable[str | None], what: str
+) -> list[ImageItem]:
+    """Return the reference images that the samples' captions describe.
+
+    Args:
+        reference: All images of the data set.
+        image_ids: Image of each sample's caption; None or empty where that is not known.
+        what: Name of the samples in errors.
+
+    Raises:
+        ConfigError: A sample doesn't say which image its caption describes.
+    """
+    wanted = set(image_ids)
+    found = [item for item in reference if item.image_id in wanted]
+    if wanted & {None, ""} or not found:
+        raise ConfigError(
+            f"{what}: the protocol compares with the images of the drawn captions, but the samples "
+            "don't say which image each caption describes. Give a run, or use --reference-images "
+            "all."
+        )
+    return found
+
+
+def kept_samples(items: Sequence[ImageItem], options: MeasureOptions) -> list[ImageItem]:
+    """Return the samples without those that the options exclude.
+
+    Raises:
+        ConfigError: An unknown --sample-exclude.
+        DataError: An image is unreadable.
+    """
+    if options.sample_exclude == "none":
+        return list(items)
+    if options.sample_exclude != "black":
+        raise ConfigError(f"Unknown --sample-exclude {options.sample_exclude!r}; use none, black.")
+    return [item for item in items if load_image(item, Preparation()).any()]
+
+
+def short_of(protocol: MeasurementProtocol, n: int) -> str:
+    """Return such as `29,000 of 30,000` where there are fewer images than a protocol says.
+
+    >>> from evalkit.protocols.catalog import open_protocol
+    >>> short_of(open_protocol("imagen-30k"), 29_000), short_of(open_protocol("imagen-30k"), 30_000)
+    ('29,000 of 30,000', '')
+    """
+    count = protocol.captions.count
+    return f"{n:,} of {count:,}" if n < count else ""
+
+
+def refuse_short(protocol: MeasurementProtocol, n: int, options: MeasureOptions) -> None:
+    """Refuse fewer images than a protocol says, unless the options allow it.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    if short_of(protocol, n) and not options.allow_short:
+        raise ConfigError(
+            f"{protocol.name} needs {protocol.captions.count:,} images, got {n:,}. Give all of "
+            "them, or accept a number that is biased upward with --allow-short."
+        )
 
 
 @dataclass(frozen=True)
@@ -148,21 +216,34 @@ class MeasurementPlan:
         """
         config, dataset = prepared.run.config, prepared.dataset
         known = known_as(dataset)
-        protocol = chosen_protocol(options, known)
+        protocol, named = chosen_protocol(options, known), bool(options.protocol)
         options = under(protocol, at_own_size(options, config))
         departs = run_departures(protocol, known, config)
-        options = replace(options, overrides=(*departs, *options.overrides))
+        short = short_of(protocol, config["dataset"]["n"]) if protocol and named else ""
+        overrides = (*departs, *options.overrides)
+        options = replace(options, overrides=overrides, images_short=short)
         refuse_biased_scores(config.get("reranked"), options)
         text = config["conditioning"] == "text"
         scenes = text and all(caption.scene for caption in prepared.captions)
         metrics = options.metrics or default_metrics(options, scenes=scenes)
         without = () if text else tuple(n for n in metrics if METRICS[n].needs_captions)
         measured = [name for name in metrics if name not in without]
-        scorer = Scorer.of(reference_items(dataset), measured, options, progress)
+        reference = reference_items(dataset)
+        if options.reference_images == "matched":
+            drawn = [caption.image_id for caption in prepared.captions]
+            reference = matched_items(reference, drawn, config["display_name"])
+        scorer = Scorer.of(reference, measured, options, progress)
         missing = scorer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing
         return cls(prepared, metrics, scorer, without)
+
+    def _reference(self) -> str:
+        """Return the description of the reference images."""
+        if self.scorer.networks.options.reference_images == "all":
+            return self.prepared.reference
+        n = len({caption.image_id for caption in self.prepared.captions})
+        return matched_name(n, self.prepared.dataset.name)
 
     def lacking(self) -> dict[str, str]:
         """Return the metrics whose weights are missing, each with the reason."""
@@ -180,7 +261,8 @@ class MeasurementPlan:
         rows = run.rows()
         shown = [row for row in rows if row.file is not None]
         categories = {caption.id: caption.category for caption in captions}
-        items = run_items(run, rows, categories)
+        options = self.scorer.networks.options
+        items = kept_samples(run_items(run, rows, categories), options)
         found = self.scorer.prepare(items, run=SourceRun(run, captions))
         conditioning = run.config["conditioning"]
         records = [
@@ -189,15 +271,68 @@ class MeasurementPlan:
         ]
         context = {
             **run_fingerprint(run),
-            "reference": self.prepared.reference,
-            **self.scorer.networks.options.protocol_marks(),
+            "reference": self._reference(),
+            **options.protocol_marks(),
         }
         subject = run.config["display_name"]
+        named = [r.with_context(subject=subject, fingerprint=context) for r in records]
+        if options.by_category:
+            reference = self.scorer.reference.items
+            parts = category_records(self.scorer, items, reference, list(self.scorer.metrics))
+            named += [
+                r.with_context(subject=f"{subject}, {r.subject}", fingerprint=context)
+                for r in parts
+            ]
+        measured = {item.path for item in items}
+        kept = [row for row in shown if run.image_path(row) in measured]
         return RunResults(
-            records=[r.with_context(subject=subject, fingerprint=context) for r in records],
-            clip_scores=_clip_scores(found.tasks.get("clip-score"), shown),
+            records=named,
+            clip_scores=_clip_scores(found.tasks.get("clip-score"), kept),
             clip_name="CLIP score",
         )
+
+
+def matched_name(n: int, dataset: str) -> str:
+    """Return the name of a matched reference."""
+    return f"the {n:,} images of the drawn captions of {dataset}"
+
+
+def category_records(
+    scorer: Scorer,
+    items: Sequence[ImageItem],
+    reference: Sequence[ImageItem],
+    metrics: Sequence[str],
+    run: SourceRun | None = None,
+) -> list[ResultRecord]:
+    """Measure each category on its own, against the reference images of that category.
+
+    The features are those of the whole set, so nothing is decoded again.
+
+    Args:
+        scorer: The scorer of the whole set.
+        items: The samples, with categories.
+        reference: The reference images, with categories.
+        metrics: Names of metrics.
+        run: The run that the samples belong to, if any.
+
+    Returns:
+        Records whose subject is the category; none where samples or reference have no categories.
+    """
+    networks = scorer.networks
+    found: list[ResultRecord] = []
+    categories = {item.category for item in items} & {item.category for item in reference}
+    for category in sorted(filter(None, categories)):
+        own = [item for item in items if item.category == category]
+        real = [item for item in reference if item.category == category]
+        part = Scorer.of(
+            real, metrics, networks.options, load=lambda key, *_: networks.extractors[key]
+        )
+        marks = {"category": category, "num_reference": len(real)}
+        found += [
+            record.with_context(subject=category, fingerprint=marks)
+            for record in part.records(part.prepare(own, run=run))
+        ]
+    return found
 
 
 def _no_captions(metric: str, n: int, conditioning: str) -> ResultRecord:
@@ -233,8 +368,8 @@ def drawn_otherwise(
     departs = {
         "dataset": dataset != protocol.dataset,
         "captions.count": count != drawn.count,
-        "captions.draw": rule not in (None, SELECTION_RULE),
-        "captions.seed": seed not in (None, drawn.seed),
+        "captions.draw": rule not in (None, selection_rule(drawn)),
+        "captions.seed": is_seeded_by_run(drawn) and seed not in (None, drawn.seed),
     }
     return tuple(name for name, differs in departs.items() if differs)
 

@@ -16,21 +16,21 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.run import WorkItem
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import (
-    SELECTION_RULE,
     Caption,
     CaptionedImages,
     copy_of,
     hash_captions,
     known_as,
-    select_captions,
 )
 from evalkit.datasets.classes import (
     CLASS_RULE,
     PLAIN_RULE,
     class_requests,
+    drawn_class_requests,
     labelled_part,
     plain_requests,
 )
+from evalkit.datasets.draws import draw_captions, is_seeded_by_run, selection_rule
 from evalkit.datasets.open import open_dataset, require_dataset
 from evalkit.protocols.catalog import protocol_for
 
@@ -120,6 +120,8 @@ class DatasetSource:
     coco_root: Path | None = None
     protocol: MeasurementProtocol | None = None
     """None: the data set's own protocol."""
+    allow_short: bool = False
+    """Draw all captions where a named protocol draws more than there are."""
     labels: Sequence[int] = ()
     """Classes of a class-conditional model; empty: those of the data set (see `labelled_part`)."""
 
@@ -154,19 +156,58 @@ class DatasetSource:
         if self.labels and spec.conditioning != "class":
             raise ConfigError(f"{spec.name} takes no labels; {_takes(spec)}.")
         protocol = self.protocol or protocol_for(known_as(dataset))
-        count = protocol.captions.count
+        rule = protocol.captions
+        takes_captions = rule.pool not in ("classes", "nothing")
         if spec.conditioning == "text":
-            captions = select_captions(dataset, _number(self.n, count, dataset), seed)
-            return _of_dataset(dataset, captions, SELECTION_RULE, whole)
-        number = self.n or count
+            if not takes_captions:
+                raise ConfigError(
+                    f"{spec.name} takes captions, but the protocol {protocol.name} has none. Use "
+                    "a class-conditional or unconditional model, or another protocol."
+                )
+            count = self._count(dataset, protocol)
+            captions = draw_captions(dataset, rule, count, seed)
+            return _of_dataset(dataset, captions, selection_rule(rule), whole)
+        number = self.n or rule.count
         if spec.conditioning == "none":
             return _of_dataset(dataset, plain_requests(number), PLAIN_RULE, whole)
         assert spec.num_classes is not None, "a class-conditional model says how many it knows"
+        drawn_by_rule = rule.pool == "classes" and rule.draw != "classes of the reference"
+        if drawn_by_rule and not self.labels:  # given labels override the draw
+            drawn = drawn_class_requests(
+                rule.draw,
+                number,
+                num_classes=spec.num_classes,
+                seed=seed if is_seeded_by_run(rule) else rule.seed,
+                size_px=spec.size_px,
+            )
+            return _of_dataset(dataset, drawn, selection_rule(rule), whole)
         part, labels = labelled_part(dataset, spec.num_classes, self.labels)
         if len(labels) < len(dataset.image_ids):
             whole = f"the {len(labels):,} images of {dataset.name} that have a class"
         requests = _of_dataset(part, class_requests(labels, number, seed), CLASS_RULE, whole)
         return replace(requests, marks={"labels": list(self.labels)}) if self.labels else requests
+
+    def _count(self, dataset: CaptionedImages, protocol: MeasurementProtocol) -> int:
+        """Return the number of captions to draw.
+
+        Raises:
+            ConfigError: The data set has none, or fewer than the named protocol says.
+        """
+        available, count = len(dataset.captions), protocol.captions.count
+        if not available:
+            raise ConfigError(
+                f"{dataset.name} has no captions: add captions.jsonl (file_name, text) to the "
+                "folder."
+            )
+        if self.n is not None:
+            return self.n
+        if available < count and self.protocol is not None and not self.allow_short:
+            raise ConfigError(
+                f"{dataset.name} has {available:,} captions, but {protocol.name} draws {count:,}. "
+                "Give the whole data set, draw fewer with --n, or accept all of them with "
+                "--allow-short."
+            )
+        return min(available, count)
 
 
 @dataclass(frozen=True)
@@ -294,15 +335,6 @@ def _of_dataset(
         dataset=dataset,
         reference=reference,
     )
-
-
-def _number(n: int | None, count: int, dataset: CaptionedImages) -> int:
-    available = len(dataset.captions)
-    if not available:
-        raise ConfigError(
-            f"{dataset.name} has no captions: add captions.jsonl (file_name, text) to the folder."
-        )
-    return min(available, count) if n is None else n
 
 
 def _takes(spec: GeneratorSpec) -> str:

@@ -105,7 +105,14 @@ def _source(asked: RequestOptions, protocol: MeasurementProtocol | None) -> Requ
     if asked.labels and not asked.data:
         return LabelSource(asked.labels, asked.n)
     name = asked.data or (protocol.dataset if protocol else "")
-    return DatasetSource(name, asked.n, asked.coco_root, protocol, asked.labels)
+    return DatasetSource(
+        name,
+        asked.n,
+        asked.coco_root,
+        protocol,
+        allow_short=asked.allow_short,
+        labels=asked.labels,
+    )
 
 
 def read_prompts(path: Path) -> list[Caption]:

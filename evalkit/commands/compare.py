@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.sources import ImageItem
 from evalkit.generation import library_versions
-from evalkit.measurement import default_metrics, refuse_biased_scores
+from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import (
     holm_corrected,
     paired_differences,
@@ -37,6 +38,10 @@ from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_
 from evalkit.reports.tables import models_table
 
 SHOWN_CAPTIONS = 6
+WHICH_QUESTION = (
+    "The intervals answer for these weights, sampled again. They don't say what another training "
+    "would give; evalkit variance does, from runs of several trainings."
+)
 
 
 def compare(
@@ -65,6 +70,10 @@ def compare(
         reference_name(against, options), list(sets.values()), coco_root, progress
     )
     given, options = options, compared.options(options, list(sets.values()))
+    compared = compared.for_samples(options, list(sets.values()))
+    sets = {
+        name: replace(one, items=kept_samples(one.items, options)) for name, one in sets.items()
+    }
     say_features(options, given)
     metrics = options.metrics or _default_metrics(sets.values(), options)
     for one in sets.values():
@@ -84,7 +93,7 @@ def compare(
     notes = _notes(differences)
     page = ComparisonReport(
         title=" and ".join(sets) if len(sets) == 2 else f"{len(sets)} models",
-        question=f"Which model is closer to {compared.name}, beyond chance?",
+        question=f"Which model is closer to {compared.name}, beyond chance? {WHICH_QUESTION}",
         subjects=list(sets),
         records=[*records, *differences],
         galleries=_galleries(sets),
@@ -97,6 +106,7 @@ def compare(
     title = f"{len(sets)} models against {compared.name}"
     console.print(models_table(records, title=title, width=console.width))
     console.print(difference_table(differences, notes))
+    console.print(WHICH_QUESTION, soft_wrap=True)
     print_skipped(records)
     if json_file is not None:
         write_records(json_file, [*records, *differences])

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from evalkit.analyses.cost import LONG_S, estimate
+from evalkit.commands.preflight import say_floor
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
 from evalkit.core.files import check_output
@@ -47,7 +49,11 @@ def fid(
     plan = MeasurementPlan.of(prepared, measure, progress)
     for name, reason in plan.lacking().items():
         console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
+    say_floor(plan, len(prepared.items))
     ready = time.perf_counter()
+    cost = estimate(prepared, progress)
+    if cost.seconds > LONG_S:
+        console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
     prepared.generate(progress)
     sampled = time.perf_counter()
     check_complete(prepared.run)

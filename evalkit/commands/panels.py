@@ -9,9 +9,11 @@ from evalkit.core.help import HeadedCommand
 _RECORDS = {"asked_": "What to generate", "sampling_": "Sampling", "server_": "Server"}
 """Headings by the prefix of a parameter: the options record that it belongs to."""
 _MEASURING = {
-    "Metrics": ("metrics", "protocol", "level", "seed"),
+    "Metrics": ("metrics", "protocol", "allow_short", "level", "seed"),
     "Images": (
-        "crop", "size_px", "filter", "sample_crop", "sample_size_px", "skip_bad",
+        "reference_images", "crop", "size_px", "filter", "reencode", "sample_crop",
+        "sample_size_px", "sample_saved", "sample_reencode", "sample_exclude", "blur_px",
+        "skip_bad",
     ),
     "Features": (
         "features", "inception_weights", "inception_layer", "resize", "clip_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evalkit.catalog import METRICS
@@ -22,9 +23,11 @@ from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, errors, progress_bar
 from evalkit.core.results import ResultRecord, read_records, write_records
 from evalkit.core.run import RunFolder
-from evalkit.measurement import default_metrics, refuse_biased_scores
+from evalkit.measurement import category_records as records_of_categories
+from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.categories import category_records
 from evalkit.metrics.score import Scorer
+from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
 from evalkit.reports.tables import categories_table, terminal_table, write_csv
 
@@ -55,6 +58,8 @@ def score(
     given = options
     compared = _reference(reference_name(against, options), found, options, coco_root, progress)
     options = compared.options(options, [found])
+    compared = compared.for_samples(options, [found])
+    found = replace(found, items=kept_samples(found.items, options))
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
     metrics = options.metrics or _default_metrics(compared, found, options)
@@ -62,11 +67,17 @@ def score(
     prepared = scorer.prepare(found.items, run=found.source)
     fingerprint = {"reference": compared.name, **options.protocol_marks()}
 
-    def named(records: list[ResultRecord]) -> list[ResultRecord]:
+    def named(records: list[ResultRecord], part: str = "") -> list[ResultRecord]:
         context = {**found.fingerprint, **fingerprint}
-        return [r.with_context(subject=found.subject, fingerprint=context) for r in records]
+        subject = found.subject + part
+        return [record.with_context(subject=subject, fingerprint=context) for record in records]
 
     records, parts = named(scorer.records(prepared)), named(category_records(prepared))
+    reference = compared.reference
+    if options.by_category and reference and not isinstance(reference, ReferenceStatistics):
+        of_each = records_of_categories(scorer, found.items, reference, metrics, found.source)
+        records += [one for record in of_each for one in named([record], f", {record.subject}")]
+        parts = []
     title = f"{found.subject} against {compared.name}" if compared.reference else found.subject
     console.print(terminal_table(records, title=title))
     if parts:

@@ -17,19 +17,32 @@ from evalkit.core.run import RunFolder
 from evalkit.datasets.base import Caption, CaptionedImages, known_as
 from evalkit.datasets.caption_tables import find_tables
 from evalkit.datasets.image_folder import CaptionedSet, open_captioned_set
+from evalkit.datasets.named_folders import is_mjhq
 from evalkit.datasets.open import open_dataset
+from evalkit.features.preparing import reference_preparation
 from evalkit.features.sources import ImageItem, array_items, is_sample_file
 from evalkit.generation import check_complete, kept_categories, run_fingerprint
 from evalkit.layouts.catalog import layout_of, open_images
 from evalkit.layouts.place import DATASETS as DATASETS_SCHEME
 from evalkit.layouts.place import SCHEME, Place
 from evalkit.layouts.tables import TABLE_SUFFIXES
-from evalkit.measurement import drawn_otherwise, reference_items, run_departures, run_items
+from evalkit.measurement import (
+    drawn_otherwise,
+    matched_items,
+    matched_name,
+    reference_items,
+    refuse_short,
+    run_departures,
+    run_items,
+    short_of,
+)
+from evalkit.metrics.named_references import is_named, open_reference, stated_preparation
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import (
     ReferenceStatistics,
     is_statistics_file,
     read_statistics,
+    refuse_other_preparation,
 )
 from evalkit.options import MeasureOptions
 from evalkit.protocols.applying import chosen_protocol, under
@@ -101,10 +114,40 @@ class Against:
             options: As they were given.
             samples: What is measured; where it was drawn otherwise, that counts as overriding.
         """
-        protocol = chosen_protocol(options, self.dataset)
+        protocol, named = chosen_protocol(options, self.dataset), bool(options.protocol)
         departs = [name for one in samples for name in one.departures(protocol, self.dataset)]
         found = under(protocol, options)
-        return replace(found, overrides=(*dict.fromkeys(departs), *found.overrides))
+        short = ""
+        if protocol is not None and named and samples:
+            fewest = min(len(one.items) for one in samples)
+            refuse_short(protocol, fewest, options)
+            short = short_of(protocol, fewest)
+        overrides = (*dict.fromkeys(departs), *found.overrides)
+        return replace(found, overrides=overrides, images_short=short)
+
+    def for_samples(self, options: MeasureOptions, samples: Sequence[Samples]) -> Against:
+        """Return the reference as the completed options use it for these samples.
+
+        Raises:
+            ConfigError: The options match the reference to samples that name no images.
+            DataError: A statistics file of another preparation than the protocol's.
+        """
+        if isinstance(self.reference, ReferenceStatistics):
+            if options.protocol:
+                prepared = reference_preparation(options).identity()
+                stated = stated_preparation(self.name)
+                refuse_other_preparation(self.reference, prepared, options.protocol, stated)
+            return self
+        if self.reference is None or options.reference_images == "all":
+            return self
+        if options.reference_images != "matched":
+            raise ConfigError(
+                f"Unknown --reference-images {options.reference_images!r}; use all or matched."
+            )
+        ids = [item.image_id for one in samples for item in one.items]
+        found = matched_items(self.reference, ids, " and ".join(one.subject for one in samples))
+        name = matched_name(len(found), self.dataset or self.name)
+        return replace(self, reference=found, name=name)
 
 
 NO_REFERENCE = Against(reference=None, name="none", dataset=None)
@@ -227,11 +270,13 @@ def open_against(against: str, coco_root: Path | None, progress: ProgressFactory
         with progress(f"Opening {against}") as report:
             dataset = open_dataset(against, coco_root=coco_root, on_progress=report)
         return _of_dataset(dataset, against)
+    if is_named(against):
+        return Against(reference=open_reference(against), name=against, dataset=None)
     if path.is_file() and is_statistics_file(path):
         return Against(reference=read_statistics(path), name=against, dataset=None)
     if (path / "run.json").is_file():
         return Against(reference=open_samples(against).items, name=against, dataset=None)
-    if list(path.glob("annotations/captions_*.json")):
+    if is_mjhq(path) or list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
     if is_sample_file(path):
         return Against(reference=array_items(path), name=against, dataset=None)

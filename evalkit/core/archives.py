@@ -12,6 +12,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -78,14 +79,21 @@ class Archive:
         try:
             if zipfile.is_zipfile(path):
                 self._zip = zipfile.ZipFile(path)
-                self._members: Mapping[str, zipfile.ZipInfo | tarfile.TarInfo] = {
-                    posixpath.normpath(info.filename): info
-                    for info in self._zip.infolist()
-                    if not info.is_dir()
-                }
+                files = [info for info in self._zip.infolist() if not info.is_dir()]
+                names = [posixpath.normpath(info.filename) for info in files]
+                self._members: Mapping[str, zipfile.ZipInfo | tarfile.TarInfo] = dict(
+                    zip(names, files, strict=True)
+                )
             else:
                 self._tar = self._open_tar()
+                names = [posixpath.normpath(info.name) for info in self._tar.getmembers()]
                 self._members = _files_of_tar(self._tar)
+            self.repeated = frozenset(
+                name
+                for name, count in Counter(names).items()
+                if count > 1 and name in self._members
+            )
+            """Names of files that occur more than once."""
         except DataError:
             raise
         except _DAMAGED as error:

@@ -87,7 +87,7 @@ def scan(path: Path | str) -> ImageFiles:
 
     Raises:
         MissingDataError: There is nothing at the path.
-        DataError: It is another kind of file, or damaged.
+        DataError: It is another kind of file, damaged, or an archive with two images of one name.
     """
     path = Path(path)
     if path.is_dir():
@@ -100,7 +100,14 @@ def scan(path: Path | str) -> ImageFiles:
         raise DataError(f"{path}: expected a folder, .zip, .tar or .npz of images.")
     archive = Archive(path)
     names = [name for name in archive.names() if not _is_hidden(name)]
-    return _sorted_out(path, {name: archive.member(name) for name in names})
+    found = _sorted_out(path, {name: archive.member(name) for name in names})
+    repeated = sorted(archive.repeated & found.images.keys())
+    if repeated:
+        raise DataError(
+            f"{path}: the file name {repeated[0]!r} occurs twice, so one image hides another. "
+            "Write the archive again with names of their own."
+        )
+    return found
 
 
 def scan_folder(root: Path) -> ImageFiles:

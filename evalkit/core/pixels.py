@@ -15,6 +15,7 @@ Decoding follows these rules:
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -144,6 +145,32 @@ def image_bytes(source: ByteSource) -> bytes:
         ) from error
 
 
+@dataclass(frozen=True)
+class FileHeader:
+    """What the header of an image file says."""
+
+    file_format: str
+    """Such as `JPEG` or `PNG`."""
+    mode: str
+    """Pillow's colour mode, such as `RGB`, `L` or `CMYK`."""
+    width: int
+    height: int
+
+
+def file_header(source: ByteSource) -> FileHeader:
+    """Read the header of an image file.
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    try:
+        content = io.BytesIO(_without_metadata(image_bytes(source)))
+        with Image.open(content, formats=image_formats()) as image:
+            return FileHeader(image.format or "unknown", image.mode, *image.size)
+    except _UNREADABLE as error:
+        raise DataError(f"{source}: can't be read as an image ({error}).") from error
+
+
 def _without_metadata(data: bytes) -> bytes:
     """Drop the texts and the colour profile of a PNG, unless they can hold its orientation.
 
@@ -247,15 +274,20 @@ def resize(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImag
     """
     height, width = image.shape[:2]
     scale = size_px / min(height, width)
-    return _resize_to(image, round(height * scale), round(width * scale), filter)
+    return resize_to(image, round(height * scale), round(width * scale), filter)
 
 
 def squash(image: RGBImage, size_px: int, filter: Filter = "bicubic") -> RGBImage:  # noqa: A002
     """Scale to a square of `size_px`, ignoring the aspect ratio."""
-    return _resize_to(image, size_px, size_px, filter)
+    return resize_to(image, size_px, size_px, filter)
 
 
-def _resize_to(image: RGBImage, height: int, width: int, name: Filter) -> RGBImage:
+def resize_to(image: RGBImage, height: int, width: int, name: Filter) -> RGBImage:
+    """Resize to a height and a width with an antialiased filter.
+
+    Raises:
+        ConfigError: No such filter, or a size below 1 px.
+    """
     if name not in _RESAMPLING:
         raise ConfigError(f"Unknown filter {name!r}; choose one of {', '.join(_RESAMPLING)}.")
     if min(height, width) < 1:

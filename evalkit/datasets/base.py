@@ -58,6 +58,16 @@ class CaptionedImages(Protocol):
 
 
 @dataclass(frozen=True)
+class FileOrder:
+    """The order in which a file of annotations lists captions and images."""
+
+    captions: Sequence[str]
+    """Caption ids."""
+    images: Sequence[str]
+    """Image ids."""
+
+
+@dataclass(frozen=True)
 class CaptionedFiles:
     """Captions and image files: evalkit's implementation of `CaptionedImages`."""
 
@@ -69,6 +79,8 @@ class CaptionedFiles:
     """Path below `root` for each image id."""
     copy_of: str = ""
     """The catalog's data set that a folder with another name holds a copy of."""
+    file_order: FileOrder | None = None
+    """Order of the original annotations; None where a copy lost it."""
 
     @cached_property
     def image_ids(self) -> Sequence[str]:

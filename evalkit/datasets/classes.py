@@ -130,6 +130,43 @@ def class_requests(labels: Mapping[str, int], n: int, seed: int) -> list[Caption
     return sorted(wanted, key=_turn)
 
 
+def drawn_class_requests(
+    draw: str, n: int, *, num_classes: int, seed: int, size_px: int | None = None
+) -> list[Caption]:
+    """Request n classes by a protocol's draw.
+
+    Args:
+        draw: `uniform classes` (ADM's, whose seed nobody states: sha256(seed/class/i) here),
+            `classes in turn` (i mod the number of classes), or `edm classes` (image i has a
+            generator seeded by i, which draws the latents first, then the class).
+        n: Number of requests.
+        num_classes: Number of classes that the model knows.
+        seed: Seed of `uniform classes`, and the first seed of `edm classes`.
+        size_px: Side of the latents of `edm classes`.
+    """
+    if draw == "classes in turn":
+        labels = [number % num_classes for number in range(n)]
+    elif draw == "edm classes":
+        assert size_px is not None, "a model with a size"
+        labels = [_edm_class(seed + number, num_classes, size_px) for number in range(n)]
+    else:
+        labels = [_uniform_class(seed, number, num_classes) for number in range(n)]
+    return [Caption(f"sample-{number}", "", "", label) for number, label in enumerate(labels)]
+
+
+def _uniform_class(seed: int, number: int, num_classes: int) -> int:
+    digest = hashlib.sha256(f"{seed}/class/{number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % num_classes
+
+
+def _edm_class(seed: int, num_classes: int, size_px: int) -> int:
+    import torch  # only this draw needs it, and a model has imported it before
+
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn([3, size_px, size_px], generator=generator)
+    return int(torch.randint(num_classes, size=[1], generator=generator))
+
+
 def plain_requests(n: int) -> list[Caption]:
     """Request n images without caption or class."""
     return [Caption(f"sample-{number}", "", "") for number in range(n)]

@@ -8,7 +8,8 @@ is listed, each listed image exists, and each path stays inside its folder.
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, MissingDataError
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.tables import parse_json, read_text
-from evalkit.datasets.base import Caption, CaptionedFiles, check_inside, id_order
+from evalkit.datasets.base import Caption, CaptionedFiles, FileOrder, check_inside, id_order
 from evalkit.datasets.coco_hub import fetch_from_hub, why_no_hub
 
 COCO_SPLIT = "val2014"
+VAL2017 = "val2017"
 
 
 def find_coco(
@@ -72,6 +74,28 @@ def locate_coco(coco_root: Path | str | None = None, *, split: str = COCO_SPLIT)
     return cached
 
 
+def find_val2017(
+    coco_root: Path | str | None = None, *, on_progress: ProgressCallback | None = None
+) -> CaptionedFiles:
+    """Find COCO's val2017: `val2017/` and `annotations/captions_val2017.json`.
+
+    Raises:
+        MissingDataError: Not found.
+        DataError: The annotations are broken.
+    """
+    del on_progress
+    return load_coco(locate_val2017(coco_root), VAL2017, name=f"coco-{VAL2017}")
+
+
+def locate_val2017(coco_root: Path | str | None = None) -> Path:
+    """Return the folder that `find_val2017` reads.
+
+    Raises:
+        MissingDataError: Not found.
+    """
+    return locate_coco(coco_root, split=VAL2017)
+
+
 def annotation_file(root: Path, split: str) -> Path:
     """Return the path of a split's captions."""
     return root / "annotations" / f"captions_{split}.json"
@@ -112,7 +136,48 @@ def load_coco(root: Path | str, split: str = COCO_SPLIT, *, name: str = "coco") 
     folder = _image_folder(root, split)
     _check_files({key: image["file_name"] for key, image in images.items()}, folder, path)
     files = {key: str(image["file_name"]) for key, image in images.items()}
-    return CaptionedFiles(name, folder, captions, files)
+    order = FileOrder([str(entry["id"]) for entry in data["annotations"]], list(images))
+    refuse_other_year(data, files.values(), split, path)
+    return CaptionedFiles(
+        name, folder, captions, files, file_order=None if _is_hub_copy(data) else order
+    )
+
+
+def refuse_other_year(
+    data: Mapping[str, Any], file_names: Iterable[str], split: str, path: Path
+) -> None:
+    """Refuse a split of COCO 2017 that is given as one of 2014, and the reverse.
+
+    Their images overlap, but the files differ in name: `COCO_val2014_000000000042.jpg` and
+    `000000000042.jpg`.
+
+    Raises:
+        DataError: All file names are of the other year.
+    """
+    year = next((year for year in ("2014", "2017") if split.endswith(year)), None)
+    named = _year_of(file_names)
+    if year is not None and named is not None and named != year:
+        raise DataError(
+            f"{path}: the images are named as in COCO {named}, but the split is {split}. val2017 "
+            "has 5,000 images of val2014, and is no substitute. Give the files of "
+            f"{year}, or name the split's folder and annotations after {named}."
+        )
+
+
+def _year_of(file_names: Iterable[str]) -> str | None:
+    """Return the year whose pattern all file names follow; None where they follow neither."""
+    patterns = {"2014": r"COCO_(train|val|test)2014_\d{12}\.jpg", "2017": r"\d{12}\.jpg"}
+    names = list(file_names)
+    for year, pattern in patterns.items():
+        if names and all(re.fullmatch(pattern, name) for name in names):
+            return year
+    return None
+
+
+def _is_hub_copy(data: Mapping[str, Any]) -> bool:
+    """Return whether evalkit wrote the annotations from the hub's copy, which lacks COCO's ids."""
+    info = data.get("info")
+    return isinstance(info, Mapping) and str(info.get("source", "")).startswith("hub: ")
 
 
 def _image_folder(root: Path, split: str) -> Path:

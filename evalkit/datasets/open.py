@@ -10,6 +10,7 @@ from evalkit.core.registry import load, unknown
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.coco import COCO_SPLIT, load_coco
 from evalkit.datasets.image_folder import load_captioned_folder
+from evalkit.datasets.named_folders import is_cifar10, is_mjhq, open_cifar10, open_mjhq
 from evalkit.datasets.shapes.dataset import is_shapes
 
 
@@ -83,12 +84,18 @@ def dataset_known_as(name: str) -> str:
     """Return the name that decides the protocol of a data set, without opening it."""
     if name not in DATASETS and Path(name).is_dir() and is_shapes(Path(name)):
         return "shapes"
+    if name not in DATASETS and Path(name).is_dir():
+        return "mjhq" if is_mjhq(Path(name)) else "cifar10" if is_cifar10(Path(name)) else name
     return name
 
 
 def _open_folder(folder: Path, split: str | None) -> CaptionedImages:
     found = sorted((folder / "annotations").glob("captions_*.json"))
     splits = [path.stem.removeprefix("captions_") for path in found]
+    if is_mjhq(folder):
+        return open_mjhq(folder)
+    if is_cifar10(folder):
+        return replace(open_cifar10(folder), copy_of="cifar10")
     if not splits:
         images = load_captioned_folder(folder)
         return replace(images, name=_own_name(images.name))

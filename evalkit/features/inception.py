@@ -10,6 +10,7 @@ branch of `mixed_6`, 17 x 17, flattened to 2,023 dimensions.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -178,6 +179,18 @@ class InceptionExtractor(PreparedExtractor):
         self._compiled = compiled
         self._network = _compile(network, self.device) if compiled else network
         self._batch_size = 0
+
+    def with_resize(self, mode: str) -> InceptionExtractor:
+        """Return an extractor of the same network that resizes images in another way.
+
+        Raises:
+            ConfigError: An unknown mode.
+        """
+        check_mode(mode)
+        other = copy.copy(self)
+        other.resize = mode
+        other.preparer = partial(resize_for_inception, mode=mode)
+        return other
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import cast, get_args
 
 from evalkit.core.errors import ConfigError
-from evalkit.core.pixels import Crop, Filter
+from evalkit.core.pixels import Filter
+from evalkit.core.preparations import SIZED_CROPS, Crop, Reencode
 from evalkit.features.decoding import usable_cores
 from evalkit.features.sources import Preparation
 from evalkit.options import MeasureOptions
 
 
 def reference_preparation(options: MeasureOptions) -> Preparation:
-    """Return the crop and size of the reference.
+    """Return the preprocessing of the reference.
 
     Raises:
-        ConfigError: An unknown crop or filter, or no size to squash to.
+        ConfigError: An unknown crop, filter or file format, or a crop that needs a size.
     """
-    return _preparation("", options.crop, options.size_px, options.filter)
+    found = _preparation("", options.crop, options.size_px, options.filter)
+    reencode = _format("--reencode", options.reencode)
+    return replace(found, reencode=reencode, blur_px=options.blur_px)
 
 
 def sample_preparation(options: MeasureOptions) -> Preparation:
-    """Return the crop and size of the samples, which by default stay as they are.
+    """Return the preprocessing of the samples, which by default stay as they are.
 
     Raises:
-        ConfigError: An unknown crop or filter, or no size to squash to.
+        ConfigError: An unknown crop, filter or file format, or a crop that needs a size.
     """
-    return _preparation("sample-", options.sample_crop, options.sample_size_px, options.filter)
+    found = _preparation("sample-", options.sample_crop, options.sample_size_px, options.filter)
+    return replace(
+        found,
+        saved=_format("--sample-saved", options.sample_saved),
+        reencode=_format("--sample-reencode", options.sample_reencode),
+        blur_px=options.blur_px,
+    )
 
 
 def decoding_workers(options: MeasureOptions) -> int:
@@ -46,9 +56,16 @@ def decoding_workers(options: MeasureOptions) -> int:
 
 def _preparation(prefix: str, crop: str, size_px: int | None, resampling: str) -> Preparation:
     if crop not in get_args(Crop):
-        raise ConfigError(f"Unknown --{prefix}crop {crop!r}; use none, center or squash.")
-    if crop == "squash" and size_px is None:
-        raise ConfigError(f"--{prefix}crop squash needs --{prefix}size, the target size.")
+        known = ", ".join(get_args(Crop))
+        raise ConfigError(f"Unknown --{prefix}crop {crop!r}; use one of {known}.")
+    if crop in SIZED_CROPS and size_px is None:
+        raise ConfigError(f"--{prefix}crop {crop} needs --{prefix}size, the target size.")
     if resampling not in get_args(Filter):
         raise ConfigError(f"Unknown --filter {resampling!r}; use {', '.join(get_args(Filter))}.")
     return Preparation(crop=cast(Crop, crop), size_px=size_px, filter=cast(Filter, resampling))
+
+
+def _format(flag: str, name: str) -> Reencode:
+    if name not in get_args(Reencode):
+        raise ConfigError(f"Unknown {flag} {name!r}; use {', '.join(get_args(Reencode))}.")
+    return cast(Reencode, name)

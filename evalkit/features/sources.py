@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from evalkit.core import pixels
+from evalkit.core import pixels, preparations
 from evalkit.core.arrays import open_npz
 from evalkit.core.errors import DataError
 from evalkit.core.image_files import scan
@@ -65,18 +65,30 @@ class ImageItem:
 class Preparation:
     """A protocol's preprocessing of an image, before the extractor's own resizing."""
 
-    crop: pixels.Crop = "none"
-    """`center` crops the largest centred square, `squash` distorts to a square, `none` neither."""
+    crop: preparations.Crop = "none"
+    """`center` crops the largest centred square, `squash` distorts to a square, `none` neither;
+    see `evalkit.core.preparations` for the others."""
     size_px: int | None = None
     """Side of the square that the image is resized to; None keeps the size."""
     filter: pixels.Filter = "bicubic"
     """The antialiased filter of that resizing."""
+    saved: preparations.Reencode = "none"
+    """File format that the image passes through before anything else."""
+    reencode: preparations.Reencode = "none"
+    """File format that it passes through after the resizing."""
+    blur_px: float = 0.0
+    """Radius of the Gaussian blur at the end; 0: none."""
 
     def identity(self) -> dict[str, object]:
         """Return the settings that can change a pixel."""
+        named: dict[str, object]
         if self.size_px is None:
-            return {"crop": "center" if self.crop == "center" else "none", "size_px": None}
-        return {"crop": self.crop, "size_px": self.size_px, "filter": self.filter}
+            named = {"crop": "center" if self.crop == "center" else "none", "size_px": None}
+        else:
+            named = {"crop": self.crop, "size_px": self.size_px, "filter": self.filter}
+        formats = {"saved": self.saved, "reencode": self.reencode}
+        named |= {key: form for key, form in formats.items() if form.startswith("jpeg-")}
+        return {**named, "blur_px": self.blur_px} if self.blur_px else named
 
 
 def hash_of(item: ImageItem) -> str:
@@ -165,7 +177,18 @@ def _bytes_of(item: ImageItem) -> bytes:
 def _prepare(
     rgb: UInt8[np.ndarray, "height width 3"], preparation: Preparation, name: str
 ) -> UInt8[np.ndarray, "prepared_height prepared_width 3"]:
+    rgb = preparations.reencode(rgb, preparation.saved)
+    rgb = _square(rgb, preparation, name)
+    rgb = preparations.reencode(rgb, preparation.reencode)
+    return preparations.blur(rgb, preparation.blur_px)
+
+
+def _square(
+    rgb: UInt8[np.ndarray, "height width 3"], preparation: Preparation, name: str
+) -> UInt8[np.ndarray, "square_height square_width 3"]:
     crop, size_px = preparation.crop, preparation.size_px
     if size_px is None:
         return pixels.center_crop(rgb) if crop == "center" else rgb
-    return pixels.to_square(rgb, size_px, crop=crop, filter=preparation.filter, name=name)
+    return preparations.crop_to_square(
+        rgb, size_px, crop=crop, filter=preparation.filter, name=name
+    )

@@ -52,6 +52,7 @@ def inception_score(
     *,
     splits: int = 10,
     seed: int = 2020,
+    shuffled: bool = True,
     ids: Sequence[str] | None = None,
     level: float = 0.95,
 ) -> InceptionScore:
@@ -64,6 +65,7 @@ def inception_score(
         logits: Images x classes.
         splits: Parts whose scores are averaged.
         seed: Seed of the shuffle before splitting; torch-fidelity's is 2020.
+        shuffled: Whether images are shuffled; ADM's evaluator splits them in their order.
         ids: One id per image; images with the same id are one draw.
         level: Nominal coverage.
 
@@ -87,7 +89,9 @@ def inception_score(
         )
     log_p = log_softmax(values, axis=1)
     # torch-fidelity's generator, so that the same seed gives the same splits.
-    order = np.random.RandomState(seed).permutation(len(values))
+    order = np.arange(len(values))
+    if shuffled:
+        order = np.random.RandomState(seed).permutation(len(values))
     bounds = [i * len(values) // splits for i in range(splits + 1)]
     scores = [
         float(np.exp(_divergences(log_p[order[a:b]]).mean())) for a, b in itertools.pairwise(bounds)
@@ -177,8 +181,14 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 
 def _records(task: Task) -> list[ResultRecord]:
     need, options = task.needs[0], task.options
+    size = options.is_split_size
+    splits = options.is_splits if size is None else max(1, len(task.items) // size)
     found = inception_score(
-        task.fake(need), splits=options.is_splits, ids=task.fake_ids, level=options.level
+        task.fake(need),
+        splits=splits,
+        shuffled=size is None,
+        ids=task.fake_ids,
+        level=options.level,
     )
     single = found.standard_error is None
     reason = "no interval: a single draw has no spread" if single else NO_FINITE_END
@@ -198,7 +208,7 @@ def _records(task: Task) -> list[ResultRecord]:
                 "deviation_of_splits": found.deviation,
                 "one_split": found.full,
             },
-            marks={"splits": options.is_splits},
+            marks={"splits": splits, **({} if size is None else {"splits_shuffled": False})},
         )
     ]
 

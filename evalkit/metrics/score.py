@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,12 @@ from evalkit.metrics.task import (
 )
 from evalkit.options import MeasureOptions
 
+Loader = Callable[[str, MeasureOptions, Sequence[str], ProgressFactory], Extractor]
+"""Loads an extractor by its key, with these layers; see `load_extractor`."""
+
 __all__ = [
     "ImageItem",
+    "Loader",
     "MeasureOptions",
     "Preparation",
     "PreparedSet",
@@ -171,6 +175,7 @@ class Scorer:
         progress: ProgressFactory = silent,
         *,
         samples: Sequence[ImageItem] | None = None,
+        load: Loader | None = None,
     ) -> Scorer:
         """Load what the metrics need; raises what `score_sets` raises.
 
@@ -180,6 +185,7 @@ class Scorer:
             options: How to measure.
             progress: Such as `evalkit.core.progress.progress_bar`.
             samples: If known already, they are checked before anything is loaded.
+            load: Loads an extractor; `load_extractor` by default.
         """
         options = options or MeasureOptions()
         found = {name: load_metric(name) for name in dict.fromkeys(metrics)}
@@ -187,7 +193,7 @@ class Scorer:
         if samples is not None:
             _check_samples(samples)
         _check_reference(reference, list(found))
-        extractors, lacking = _load_extractors(needs, options, progress)
+        extractors, lacking = _load_extractors(needs, options, progress, load or load_extractor)
         networks = _Networks(extractors, options, FeatureStore(options.store), progress)
         against = networks.reference(reference, _known(needs, extractors))
         return cls(
@@ -385,7 +391,10 @@ def _check_reference(
 
 
 def _load_extractors(
-    needs: Mapping[str, Sequence[Need]], options: MeasureOptions, progress: ProgressFactory
+    needs: Mapping[str, Sequence[Need]],
+    options: MeasureOptions,
+    progress: ProgressFactory,
+    load: Loader,
 ) -> tuple[dict[str, Extractor], dict[str, MissingWeightsError]]:
     """Load the extractors by name; collect the errors of those whose weights are missing."""
     layers: dict[str, list[str]] = {}
@@ -397,7 +406,7 @@ def _load_extractors(
     missing: dict[str, MissingWeightsError] = {}
     for key, names in layers.items():
         try:
-            found[key] = load_extractor(key, options, names, progress)
+            found[key] = load(key, options, names, progress)
         except MissingWeightsError as error:
             missing[key] = error
     if missing and not found:

@@ -133,6 +133,38 @@ def refuse_other_extractor(
             )
 
 
+def refuse_other_preparation(
+    reference: ReferenceStatistics,
+    preparation: Mapping[str, Any],
+    protocol: str,
+    stated: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that the statistics' images were prepared as a protocol says.
+
+    A file of another tool does not say; it is accepted, and the record is marked, unless others
+    state it.
+
+    Args:
+        reference: The statistics.
+        preparation: The preparation that the protocol says.
+        protocol: Its name.
+        stated: How the images were prepared, where the file doesn't say.
+
+    Raises:
+        DataError: Names the first difference.
+    """
+    theirs = (reference.identity or {}).get("preparation") or stated
+    if not theirs:
+        return
+    for key in sorted({*theirs, *preparation}):
+        if theirs.get(key) != preparation.get(key):
+            raise DataError(
+                f"{reference.source}: the reference was prepared with {key} {theirs.get(key)!r}, "
+                f"but {protocol} says {preparation.get(key)!r}. Compute the statistics again with "
+                f"evalkit statistics --protocol {protocol}."
+            )
+
+
 def _from_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> ReferenceStatistics:
     identity = _identity(arrays["identity"]) if "identity" in arrays else None
     num = _count(arrays["n"]) if "n" in arrays else None

@@ -100,7 +100,8 @@ class MeasureOptions:
     crop: str = option(
         "none",
         "--crop",
-        "Crop of the reference: none, center or squash. [default: the protocol's]",
+        "Crop of the reference: none, center, squash, short-side, torchvision or adm. [default: "
+        "the protocol's]",
         optional=True,
     )
     size_px: int | None = option(
@@ -117,11 +118,49 @@ class MeasureOptions:
     sample_crop: str = option(
         "none",
         "--sample-crop",
-        "Crop of the samples: none, center or squash. [default: the protocol's]",
+        "Crop of the samples, as for --crop. [default: the protocol's]",
         optional=True,
     )
     sample_size_px: int | None = option(
         None, "--sample-size", "Size of the samples in px. [default: unchanged]", minimum=1
+    )
+    reference_images: str = option(
+        "all",
+        "--reference-images",
+        "Reference images: all, or matched (those of the samples' captions). [default: the "
+        "protocol's]",
+        optional=True,
+    )
+    reencode: str = option(
+        "none",
+        "--reencode",
+        "Save the resized reference: none, png, jpeg-75, jpeg-90 or jpeg-95. [default: the "
+        "protocol's]",
+        optional=True,
+    )
+    sample_saved: str = option(
+        "none",
+        "--sample-saved",
+        "File format of the samples before resizing, as for --reencode. [default: the protocol's]",
+        optional=True,
+    )
+    sample_reencode: str = option(
+        "none",
+        "--sample-reencode",
+        "Save the resized samples, as for --reencode. [default: the protocol's]",
+        optional=True,
+    )
+    sample_exclude: str = option(
+        "none",
+        "--sample-exclude",
+        "Samples to leave out: none or black. [default: the protocol's]",
+        optional=True,
+    )
+    blur_px: float = option(
+        0.0, "--blur", "Radius of a Gaussian blur of both sets, in px.", minimum=0
+    )
+    allow_short: bool = option(
+        False, "--allow-short", "Measure fewer images than the named protocol says."
     )
     batch_size: int = option(
         32, "--feature-batch-size", "Images per batch of a network.", minimum=1
@@ -158,6 +197,14 @@ class MeasureOptions:
     """Name or file of a protocol; empty: what the data set stands for."""
     protocol_sha256: str = ""
     """Hash of what that protocol decides."""
+    protocol_choices: tuple[int, int] = (0, 0)
+    """How many of its values are our choice, and how many it has."""
+    images_short: str = ""
+    """Such as `29,000 of 30,000`, where fewer images are measured than the protocol says."""
+    by_category: bool = False
+    """Whether each category is measured on its own as well."""
+    is_split_size: int | None = None
+    """Images per part of the Inception Score, in their order; None: `is_splits` shuffled parts."""
     overrides: tuple[str, ...] = ()
     """Values of that protocol, by their dotted names, from which these options depart."""
 
@@ -168,11 +215,17 @@ class MeasureOptions:
         """Return the fingerprint entries on the protocol; empty without a named one."""
         if not self.protocol:
             return {}
-        return {
+        marks: dict[str, Any] = {
             "protocol": self.protocol,
             "protocol_sha256": self.protocol_sha256,
             "protocol_overrides": list(self.overrides),
         }
+        ours, values = self.protocol_choices
+        if ours:
+            marks["protocol_choices"] = f"{ours} of {values} values our choice"
+        if self.images_short:
+            marks["protocol_images"] = self.images_short
+        return marks
 
     def is_given(self, name: str) -> bool:
         """Return whether a field was typed, or differs from its default.

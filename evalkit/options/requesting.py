@@ -43,6 +43,10 @@ class RequestOptions:
         minimum=1,
     )
 
+    allow_short: bool = option(
+        False, "--allow-short", "Draw all captions where the named protocol draws more."
+    )
+
 
 def _build(fields: dict[str, Any], typed: frozenset[str]) -> RequestOptions:
     del typed

@@ -178,6 +178,11 @@ def _counting_keys(records: Sequence[ResultRecord]) -> list[str]:
     return [key for key in differing if key in within or not _is_in(key, SUBJECT_KEYS)]
 
 
+def is_of_measurement(key: str) -> bool:
+    """Return whether an entry describes the measurement and not the subject, or chance."""
+    return not _is_in(key, SUBJECT_KEYS | MINOR_KEYS)
+
+
 def _is_in(key: str, keys: Iterable[str]) -> bool:
     return key.split(".")[0] in keys
 

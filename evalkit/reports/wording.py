@@ -30,12 +30,15 @@ INFINITY_SUFFIX = "-infinity"
 PROTOCOL_KEYS = (
     "model", "conditioning", "training_relation", "reranked", "sampler", "steps", "guidance",
     "seed", "dataset", "split", "captions", "reference", "num_reference", "crop", "filter",
-    "size_px", "protocol", "protocol_overrides", "simulated", "created", "command",
+    "size_px", "protocol", "protocol_overrides", "protocol_choices", "protocol_images",
+    "simulated", "created", "command",
     "extractor",  # only its name, or name, resize, precision, weights_sha256, weights_note
 )  # fmt: skip
 """Keys of a fingerprint that the report puts into words."""
 
 _CROPS = {"center": "centre-cropped", "squash": "squashed to a square", "none": "not cropped"}
+
+_PROTOCOL_NOTES = ("protocol_choices", "protocol_images")
 
 _CLIP_KEY = "clip.model"
 """A protocol's value, as `protocol_overrides` names it."""
@@ -206,7 +209,7 @@ def marks_text(record: ResultRecord) -> str:
 
 
 def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
-    """Return the badges about the model: zero-shot or not, re-ranked, simulated raters."""
+    """Return the badges about the model (zero-shot or not, re-ranked) and about the protocol."""
     found = []
     relation = fingerprint.get("training_relation")
     if relation is not None:
@@ -226,6 +229,28 @@ def subject_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
                 text="simulated raters",
                 tone="warn",
                 meaning="The votes are simulated; no people took part.",
+            )
+        )
+    return [*found, *protocol_badges(fingerprint)]
+
+
+def protocol_badges(fingerprint: Mapping[str, Any]) -> list[Badge]:
+    """Return the badges about a named protocol: its values of our choice, and missing images."""
+    name, found = fingerprint.get("protocol"), []
+    if name and fingerprint.get("protocol_choices"):
+        found.append(
+            Badge(
+                text=f"{name} ({fingerprint['protocol_choices']})",
+                meaning="No publication states these values of the protocol; `evalkit protocols "
+                f"show {name}` lists them.",
+            )
+        )
+    if name and fingerprint.get("protocol_images"):
+        found.append(
+            Badge(
+                text=f"{fingerprint['protocol_images']} images of {name}",
+                tone="warn",
+                meaning="Fewer images than the protocol says: the number is biased upward.",
             )
         )
     return found
@@ -285,7 +310,9 @@ def _protocol(fingerprint: Mapping[str, Any]) -> str:
         return ""
     changed = [str(name) for name in fingerprint.get("protocol_overrides") or ()]
     listed = ", ".join(changed[:-1]) + (" and " if len(changed) > 1 else "") + "".join(changed[-1:])
-    return f"protocol {fingerprint['protocol']}" + (f", except for {listed}" if listed else "")
+    said = [fingerprint[key] for key in _PROTOCOL_NOTES if fingerprint.get(key)]
+    name = f"protocol {fingerprint['protocol']}" + (f" ({'; '.join(said)})" if said else "")
+    return name + (f", except for {listed}" if listed else "")
 
 
 def _hyphenated(metric: str) -> str:

@@ -1,0 +1,1 @@
+"""Questions that need many measurements: protocols compared, sweeps, variance, known answers."""
