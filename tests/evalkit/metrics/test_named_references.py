@@ -68,7 +68,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
         open_reference("imagenet512@edm2")
     assert "refused" in state("imagenet512@edm2")
     np.savez(tmp_path / "objects.npz", mu=np.array([{}], dtype=object), sigma=np.eye(1))
-    with pytest.raises(DataError, match="not a statistics file|can.t be read"):
+    with pytest.raises(DataError, match="can't be read"):
         keep_reference(NAME, tmp_path / "objects.npz")
 
 
