@@ -24,7 +24,7 @@ from evalkit.features.sources import ImageItem, array_items, is_sample_file
 from evalkit.generation import check_complete, kept_categories, run_fingerprint
 from evalkit.layouts.catalog import layout_of, open_images
 from evalkit.layouts.place import DATASETS as DATASETS_SCHEME
-from evalkit.layouts.place import SCHEME, Place
+from evalkit.layouts.place import SCHEME, Place, shown_name
 from evalkit.layouts.tables import TABLE_SUFFIXES
 from evalkit.measurement import (
     drawn_otherwise,
@@ -184,7 +184,7 @@ def open_samples(text: str) -> Samples:
     found = open_captioned_set(path)
     _say_left_out(found)
     items = with_categories(_captioned_items(found))
-    return Samples(items=items, subject=path.resolve().name, fingerprint={})
+    return Samples(items=items, subject=shown_name(path), fingerprint={})
 
 
 def is_place(text: str) -> bool:

@@ -6,6 +6,7 @@ command takes images.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -65,7 +66,16 @@ class Place:
             return self.name
         if self.is_dataset:
             return self.path.removeprefix(DATASETS).split("/")[-1]
-        return self.local.resolve().name
+        return shown_name(self.local)
+
+
+def shown_name(path: Path) -> str:
+    """Return the last part of a path, as it was named: a link keeps its own name.
+
+    >>> shown_name(Path("a/b/.."))
+    'a'
+    """
+    return Path(os.path.abspath(path)).name  # noqa: PTH100 (resolve follows links)
 
 
 def parse_place(text: str) -> Place:
