@@ -12,7 +12,7 @@ from evalkit import cli
 from evalkit.analyses.known_answers import KNOWN_ANSWERS, Outcome, Target
 from evalkit.commands.reproduce import reproduce, verdict
 from evalkit.core.errors import ConfigError, MissingDataError, UnknownNameError
-from evalkit.core.progress import silent
+from evalkit.core.progress import console, silent
 from evalkit.core.results import ResultRecord
 from evalkit.datasets.open import open_dataset
 from evalkit.measurement import reference_items
@@ -85,7 +85,7 @@ def test_what_is_missing_says_what_to_get() -> None:
 def test_the_list_has_value_cost_and_licence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "width", 300)
     cli.app(["reproduce"], standalone_mode=False)
     shown = " ".join(capsys.readouterr().out.split())
     assert "fid 3.94256 ± 0.02" in shown
