@@ -100,8 +100,9 @@ def resolve_settings(
     for setting, text in zip(SETTINGS, (guidance, steps, sampler), strict=True):
         if text is not None:
             settings = _apply(spec, settings, setting, text)
+    seen: set[str] = set()
     for argument in (options,) if isinstance(options, str) else options or ():
-        settings = _apply_options(spec, settings, argument)
+        settings = _apply_options(spec, settings, argument, seen)
     return settings
 
 
@@ -184,10 +185,10 @@ def _not_had(spec: Staged, setting: Setting) -> str:
 
 
 def _apply_options(
-    spec: Staged, settings: Mapping[str, StageSettings], text: str
+    spec: Staged, settings: Mapping[str, StageSettings], text: str, seen: set[str]
 ) -> dict[str, StageSettings]:
-    """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`."""
-    changed, seen = dict(settings), set[str]()
+    """Apply comma-separated options, each `NAME=VALUE` or `STAGE.NAME=VALUE`, not `seen` before."""
+    changed = dict(settings)
     parts = text.split(",")
     while parts:
         part = parts.pop(0)

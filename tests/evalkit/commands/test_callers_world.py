@@ -402,10 +402,14 @@ def test_a_later_model_is_refused_before_the_first_one_samples(
 
 
 def begun(words: list[str | Path], ready: Path, root: Path) -> subprocess.Popen[str]:
-    """Start a command in a process of its own, and wait until a file of it exists."""
+    """Start a command in a process of its own, and wait until a file of it exists.
+
+    Ctrl-C counts in it also where the tests run in the background of a shell, which ignores it.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "evalkit.cli", *words_of(*words)],
         cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 240
     while not ready.is_file() and process.poll() is None and time.monotonic() < deadline:
