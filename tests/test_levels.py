@@ -155,6 +155,10 @@ COMMANDS = {
     "fid": "--model nowhere",
     "score": "nowhere --against nowhere",
     "compare": "nowhere nowhere",
+    "matrix": "nowhere --against nowhere",
+    "sweep": "--model nowhere",
+    "preflight": "nowhere --against nowhere",
+    "variance": "nowhere nowhere",
     "plan fid": "nowhere --difference 1",
     "drawbench results": "--votes nowhere",
 }
@@ -164,6 +168,9 @@ QUANTILES = {"ndtri", "ndtri_exp", "stdtrit", "stdtridf", "ppf", "isf", "inv_cdf
 ALLOWED = {
     # The quantile of a power, which is one-sided and no level.
     "evalkit.metrics.planning: ndtri",
+    # Quantiles of chi-squared, for the interval of a variance.
+    "evalkit.analyses.variance: ppf",
+    "evalkit.analyses.variance: level / 2",
     # Noise and tie thresholds of simulated raters, from uniform numbers.
     "drawbench.simulation.raters: inv_cdf",
     # A band of the binomial distribution itself.

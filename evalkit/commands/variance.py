@@ -13,6 +13,7 @@ from rich.text import Text
 from evalkit.analyses.variance import NestedVariance, Spread, nested_variance
 from evalkit.core.errors import ConfigError, MissingDataError
 from evalkit.core.files import check_output
+from evalkit.core.intervals import check_level
 from evalkit.core.progress import console
 from evalkit.core.results import Interval, ResultRecord, read_records, write_records
 from evalkit.core.run import RunFolder
@@ -55,9 +56,10 @@ def variance(
 
     Raises:
         OutputError: The file of the records can't be written.
-        ConfigError: Runs that are no replicates of one recipe, or were measured differently.
+        ConfigError: A level outside (0, 1), or runs that are no replicates of one recipe, or were measured differently.
         MissingDataError: A run that was not measured.
     """
+    check_level(level)
     check_output(json_file, "--json")
     grouped = grouped_runs(runs, groups)
     everyone = [one for several in grouped.values() for one in several]

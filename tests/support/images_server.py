@@ -76,10 +76,11 @@ def serving(behave: Callable[[str, int], Answer]) -> Iterator[Log]:
                 log.at_once += 1
                 log.most_at_once = max(log.most_at_once, log.at_once)
             try:
-                self._send(*log.behave(body["prompt"], number))
-            finally:
+                answer = log.behave(body["prompt"], number)
+            finally:  # before the answer, after which the client may ask again
                 with log.lock:
                     log.at_once -= 1
+            self._send(*answer)
 
         def do_GET(self) -> None:
             log.fetched.append(dict(self.headers))
