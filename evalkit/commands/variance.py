@@ -56,7 +56,8 @@ def variance(
 
     Raises:
         OutputError: The file of the records can't be written.
-        ConfigError: A level outside (0, 1), or runs that are no replicates of one recipe, or were measured differently.
+        ConfigError: A level outside (0, 1), or runs that are no replicates of one recipe or were
+            measured differently.
         MissingDataError: A run that was not measured.
     """
     check_level(level)

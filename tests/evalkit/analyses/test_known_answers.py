@@ -85,7 +85,7 @@ def test_what_is_missing_says_what_to_get() -> None:
 def test_the_list_has_value_cost_and_licence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "width", 300)
+    monkeypatch.setattr(console, "_width", 300)
     cli.app(["reproduce"], standalone_mode=False)
     shown = " ".join(capsys.readouterr().out.split())
     assert "fid 3.94256 ± 0.02" in shown

@@ -12,6 +12,7 @@ from PIL import Image
 
 from evalkit import cli
 from evalkit.core.errors import ConfigError, DataError, EvalkitError
+from evalkit.core.progress import console
 from evalkit.core.results import read_records
 from evalkit.datasets.coco import load_coco
 from evalkit.datasets.named_folders import open_cifar10, open_mjhq
@@ -73,7 +74,7 @@ def test_list_shows_both_kinds(capsys: pytest.CaptureFixture[str]) -> None:
 def test_show_has_every_value_and_its_source(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "_width", 300)
     run("protocols", "show", "heim-30k")
     shown = capsys.readouterr().out
     protocol = open_protocol("heim-30k")
@@ -86,7 +87,7 @@ def test_show_has_every_value_and_its_source(
 def test_diff_names_what_differs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", 200)
     run("protocols", "diff", "gigagan-30k", "dmd2-30k")
     shown = capsys.readouterr().out
     assert "clip.model" in shown
