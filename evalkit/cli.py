@@ -573,13 +573,14 @@ def runs_import(
     name: Annotated[str, typer.Option(help="The model's name.", show_default=False)] = "",
 ) -> None:
     """Make a run of images that something else made, with their captions."""
-    from evalkit.commands.runs import ImportOptions, import_run
+    from evalkit.commands.runs import import_run
+    from evalkit.layouts.importing import named_place
 
-    options = ImportOptions(
-        images=images, layout=layout, captions=captions, image=image, caption=caption, id=id_,
+    place = named_place(
+        images, layout=layout, captions=captions, image=image, caption=caption, id=id_,
         category=category, name=name,
     )  # fmt: skip
-    import_run(options, out)
+    import_run(place, out)
 
 
 @weights_app.command("list")

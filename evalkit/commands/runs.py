@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.commands.fid import generate
@@ -10,27 +9,16 @@ from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.run import RunFolder
 from evalkit.generation import GenerationOptions
 from evalkit.layouts.catalog import open_images
-from evalkit.layouts.importing import ImportedSource, named_place
+from evalkit.layouts.importing import ImportedSource
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
-    """What to import, and how to read it; empty: recognised."""
-
-    images: str
-    layout: str = ""
-    captions: str = ""
-    image: str = ""
-    caption: str = ""
-    id: str = ""
-    category: str = ""
-    name: str = ""
-
-
-def import_run(
-    options: ImportOptions, out: Path | None, progress: ProgressFactory = progress_bar
-) -> Path:
+def import_run(place: str, out: Path | None, progress: ProgressFactory = progress_bar) -> Path:
     """Copy given images into a run folder, or resume copying; return the folder.
+
+    Args:
+        place: The name of the images, with the keys that say how to read them; see `named_place`.
+        out: The run folder; None: named after the images.
+        progress: Such as `evalkit.core.progress.progress_bar`.
 
     Raises:
         ConfigError: An unknown layout, key or column.
@@ -38,16 +26,6 @@ def import_run(
         DataError: No image, or captions that don't fit the images.
         RunFolderError: The folder holds another run.
     """
-    place = named_place(
-        options.images,
-        layout=options.layout,
-        captions=options.captions,
-        image=options.image,
-        caption=options.caption,
-        id=options.id,
-        category=options.category,
-        name=options.name,
-    )
     found = open_images(place)
     captions = "with captions" if found.has_captions else "without captions"
     console.print(
