@@ -36,7 +36,7 @@ def distance_curve(record: ResultRecord) -> Curve | None:
     points = record.details.get("against_n")
     if not isinstance(points, Sequence) or len(points) < 2:
         return None
-    label = wording.label(record).removesuffix("∞")
+    label = wording.label(record).replace("∞", "")
     rows = [
         {"n": point["n"], "series": name, "value": value, "low": low, "high": high}
         for point in points

@@ -51,3 +51,14 @@ def test_the_report_shows_it_without_script() -> None:
     assert "<svg" in page
     assert "<script" not in page
     assert "against_n" not in page
+
+
+def test_the_axis_is_of_both_distances() -> None:
+    of_other_features = ResultRecord(
+        metric="fd-infinity", value=1.0, n=400, direction="lower", reason="none",
+        details={"label": "FD∞ (shapes-clip)", "against_n": POINTS},
+    )  # fmt: skip
+    curve = distance_curve(of_other_features)
+    assert curve is not None
+    assert "∞" not in curve.title
+    assert curve.title.startswith("FD")
