@@ -22,6 +22,8 @@ from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError, EvalkitError, IncompleteError, OutputError
 from evalkit.core.interrupts import StoppableGroup, stopping_at_sigterm
 from evalkit.core.memory import is_out_of_memory, out_of_memory
+from evalkit.core.places import place
+from evalkit.core.progress import log_as_json
 from evalkit.options import (
     MeasureOptions,
     RequestOptions,
@@ -56,7 +58,7 @@ references_app = typer.Typer(
     help="List and keep published reference statistics.", no_args_is_help=True
 )
 app.add_typer(references_app, name="references", rich_help_panel=panels.DATA)
-runs_app = typer.Typer(help="Make runs of images from elsewhere.", no_args_is_help=True)
+runs_app = typer.Typer(help="List, verify, merge and copy run folders.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs", rich_help_panel=panels.GENERATE)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
@@ -70,7 +72,14 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Run folder. [default: under runs/, the same for the same settings]"),
+    typer.Option(
+        parser=place,
+        metavar="FOLDER|URL",
+        help="Run folder, or its URL. [default: under runs/, the same for the same settings]",
+    ),
+]
+RunPlace = Annotated[
+    Path, typer.Argument(parser=place, metavar="RUN", help="Run folder, or its URL.")
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="Local weights, as NAME=PATH; repeatable.")]
 RetiredSeed = Annotated[int | None, typer.Option("--seed", hidden=True)]
@@ -102,6 +111,28 @@ _NOT_OF_STATISTICS = (
     *_NOT_OF_A_PLAN, "level", "sample_crop", "sample_size_px", "sample_saved", "sample_reencode",
     "sample_exclude", "reference_images", "allow_short", "seed",
 )  # fmt: skip
+
+
+class LogFormat(StrEnum):
+    """How progress and events are printed."""
+
+    text = "text"
+    json = "json"
+
+
+def _choose_log_format(chosen: LogFormat) -> LogFormat:
+    log_as_json(chosen == LogFormat.json)
+    return chosen
+
+
+Log = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format",
+        callback=_choose_log_format,
+        help="Progress and events as text, or as a line of JSON each.",
+    ),
+]
 
 
 class Kind(StrEnum):
@@ -552,6 +583,73 @@ def references_keep(
     from evalkit.commands.references import keep
 
     keep(name, file)
+
+
+@runs_app.command("list")
+def runs_list(
+    root: Annotated[
+        Path, typer.Argument(parser=place, metavar="FOLDER", help="Folder of runs, or its URL.")
+    ] = Path("runs"),
+    log_format: Log = LogFormat.text,
+) -> None:
+    """List runs: how many images each has, and of how many."""
+    from evalkit.commands.run_folders import list_runs
+
+    list_runs(root, as_json=log_format == LogFormat.json)
+
+
+@runs_app.command("show")
+def runs_show(run: RunPlace, log_format: Log = LogFormat.text) -> None:
+    """Show what a run is, how far it is, and how fast it was."""
+    from evalkit.commands.run_folders import show
+    from evalkit.core.run import RunFolder
+
+    show(RunFolder.read(run), as_json=log_format == LogFormat.json)
+
+
+@runs_app.command("verify")
+def runs_verify(run: RunPlace, log_format: Log = LogFormat.text) -> None:
+    """Read every row and image, and say what is missing or damaged."""
+    from evalkit.commands.run_folders import verify
+    from evalkit.core.run import RunFolder
+
+    verify(RunFolder.read(run), as_json=log_format == LogFormat.json)
+
+
+@runs_app.command("merge")
+def runs_merge(run: RunPlace, log_format: Log = LogFormat.text) -> None:
+    """Turn the parts that several processes wrote into one manifest."""
+    from evalkit.commands.run_folders import merge
+    from evalkit.core.run import RunFolder
+
+    del log_format  # its callback took it
+    merge(RunFolder.read(run))
+
+
+@runs_app.command("rm")
+def runs_rm(
+    run: RunPlace,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+) -> None:
+    """Delete a run and all its images."""
+    from evalkit.commands.run_folders import remove_run
+    from evalkit.core.run import RunFolder
+
+    remove_run(RunFolder.read(run), yes=yes)
+
+
+@runs_app.command("export")
+def runs_export(
+    run: RunPlace,
+    out: Annotated[Path, typer.Option(help="New folder, .zip or .tar.")],
+    log_format: Log = LogFormat.text,
+) -> None:
+    """Copy a run's images, with their captions, into a folder or an archive."""
+    from evalkit.commands.run_folders import export
+    from evalkit.core.run import RunFolder
+
+    del log_format
+    export(RunFolder.read(run), out)
 
 
 @runs_app.command("import")

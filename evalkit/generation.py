@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -121,7 +121,7 @@ def prepare_run(
     }
     folder = options.out or default_folder(options.model, requests.name, config)
     run = RunFolder.create_or_resume(folder, config, library_versions())
-    keep_categories(run, requests.captions)
+    keep_categories(run, (caption for caption, _ in requests.wanted))
     return PreparedRun(
         run=run,
         requests=requests,
@@ -138,7 +138,7 @@ def _precision(spec: GeneratorSpec, settings: Settings) -> str:
     return str(next(filter(None, chosen), spec.precision))
 
 
-def keep_categories(run: RunFolder, captions: Sequence[Caption]) -> None:
+def keep_categories(run: RunFolder, captions: Iterable[Caption]) -> None:
     """Store the categories of a run's captions beside its images, if there are any.
 
     They change no image, so they are no part of the run's configuration.
@@ -343,7 +343,7 @@ def check_complete(run: RunFolder) -> None:
     Raises:
         RunFolderError: Images are missing; the message says how many.
     """
-    there, wanted = len(run.rows()), run.config["dataset"]["n"]
+    there, wanted = run.num_rows(), run.config["dataset"]["n"]
     if there != wanted:
         raise RunFolderError(
             f"{run.path} has {there} of {wanted} images. Repeat the command that began it."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from evalkit.generation import GenerationOptions, PreparedRun, check_complete, p
 from evalkit.measurement import (
     MeasurementPlan,
     check_metrics,
-    failures,
 )
 from evalkit.options import MeasureOptions
 from evalkit.protocols.applying import options_for
@@ -89,23 +88,32 @@ def generate(options: GenerationOptions, progress: ProgressFactory = progress_ba
     prepared = prepare_run(options, progress)
     prepared.generate(progress)
     check_complete(prepared.run)
-    rows = prepared.run.rows()
-    print_failures(rows)
-    made = sum(row.file is not None for row in rows)
+    made = print_failures(prepared.run.iter_rows())
     console.print(f"{made:,} images: {prepared.run.path}", soft_wrap=True)
     return prepared.run.path
 
 
-def print_failures(rows: Sequence[ManifestRow]) -> None:
-    """Print how many samples have no image, with the commonest reason of each status."""
-    for status, count in failures(rows).items():
-        reasons = Counter(row.reason for row in rows if row.status == status)
-        (reason, _), *others = reasons.most_common()
+def print_failures(rows: Iterable[ManifestRow]) -> int:
+    """Print how many samples have no image, with the commonest reason of each status.
+
+    Returns:
+        The number of images.
+    """
+    made = num = 0
+    reasons: dict[str, Counter[str]] = {}
+    for row in rows:
+        num += 1
+        made += row.file is not None
+        if row.status != "ok":
+            reasons.setdefault(row.status, Counter())[row.reason] += 1
+    for status, by_reason in reasons.items():
+        (reason, _), *others = by_reason.most_common()
         more = f", and {len(others)} other reasons" if others else ""
         console.print(
-            f"{count:,} of {len(rows):,} samples {status}: they have no image and are excluded "
-            f"from the scores ({reason}{more})",
+            f"{by_reason.total():,} of {num:,} samples {status}: they have no image and are "
+            f"excluded from the scores ({reason}{more})",
             soft_wrap=True,
             markup=False,
             highlight=False,
         )
+    return made

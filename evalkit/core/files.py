@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evalkit.core.errors import EvalkitError, OutputError, WeightsError
+from evalkit.core.places import is_remote, probe_remote
 
 ADVICE = "Choose another place, or free some space"
 _PROBE = b"\0" * 4096
@@ -67,6 +68,9 @@ def check_folder(path: Path, option: str) -> None:
         OutputError: It is a file, or it can't be written.
     """
     advice = f"Name another folder with {option}"
+    if is_remote(path):
+        probe_remote(path)
+        return
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file, but {option} takes a folder. {advice}.")
     _probe(path, path, advice)

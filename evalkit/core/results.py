@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from evalkit.core.errors import DataError
 from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
+from evalkit.core.places import is_remote, write_object
 from evalkit.core.tables import parse_json, read_text
 
 SCHEMA_VERSION = 1
@@ -150,11 +152,17 @@ def read_records(path: Path) -> list[ResultRecord]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file beside `path`, flush it to disk, and rename it.
 
+    At a URL, the content is written as one object.
+
     Raises:
         OutputError: The file system refuses.
     """
+    if is_remote(path):
+        write_object(path, content)
+        return
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two machines may have one process id each on a shared file system.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
