@@ -29,12 +29,15 @@ from evalkit.options import (
     RequestOptions,
     SamplingOptions,
     ServerOptions,
+    SpreadOptions,
     measuring,
     requesting,
     sampling,
     serving,
+    spreading,
 )
 from evalkit.options.devices import torch_device
+from evalkit.options.measuring import measured_elsewhere
 from evalkit.options.parsing import named_paths
 
 app = typer.Typer(
@@ -113,6 +116,10 @@ _NOT_OF_STATISTICS = (
 )  # fmt: skip
 
 
+_NOT_WHILE_MEASURING = ("shard", "workers")
+"""Measuring needs all images at once; and `--workers` is of decoding, or of the cluster."""
+
+
 class LogFormat(StrEnum):
     """How progress and events are printed."""
 
@@ -146,6 +153,7 @@ class Kind(StrEnum):
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @measuring(without=("device",))
 @serving()
 @sampling()
@@ -156,6 +164,7 @@ def fid(
     sampling: SamplingOptions,
     server: ServerOptions,
     measure: MeasureOptions,
+    spread: SpreadOptions,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -167,12 +176,13 @@ def fid(
         raise ConfigError("--labels needs --data here, the images that it is measured against.")
     asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
     sampling = replace(sampling, access=with_cap(model, server))
-    options = generation_options(model, asked, sampling, out)
-    measure = replace(measure, device=sampling.device)
+    measure = measured_elsewhere(replace(measure, device=sampling.device), spread)
+    options = generation_options(model, asked, sampling, out, measure.spread)
     run(options, measure, json_file=json_file, command=_command_line())
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
+@spreading()
 @serving()
 @sampling()
 @requesting()
@@ -181,6 +191,7 @@ def generate(
     asked: RequestOptions,
     sampling: SamplingOptions,
     server: ServerOptions,
+    spread: SpreadOptions,
     out: Out = None,
 ) -> None:
     """Generate images into a run folder, or resume one."""
@@ -188,16 +199,18 @@ def generate(
     from evalkit.commands.fid import generate as run
 
     sampling = replace(sampling, access=with_cap(model, server))
-    run(generation_options(model, asked, sampling, out))
+    run(generation_options(model, asked, sampling, out, spread))
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
     samples: Annotated[
         str, typer.Argument(help="Run, folder, zip, tar, npz, parquet or folder:PATH?KEY=VALUE.")
     ],
     measure: MeasureOptions,
+    spread: SpreadOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
@@ -207,6 +220,7 @@ def score(
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
+    measure = measured_elsewhere(measure, spread)
     run(samples, against, measure, coco_root=coco_root, json_file=json_file)
 
 
@@ -235,10 +249,12 @@ def compare(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
 def matrix(
     samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
     measure: MeasureOptions,
+    spread: SpreadOptions,
     against: OwnAgainst = None,
     protocols: Annotated[
         str | None,
@@ -261,7 +277,7 @@ def matrix(
     more = {} if vary is None else {"vary": () if vary == "none" else names(vary)}
     chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
     run(
-        samples, against, measure, chosen,
+        samples, against, measured_elsewhere(measure, spread), chosen,
         coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
     )  # fmt: skip
 
@@ -293,6 +309,7 @@ def variance(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @measuring(without=("device",))
 @sampling(without=("guidance", "steps", "sampler"))
 @requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
@@ -301,6 +318,7 @@ def sweep(
     asked: RequestOptions,
     sampling: SamplingOptions,
     measure: MeasureOptions,
+    spread: SpreadOptions,
     guidance: Annotated[
         str | None,
         typer.Option(help="Scales, such as 1,1.5,2, sr1=1,8, or a published grid such as imagen."),
@@ -316,11 +334,12 @@ def sweep(
     from evalkit.commands.sweep import sweep as run
 
     asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
-    options = generation_options(model, asked, sampling, out)
+    measure = measured_elsewhere(replace(measure, device=sampling.device), spread)
+    options = generation_options(model, asked, sampling, out, measure.spread)
     axes = [
         Axis.of("guidance", guidance), Axis.of("steps", steps), Axis.of("sampler", sampler),
     ]  # fmt: skip
-    run(options, replace(measure, device=sampling.device), axes, out=out, yes=yes)
+    run(options, measure, axes, out=out, yes=yes)
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)

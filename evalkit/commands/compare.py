@@ -23,7 +23,6 @@ from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.sources import ImageItem
-from evalkit.generation import library_versions
 from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import (
     holm_corrected,
@@ -36,6 +35,7 @@ from evalkit.reports.difference_table import difference_table
 from evalkit.reports.fingerprints import SUBJECT_KEYS
 from evalkit.reports.html import ComparisonReport, Gallery, ReportSample, write_comparison_html
 from evalkit.reports.tables import models_table
+from evalkit.workers.opening import library_versions
 
 SHOWN_CAPTIONS = 6
 WHICH_QUESTION = (

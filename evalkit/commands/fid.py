@@ -15,9 +15,10 @@ from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
 from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.core.run import ManifestRow
+from evalkit.core.run import WHOLE, ManifestRow, Shard
 from evalkit.datasets.base import known_as
 from evalkit.datasets.open import dataset_known_as
+from evalkit.engine import num_in_shard
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
     MeasurementPlan,
@@ -50,9 +51,10 @@ def fid(
         console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
     say_floor(plan, len(prepared.items))
     ready = time.perf_counter()
-    cost = estimate(prepared, progress)
-    if cost.seconds > LONG_S:
-        console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
+    if not generation.spread.is_spread:  # else each worker would load for one batch
+        cost = estimate(prepared, progress)
+        if cost.seconds > LONG_S:
+            console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
     prepared.generate(progress)
     sampled = time.perf_counter()
     check_complete(prepared.run)
@@ -87,10 +89,25 @@ def generate(options: GenerationOptions, progress: ProgressFactory = progress_ba
     """Generate or resume, and print where the images are."""
     prepared = prepare_run(options, progress)
     prepared.generate(progress)
+    shard = options.spread.shard
+    if shard != WHOLE:
+        _say_shard(prepared, shard)
+        return prepared.run.path
     check_complete(prepared.run)
     made = print_failures(prepared.run.iter_rows())
     console.print(f"{made:,} images: {prepared.run.path}", soft_wrap=True)
     return prepared.run.path
+
+
+def _say_shard(prepared: PreparedRun, shard: Shard) -> None:
+    num = num_in_shard(len(prepared.items), prepared.batch_size, shard)
+    console.print(
+        f"Shard {shard}: {num:,} of {len(prepared.items):,} images. When all shards have ended: "
+        f"evalkit runs merge {prepared.run.path}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
 
 
 def print_failures(rows: Iterable[ManifestRow]) -> int:

@@ -27,7 +27,7 @@ from evalkit.core.places import is_remote, names_in, reaching
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
-from evalkit.core.run_checks import unfinished_shards
+from evalkit.core.run_checks import forget_shards, unfinished_shards
 from evalkit.core.run_checks import verify as verify_folder
 
 _MOST_SHOWN = 10
@@ -148,6 +148,7 @@ def merge(run: RunFolder, progress: ProgressFactory = progress_bar) -> int:
             raise RunFolderError(
                 f"{error}{shards} Repeat the command that began it, then merge again."
             ) from error
+        forget_shards(run)
     _say(f"merged {num_parts:,} parts, {_wanted(run):,} rows: {run.path}")
     return num_parts
 

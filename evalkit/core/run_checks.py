@@ -6,13 +6,14 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from evalkit.core.compaction import said_missing
 from evalkit.core.errors import RunFolderError
 from evalkit.core.manifest import Line, ManifestRow, Parts, runs_of
-from evalkit.core.places import names_in, read_all
+from evalkit.core.places import is_remote, names_in, read_all, remove
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 from evalkit.core.run import RunFolder, chunks
@@ -133,10 +134,20 @@ def _check_images(run: RunFolder, rows: list[ManifestRow], found: Verification) 
             found.add("altered image", str(path), f"index {row.index}, {what}")
 
 
-def note_shard(run: RunFolder, name: str, num_images: int, *, done: bool) -> None:
+def note_shard(run: RunFolder, number: int, num: int, *, done: bool) -> None:
     """Note that a shard began or ended, so that a missing one has a name."""
-    content = json.dumps({"shard": name, "num_images": num_images, "done": done}).encode()
-    write_atomically(run.path / SHARDS / f"{name.replace('/', '-of-')}.json", content)
+    content = json.dumps({"shard": f"{number}/{num}", "done": done}).encode()
+    write_atomically(run.path / SHARDS / f"{number}-of-{num}.json", content)
+
+
+def forget_shards(run: RunFolder) -> None:
+    """Delete the notes and the locks of shards, once they are merged."""
+    names = names_in(run.path / SHARDS)
+    remove([run.path / SHARDS / name for name in names])
+    if not is_remote(run.path):
+        remove([run.path / name for name in names_in(run.path) if name.startswith(".lock-")])
+        with suppress(OSError):
+            (run.path / SHARDS).rmdir()
 
 
 def unfinished_shards(run: RunFolder) -> Iterator[str]:

@@ -32,6 +32,9 @@ from evalkit.features.seen import clear_seen
 _MOST_REFILLS = 3
 """Attempts against another process that clears the store."""
 
+Grouping = Callable[["StoredSet", np.ndarray, int], Any]
+"""Called with a set, the group of each image, and the number of groups."""
+
 _noted: set[Path] = set()
 
 
@@ -215,17 +218,19 @@ class StoredSet:
     def __init__(
         self, table: FeatureTable, sha256s: Sequence[str], refill: Callable[[], None] | None = None
     ) -> None:
-        self._table = table
-        self._keys = np.array(sha256s, dtype=object)
+        self.table = table
+        self.keys = np.array(sha256s, dtype=object)
         self._refill = refill
+        self.grouped: Grouping | None = None
+        """Computes moments by group in other processes; see `evalkit.metrics.frechet.workers`."""
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.keys)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Images and dimensions."""
-        return len(self._keys), self._table.dim
+        return len(self.keys), self.table.dim
 
     @property
     def ndim(self) -> int:
@@ -234,26 +239,28 @@ class StoredSet:
 
     def load(self) -> Float32[np.ndarray, "n d"]:
         """Load all features into memory."""
-        return self._get(self._keys)
+        return self._get(self.keys)
 
     def subset(self, rows: np.ndarray) -> StoredSet:
         """Select the features of some images, without reading them."""
-        return StoredSet(self._table, list(self._keys[rows]), self._refill)
+        part = StoredSet(self.table, list(self.keys[rows]), self._refill)
+        part.grouped = self.grouped
+        return part
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
-        return self._get(self._keys[rows])
+        return self._get(self.keys[rows])
 
     def _get(self, keys: np.ndarray) -> Float32[np.ndarray, "n d"]:
         for _ in range(_MOST_REFILLS):
             try:
-                return self._table.get(list(keys))
+                return self.table.get(list(keys))
             except FileNotFoundError:
                 if self._refill is None:
                     raise
-                self._table.forget_deleted()
+                self.table.forget_deleted()
                 self._refill()
         raise DataError(
-            f"{self._table.folder}: the stored features were deleted again and again. Run it again."
+            f"{self.table.folder}: the stored features were deleted again and again. Run it again."
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -17,6 +17,7 @@ from evalkit.core.intervals import check_level
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import names, whole_numbers
+from evalkit.options.spreading import HERE, SpreadOptions
 
 DEFAULT_CLIP = "ViT-L/14"
 """The default of torchmetrics, whose definition of the score is the default here."""
@@ -184,6 +185,8 @@ class MeasureOptions:
     num_influential: int = option(
         24, "--influential", "Number of images to list that raise the distance most.", minimum=0
     )
+    spread: SpreadOptions = field(default=HERE, compare=False)
+    """Where the networks run."""
     typed: frozenset[str] = field(default=frozenset(), compare=False)
     """Fields that a protocol may decide and that were typed, also where they repeat a default."""
     default_metrics: tuple[str, ...] = ("fid", "clip-score", "composition")
@@ -247,6 +250,20 @@ def _build(fields: dict[str, Any], typed: frozenset[str]) -> MeasureOptions:
         bf16 = fields.get("precision") == "bf16"
         fields["device"] = torch_device(fields["device"], bf16=bf16)
     return MeasureOptions(**fields, typed=typed)
+
+
+def measured_elsewhere(measure: MeasureOptions, spread: SpreadOptions) -> MeasureOptions:
+    """Return the options of measuring where the options of spreading say.
+
+    On a cluster, `--workers` is its number of workers and not of processes that decode.
+    """
+    if spread.engine == "ray":
+        spread = dataclasses.replace(spread, workers=measure.workers)
+        return dataclasses.replace(measure, spread=spread, workers=None)
+    if spread.devices:
+        device = spread.devices[0].split(":")[0]
+        return dataclasses.replace(measure, spread=spread, device=device)
+    return measure
 
 
 measuring = Offer(record=MeasureOptions, parameter="measure", build=_build)
