@@ -139,14 +139,14 @@ def worker_devices(text: str) -> tuple[str, ...]:
 
 def _build(fields: dict[str, Any], typed: frozenset[str]) -> SpreadOptions:
     del typed
-    found = SpreadOptions(**fields)
-    log_as_json(found.log_format == "json")
     for flag, chosen, known in (
-        ("--engine", found.engine, ("local", "ray")),
-        ("--log-format", found.log_format, ("text", "json")),
+        ("--engine", fields["engine"], ("local", "ray")),
+        ("--log-format", fields["log_format"], ("text", "json")),
     ):
         if chosen not in known:
             raise ConfigError(f"Unknown {flag} {chosen!r}; use {' or '.join(known)}.")
+    found = SpreadOptions(**fields)
+    log_as_json(found.log_format == "json")
     if found.engine == "ray":
         if found.devices:
             raise ConfigError("--devices is for one machine. With --engine ray, use --workers N.")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from evalkit.workers.work import Alive, Done, Event, Failed, Lost, Ready, Sessio
 
 CONNECT_S = 4.0
 """Within which the address must answer."""
+HEALTHY_S = 8.0
+"""Within which the cluster must say that it is one."""
 _PING_EVERY_S = 1.0
 _GROW_EVERY_S = 5.0
 _WAIT_NOTE_S = 30.0
@@ -242,7 +246,6 @@ def connect(address: str) -> Any:
     if chosen not in _LOCAL:
         _require_port(chosen)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", "5")
     try:
         ray.init(
             address=chosen or None,
@@ -288,15 +291,17 @@ def cluster_device(address: str, gpus_per_worker: float | None) -> str:
 
 
 def _require_port(address: str) -> None:
-    """Check that something listens at an address, before Ray waits for it much longer.
+    """Check that a cluster answers at an address, which Ray itself waits minutes for.
 
     Raises:
-        ConfigError: It has no port.
-        NetworkError: Nothing does.
+        ConfigError: It has no port, or is of Ray's client.
+        NetworkError: None does.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not (colon and port.isdecimal()):
-        raise ConfigError(f"--address {address!r}: expected HOST:PORT, such as 10.0.0.1:6379.")
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()) or "://" in address:
+        raise ConfigError(
+            f"--address {address!r}: expected HOST:PORT of the cluster, such as 10.0.0.1:6379."
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -304,6 +309,14 @@ def _require_port(address: str) -> None:
             f"No Ray cluster at {address} ({error}). Start one with `ray start --head`, or give "
             "another --address."
         ) from error
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=HEALTHY_S)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        raise NetworkError(
+            f"No Ray cluster at {address} (what listens there doesn't answer as one). Give another "
+            "--address."
+        ) from None
 
 
 def _environment(gpus: float) -> dict[str, str]:
