@@ -22,7 +22,7 @@ from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError, EvalkitError, IncompleteError, OutputError
 from evalkit.core.interrupts import StoppableGroup, stopping_at_sigterm
 from evalkit.core.memory import is_out_of_memory, out_of_memory
-from evalkit.core.places import place
+from evalkit.core.places import AnyPath, place
 from evalkit.core.progress import log_as_json
 from evalkit.options import (
     MeasureOptions,
@@ -74,7 +74,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws and the
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 Out = Annotated[
-    Path | None,
+    AnyPath | None,
     typer.Option(
         parser=place,
         metavar="FOLDER|URL",
@@ -82,7 +82,7 @@ Out = Annotated[
     ),
 ]
 RunPlace = Annotated[
-    Path, typer.Argument(parser=place, metavar="RUN", help="Run folder, or its URL.")
+    AnyPath, typer.Argument(parser=place, metavar="RUN", help="Run folder, or its URL.")
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="Local weights, as NAME=PATH; repeatable.")]
 RetiredSeed = Annotated[int | None, typer.Option("--seed", hidden=True)]
@@ -325,7 +325,9 @@ def sweep(
     ] = None,
     steps: Annotated[str | None, typer.Option(help="Steps, such as 10,25,50.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Samplers, such as ddim,heun.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/sweep"),
+    out: Annotated[
+        AnyPath, typer.Option(parser=place, metavar="FOLDER|URL", help="Folder of the sweep.")
+    ] = Path("runs/sweep"),
     yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
 ) -> None:
     """Generate and measure a model over guidance scales, steps or samplers."""
@@ -469,7 +471,9 @@ def nll(
 
 @app.command(rich_help_panel=panels.EVALUATE)
 def report(
-    run_folder: Annotated[Path, typer.Argument(help="A run folder that was measured.")],
+    run_folder: Annotated[
+        AnyPath, typer.Argument(parser=place, metavar="RUN", help="A run folder that was measured.")
+    ],
 ) -> None:
     """Rewrite the report of a measured run."""
     from evalkit.commands.report import report as run
@@ -607,7 +611,7 @@ def references_keep(
 @runs_app.command("list")
 def runs_list(
     root: Annotated[
-        Path, typer.Argument(parser=place, metavar="FOLDER", help="Folder of runs, or its URL.")
+        AnyPath, typer.Argument(parser=place, metavar="FOLDER", help="Folder of runs, or its URL.")
     ] = Path("runs"),
     log_format: Log = LogFormat.text,
 ) -> None:

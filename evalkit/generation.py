@@ -12,6 +12,7 @@ from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
 from evalkit.core.files import check_folder
+from evalkit.core.places import AnyPath, read_all
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import write_atomically
 from evalkit.core.run import WHOLE, RunFolder, WorkItem, config_hash
@@ -41,7 +42,7 @@ class GenerationOptions:
     source: RequestSource
     """Source of the requests."""
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    out: Path | None = None
+    out: AnyPath | None = None
     """The run folder; None: a folder unique to the configuration."""
     spread: SpreadOptions = HERE
     """Where the work runs."""
@@ -257,10 +258,11 @@ def kept_categories(run: RunFolder) -> dict[str, str]:
         RunFolderError: The file is damaged.
     """
     path = run.path / CATEGORIES_FILE
-    if not path.is_file():
+    content = read_all([path])[0]
+    if content is None:
         return {}
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(content.decode("utf-8"))
     except ValueError as error:
         raise RunFolderError(f"{path} is damaged ({error}). Delete it.") from error
     if not isinstance(found, dict):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.places import AnyPath
 from evalkit.core.tables import found_columns, parse_json_lines, read_text
 from evalkit.datasets.base import Caption
 from evalkit.generation import GenerationOptions
@@ -39,7 +40,7 @@ def generation_options(
     model: str,
     asked: RequestOptions,
     sampling: SamplingOptions,
-    out: Path | None,
+    out: AnyPath | None,
     spread: SpreadOptions = HERE,
 ) -> GenerationOptions:
     """Build the options of the run that a command line describes.

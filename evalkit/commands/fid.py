@@ -13,6 +13,7 @@ from evalkit.commands.preflight import say_floor
 from evalkit.commands.report import keep_measurement, write_report
 from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
 from evalkit.core.files import check_output
+from evalkit.core.places import AnyPath
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.core.run import WHOLE, ManifestRow, Shard
@@ -85,7 +86,7 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
     console.print(f"Report: {page}", soft_wrap=True)
 
 
-def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> Path:
+def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> AnyPath:
     """Generate or resume, and print where the images are."""
     prepared = prepare_run(options, progress)
     prepared.generate(progress)

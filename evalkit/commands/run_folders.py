@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -23,7 +22,7 @@ from evalkit.core.compaction import compact
 from evalkit.core.errors import ConfigError, MissingDataError, RunFolderError
 from evalkit.core.files import writing
 from evalkit.core.manifest import Parts
-from evalkit.core.places import is_remote, names_in, reaching
+from evalkit.core.places import AnyPath, is_remote, names_in, reaching
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
@@ -35,7 +34,7 @@ Writer = Callable[[str, bytes], None]
 
 
 def list_runs(
-    root: Path, *, as_json: bool = False, progress: ProgressFactory = progress_bar
+    root: AnyPath, *, as_json: bool = False, progress: ProgressFactory = progress_bar
 ) -> int:
     """List the runs in a folder, and those in its folders; return how many there are.
 
@@ -173,7 +172,7 @@ def remove_run(run: RunFolder, *, yes: bool, ask: Callable[[str], bool] = typer.
     return True
 
 
-def export(run: RunFolder, out: Path, progress: ProgressFactory = progress_bar) -> int:
+def export(run: RunFolder, out: AnyPath, progress: ProgressFactory = progress_bar) -> int:
     """Copy the images with `captions.jsonl` into a folder, zip or tar; return how many.
 
     `evalkit score` and `evalkit runs import` read what this writes.
@@ -214,7 +213,7 @@ def _caption_line(row: ManifestRow, name: str) -> bytes:
 
 
 @contextmanager
-def _writer(out: Path) -> Iterator[Writer]:
+def _writer(out: AnyPath) -> Iterator[Writer]:
     """Yield what writes one file into a folder or a new archive."""
     if out.suffix == ".zip":
         with zipfile.ZipFile(out, "x", zipfile.ZIP_STORED) as archive:
@@ -232,7 +231,7 @@ def _writer(out: Path) -> Iterator[Writer]:
         yield lambda name, content: write_atomically(out / name, content)
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
+def _run_folders(root: AnyPath) -> Iterator[AnyPath]:
     """Yield the run folders at a place, in it, and one level below that."""
     if (root / "run.json").is_file():
         yield root
@@ -255,28 +254,10 @@ def _summary(run: RunFolder, num_rows: int | None = None) -> dict[str, Any]:
         "path": str(run.path),
         "model": str(run.config.get("display_name", "")),
         "dataset": str(run.config.get("dataset", {}).get("name", "")),
-        "num_rows": _count(run) if num_rows is None else num_rows,
+        "num_rows": run.num_listed() if num_rows is None else num_rows,
         "num_wanted": _wanted(run),
         "num_parts": len(Parts(run.parts_path).names),
     }
-
-
-def _count(run: RunFolder) -> int:
-    """Count lines and the rows that parts have by their names, without parsing any."""
-    parts = Parts(run.parts_path)
-    if parts.names:
-        covered = sum(name.end - name.first for name in parts.names)
-        if not run.manifest_path.exists():
-            return covered
-        return run.num_rows()
-    count = 0
-    try:
-        with run.manifest_path.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                count += block.count(b"\n")
-    except FileNotFoundError:
-        pass
-    return count
 
 
 def _wanted(run: RunFolder) -> int:

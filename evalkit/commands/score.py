@@ -20,6 +20,7 @@ from evalkit.commands.sets import (
 )
 from evalkit.core.errors import ConfigError, OutputError
 from evalkit.core.files import check_output
+from evalkit.core.places import has_file
 from evalkit.core.progress import ProgressFactory, console, errors, progress_bar
 from evalkit.core.results import ResultRecord, read_records, write_records
 from evalkit.core.run import RunFolder
@@ -100,7 +101,7 @@ def _keep_in_run(run: RunFolder, records: Sequence[ResultRecord]) -> None:
     """
     target = run.path / "results.json"
     measured = {record.metric for record in records}
-    earlier = read_records(target) if target.is_file() else []
+    earlier = read_records(target) if has_file(target) else []
     kept = [record for record in earlier if record.metric not in measured]
     try:
         write_records(target, [*kept, *records])

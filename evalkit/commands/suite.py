@@ -14,7 +14,7 @@ from drawbench.errors import command_line
 from drawbench.suites import load_suite
 from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
-from evalkit.core.places import place
+from evalkit.core.places import AnyPath, place
 from evalkit.core.run import WHOLE, RunFolder
 from evalkit.datasets.base import Caption
 from evalkit.options import (
@@ -45,7 +45,7 @@ class SuiteOptions:
     models: tuple[str, ...]
     per_prompt: int = 8
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    out: Path = Path("runs")
+    out: AnyPath = Path("runs")
     spread: SpreadOptions = HERE
 
 
@@ -69,7 +69,7 @@ def generate(
     spread: SpreadOptions,
     per_prompt: Annotated[int, typer.Option(min=1, help="Images per prompt.")] = 8,
     out: Annotated[
-        Path,
+        AnyPath,
         typer.Option(
             parser=place, metavar="FOLDER|URL", help="Folder that receives the run folders."
         ),
@@ -105,7 +105,7 @@ def generate(
     console.print(f"next: {following}", soft_wrap=True, markup=False, highlight=False)
 
 
-def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, Path]:
+def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, AnyPath]:
     """Check all models, then generate the missing samples of each.
 
     Returns:

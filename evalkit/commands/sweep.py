@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import typer
 
@@ -14,8 +13,10 @@ from evalkit.analyses.sweep import Axis, Best, Point, best_point, points, rises
 from evalkit.commands.sets import refuse_incomplete
 from evalkit.core.errors import ConfigError
 from evalkit.core.files import check_folder
+from evalkit.core.places import AnyPath, has_file
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
+from evalkit.core.run import RunFolder
 from evalkit.generation import (
     GenerationOptions,
     PreparedRun,
@@ -47,7 +48,7 @@ def sweep(
     measure: MeasureOptions,
     axes: Sequence[Axis],
     *,
-    out: Path,
+    out: AnyPath,
     yes: bool,
     progress: ProgressFactory = progress_bar,
     ask: Callable[[str], bool] = typer.confirm,
@@ -104,7 +105,7 @@ def sweep(
 def _prepare(
     generation: GenerationOptions,
     point: Point,
-    out: Path,
+    out: AnyPath,
     loaded: Generator | None,
     progress: ProgressFactory,
 ) -> PreparedRun:
@@ -117,7 +118,7 @@ def _agreed(
     cost: Cost,
     chosen: Sequence[Point],
     first: PreparedRun,
-    out: Path,
+    out: AnyPath,
     *,
     yes: bool,
     ask: Callable[[str], bool],
@@ -144,13 +145,13 @@ def _agreed(
     return ask("Start?")
 
 
-def _images_done(out: Path, chosen: Sequence[Point]) -> int:
-    manifests = (out / point.folder / "manifest.jsonl" for point in chosen)
-    return sum(path.read_bytes().count(b"\n") for path in manifests if path.is_file())
+def _images_done(out: AnyPath, chosen: Sequence[Point]) -> int:
+    begun = (out / point.folder for point in chosen if has_file(out / point.folder / "run.json"))
+    return sum(RunFolder.read(folder).num_listed() for folder in begun)
 
 
 def _write(
-    out: Path,
+    out: AnyPath,
     records: Mapping[str, Sequence[ResultRecord]],
     best: Best | None,
     first: PreparedRun,

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from evalkit.core.errors import RunFolderError
 from evalkit.core.files import writing
 from evalkit.core.manifest import Line, Parts, dump, manifest_lines, readable, runs_of
-from evalkit.core.places import is_remote, reaching, remove
+from evalkit.core.places import AnyPath, is_remote, reaching, remove
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import write_atomically
 
@@ -32,11 +32,11 @@ class Places:
     """The file, offset and length of each index's line."""
 
     def __init__(self) -> None:
-        self.sources: list[Path] = []
+        self.sources: list[AnyPath] = []
         self._source = array("I")
         self._offset = array("q")
         self._length = array("I")
-        self._last: Path | None = None
+        self._last: AnyPath | None = None
 
     def add(self, index: int, line: Line) -> None:
         """Note a line; a later one of the same index replaces it."""
@@ -57,7 +57,7 @@ class Places:
         known = len(self._source)
         return runs_of(i for i in range(num) if i >= known or self._source[i] == _NONE)
 
-    def __iter__(self) -> Iterator[tuple[Path, int, int]]:
+    def __iter__(self) -> Iterator[tuple[AnyPath, int, int]]:
         """Yield source, offset and length in the order of the indices."""
         for source, offset, length in zip(self._source, self._offset, self._length, strict=True):
             if source != _NONE:
@@ -134,7 +134,7 @@ def said_missing(missing: list[tuple[int, int]]) -> str:
     return f"{count:,} ({', '.join(shown)}{more})"
 
 
-def _write(target: Path, places: Places) -> None:
+def _write(target: AnyPath, places: Places) -> None:
     """Copy the lines into a new file, and put it in the place of the target."""
     folder = None if is_remote(target) else target.parent
     with writing(target):
@@ -157,7 +157,7 @@ def _write(target: Path, places: Places) -> None:
 
 
 def _copy(places: Places, out: IO[bytes]) -> None:
-    source: Path | None = None
+    source: AnyPath | None = None
     opened: IO[bytes] | None = None
     try:
         for path, offset, length in places:
@@ -176,7 +176,7 @@ def _copy(places: Places, out: IO[bytes]) -> None:
             opened.close()
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: AnyPath) -> IO[bytes]:
     """Open a file; one of a store is copied to this machine first, if it is long."""
     if not is_remote(path):
         return path.open("rb")

@@ -15,11 +15,10 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import RunFolderError
-from evalkit.core.places import is_remote, names_in, read_all
+from evalkit.core.places import AnyPath, is_remote, names_in, read_all
 
 PARTS = "parts"
 _SUFFIX = ".jsonl"
@@ -52,7 +51,7 @@ class ManifestRow:
 class Line:
     """A line of either form, and where it is."""
 
-    source: Path
+    source: AnyPath
     number: int
     """In its file, from 1."""
     offset: int
@@ -124,7 +123,7 @@ class Part:
 class Parts:
     """The parts of a run, as they were listed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self.folder = folder
         found = map(PartName.of, names_in(folder))
         self.names = sorted(name for name in found if name is not None)
@@ -175,14 +174,14 @@ def readable(line: Line) -> ManifestRow | None:
         return None
 
 
-def manifest_lines(path: Path) -> Iterator[Line]:
+def manifest_lines(path: AnyPath) -> Iterator[Line]:
     """Read the complete lines of a manifest; the last one, if it has no line feed, is skipped."""
     for line, is_complete in _lines(path):
         if is_complete:
             yield line
 
 
-def has_torn_line(path: Path) -> bool:
+def has_torn_line(path: AnyPath) -> bool:
     """Return whether the last line has no end, because its writer was killed."""
     if is_remote(path):  # written whole or not at all
         return False
@@ -211,7 +210,7 @@ def runs_of(indices: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[Line, bool]]:
+def _lines(path: AnyPath) -> Iterator[tuple[Line, bool]]:
     try:
         handle = path.open("rb")
     except FileNotFoundError:
@@ -225,7 +224,7 @@ def _lines(path: Path) -> Iterator[tuple[Line, bool]]:
             offset += len(content)
 
 
-def _parsed(path: Path, name: PartName, content: bytes | None) -> Part | RunFolderError:
+def _parsed(path: AnyPath, name: PartName, content: bytes | None) -> Part | RunFolderError:
     """Parse a part; whole ones have a line for each index, and the timing after them."""
     found = [] if content is None else content.split(b"\n")
     num = name.end - name.first

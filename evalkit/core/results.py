@@ -20,7 +20,7 @@ from typing import Any, Literal
 from evalkit.core.errors import DataError
 from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
-from evalkit.core.places import is_remote, write_object
+from evalkit.core.places import AnyPath, is_remote, write_object
 from evalkit.core.tables import parse_json, read_text
 
 SCHEMA_VERSION = 1
@@ -119,7 +119,7 @@ def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
         raise DataError(f"Not a result record ({error}).") from error
 
 
-def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
+def write_records(path: AnyPath, records: Iterable[ResultRecord]) -> None:
     """Write records as `results.json`, atomically."""
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -129,13 +129,13 @@ def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
     write_atomically(path, json_bytes(text + "\n"))
 
 
-def read_records(path: Path) -> list[ResultRecord]:
+def read_records(path: AnyPath) -> list[ResultRecord]:
     """Read the records of one file.
 
     Raises:
         DataError: The file is not JSON, has another schema, or other content.
     """
-    document = parse_json(read_text(Path(path)), source=str(path))
+    document = parse_json(read_text(path), source=str(path))
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
@@ -149,7 +149,7 @@ def read_records(path: Path) -> list[ResultRecord]:
         raise DataError(f"{path}: {error}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: AnyPath, content: bytes) -> None:
     """Write to a temporary file beside `path`, flush it to disk, and rename it.
 
     At a URL, the content is written as one object.

@@ -43,7 +43,7 @@ from evalkit.core.manifest import (
     readable,
     row_line,
 )
-from evalkit.core.places import is_remote, names_in, read_all
+from evalkit.core.places import AnyPath, has_file, is_remote, names_in, read_all
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import json_bytes, write_atomically
 
@@ -153,32 +153,32 @@ class RunFolder:
     """A folder of generated images. Create one with `create_or_resume`, open one with `read`."""
 
     def __init__(
-        self, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
+        self, path: AnyPath, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
     ) -> None:
         self.path = path
         self.config = config
         self.made_with = dict(made_with or {})
         self.fingerprint = config_hash(config)
-        self._inside: set[Path] = set()
+        self._inside: set[AnyPath] = set()
 
     @property
-    def manifest_path(self) -> Path:
+    def manifest_path(self) -> AnyPath:
         """The list of finished images."""
         return self.path / "manifest.jsonl"
 
     @property
-    def parts_path(self) -> Path:
+    def parts_path(self) -> AnyPath:
         """The folder of parts."""
         return self.path / PARTS
 
     @property
-    def timings_path(self) -> Path:
+    def timings_path(self) -> AnyPath:
         """The seconds of batches that no part has."""
         return self.path / "timings.jsonl"
 
     @classmethod
     def create_or_resume(
-        cls, path: Path, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
+        cls, path: AnyPath, config: Mapping[str, Any], made_with: Mapping[str, str] | None = None
     ) -> RunFolder:
         """Open `path` for generation; an existing folder must have the same configuration.
 
@@ -192,7 +192,7 @@ class RunFolder:
         """
         path = Path(path) if not is_remote(path) else path
         config = json.loads(json.dumps(config))
-        if (path / "run.json").exists():
+        if has_file(path / "run.json"):
             run = cls.read(path)
             if run.fingerprint != config_hash(config):
                 raise RunFolderError(
@@ -203,7 +203,7 @@ class RunFolder:
         if not is_remote(path) and path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file. Give a folder with --out.")
         if any(not _is_leftover(name) for name in names_in(path)):
-            if (path / "run.json").exists():  # another process has begun the same run meanwhile
+            if has_file(path / "run.json"):  # another process has begun the same run meanwhile
                 return cls.create_or_resume(path, config, made_with)
             raise RunFolderError(
                 f"{path} is neither empty nor a run folder. Choose another --out, or empty it."
@@ -220,7 +220,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def read(cls, path: Path) -> RunFolder:
+    def read(cls, path: AnyPath) -> RunFolder:
         """Open an existing run.
 
         Raises:
@@ -228,10 +228,11 @@ class RunFolder:
         """
         path = Path(path) if not is_remote(path) else path
         file = path / "run.json"
-        if not file.is_file():
+        content = read_all([file])[0]
+        if content is None:
             raise RunFolderError(f"{path} is not a run folder: it has no run.json.")
         try:
-            document = json.loads(file.read_text("utf-8"))
+            document = json.loads(content.decode("utf-8"))
             run = cls(path, document["config"], document["made_with"])
             intact = document["hash"] == run.fingerprint
             version = document["schema_version"]
@@ -323,6 +324,15 @@ class RunFolder:
         """Count the rows, without keeping them."""
         return sum(1 for _ in self.iter_rows())
 
+    def num_listed(self) -> int:
+        """Count lines of the manifest, or indices in the names of parts, without parsing any."""
+        parts = Parts(self.parts_path)
+        if not parts.names:
+            return sum(1 for _ in manifest_lines(self.manifest_path))
+        if next(manifest_lines(self.manifest_path), None) is not None:
+            return self.num_rows()
+        return sum(name.end - name.first for name in parts.names)
+
     def pending(
         self,
         items: Sequence[WorkItem],
@@ -391,7 +401,7 @@ class RunFolder:
         found += [dict(part.timing) for part in parts.read() if not isinstance(part, Exception)]
         return [row for row in found if _is_figures(row)]
 
-    def image_path(self, row: ManifestRow) -> Path:
+    def image_path(self, row: ManifestRow) -> AnyPath:
         """Return the path of a row's image, which must lie inside the run folder.
 
         Raises:
@@ -524,7 +534,7 @@ def _is_leftover(name: str) -> bool:
     return (name.startswith(".run.json.") and name.endswith(".tmp")) or name == ".lock"
 
 
-def _append(path: Path, lines: bytes) -> None:
+def _append(path: AnyPath, lines: bytes) -> None:
     with writing(path), path.open("ab") as handle:
         handle.write(lines)
         handle.flush()

@@ -19,7 +19,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalkit.core.arrays import as_array
+from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, NotEnoughImagesError
+from evalkit.core.places import AnyPath, is_remote
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.features.base import Extractor, stack_inputs
 from evalkit.features.decoding import (
@@ -179,7 +181,7 @@ def encode_texts(
 class Pass:
     """The state of one pass: what is known about each image, and what is left to do."""
 
-    root: Path
+    root: AnyPath
     """Folder of the feature store."""
     items: Sequence[ImageItem]
     extractors: Sequence[Extractor]
@@ -196,7 +198,8 @@ class Pass:
         last read. Features of an image that was altered or deleted since are never used.
         """
         recorded = [item.path for item in self.items if item.sha256]
-        seen = SeenFiles(self.root, (path.parent for path in recorded if isinstance(path, Path)))
+        local = cache_root() / "features" if is_remote(self.root) else self.root
+        seen = SeenFiles(local, (path.parent for path in recorded if isinstance(path, Path)))
         faults: dict[int, DataError] = {}
         hashing = partial(_hash, seen=seen)
         with progress(f"hashing {what}") as report, ThreadPoolExecutor(usable_cores()) as pool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from evalkit.catalog import metric_of
 from evalkit.core.intervals import check_level
+from evalkit.core.places import AnyPath, place
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import names, whole_numbers
@@ -179,8 +180,12 @@ class MeasureOptions:
     device: str = option("cpu", "--device", "Device: auto, cpu, cuda or cuda:N.", shown="auto")
     seed: int = option(0, "--metric-seed", "Seed of the metrics' random draws.", minimum=0)
     skip_bad: bool = option(False, "--skip-bad", "Skip unreadable images.")
-    store: Path | None = option(  # noqa: RUF009 (makes a field)
-        None, "--store", "Folder of stored features. [default: in the cache]"
+    store: AnyPath | None = option(  # noqa: RUF009 (makes a field)
+        None,
+        "--store",
+        "Folder of stored features, or its URL. [default: in the cache]",
+        typed=str,
+        parse=place,
     )
     num_influential: int = option(
         24, "--influential", "Number of images to list that raise the distance most.", minimum=0

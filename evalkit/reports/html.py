@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jinja2
 
+from evalkit.core.places import AnyPath
 from evalkit.core.results import ResultRecord, write_atomically
 from evalkit.reports import curves, fingerprints, formatting, views, wording
 from evalkit.reports.thumbnails import Thumbnail, thumbnail
@@ -28,7 +29,7 @@ _PHOTO_TILE_PX = 176
 class ReportSample:
     """One image of a gallery."""
 
-    image: Path
+    image: AnyPath
     """The generated image; ignored unless the status is `ok`."""
     caption: str
     caption_id: str = ""
@@ -37,7 +38,7 @@ class ReportSample:
     status: str = "ok"
     """`ok`, or `refused`, `filtered`, `failed`: then the notes replace the image."""
     notes: tuple[str, ...] = ()
-    reference: Path | None = None
+    reference: AnyPath | None = None
     """The reference image of the caption, shown beside the generated one."""
     category: str = ""
     subject: str = ""
@@ -116,7 +117,7 @@ class _GalleryView:
     tile_px: int
 
 
-def write_html(path: Path, report: RunReport) -> None:
+def write_html(path: AnyPath, report: RunReport) -> None:
     """Write the page of one run, atomically."""
     _write(path, render(report))
 
@@ -246,8 +247,8 @@ def _sample_view(
     score = "" if sample.score is None else formatting.number(sample.score, places)
     return _SampleView(
         sample=sample,
-        image=load(Path(sample.image)) if sample.status == "ok" else None,
-        reference=load(Path(sample.reference)) if sample.reference is not None else None,
+        image=load(sample.image) if sample.status == "ok" else None,
+        reference=load(sample.reference) if sample.reference is not None else None,
         score=formatting.typographic(score),
     )
 
@@ -273,5 +274,5 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _write(path: Path, page: str) -> None:
+def _write(path: AnyPath, page: str) -> None:
     write_atomically(path, page.encode("utf-8", "replace"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from evalkit.core.errors import EvalkitError
 from evalkit.core.pixels import read_rgb
+from evalkit.core.places import AnyPath
 
 MOST_EDGE_PX = 256
 """Longer side of an embedded image."""
@@ -34,7 +34,7 @@ class Thumbnail:
         return max(self.width, self.height) <= _PIXEL_ART_PX
 
 
-def thumbnail(path: Path) -> Thumbnail:
+def thumbnail(path: AnyPath) -> Thumbnail:
     """Embed an image at no more than 256 px; an unreadable one becomes its error message.
 
     Images are PNG, except for photographs whose PNG exceeds 48 KB: these are JPEG of high quality,

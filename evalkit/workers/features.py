@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import DataError, OutputError
+from evalkit.core.places import AnyPath
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.features.base import Extractor
 from evalkit.features.pipeline import Pass, PassOptions, open_tables
@@ -30,7 +30,7 @@ class FeatureWork:
 
     load: Loading
     preparation: Preparation
-    store: Path
+    store: AnyPath
     how: PassOptions
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import WeightsError
+from evalkit.core.places import AnyPath
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.run import WHOLE, RunFolder, Shard, WorkItem
 from evalkit.engine import Within, finish, num_in_shard, sample_batch
@@ -23,7 +23,7 @@ Loading = Callable[[str], tuple[Generator, Settings]]
 class SamplingWork:
     """The batches of one run."""
 
-    run: Path
+    run: AnyPath
     load: Loading
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of libraries that every worker must have."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from evalkit.core.places import AnyPath
 from evalkit.features.store import FeatureTable, StoredSet
 from evalkit.metrics.frechet.jackknife import moments_of
 from evalkit.metrics.frechet.moments import Moments
@@ -28,7 +28,7 @@ FEWEST_IMAGES = 10_000
 class MomentsWork:
     """The groups of one set."""
 
-    table: Path
+    table: AnyPath
     identity: Mapping[str, Any]
     dim: int
 
