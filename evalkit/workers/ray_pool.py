@@ -24,7 +24,7 @@ CONNECT_S = 4.0
 HEALTHY_S = 8.0
 """Within which the cluster must say that it is one."""
 _PING_EVERY_S = 1.0
-_GROW_EVERY_S = 5.0
+_GROW_EVERY_S = 2.0
 _WAIT_NOTE_S = 30.0
 _CPUS_PER_WORKER = 1
 _LOCAL = ("", "auto", "local")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from fake_generators import SeededNoise
 
 from evalkit.core.errors import MissingWeightsError
@@ -50,8 +52,9 @@ def loop() -> None:
 
 
 def run_out_of_memory() -> None:
-    """Ask for more memory than there is."""
-    raise MemoryError("Unable to allocate 3.00 TiB")
+    """Ask for more memory than the process may have."""
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.RLIM_INFINITY))
+    np.ones(3 << 37)
 
 
 def crash() -> None:

@@ -211,14 +211,15 @@ def test_one_of_three_nodes_killed_at_random(
 @pytest.mark.slow
 def test_a_node_that_joins_is_used(cluster: Any, tmp_path: Path, whole: dict[str, bytes]) -> None:
     joined: list[Any] = []
-    timer = threading.Timer(2, lambda: joined.append(add_node(cluster)))
-    timer.start()
+    joining = threading.Thread(target=lambda: joined.append(add_node(cluster)))
+    joining.start()
     mark = tmp_path / "nodes"
     mark.mkdir()
-    slow = partial(worker_faults.load_marked, folder=mark, seconds=1.0)
+    slow = partial(worker_faults.load_marked, folder=mark, seconds=2.0)
     check_intact(spread(tmp_path / "run", cluster.address, slow), whole)
-    assert len(list(mark.iterdir())) == 4, "processes that loaded the model"
+    joining.join()
     cluster.remove_node(joined[0])
+    assert len(list(mark.iterdir())) == 4, "processes that loaded the model"
 
 
 @pytest.mark.slow
