@@ -6,10 +6,10 @@ done again is decided by `evalkit.workers.dispatch`, as for processes.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-import subprocess
-import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,8 +21,13 @@ from evalkit.workers.work import Alive, Done, Event, Failed, Lost, Ready, Sessio
 
 CONNECT_S = 4.0
 """Within which the address must answer."""
-HEALTHY_S = 8.0
-"""Within which the cluster must say that it is one."""
+ANSWER_S = 3.0
+"""Within which it must answer as a server of gRPC does."""
+CONNECTED_S = 7.0
+"""Within which it must take this process in."""
+_SETTINGS = 4
+_FRAME_HEADER_BYTES = 9
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0])
 _PING_EVERY_S = 1.0
 _GROW_EVERY_S = 2.0
 _WAIT_NOTE_S = 30.0
@@ -236,6 +241,7 @@ def connect(address: str) -> Any:
         ConfigError: It runs another version of Ray or Python.
         MissingExtraError: Ray is not installed.
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
     except ImportError:
@@ -247,12 +253,7 @@ def connect(address: str) -> Any:
         _require_port(chosen)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        ray.init(
-            address=chosen or None,
-            log_to_driver=False,
-            include_dashboard=None if chosen else False,
-            configure_logging=False,
-        )
+        _initialise(ray, chosen)
     except ConnectionError as error:
         raise NetworkError(
             f"No Ray cluster at {chosen or 'this machine'} ({_first_line(error)}). Start one with "
@@ -264,6 +265,36 @@ def connect(address: str) -> Any:
             "Use its versions of Ray and Python."
         ) from error
     return ray
+
+
+def _initialise(ray: Any, address: str) -> None:
+    """Connect in a thread: to something that is no cluster after all, Ray tries for minutes.
+
+    Raises:
+        ConnectionError: There is no cluster, or it did not answer in time.
+        RuntimeError: It runs other versions.
+        ValueError: The address is none.
+    """
+    failed: list[BaseException] = []
+
+    def initialise() -> None:
+        try:
+            ray.init(
+                address=address or None,
+                log_to_driver=False,
+                include_dashboard=None if address else False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=initialise, daemon=True, name="evalkit-ray")
+    thread.start()
+    thread.join(CONNECTED_S if address else None)
+    if failed:
+        raise failed[0]
+    if thread.is_alive():
+        raise ConnectionError("what listens there does not answer as one")
 
 
 def gpus_of_worker(ray: Any, chosen: float | None) -> float:
@@ -303,20 +334,32 @@ def _require_port(address: str) -> None:
             f"--address {address!r}: expected HOST:PORT of the cluster, such as 10.0.0.1:6379."
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S) as found:
+            found.settimeout(ANSWER_S)
+            is_cluster = os.environ.get("RAY_USE_TLS", "0") != "0" or _speaks_http2(found)
+    except TimeoutError:
+        is_cluster, why = False, "it does not answer"
     except (OSError, OverflowError) as error:
+        is_cluster, why = False, str(error)
+    else:
+        why = "what listens there is none"
+    if not is_cluster:
         raise NetworkError(
-            f"No Ray cluster at {address} ({error}). Start one with `ray start --head`, or give "
+            f"No Ray cluster at {address} ({why}). Start one with `ray start --head`, or give "
             "another --address."
-        ) from error
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=HEALTHY_S)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        raise NetworkError(
-            f"No Ray cluster at {address} (what listens there doesn't answer as one). Give another "
-            "--address."
-        ) from None
+        )
+
+
+def _speaks_http2(connected: socket.socket) -> bool:
+    """Return whether a server answers as those of gRPC do, which a cluster's is (RFC 9113, 3.4)."""
+    connected.sendall(_PREFACE)
+    header = b""
+    while len(header) < _FRAME_HEADER_BYTES:
+        more = connected.recv(_FRAME_HEADER_BYTES - len(header))
+        if not more:
+            return False
+        header += more
+    return header[3] == _SETTINGS
 
 
 def _environment(gpus: float) -> dict[str, str]:
