@@ -210,15 +210,16 @@ def test_one_of_three_nodes_killed_at_random(
 
 @pytest.mark.slow
 def test_a_node_that_joins_is_used(cluster: Any, tmp_path: Path, whole: dict[str, bytes]) -> None:
-    joined: list[Any] = []
-    joining = threading.Thread(target=lambda: joined.append(add_node(cluster)))
-    joining.start()
     mark = tmp_path / "nodes"
     mark.mkdir()
     slow = partial(worker_faults.load_marked, folder=mark, seconds=2.0)
-    check_intact(spread(tmp_path / "run", cluster.address, slow), whole)
-    joining.join()
-    cluster.remove_node(joined[0])
+    run, address = tmp_path / "run", cluster.address
+    spreading = threading.Thread(target=spread, args=(run, address, slow))
+    spreading.start()
+    joined = add_node(cluster)  # in the main thread, where Ray sets its signal handlers
+    spreading.join()
+    check_intact(RunFolder.read(run), whole)
+    cluster.remove_node(joined)
     assert len(list(mark.iterdir())) == 4, "processes that loaded the model"
 
 
