@@ -83,7 +83,7 @@ def score_sets(
         DataError: An image or a statistics file is unusable.
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
-    scorer = Scorer.of(reference, metrics, options, progress, samples=samples)
+    scorer = Scorer.of(reference, metrics, options, progress, samples=samples, curves=True)
     return scorer.records(scorer.prepare(samples, run=run))
 
 
@@ -165,6 +165,8 @@ class Scorer:
     lacking: Mapping[str, MissingWeightsError]
     """The errors of extractors without weights."""
     reference: Reference
+    curves: bool = False
+    """Whether distances are measured at parts of the samples too; it takes as long again."""
 
     @classmethod
     def of(
@@ -176,6 +178,7 @@ class Scorer:
         *,
         samples: Sequence[ImageItem] | None = None,
         load: Loader | None = None,
+        curves: bool = False,
     ) -> Scorer:
         """Load what the metrics need; raises what `score_sets` raises.
 
@@ -186,6 +189,7 @@ class Scorer:
             progress: Such as `evalkit.core.progress.progress_bar`.
             samples: If known already, they are checked before anything is loaded.
             load: Loads an extractor; `load_extractor` by default.
+            curves: Whether distances are measured at parts of the samples too.
         """
         options = options or MeasureOptions()
         found = {name: load_metric(name) for name in dict.fromkeys(metrics)}
@@ -197,7 +201,12 @@ class Scorer:
         networks = _Networks(extractors, options, FeatureStore(options.store), progress)
         against = networks.reference(reference, _known(needs, extractors))
         return cls(
-            metrics=found, needs=needs, networks=networks, lacking=lacking, reference=against
+            metrics=found,
+            needs=needs,
+            networks=networks,
+            lacking=lacking,
+            reference=against,
+            curves=curves,
         )
 
     def prepare(
@@ -236,6 +245,7 @@ class Scorer:
                 reference=self.reference,
                 captions=captions,
                 run=run,
+                curves=self.curves,
             )
             for metric, wanted in self.needs.items()
             if self.why_missing(metric) is None

@@ -92,6 +92,8 @@ class Task:
     """Embeddings of all captions by need, in the order of `captioned`; empty without captions."""
     run: SourceRun | None = None
     """The run that the samples belong to, if any."""
+    curves: bool = False
+    """Whether a distance is measured at parts of the samples too, for the curve of a report."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, find: Callable[[Task], Found]) -> Found:
