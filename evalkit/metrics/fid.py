@@ -230,5 +230,5 @@ def influence_by_category(task: Task, influences: np.ndarray) -> dict[str, dict[
     return dict(sorted(found.items(), key=lambda entry: -entry[1]["mean_influence"]))
 
 
-FID = Metric(fid_needs, frechet_records, frechet_difference)
-FD = Metric(fd_needs, frechet_records, frechet_difference)
+FID = Metric(fid_needs, frechet_records, frechet_difference, takes_moments=True)
+FD = Metric(fd_needs, frechet_records, frechet_difference, takes_moments=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evalkit.catalog import METRICS
@@ -18,7 +19,7 @@ from evalkit.features.preparing import (
     reference_preparation,
     sample_preparation,
 )
-from evalkit.features.sources import ImageItem, Preparation
+from evalkit.features.sources import ImageItem, Preparation, array_items
 from evalkit.features.store import FeatureStore, StoredSet
 from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.loading import load_metric, metric_needs
@@ -165,6 +166,8 @@ class Scorer:
     lacking: Mapping[str, MissingWeightsError]
     """The errors of extractors without weights."""
     reference: Reference
+    images: Reference | None = None
+    """The images of a statistics file, for metrics that moments are not enough for."""
     curves: bool = False
     """Whether distances are measured at parts of the samples too; it takes as long again."""
 
@@ -200,12 +203,18 @@ class Scorer:
         extractors, lacking = _load_extractors(needs, options, progress, load or load_extractor)
         networks = _Networks(extractors, options, FeatureStore(options.store), progress)
         against = networks.reference(reference, _known(needs, extractors))
+        images = None
+        if isinstance(reference, ReferenceStatistics) and reference.has_images:
+            of_images = {name: needs[name] for name in found if not found[name].takes_moments}
+            items = array_items(Path(reference.source))
+            images = networks.reference(items, _known(of_images, extractors))
         return cls(
             metrics=found,
             needs=needs,
             networks=networks,
             lacking=lacking,
             reference=against,
+            images=images,
             curves=curves,
         )
 
@@ -242,7 +251,7 @@ class Scorer:
                 extractors=networks.extractors,
                 items=kept,
                 samples=found,
-                reference=self.reference,
+                reference=self._reference_of(metric),
                 captions=captions,
                 run=run,
                 curves=self.curves,
@@ -266,6 +275,11 @@ class Scorer:
             else:
                 found += _measure(metric, prepared.tasks[name], self.networks.progress)
         return found
+
+    def _reference_of(self, metric: str) -> Reference:
+        if self.images is None or self.metrics[metric].takes_moments:
+            return self.reference
+        return self.images
 
     def why_missing(self, metric: str) -> MissingWeightsError | None:
         """Return the missing weights that prevent a metric; None if it can be computed."""

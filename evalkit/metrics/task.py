@@ -64,6 +64,9 @@ class Metric:
     part: Callable[[Task, Sequence[int]], ResultRecord] | None = None
     """The record of some of the images, by their indices, for a metric that is a mean over images:
     its scores by category."""
+    takes_moments: bool = False
+    """Whether mean and covariance of the reference are enough, where a file has both these and
+    images: ADM's files have the statistics of all images, and 10,000 of them."""
 
 
 @dataclass(frozen=True)
