@@ -48,7 +48,7 @@ NETWORKS: dict[str, tuple[Callable[[Any], nn.Module], Callable[[Any], torch.Tens
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_the_error_of_eps_is_at_most_two_thirds_of_that_of_autocast_alone(name: str) -> None:
+def test_the_error_of_eps_is_at_most_half_that_of_autocast_alone(name: str) -> None:
     choose, evaluate = NETWORKS[name]
     exact = evaluate(choose(load_generator(name)))
     everywhere = choose(load_generator(name))
@@ -61,8 +61,8 @@ def test_the_error_of_eps_is_at_most_two_thirds_of_that_of_autocast_alone(name: 
         now = evaluate(choose(load_generator(name, bf16=True)))
     assert before.dtype == torch.bfloat16
     assert now.dtype == torch.float32
-    errors = [float((one.float() - exact).square().mean().sqrt()) for one in (before, now)]
-    assert 0 < errors[1] < 0.67 * errors[0]
+    errors = [float((one - exact)[:, :3].square().mean().sqrt()) for one in (before, now)]
+    assert 0 < errors[1] < 0.5 * errors[0]
 
 
 @pytest.mark.parametrize(
