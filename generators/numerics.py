@@ -43,7 +43,7 @@ class Numerics:
     """Options that change speed and rounding."""
 
     bf16: bool = False
-    """Convolutions and products in bfloat16; first and last layers, sums and the process in float32."""
+    """Convolutions and products in bfloat16; first and last layers and the process in float32."""
     compiled: bool = False
     """Networks through torch.compile, which takes a minute or so at the first batch."""
 
