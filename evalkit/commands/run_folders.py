@@ -124,12 +124,16 @@ def verify(
             if count > _MOST_SHOWN:
                 _say(f"{kind}: {count - _MOST_SHOWN:,} more")
     if not found.is_intact:
-        counts = ", ".join(f"{count:,} x {kind}" for kind, count in found.counts.items())
+        said = ", ".join(f"{count:,} x {kind}" for kind, count in found.counts.items())
         raise RunFolderError(
-            f"{run.path} is not intact: {counts}. Repeat the command that began it, which makes "
+            f"{run.path} is not intact: {said}. Repeat the command that began it, which makes "
             "these batches again."
         )
-    _say(f"intact: {found.num_rows:,} rows, {found.num_images:,} images: {run.path}")
+    if as_json:
+        counts = {"num_rows": found.num_rows, "num_images": found.num_images}
+        _print_lines([{"path": str(run.path), "intact": True, **counts}])
+    else:
+        _say(f"intact: {found.num_rows:,} rows, {found.num_images:,} images: {run.path}")
 
 
 def merge(run: RunFolder, progress: ProgressFactory = progress_bar) -> int:

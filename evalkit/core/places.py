@@ -57,8 +57,8 @@ def place(text: str | AnyPath) -> AnyPath:
         found: Any = UPath(text)
         with reaching(found):
             _ = found.fs  # imports and opens the client
-    except ImportError:
-        raise MissingExtraError(f"{text}: this kind of URL", "remote") from None
+    except ImportError as error:  # fsspec names the package
+        raise ConfigError(f"{text}: {str(error).rstrip('.')}.") from error
     except ValueError as error:
         raise ConfigError(f"{text}: {error}. Give a folder, or a URL such as s3://...") from error
     return found  # type: ignore[no-any-return]
