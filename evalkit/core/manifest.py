@@ -75,9 +75,9 @@ class Line:
             raw["notes"] = tuple(raw["notes"])
             row = ManifestRow(**raw)
             if type(row.index) is not int or row.index < 0:
-                raise ValueError(f"index {row.index!r}")
+                raise ValueError(f"index {row.index!r}.")
             if not isinstance(row.file, str | None):
-                raise ValueError(f"file {row.file!r}")
+                raise ValueError(f"file {row.file!r}.")
             return row
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RunFolderError(

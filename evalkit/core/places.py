@@ -52,7 +52,8 @@ def place(text: str | AnyPath) -> AnyPath:
     try:
         from upath import UPath
     except ImportError:
-        raise MissingExtraError(f"{text}: a run at a URL", "remote") from None
+        what = f"{text}: a run at a URL"
+        raise MissingExtraError(what, "remote") from None
     try:
         found: Any = UPath(text)
         with reaching(found):

@@ -138,7 +138,8 @@ class _Dispatcher:
                 self._on_done(task, event.result)
             case Failed():
                 if event.is_bug:
-                    raise RuntimeError(f"A worker had a bug.\n{event.message}")
+                    bug = f"A worker had a bug.\n{event.message}"
+                    raise RuntimeError(bug)
                 raise WorkerError(event.message)
             case Lost():
                 self._lose(worker, event.reason)

@@ -245,7 +245,8 @@ def connect(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingExtraError("--engine ray", "ray") from None
+        what = "--engine ray"
+        raise MissingExtraError(what, "ray") from None
     if ray.is_initialized():
         return ray
     chosen = address or os.environ.get("RAY_ADDRESS", "")
@@ -294,7 +295,7 @@ def _initialise(ray: Any, address: str) -> None:
     if failed:
         raise failed[0]
     if thread.is_alive():
-        raise ConnectionError("what listens there does not answer as one")
+        raise ConnectionError("what listens there does not answer as one.")
 
 
 def gpus_of_worker(ray: Any, chosen: float | None) -> float:
