@@ -30,6 +30,7 @@ from generators.recipes.recipe import Recipe, list_recipes, load_recipe
 from generators.training import loop
 from generators.training.checkpoint import export_weights
 from generators.training.data import Batch, TrainingSet, draw_batch
+from generators.training.draws import Draws
 from generators.training.loop import Progress, begin_with, learning_rate, train
 from generators.training.networks import NETWORKS
 from generators.training.steps import Timesteps, random_crops
@@ -168,7 +169,7 @@ def test_classes_are_learned_from_images_that_have_one(
     recipe = load_recipe(name)
     trainee = load(NETWORKS[recipe.network])(recipe.model, recipe.objective)
     with pytest.raises(ConfigError, match=r"Set data\.kinds to \{single = 1\.0\}"):
-        trainee(draw_batch(data, seed=0, step=0, batch_size=24))
+        trainee.prepare(data)
     assert recipe.data.kinds == {"single": 1.0}
 
 
@@ -201,16 +202,17 @@ def test_a_step_sees_the_same_whatever_came_before(data: TrainingSet) -> None:
     other = draw_batch(data, seed=3, step=8, batch_size=8)
     assert torch.equal(one.images, again.images)
     assert one.captions == again.captions
-    assert torch.equal(torch.randn(4, generator=one.rng), torch.randn(4, generator=again.rng))
+    assert torch.equal(one.draws.randn(4), again.draws.randn(4))
     assert not torch.equal(one.images, other.images)
 
 
 def test_processes_share_one_batch(data: TrainingSet) -> None:
     whole = draw_batch(data, seed=0, step=0, batch_size=8)
-    parts = [draw_batch(data, seed=0, step=0, batch_size=8, rank=r, world_size=2) for r in (0, 1)]
+    parts = [draw_batch(data, seed=0, step=0, batch_size=8, part=p, num_parts=4) for p in range(4)]
     assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
-    first, second = (torch.randn(4, generator=part.rng) for part in parts)
-    assert not torch.equal(first, second)
+    noise = whole.draws.randn(4)
+    assert torch.equal(noise, torch.cat([part.draws.randn(4) for part in parts]))
+    assert len({row.numpy().tobytes() for row in noise}) == 8
 
 
 def test_nothing_of_the_validation_split_is_trained_on() -> None:
@@ -265,15 +267,15 @@ def test_a_network_begins_with_what_it_shares_with_another(tmp_path: Path) -> No
 
 def test_timesteps_with_a_focus() -> None:
     """Four of five near the focus, the fifth anywhere; without a focus all are drawn evenly."""
-    dice = torch.Generator().manual_seed(0)
-    even = Timesteps().draw(20_000, 1000, dice)
-    focused = Timesteps([0.0, 0.2]).draw(20_000, 1000, dice)
+    dice = Draws.seeded(range(20_000))
+    even = Timesteps().draw(1000, dice)
+    focused = Timesteps([0.0, 0.2]).draw(1000, dice)
     assert even.float().mean() == pytest.approx(499.5, abs=10)
     near = ((focused - 500).abs() < 150).float().mean()  # three deviations: 0.2 / 4 of the way
     assert near == pytest.approx(0.8 + 0.2 * 0.3, abs=0.01)
     assert (focused < 50).any()
     assert (focused >= 950).any()
-    late = Timesteps([1.0, 0.2]).draw(20_000, 1000, dice)
+    late = Timesteps([1.0, 0.2]).draw(1000, dice)
     assert late.float().median() > 650
 
 
@@ -297,8 +299,7 @@ def test_the_residual_of_an_upsampler_is_learned_from_the_clean_small_image(
         objective = {**recipe.objective, **beside}
         torch.manual_seed(0)
         trainee = ImagenUpsamplerTraining(recipe.model, objective)
-        random = torch.Generator().manual_seed(1)
-        batch = Batch(images, ["a red circle"] * 2, torch.full((2,), -1), 0, random)
+        batch = Batch(images, ["a red circle"] * 2, torch.full((2,), -1), 0, Draws.seeded([1, 2]))
         with torch.no_grad():
             return float(trainee(batch))
 
@@ -311,13 +312,12 @@ def test_the_residual_of_an_upsampler_is_learned_from_the_clean_small_image(
 
 def test_the_recipe_of_the_discrete_vae_spreads_its_codes(data: TrainingSet) -> None:
     recipe = load_recipe("dalle-tiny-dvae")
-    batch = draw_batch(data, seed=0, step=0, batch_size=4)
 
     def begun(**changes: float) -> tuple[int, float]:
         torch.manual_seed(0)
         trainee = DVAETraining(recipe.model, {**recipe.objective, **changes})
         trainee.prepare(data)
-        batch.rng.manual_seed(3)
+        batch = draw_batch(data, seed=0, step=0, batch_size=4)
         with torch.no_grad():
             used = trainee.network.encoder.codes((batch.images + 1) / 2).unique().numel()
             return used, float(trainee(batch))
@@ -329,7 +329,7 @@ def test_the_recipe_of_the_discrete_vae_spreads_its_codes(data: TrainingSet) -> 
 
 def test_crops_keep_low_resolution_pixels_whole() -> None:
     images = torch.arange(64.0).expand(1, 3, 64, 64).contiguous()
-    crops = random_crops(images, 32, 4, torch.Generator().manual_seed(0))
+    crops = random_crops(images, 32, 4, Draws.seeded([0]))
     assert crops.shape == (1, 3, 32, 32)
     assert crops[0, 0, 0, 0] % 4 == 0
     assert torch.equal(shrink(crops, 8)[0, 0, 0], crops[0, 0, 0].view(8, 4).mean(1))
