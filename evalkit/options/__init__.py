@@ -1,17 +1,20 @@
-"""A user's options: one record each for requests, sampling and measuring, with its decorator."""
+"""A user's options: one record each, with the decorator that adds it to a command."""
 
 from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
+from evalkit.options.training import TrainingOptions, training
 
 __all__ = [
     "MeasureOptions",
     "RequestOptions",
     "SamplingOptions",
     "ServerOptions",
+    "TrainingOptions",
     "measuring",
     "requesting",
     "sampling",
     "serving",
+    "training",
 ]
