@@ -43,12 +43,13 @@ def train(
 ) -> None:
     """Train a network by a recipe, or resume `out`; only one of several processes prints."""
     from generators.recipes.recipe import load_recipe
-    from generators.training.processes import check_launch
+    from generators.training.processes import check_launch, check_split, num_processes
 
     check_launch()
     recipe = load_recipe(
         name, steps=steps, batch_size=options.batch_size, learning_rate=options.learning_rate
     )
+    check_split(recipe, num_processes(), options.accumulate)
     if options.freeze:
         recipe = recipe.model_copy(update={"freeze": list(options.freeze)})
     errors.quiet = console.quiet = os.environ.get("RANK", "0") != "0"

@@ -26,6 +26,7 @@ SHAPES = "shapes"
 SHAPES_PX = 64
 MOST_IMAGES = 10_000_000
 """Those of shapes are held in memory."""
+MOST_OWN_IMAGES = 10**10
 MOST_SEED = 2**63
 MOST_PX = 4096
 
@@ -43,7 +44,7 @@ class DataRecipe(_Strict):
     """Share of each kind of scene, adding up to 1; empty: the data set's own shares."""
     split: Literal["train"] = "train"
     """The validation split is never trained on."""
-    num_images: int = Field(gt=0, le=MOST_IMAGES)
+    num_images: int = Field(default=0, ge=0, le=MOST_OWN_IMAGES)
     """Of `shapes`; of own data it is their number without those held out."""
     seed: int = Field(ge=0, lt=MOST_SEED)
     """Of the draw; of own data it decides which images are held out."""
@@ -74,6 +75,8 @@ class DataRecipe(_Strict):
 
     @model_validator(mode="after")
     def _shapes_are_drawn(self) -> DataRecipe:
+        if self.is_shapes and not 1 <= self.num_images <= MOST_IMAGES:
+            raise ValueError(f"num_images must be from 1 to {MOST_IMAGES:,}")
         own = self.image_px != SHAPES_PX or self.hold_out or self.classes or self.fingerprint
         if self.is_shapes and (own or self.vocabulary != SHAPES):
             raise ValueError(

@@ -197,7 +197,7 @@ def train(
             looked = looks is not None and looks.due(ended, settings.steps)
             logged = looked or ended % LOG_EVERY == 0 or ended == settings.steps
             kept = bool(interrupted()) or time.monotonic() - last_kept > CHECKPOINT_EVERY_S
-            if logged or kept or not gpu or step == done:
+            if logged or kept or step == done or not _waits(accelerator.device):
                 last_read = run.read(loss, step, of_all=logged)
             measured = run.look(looks, ema.network, data, out, ended) if looks and looked else None
             if logged and accelerator.is_main_process:
@@ -390,6 +390,11 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _waits(device: torch.device) -> bool:
+    """Return whether reading a number waits for the work that was queued on a device."""
+    return device.type != "cpu"
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:

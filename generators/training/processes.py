@@ -30,6 +30,12 @@ def check_launch(environment: Mapping[str, str] = os.environ) -> None:
         )
 
 
+def num_processes(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many processes the launcher started, 1 without one."""
+    found = next((environment[name] for name in _COUNTS if name in environment), "1")
+    return int(found) if found.isdigit() else 1
+
+
 def check_split(recipe: Recipe, num_processes: int, accumulate: int) -> None:
     """Check that each batch can be split among processes and the parts of each process.
 
