@@ -92,7 +92,7 @@ def test_parts_of_a_batch_add_up(
 def test_two_processes_train_what_one_does(
     alone: Path, data: TrainingSet, root: Path, tmp_path: Path
 ) -> None:
-    """Each takes half of every batch; one of them speaks and writes, and the log has both losses."""
+    """Each takes half of every batch; one speaks and writes, and the log has both losses."""
     recipe = written(small(), tmp_path / "two.toml")
     launched = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "evalkit.cli"]
     out = tmp_path / "together"
