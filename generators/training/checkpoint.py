@@ -70,7 +70,10 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
             f"{path} is not a training checkpoint: {error}. Delete it to begin again."
         ) from error
     if recipe != state.recipe_hash:
-        raise WeightsError(f"{path} belongs to another recipe. Choose another --out or delete it.")
+        raise WeightsError(
+            f"{path} belongs to another recipe, or to other data. Choose another --out or "
+            "delete it."
+        )
     state.network.load_state_dict(_under(tensors, "network."))
     state.ema.network.load_state_dict(_under(tensors, "ema."))
     state.ema.num_updates = meta["ema"]

@@ -63,7 +63,11 @@ def model_file(model: str, recipe: Recipe) -> Path:
         MissingWeightsError: The weights are neither cached nor downloadable.
     """
     if recipe.network in MODEL_FILES.get(model, ()):
-        return locate(recipe.network, None, instead="glide:tiny")
+        try:
+            return locate(recipe.network, None)
+        except MissingWeightsError as error:
+            option = f"--weights {recipe.network}=PATH"
+            raise MissingWeightsError(str(error).replace(option, "--from PATH")) from error
     prefix = model.replace(":", "-")
     alike = [
         name
@@ -124,7 +128,16 @@ def begin_with(
             raise WeightsError(f"{recipe.name} shares no weights with {path.name}.")
         new = own.keys() - shared.keys()
     weights = {**{name: own[name] for name in new}, **shared}
-    check_state_dict(own, weights, path.name)
+    held = _recipe_of(path).get("network", recipe.network)
+    try:
+        check_state_dict(own, weights, path.name)
+    except WeightsError as error:
+        if held == recipe.network:
+            raise
+        raise WeightsError(
+            f"{path} holds a network of the kind {held}, but {recipe.name} trains one of the kind "
+            f"{recipe.network}. Start from another file."
+        ) from error
     network.load_state_dict(weights)
     return {"file": path.name, "sha256": file_sha256(path), "random": sorted(new)}
 
@@ -175,8 +188,14 @@ def _of_other_data(recipe: Recipe, path: Path, inputs: Inputs) -> set[str]:
 
 
 def _classes_of(path: Path) -> list[str]:
+    data = _recipe_of(path).get("data", {})
+    return list(data.get("classes", [])) if isinstance(data, dict) else []
+
+
+def _recipe_of(path: Path) -> Mapping[str, Any]:
+    """Return the recipe that weights state; empty where they state none."""
     try:
-        recipe: Mapping[str, Any] = json.loads(read_metadata(path).get("recipe", "{}"))
-        return list(recipe.get("data", {}).get("classes", []))
-    except (ValueError, TypeError, AttributeError):
-        return []
+        recipe = json.loads(read_metadata(path).get("recipe", "{}"))
+    except ValueError:
+        return {}
+    return recipe if isinstance(recipe, dict) else {}

@@ -360,6 +360,13 @@ def test_classes_of_own_images_are_learned(
     assert recipe.model["num_classes"] == 2
     assert recipe.data.classes == ["cups", "people"]
     assert (out / "samples" / "0000003.png").is_file()
+    model = load_generator(
+        "ddpm:tiny-class", weights={"ddpm-tiny-class": out / "weights.safetensors"}
+    )
+    assert model.spec.num_classes == 2
+    assert model.classifier is None, "the shipped one knows shapes"
+    settings = resolve_settings(model.spec, steps="2")
+    assert len(model.generate([Request(label=1, seed=0)], settings)) == 1
 
 
 @pytest.mark.parametrize(
