@@ -35,6 +35,7 @@ MOST_CHECKED = 20_000
 """Images that are all decoded once before the training; of more, none are."""
 _CHECK_ROWS = 32
 _TRAIN = re.compile(r"train(ing)?([^a-z].*)?", re.IGNORECASE)
+_VALIDATION = re.compile(r"(val|valid|validation)([^a-z].*)?", re.IGNORECASE)
 _HELD_BACK = re.compile(r"(val|valid|validation|test|testing|dev|eval)([^a-z].*)?", re.IGNORECASE)
 _MOST_NAMED = 8
 
@@ -200,6 +201,8 @@ def _kinds(found: _Found) -> list[str]:
 
 
 def _open(text: str) -> _Found:
+    if text == "shapes":
+        raise ConfigError("--data shapes: recipes are trained on shapes without --data. Omit it.")
     if text in CATALOG:
         raise ConfigError(
             f"--data {text}: evalkit evaluates on this data set, so it is not trained on. Give the "
@@ -210,7 +213,7 @@ def _open(text: str) -> _Found:
         return _from_layout(_training_split(place))
     root = place.local
     annotations = sorted((root / "annotations").glob("captions_*.json"))
-    if annotations and not text.startswith(SCHEME):
+    if annotations:
         return _from_coco(root, [path.stem.removeprefix("captions_") for path in annotations])
     _refuse_validation_folder(root)
     layout = layout_of(place)
@@ -305,21 +308,28 @@ def _training_split(place: Place) -> Place:
 
 
 def _refuse_validation_folder(root: Path) -> None:
-    """Refuse the validation part of a data set whose training part lies beside it."""
+    """Refuse what is named like a validation split, and a test split that has a training split."""
     path = root.resolve()
-    if not _HELD_BACK.fullmatch(path.stem) or not path.parent.is_dir():
-        return
-    beside = [other.name for other in path.parent.iterdir() if _TRAIN.fullmatch(other.stem)]
-    if beside:
+    beside = sorted(other for other in path.parent.glob("train*") if _TRAIN.fullmatch(other.stem))
+    if _VALIDATION.fullmatch(path.stem) or (beside and _HELD_BACK.fullmatch(path.stem)):
+        advice = f"Use {beside[0]}" if beside else "Give the training images, or rename it"
         raise ConfigError(
-            f"--data {root}: by its name a validation split, which is never trained on. Use "
-            f"{path.parent / beside[0]}."
+            f"--data {root}: by its name a validation split, which is never trained on. {advice}."
         )
 
 
 def _without_held_back(found: _Found) -> _Found:
-    """Leave out the folders or shards of validation, where there are such of training."""
+    """Leave out the folders or shards of validation, where there are such of training.
+
+    Raises:
+        ConfigError: All images are in folders of validation.
+    """
     heads = [_head(name) for name in found.names]
+    if heads and all(_HELD_BACK.fullmatch(head) for head in heads):
+        raise ConfigError(
+            f"{found.title}: all images are in {', '.join(sorted({*heads})[:_MOST_NAMED])}, by its "
+            "name a split for validation, which is never trained on. Give the training images."
+        )
     if not any(head and _TRAIN.fullmatch(head) for head in heads):
         return found
     dropped = [row for row, head in enumerate(heads) if head and _HELD_BACK.fullmatch(head)]

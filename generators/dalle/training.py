@@ -102,7 +102,7 @@ class DalleTraining(nn.Module):
             dropout=self.bpe_dropout,
             rngs=batch.draws.rngs,
         )
-        text = text.to(batch.images.device)
+        text = text.to(batch.images.device, non_blocking=True)
         with torch.autocast(batch.images.device.type, enabled=False):
             codes = self.dvae.codes((batch.images + 1) / 2).flatten(1)  # (B, N)
         text_logits, image_logits = self.network(text, codes)

@@ -161,4 +161,6 @@ class GlideUpsamplerTraining(nn.Module):
 
     def degraded(self, low_res: Tensor, draws: Draws) -> Tensor:
         """Degrade a clean low-resolution image to what the network sees."""
-        return low_res + self.low_res_noise * draws.randn(*low_res.shape[1:]).to(low_res)
+        return low_res + self.low_res_noise * draws.randn(*low_res.shape[1:]).to(
+            low_res, non_blocking=True
+        )

@@ -103,7 +103,7 @@ class _ImagenTraining(nn.Module):
         """Return the captions' states as the network reads them, some of them set to zero."""
         states = self.text.to(batch.images.device).read(batch.captions).states
         kept = batch.draws.rand() >= self.text_dropout
-        return self.network.read_text(states * kept.to(states)[:, None, None])
+        return self.network.read_text(states * kept.to(states, non_blocking=True)[:, None, None])
 
 
 class ImagenBaseTraining(_ImagenTraining):
@@ -171,8 +171,8 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         images = shrink(batch.images, self.size_px)
         x_0 = random_crops(images, self.crop_px, self.factor, batch.draws)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        level = batch.draws.rand().to(x_0)
-        disturbance = batch.draws.randn(*low_res.shape[1:]).to(x_0)
+        level = batch.draws.rand().to(x_0, non_blocking=True)
+        disturbance = batch.draws.randn(*low_res.shape[1:]).to(x_0, non_blocking=True)
         text = self.read(batch)
         if self.residual_scale is not None:
             x_0 = to_residual(x_0, low_res, self.residual_scale)

@@ -1,7 +1,7 @@
 """Shared parts of training steps: crops, dropped captions, timesteps and their noise.
 
 All randomness comes from the batch's generators on the CPU, one per image, so a step is a function
-of (seed, step), however it is split.
+of (seed, step), however it is split. What is drawn is copied without waiting for the device.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def noised(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw a timestep and noise for each image; return x_t, timesteps and noise."""
     drawn = (timesteps or Timesteps()).draw(process.num_steps, draws)
-    t = drawn.to(x_0.device)
-    noise = draws.randn(*x_0.shape[1:]).to(x_0.device)
+    t = drawn.to(x_0.device, non_blocking=True)
+    noise = draws.randn(*x_0.shape[1:]).to(x_0.device, non_blocking=True)
     return process.q_sample(x_0, t, noise), t, noise
 
 
@@ -142,4 +142,5 @@ def on_device(
 ) -> Tokens:
     """Encode captions to padded tokens on a device."""
     tokens = tokenizer.pad(captions, length)
-    return Tokens(tokens.ids.to(device), tokens.mask.to(device), tokens.truncated)
+    ids, mask = (x.to(device, non_blocking=True) for x in (tokens.ids, tokens.mask))
+    return Tokens(ids, mask, tokens.truncated)

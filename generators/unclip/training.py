@@ -144,7 +144,9 @@ class DecoderTraining(nn.Module):
         captions = drop_captions(batch, self.caption_dropout)
         kept = batch.draws.rand() >= self.embedding_dropout
         tokens = on_device(self.clip.tokenizer, captions, self.length, device)
-        read = self.network.condition(tokens.ids, tokens.mask, embedding, kept.to(device))
+        read = self.network.condition(
+            tokens.ids, tokens.mask, embedding, kept.to(device, non_blocking=True)
+        )
         x_0 = shrink(batch.images, self.network.config.image_size)
         x_t, t, noise = noised(self.process, x_0, batch.draws, self.timesteps)
         output = self.network(x_t, t, text=read)

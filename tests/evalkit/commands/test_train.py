@@ -377,6 +377,7 @@ def test_classes_of_own_images_are_learned(
         (["glide-released-base"], "Give them with --data"),
         (["glide-tiny-base", "--data", "no/such"], "no such file or folder"),
         (["glide-tiny-base", "--data", "coco"], "evaluates on this data set"),
+        (["glide-tiny-base", "--data", "shapes"], "trained on shapes without --data"),
         (["glide-tiny-base", "--data", "ALBUM", "--vocabulary", "t5"], "use own, clip, gpt2"),
         (
             ["glide-tiny-base", "--data", "ALBUM", "--freeze", "textt"],

@@ -269,13 +269,38 @@ def validation_split(root: Path) -> str:
     return f"{hub(root)}:validation"
 
 
+def only_validation_inside(root: Path) -> str:
+    for part in ("val", "test"):
+        (root / part).mkdir()
+        texts(root / part)
+    return str(root)
+
+
+def named_validation(root: Path) -> str:
+    (root / "val2014").mkdir()
+    return texts(root / "val2014")
+
+
+def coco_by_its_scheme(root: Path) -> str:
+    return f"folder:{only_coco_validation(root)}"
+
+
 def catalog(root: Path) -> str:
     del root
     return "coco"
 
 
 @pytest.mark.parametrize(
-    "place", [validation_beside_training, only_coco_validation, validation_split, catalog]
+    "place",
+    [
+        validation_beside_training,
+        only_coco_validation,
+        validation_split,
+        only_validation_inside,
+        named_validation,
+        coco_by_its_scheme,
+        catalog,
+    ],
 )
 def test_a_validation_split_is_never_trained_on(place: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"never trained on|not trained on") as caught:
