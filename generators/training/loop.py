@@ -196,8 +196,7 @@ def train(
             ended = step + 1
             looked = looks is not None and looks.due(ended, settings.steps)
             logged = looked or ended % LOG_EVERY == 0 or ended == settings.steps
-            kept = bool(interrupted()) or time.monotonic() - last_kept > CHECKPOINT_EVERY_S
-            if logged or kept or step == done or not _waits(accelerator.device):
+            if logged or step == done or not _waits(accelerator.device):
                 last_read = run.read(loss, step, of_all=logged)
             measured = run.look(looks, ema.network, data, out, ended) if looks and looked else None
             if logged and accelerator.is_main_process:
@@ -206,10 +205,12 @@ def train(
             if accelerator.is_main_process:
                 per_s = (ended - done) / max(clock(), 1e-9)
                 report(Progress(ended, settings.steps, last_read, per_s))
-            if kept:
+            stopped = interrupted()
+            if stopped or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
+                run.read(loss, step, of_all=False)  # NaN is not kept
                 keep(ended)
                 last_kept = time.monotonic()
-            if stopped := interrupted():
+            if stopped:
                 raise stopped
     keep(settings.steps)
     weights = out / WEIGHTS
