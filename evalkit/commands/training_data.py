@@ -260,7 +260,7 @@ def _from_coco(root: Path, splits: Sequence[str]) -> _Found:
 
 def _item(source: object, captions: Sequence[Caption]) -> ImageItem:
     texts = [caption.text for caption in captions]
-    kinds = [str(c.label) if c.label is not None else c.category for c in captions]
+    kinds = [str(c.label) if c.label is not None else c.kind for c in captions]
     return ImageItem(
         source,  # type: ignore[arg-type]
         caption=texts[0],

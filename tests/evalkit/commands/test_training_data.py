@@ -17,6 +17,7 @@ from PIL import Image
 from evalkit.commands.training_data import OwnData, OwnImages, first_captions, open_own_data
 from evalkit.core.errors import ConfigError, DataError, MissingDataError
 from evalkit.core.progress import silent
+from evalkit.datasets.shapes.dataset import write_shapes
 from evalkit.layouts.catalog import _opened
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (20, 40, 190)}
@@ -169,6 +170,16 @@ def cls(root: Path) -> str:
                 info.size = len(body)
                 tar.addfile(info, BytesIO(body))
     return str(root)
+
+
+def test_scenes_of_several_objects_have_no_class(tmp_path: Path) -> None:
+    """What `evalkit data shapes` wrote: a label for a single object, else none."""
+    write_shapes(tmp_path, 12, 4)
+    found = opened(tmp_path)
+    assert len(found.train) == 12
+    assert len(found.train.captions[0]) == 5
+    with pytest.raises(ConfigError, match="have no class"):
+        opened(tmp_path, captions=False, classes=True)
 
 
 @pytest.mark.parametrize("layout", [folders, labels, cls])
