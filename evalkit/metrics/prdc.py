@@ -36,6 +36,7 @@ from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
 
 NAMES = ("precision", "recall", "density", "coverage")
+NO_INTERVAL = "no interval: too few images to leave a group out"
 _GROUPS = 20
 _BLOCK_ROWS = 512
 
@@ -49,6 +50,14 @@ class ManifoldScore:
     standard_error: float | None
     low: float | None
     high: float | None
+
+    def interval(self, name: str, level: float) -> Interval | None:
+        """Return the interval for a record, of the score of this name; None: too few images."""
+        if self.low is None or self.high is None:
+            return None
+        form = "score interval" if name == "density" else "Wilson interval"
+        method = f"{form}, delete-a-group jackknife, at most {_GROUPS} groups of both sets"
+        return Interval(low=self.low, high=self.high, level=level, method=method)
 
 
 def prdc(
@@ -265,19 +274,14 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> ResultRecord:
-    interval = None
-    if found.low is not None and found.high is not None:
-        form = "score interval" if name == "density" else "Wilson interval"
-        method = f"{form}, delete-a-group jackknife, at most {_GROUPS} groups of both sets"
-        level = task.options.level
-        interval = Interval(low=found.low, high=found.high, level=level, method=method)
+    interval = found.interval(name, task.options.level)
     return task.record(
         need,
         value=found.value,
         metric=f"{name}-k{k}",
         standard_error=found.standard_error,
         interval=interval,
-        reason="" if interval else "no interval: too few images to leave a group out",
+        reason="" if interval else NO_INTERVAL,
         details={"label": f"{name.capitalize()} (k = {k})"},
         marks={"neighbours": k},
     )

@@ -40,6 +40,10 @@ class RPrecision:
     method: str
     hits: Bool[np.ndarray, " n"]
 
+    def interval(self, level: float) -> Interval:
+        """Return the interval for a record."""
+        return Interval(low=self.low, high=self.high, level=level, method=self.method)
+
 
 def r_precision(
     images: Any,
