@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from torch_metrics import CAPTIONS, FAKE, REAL, N, Rows
 
 from evalkit.core.arrays import as_array
 from evalkit.core.errors import DataError
-from evalkit.features.base import PreparedExtractor
 from evalkit.features.clip import load_clip
 from evalkit.metrics import torch_modules as modules
 from evalkit.metrics.clip_score import clip_score
@@ -25,39 +24,6 @@ from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import kid
 from evalkit.metrics.prdc import prdc
 from evalkit.metrics.r_precision import caption_key, r_precision
-
-N = 24
-
-
-class Rows(PreparedExtractor):
-    """The mean colour of each row as features."""
-
-    name = "rows"
-
-    def __init__(self) -> None:
-        self.layers: Mapping[str, int] = {"main": 4}
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return {"extractor": "rows"}
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        return image.reshape(4, -1).mean(axis=1).astype(np.float32) / 64
-
-    def encode(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        return {"main": prepared}
-
-    def encode_text(self, captions: Sequence[str]) -> np.ndarray:
-        return np.array([[len(c), c.count("1"), c.count("2"), 1] for c in captions], np.float32)
-
-
-def pictures(seed: int, scale: float = 1.0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (rng.integers(0, 256, (N, 4, 3, 3)) * scale).astype(np.uint8)
-
-
-FAKE, REAL = pictures(0, 0.7), pictures(1)
-CAPTIONS = [f"caption {i} {'2' * (i % 5)}" for i in range(N)]
 
 
 def expected() -> dict[str, float]:
