@@ -48,7 +48,7 @@ class MetricsInOnePass(MetricCollection):
                 f"The metrics name different ranges, {' and '.join(map(str, sorted(ranges)))}, but "
                 "share their images. Name one with value_range=."
             )
-        chosen = dict(metrics) if isinstance(metrics, Mapping) else list(metrics)
+        chosen: Any = dict(metrics) if isinstance(metrics, Mapping) else list(metrics)
         super().__init__(chosen, prefix=prefix, postfix=postfix, compute_groups=False)
         self.value_range = check_range(value_range) or next(iter(ranges), None)
 

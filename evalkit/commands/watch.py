@@ -1,0 +1,422 @@
+"""`evalkit watch`: measure the samples of each checkpoint as training writes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evalkit.analyses.watch import (
+    MARKER,
+    Checkpoint,
+    by_checkpoint,
+    folders,
+    read_checkpoint,
+    tree_times,
+    write_table,
+)
+from evalkit.catalog import METRICS
+from evalkit.commands.score import metrics_of, reference_of
+from evalkit.commands.sets import (
+    Against,
+    Samples,
+    open_against,
+    open_samples,
+    reference_name,
+    say_features,
+)
+from evalkit.core.errors import (
+    ConfigError,
+    DataError,
+    IncompleteError,
+    MissingDataError,
+    OutputError,
+    RunFolderError,
+    as_clause,
+)
+from evalkit.core.files import check_folder, unwritable, writing
+from evalkit.core.locks import locked
+from evalkit.core.progress import ProgressFactory, console, progress_bar
+from evalkit.core.results import ResultRecord, read_records, write_atomically, write_records
+from evalkit.core.tables import parse_json, read_text
+from evalkit.measurement import check_metrics, kept_samples, refuse_biased_scores
+from evalkit.metrics.score import Scorer
+from evalkit.options import MeasureOptions, TrackingOptions
+from evalkit.reports import formatting, wording
+from evalkit.reports.trackers import TrackerLog, scalars, tracker_log
+
+RECORDS, TABLE, OPTIONS = "watch.json", "watch.csv", "watch.options.json"
+"""Files in the output folder."""
+_NOT_OF_THE_NUMBERS = ("batch_size", "workers", "device", "store", "compile", "typed")
+"""Fields of `MeasureOptions` that change no number, or only its rounding."""
+_FAULTS_OF_SAMPLES = (DataError, RunFolderError, MissingDataError)
+"""What is wrong with one checkpoint's samples; others are measured all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchOptions:
+    """What is watched, and for how long."""
+
+    once: bool = False
+    """Measure what is finished now, and stop."""
+    until: int | None = None
+    """Stop when as many checkpoints are measured; None: never."""
+    every_s: float = 10.0
+    """Seconds between two looks at the folder."""
+    settle_s: float = 60.0
+    """Seconds without a change after which a folder without a marker is finished."""
+    marker: str = MARKER
+    """Name of a file that marks a finished folder."""
+
+
+def watch(
+    folder: Path,
+    against: str | None,
+    options: MeasureOptions,
+    how: WatchOptions,
+    *,
+    out: Path | None,
+    coco_root: Path | None,
+    tracking: TrackingOptions | None = None,
+    command: str = "",
+    progress: ProgressFactory = progress_bar,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[ResultRecord]:
+    """Measure each finished checkpoint once, in the order of their steps; the same command resumes.
+
+    Args:
+        folder: Folder with a subfolder for each checkpoint.
+        against: The reference, as of `evalkit score`.
+        options: The measuring options.
+        how: What is watched, and for how long.
+        out: Folder of `watch.csv` and `watch.json`; None: the watched one.
+        coco_root: COCO's folder.
+        tracking: The trackers that get each checkpoint's numbers, at its step.
+        command: What was typed, for the trackers.
+        progress: Such as `evalkit.core.progress.progress_bar`.
+        sleep: Waits some seconds.
+
+    Returns:
+        The records of all checkpoints.
+
+    Raises:
+        ConfigError: Options that a metric does not support, or others than those of the records in
+            `out`.
+        IncompleteError: A checkpoint could not be measured; the others are written.
+        OutputError: `out` can't be written.
+    """
+    target = out or folder
+    folders(folder)
+    check_folder(target, "--out")
+    measuring = _Measuring.of(reference_name(against, options), options, coco_root, progress)
+    chosen = tracking or TrackingOptions()
+    logged = {"command": command, "folder": str(folder)}
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+    with (
+        _only_watcher(target),
+        tracker_log(chosen, name=folder.resolve().name, out=target, configuration=logged) as log,
+    ):
+        table = _Table.open(target, _settings(against, options))
+        watcher = _Watcher(folder, how, table, measuring, log)
+        while not watcher.look():
+            sleep(how.every_s)
+    return table.finish(folder)
+
+
+@dataclass
+class _Watcher:
+    """One watched folder."""
+
+    root: Path
+    how: WatchOptions
+    table: _Table
+    measuring: _Measuring
+    log: TrackerLog
+    measured_as: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    """What the folders of measured checkpoints looked like, so that most need no second look."""
+
+    def look(self) -> bool:
+        """Measure what is finished and new, and say whether to stop."""
+        for path in folders(self.root):
+            if self._is_enough():
+                break
+            times = tree_times(path)
+            if self.measured_as.get(path.name) == times:
+                continue
+            checkpoint = read_checkpoint(path)
+            if not self.table.has(checkpoint):
+                if self._waits(checkpoint):
+                    continue
+                self._measure(checkpoint)
+            self.measured_as[path.name] = times
+        return self.how.once or self._is_enough()
+
+    def _measure(self, checkpoint: Checkpoint) -> None:
+        changed = self.table.knows(checkpoint.name)
+        records = self.measuring.records(checkpoint)
+        self.table.add(checkpoint, records)
+        self.log.log(scalars(records), step=self.table.place(checkpoint))
+        _say(_line(checkpoint, records, again=changed))
+
+    def _waits(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is not finished; with `--once`, say why it is left out."""
+        try:
+            why = checkpoint.why_unfinished(
+                marker=self.how.marker, settle_s=self.how.settle_s, now=time.time()
+            )
+        except RunFolderError:
+            return False  # measuring it says what is wrong
+        if why and self.how.once and (checkpoint.num_images or checkpoint.is_run):
+            _say(f"{checkpoint.name}: not finished ({why}), left out")
+        return bool(why)
+
+    def _is_enough(self) -> bool:
+        return self.how.until is not None and self.table.num_measured >= self.how.until
+
+
+@dataclass
+class _Measuring:
+    """Measure checkpoint after checkpoint against one reference."""
+
+    options: MeasureOptions
+    coco_root: Path | None
+    progress: ProgressFactory
+    reference: Against | None
+    """None: none is named, and the first checkpoint tells whether a metric needs one."""
+    scorer: Scorer | None = None
+    scored: tuple[MeasureOptions, tuple[str, ...], Any] | None = None
+    """What the scorer was made for."""
+
+    @classmethod
+    def of(
+        cls,
+        against: str | None,
+        options: MeasureOptions,
+        coco_root: Path | None,
+        progress: ProgressFactory,
+    ) -> _Measuring:
+        """Open the reference and check the options, before any checkpoint is there.
+
+        Raises:
+            EvalkitError: The reference or the weights are unavailable, or the options don't fit.
+        """
+        if against is None:
+            return cls(options, coco_root, progress, None)
+        reference = open_against(against, coco_root, progress)
+        completed = reference.options(options)
+        check_metrics(completed)
+        say_features(completed, options)
+        return cls(options, coco_root, progress, reference)
+
+    def records(self, checkpoint: Checkpoint) -> list[ResultRecord]:
+        """Measure a checkpoint; what is wrong with its samples makes failed records.
+
+        Raises:
+            ConfigError: The options or the reference don't fit the first checkpoint.
+            MissingWeightsError: The weights of all metrics are unavailable.
+        """
+        # What doesn't fit a later checkpoint, after others were measured, is a fault of that one.
+        faults = _FAULTS_OF_SAMPLES if self.scorer is None else (*_FAULTS_OF_SAMPLES, ConfigError)
+        try:
+            found = self._measured(open_samples(str(checkpoint.path)))
+        except faults as error:
+            found = self._failed(checkpoint, as_clause(error))
+        marks = {"checkpoint": checkpoint.name, "step": checkpoint.step, **checkpoint.state}
+        return [one.with_context(subject=checkpoint.name, fingerprint=marks) for one in found]
+
+    def _measured(self, samples: Samples) -> list[ResultRecord]:
+        with _faults_of_the_reference():
+            if self.reference is None:
+                self.reference = reference_of(
+                    None, samples, self.options, self.coco_root, self.progress
+                )
+            options = self.reference.options(self.options, [samples])
+            compared = self.reference.for_samples(options, [samples])
+        refuse_biased_scores(samples.fingerprint.get("reranked"), options)
+        items = kept_samples(samples.items, options)
+        scorer = self._scorer(compared, options, samples)
+        context = {**samples.fingerprint, "reference": compared.name, **options.protocol_marks()}
+        records = scorer.records(scorer.prepare(items, run=samples.source))
+        return [record.with_context(subject="", fingerprint=context) for record in records]
+
+    def _scorer(self, compared: Against, options: MeasureOptions, samples: Samples) -> Scorer:
+        """Return the scorer of earlier checkpoints, if it measures the same against the same."""
+        metrics = options.metrics or metrics_of(compared, samples, options)
+        scored = self.scored
+        if self.scorer is None or scored is None or (options, metrics) != scored[:2]:
+            fits = False
+        else:
+            fits = compared.reference is scored[2]
+        if not fits:
+            with _faults_of_the_reference():
+                self.scorer = Scorer.of(compared.reference, metrics, options, self.progress)
+            self.scored = options, metrics, compared.reference
+        assert self.scorer is not None
+        return self.scorer
+
+    def _failed(self, checkpoint: Checkpoint, reason: str) -> list[ResultRecord]:
+        names = self.scored[1] if self.scored else self.options.metrics or ("samples",)
+        failed = partial(
+            ResultRecord, value=None, n=checkpoint.num_images, state="failed", reason=reason
+        )
+        return [
+            failed(metric=name, direction=METRICS[name].direction if name in METRICS else "none")
+            for name in names
+        ]
+
+
+@contextmanager
+def _faults_of_the_reference() -> Iterator[None]:
+    """Make what is wrong with the reference an error of the whole command, unlike samples."""
+    try:
+        yield
+    except _FAULTS_OF_SAMPLES as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclass
+class _Table:
+    """The records of all checkpoints, on disk after each."""
+
+    out: Path
+    measured: dict[str, list[ResultRecord]]
+    tried: set[str] = field(default_factory=set)
+    """Checkpoints that this command measured, or tried to."""
+
+    @classmethod
+    def open(cls, out: Path, settings: dict[str, Any]) -> _Table:
+        """Read what an earlier command measured with the same options.
+
+        Raises:
+            ConfigError: It was measured with others.
+            DataError: A file is damaged.
+        """
+        kept, records = out / OPTIONS, out / RECORDS
+        if records.is_file() and kept.is_file():
+            earlier = parse_json(read_text(kept), source=str(kept))
+            _refuse_other_settings(out, earlier if isinstance(earlier, dict) else {}, settings)
+            return cls(out, by_checkpoint(read_records(records)))
+        text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
+        write_atomically(kept, (text + "\n").encode())
+        return cls(out, {})
+
+    @property
+    def num_measured(self) -> int:
+        """Number of checkpoints that were measured, without those of which nothing could be."""
+        return sum(any(r.state != "failed" for r in several) for several in self.measured.values())
+
+    def knows(self, name: str) -> bool:
+        """Whether there are records of a checkpoint, of whatever state."""
+        return name in self.measured
+
+    def has(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint was measured as it is now; what failed is tried once a command."""
+        records = self.measured.get(checkpoint.name, [])
+        if not records:
+            return False
+        known = {key: records[0].fingerprint.get(key) for key in checkpoint.state}
+        failed = any(record.state == "failed" for record in records)
+        return known == checkpoint.state and (not failed or checkpoint.name in self.tried)
+
+    def add(self, checkpoint: Checkpoint, records: Sequence[ResultRecord]) -> None:
+        """Store the records of a checkpoint, in place of earlier ones."""
+        self.tried.add(checkpoint.name)
+        others = [r for name, few in self.measured.items() if name != checkpoint.name for r in few]
+        self.measured = by_checkpoint([*others, *records])
+        write_records(self.out / RECORDS, self._everything())
+        write_table(self.out / TABLE, self.measured)
+
+    def place(self, checkpoint: Checkpoint) -> int:
+        """Return the checkpoint's step, or its place among those that were measured."""
+        names = list(self.measured)
+        return names.index(checkpoint.name) if checkpoint.step is None else checkpoint.step
+
+    def finish(self, folder: Path) -> list[ResultRecord]:
+        """Say where the table is, and return all records.
+
+        Raises:
+            IncompleteError: A checkpoint failed.
+        """
+        if not self.measured:
+            _say(f"{folder}: no finished checkpoint")
+            return []
+        _say(f"{len(self.measured):,} checkpoints: {self.out / TABLE}")
+        failed = {
+            name: record.reason
+            for name, few in self.measured.items()
+            for record in few
+            if record.state == "failed"
+        }
+        if failed:
+            name, reason = next(iter(failed.items()))
+            raise IncompleteError(
+                f"{len(failed):,} of {len(self.measured):,} checkpoints could not be measured in "
+                f"full, first {name}: {reason.rstrip('.')}."
+            )
+        return self._everything()
+
+    def _everything(self) -> list[ResultRecord]:
+        return [record for several in self.measured.values() for record in several]
+
+
+def _settings(against: str | None, options: MeasureOptions) -> dict[str, Any]:
+    """Return what decides the numbers, ready for JSON."""
+    fields = {f.name for f in dataclasses.fields(options)} - {*_NOT_OF_THE_NUMBERS}
+    values = {name: getattr(options, name) for name in fields}
+    found: dict[str, Any] = json.loads(json.dumps({"against": against, **values}, default=str))
+    return found
+
+
+def _refuse_other_settings(out: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+    for key in sorted({*earlier, *now}):
+        if earlier.get(key) != now.get(key):
+            raise ConfigError(
+                f"{out / RECORDS} was measured with {key} {earlier.get(key)!r}, this command says "
+                f"{now.get(key)!r}. Repeat its options, or choose another --out."
+            )
+
+
+@contextmanager
+def _only_watcher(out: Path) -> Iterator[None]:
+    """Lock the output folder, so that two commands don't write one table.
+
+    Raises:
+        OutputError: Another process holds it, or it can't be written.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(out / ".watch.lock", wait=False))
+        except BlockingIOError:
+            raise OutputError(
+                f"{out} is written by another evalkit watch. Stop it, or choose another --out."
+            ) from None
+        except OSError as error:
+            raise unwritable(out, error, "Choose another --out") from error
+        yield
+
+
+def _line(checkpoint: Checkpoint, records: Sequence[ResultRecord], *, again: bool) -> str:
+    """Say in one line what was measured."""
+    parts = []
+    for record in records:
+        if record.value is None:
+            if record.state == "failed":
+                parts.append(f"{wording.label(record)} failed: {record.reason.rstrip('.')}")
+            continue
+        interval = formatting.interval_text(record)
+        shown = f"{wording.label(record)} {formatting.value_text(record)}"
+        parts.append(f"{shown} {interval}" if interval else shown)
+    n = max(record.n for record in records)
+    once_more = ", measured again" if again else ""
+    return f"{checkpoint.name} (n = {n:,}{once_more}): {'; '.join(parts) or 'no value'}"
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)

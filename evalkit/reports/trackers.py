@@ -1,0 +1,130 @@
+"""Numbers handed on to experiment trackers, by accelerate's classes for them.
+
+A record becomes up to three scalars: `NAME`, `NAME/low` and `NAME/high`. What has no value is left
+out, since a tracker knows no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalkit.core.files import check_folder, writing
+from evalkit.core.registry import require
+from evalkit.core.results import ResultRecord
+from evalkit.options.tracking import TrackingOptions
+
+LOG_FOLDER = "logs"
+"""Folder of the trackers' files, in the output folder of a command."""
+Configuration = Mapping[str, str | int | float | bool]
+_ARGUMENTS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
+    "tensorboard": lambda project, name, folder: {"run_name": name, "logging_dir": folder},
+    "wandb": lambda project, name, folder: {"run_name": project, "name": name, "dir": folder},
+    "trackio": lambda project, name, folder: {"run_name": project, "name": name},
+    "mlflow": lambda project, name, folder: {"experiment_name": project, "run_name": name},
+}
+"""Arguments of each tracker's class of accelerate, whose `run_name` is the project for some."""
+
+
+def scalars(records: Iterable[ResultRecord]) -> dict[str, float]:
+    """Return the values of records and the ends of their intervals, by name.
+
+    Of several records of one name, such as those of categories, the first counts.
+
+    >>> record = ResultRecord(metric="fid", value=12.5, n=10, direction="lower")
+    >>> scalars([record])
+    {'fid': 12.5}
+    """
+    found: dict[str, float] = {}
+    for record in records:
+        if record.value is None or record.metric in found:
+            continue
+        found[record.metric] = record.value
+        if record.interval is not None:
+            found[f"{record.metric}/low"] = record.interval.low
+            found[f"{record.metric}/high"] = record.interval.high
+    return found
+
+
+@dataclass
+class TrackerLog:
+    """The trackers of one command; they start at the first number."""
+
+    options: TrackingOptions
+    name: str
+    """Name of the run in the trackers."""
+    folder: Path
+    """Folder of the trackers' files."""
+    configuration: Configuration
+    """What they show beside the numbers."""
+    _started: list[Any] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start the trackers, unless they are running; no tracker imports nothing.
+
+        Raises:
+            OutputError: The folder can't be written.
+        """
+        if self._started is not None or not self.options.log_to:
+            return
+        require("accelerate", extra="tracking", what="--log-to")
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._started = []
+        for kind in self.options.log_to:
+            arguments = _ARGUMENTS[kind](self.options.project, self.name, str(self.folder))
+            tracker = LOGGER_TYPE_TO_CLASS[kind](**arguments)
+            tracker.start()
+            self._started.append(tracker)
+            tracker.store_init_configuration(dict(self.configuration))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Log numbers at a step."""
+        self.start()
+        for tracker in self._started or ():
+            tracker.log(dict(values), step=step)
+
+    def finish(self) -> None:
+        """Close the trackers that were started."""
+        for tracker in self._started or ():
+            tracker.finish()
+        self._started = None
+
+
+@contextmanager
+def tracker_log(
+    options: TrackingOptions,
+    *,
+    name: str,
+    out: Path,
+    configuration: Configuration | None = None,
+    at_once: bool = True,
+) -> Iterator[TrackerLog]:
+    """Log to the chosen trackers inside the block, and close them after it.
+
+    Args:
+        options: The trackers.
+        name: Name of the run in the trackers.
+        out: Output folder of the command.
+        configuration: What they show beside the numbers.
+        at_once: Start the trackers now, so that what keeps one from starting is known before the
+            work; otherwise at the first number.
+
+    Raises:
+        OutputError: The folder of the trackers can't be written.
+    """
+    folder = options.log_dir or out / LOG_FOLDER
+    if options.log_to:
+        check_folder(folder, "--log-dir")
+    found = TrackerLog(options, name, folder, configuration or {})
+    try:
+        if at_once:
+            found.start()
+        yield found
+    finally:
+        found.finish()
