@@ -41,7 +41,7 @@ class ClipMmd:
     standard_error: float
     """Standard error of the unbiased value."""
 
-    def interval(self, level: float) -> Interval:
+    def interval_at(self, level: float) -> Interval:
         """Return the interval of `unbiased`; the V-statistic has none."""
         low, high = normal_interval(self.unbiased, self.standard_error, level=level)
         method = "normal interval, standard error from the influence of each image"
@@ -137,7 +137,7 @@ def _records(task: Task) -> list[ResultRecord]:
             value=found.unbiased,
             metric="cmmd-unbiased",
             standard_error=found.standard_error,
-            interval=found.interval(task.options.level),
+            interval=found.interval_at(task.options.level),
             details={"label": "CMMD, unbiased"},
         ),
     ]

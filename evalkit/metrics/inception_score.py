@@ -45,13 +45,16 @@ class InceptionScore:
     low: float | None
     """The interval; None for a single draw, or if the upper end is not finite."""
     high: float | None
+    level: float
+    """Nominal coverage of the interval."""
 
-    def interval(self, level: float) -> Interval | None:
-        """Return the interval for a record; None: `no_interval` says why."""
+    @property
+    def interval(self) -> Interval | None:
+        """The interval for a record; None: `no_interval` says why."""
         if self.low is None or self.high is None:
             return None
         method = "t interval of the mean divergence, exponentiated around the value over splits"
-        return Interval(low=self.low, high=self.high, level=level, method=method)
+        return Interval(low=self.low, high=self.high, level=self.level, method=method)
 
     @property
     def no_interval(self) -> str:
@@ -122,6 +125,7 @@ def inception_score(
         standard_error=None if found.standard_error is None else value * found.standard_error,
         low=ends and ends[0],
         high=ends and ends[1],
+        level=level,
     )
 
 
@@ -209,7 +213,7 @@ def _records(task: Task) -> list[ResultRecord]:
             need,
             value=found.value,
             standard_error=found.standard_error,
-            interval=found.interval(options.level),
+            interval=found.interval,
             reason=found.no_interval,
             details={
                 "label": "Inception Score",

@@ -48,12 +48,12 @@ class KernelDistance:
         drawing = self.deviation / np.sqrt(self.num_subsets)
         return float(np.hypot(self.standard_error, drawing))
 
-    def interval(self, level: float) -> Interval:
+    def interval_at(self, level: float) -> Interval:
         """Return the interval of `value`, which allows for the draw of subsets."""
         method = f"{_METHOD} and the drawing of subsets"
         return _interval(self.value, self.value_error, level, method)
 
-    def full_interval(self, level: float) -> Interval:
+    def full_interval_at(self, level: float) -> Interval:
         """Return the interval of `full`."""
         return _interval(self.full, self.standard_error, level, _METHOD)
 
@@ -174,7 +174,7 @@ def _records(task: Task) -> list[ResultRecord]:
             need,
             value=found.value,
             standard_error=found.value_error,
-            interval=None if leaked else found.interval(options.level),
+            interval=None if leaked else found.interval_at(options.level),
             reason=too_low if leaked else "",
             details={"label": label, "deviation_of_subsets": found.deviation},
             marks={
@@ -188,7 +188,7 @@ def _records(task: Task) -> list[ResultRecord]:
             value=found.full,
             metric="kid-full",
             standard_error=found.standard_error,
-            interval=found.full_interval(options.level),
+            interval=found.full_interval_at(options.level),
             details={"label": label},
         ),
     ]

@@ -50,14 +50,19 @@ class ManifoldScore:
     standard_error: float | None
     low: float | None
     high: float | None
+    name: str
+    """One of `NAMES`."""
+    level: float
+    """Nominal coverage of the interval."""
 
-    def interval(self, name: str, level: float) -> Interval | None:
-        """Return the interval for a record, of the score of this name; None: too few images."""
+    @property
+    def interval(self) -> Interval | None:
+        """The interval for a record; None: too few images to leave a group out."""
         if self.low is None or self.high is None:
             return None
-        form = "score interval" if name == "density" else "Wilson interval"
+        form = "score interval" if self.name == "density" else "Wilson interval"
         method = f"{form}, delete-a-group jackknife, at most {_GROUPS} groups of both sets"
-        return Interval(low=self.low, high=self.high, level=level, method=method)
+        return Interval(low=self.low, high=self.high, level=self.level, method=method)
 
 
 def prdc(
@@ -231,13 +236,17 @@ def _with_interval(name: str, values: np.ndarray, sampled: Sampled, level: float
     """Add the jackknife's standard error, and the interval that it gives."""
     value = float(values[0])
     if len(values) < 3:
-        return ManifoldScore(value=value, standard_error=None, low=None, high=None)
+        return ManifoldScore(
+            value=value, standard_error=None, low=None, high=None, name=name, level=level
+        )
     deleted, num = values[1:], len(values) - 1
     spread = np.square(deleted - deleted.mean()).sum()
     error = float(np.sqrt((num - 1) / num * spread))
     interval = density_interval if name == "density" else share_interval
     low, high = interval(value, error, sampled, level=level)
-    return ManifoldScore(value=value, standard_error=error, low=low, high=high)
+    return ManifoldScore(
+        value=value, standard_error=error, low=low, high=high, name=name, level=level
+    )
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:
@@ -274,14 +283,13 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> ResultRecord:
-    interval = found.interval(name, task.options.level)
     return task.record(
         need,
         value=found.value,
         metric=f"{name}-k{k}",
         standard_error=found.standard_error,
-        interval=interval,
-        reason="" if interval else NO_INTERVAL,
+        interval=found.interval,
+        reason="" if found.interval else NO_INTERVAL,
         details={"label": f"{name.capitalize()} (k = {k})"},
         marks={"neighbours": k},
     )

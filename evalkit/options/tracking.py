@@ -19,7 +19,8 @@ TRACKERS = {
     "mlflow": "mlflow",
 }
 """Packages of the trackers, by the name that accelerate gives them."""
-_HOW_MANY = "tensorboard, wandb, trackio or mlflow"
+_FLAG = "--log-to"
+_KNOWN = "tensorboard, wandb, trackio or mlflow"
 
 
 def tracker_names(text: str) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def tracker_names(text: str) -> tuple[str, ...]:
     """
     found = tuple(dict.fromkeys(names(text)))
     if not found:
-        raise ConfigError(f"--log-to {text!r}: name a tracker, {_HOW_MANY}.")
+        raise ConfigError(f"--log-to {text!r}: name a tracker, {_KNOWN}.")
     for name in found:
         if name not in TRACKERS:
             raise unknown(name, TRACKERS, kind="trackers")
@@ -47,8 +48,8 @@ class TrackingOptions:
 
     log_to: tuple[str, ...] = option(
         (),
-        "--log-to",
-        f"Comma-separated trackers: {_HOW_MANY}.",
+        _FLAG,
+        f"Comma-separated trackers: {_KNOWN}.",
         typed=str,
         parse=tracker_names,
     )
@@ -65,7 +66,7 @@ class TrackingOptions:
             ConfigError: A tracker is not installed.
         """
         if self.log_to and find_spec("accelerate") is None:
-            raise MissingExtraError("--log-to", "tracking")
+            raise MissingExtraError(what=_FLAG, extra="tracking")
         for name in self.log_to:
             if find_spec(TRACKERS[name]) is None:
                 raise ConfigError(

@@ -70,9 +70,10 @@ class TrackerLog:
         """
         if self._started is not None or not self.options.log_to:
             return
-        require("accelerate", extra="tracking", what="--log-to")
+        accelerate = require("accelerate", extra="tracking", what="--log-to")
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+        accelerate.PartialState()  # which its classes need; a training has made it already
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._started = []

@@ -61,7 +61,7 @@ class InceptionScore(ImageMetric):
                 label="Inception Score",
                 value=found.value,
                 standard_error=found.standard_error,
-                interval=found.interval(self._level),
+                interval=found.interval,
                 reason=found.no_interval,
                 details={"deviation_of_splits": found.deviation, "one_split": found.full},
             )
@@ -194,7 +194,7 @@ class RPrecision(Captioned):
                 label=f"R-precision ({self._clip_name})",
                 value=found.value,
                 standard_error=found.standard_error,
-                interval=found.interval(self._level),
+                interval=found.interval,
             )
         ]
 

@@ -117,7 +117,7 @@ class KernelInceptionDistance(TwoSets):
                 label=label,
                 value=found.value,
                 standard_error=found.value_error,
-                interval=found.interval(self._level),
+                interval=found.interval_at(self._level),
                 details={"deviation_of_subsets": found.deviation},
                 marks={
                     "num_subsets": found.num_subsets,
@@ -130,7 +130,7 @@ class KernelInceptionDistance(TwoSets):
                 label=label,
                 value=found.full,
                 standard_error=found.standard_error,
-                interval=found.full_interval(self._level),
+                interval=found.full_interval_at(self._level),
             ),
         ]
 
@@ -162,7 +162,7 @@ class ClipMaximumMeanDiscrepancy(TwoSets):
                 label="CMMD, unbiased",
                 value=found.unbiased,
                 standard_error=found.standard_error,
-                interval=found.interval(self._level),
+                interval=found.interval_at(self._level),
             ),
         ]
 
@@ -199,7 +199,7 @@ class PrecisionRecallDensityCoverage(TwoSets):
                 label=f"{name.capitalize()} (k = {self._k})",
                 value=found[name].value,
                 standard_error=found[name].standard_error,
-                interval=found[name].interval(name, self._level),
+                interval=found[name].interval,
                 reason="" if found[name].low is not None else of_prdc.NO_INTERVAL,
             )
             for name in NAMES

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState
 from typer.main import get_command
 
 from evalkit import cli
@@ -211,7 +212,8 @@ def test_other_trackers_get_project_name_and_numbers(
     kind: str, opened: str, options: dict[str, str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """With a simulated package, through accelerate's own class for it."""
+    """With a simulated package, through accelerate's own class for it, in a new process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
     simulated = Simulated()
     monkeypatch.setitem(sys.modules, kind, simulated.module(kind))
     chosen = TrackingOptions(log_to=(kind,), project="p", log_dir=tmp_path / "logs")

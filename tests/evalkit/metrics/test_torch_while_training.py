@@ -197,13 +197,13 @@ class TestIntervals:
         kernel, embedded = kid(x, y, subsets=4, subset_size=20), cmmd(x, y)
         expected: dict[str, tuple[float | None, float | None, float | None]] = {
             "fd-infinity": (corrected.corrected, corrected.low, corrected.high),
-            "kid": ends(kernel.value, kernel.interval(0.95)),
-            "kid-full": ends(kernel.full, kernel.full_interval(0.95)),
-            "cmmd-unbiased": ends(embedded.unbiased, embedded.interval(0.95)),
-            "is": ends((score := inception_score(x, splits=2)).value, score.interval(0.95)),
+            "kid": ends(kernel.value, kernel.interval_at(0.95)),
+            "kid-full": ends(kernel.full, kernel.full_interval_at(0.95)),
+            "cmmd-unbiased": ends(embedded.unbiased, embedded.interval_at(0.95)),
+            "is": ends((score := inception_score(x, splits=2)).value, score.interval),
             "clip-score": ends((clip := clip_score(x, t)).value, clip.interval.interval),
             "r-precision": ends(
-                (rank := r_precision(x, t, keys, distractors=5)).value, rank.interval(0.95)
+                (rank := r_precision(x, t, keys, distractors=5)).value, rank.interval
             ),
         }
         for name, score in prdc(x, y, k=3).items():
