@@ -124,7 +124,8 @@ def watch(
         tracker_log(chosen, name=folder.resolve().name, out=target, configuration=logged) as log,
     ):
         table = _Table.open(target, _settings(against, options))
-        watcher = _Watcher(folder, how, table, measuring, log)
+        others = frozenset(Path(one).resolve() for one in (against or folder, target))
+        watcher = _Watcher(folder, how, table, measuring, log, others)
         while not watcher.look():
             sleep(how.every_s)
     return table.finish(folder)
@@ -139,6 +140,8 @@ class _Watcher:
     table: _Table
     measuring: _Measuring
     log: TrackerLog
+    others: frozenset[Path] = frozenset()
+    """Subfolders that are no checkpoints: the reference, the output."""
     measured_as: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     """What the folders of measured checkpoints looked like, so that most need no second look."""
 
@@ -147,6 +150,8 @@ class _Watcher:
         for path in folders(self.root):
             if self._is_enough():
                 break
+            if path.resolve() in self.others:
+                continue
             times = tree_times(path)
             if self.measured_as.get(path.name) == times:
                 continue
@@ -299,7 +304,12 @@ class _Table:
             DataError: A file is damaged.
         """
         kept, records = out / OPTIONS, out / RECORDS
-        if records.is_file() and kept.is_file():
+        if records.is_file() and not kept.is_file():
+            raise ConfigError(
+                f"{records}: {OPTIONS} is missing, so it is not known how it was measured. Move it "
+                "away, or choose another --out."
+            )
+        if records.is_file():
             earlier = parse_json(read_text(kept), source=str(kept))
             _refuse_other_settings(out, earlier if isinstance(earlier, dict) else {}, settings)
             return cls(out, by_checkpoint(read_records(records)))

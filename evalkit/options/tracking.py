@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, MissingExtraError
+from evalkit.core.files import check_folder
 from evalkit.core.registry import unknown
 from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import names
@@ -64,7 +65,10 @@ class TrackingOptions:
         Raises:
             MissingExtraError: accelerate is not installed.
             ConfigError: A tracker is not installed.
+            OutputError: The folder can't be written.
         """
+        if self.log_dir is not None:
+            check_folder(self.log_dir, "--log-dir")
         if self.log_to and find_spec("accelerate") is None:
             raise MissingExtraError(what=_FLAG, extra="tracking")
         for name in self.log_to:

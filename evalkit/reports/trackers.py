@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evalkit.core.errors import ConfigError
 from evalkit.core.files import check_folder, writing
-from evalkit.core.registry import require
+from evalkit.core.progress import errors
+from evalkit.core.registry import load, require
 from evalkit.core.results import ResultRecord
 from evalkit.options.tracking import TrackingOptions
 
@@ -27,6 +29,8 @@ _ARGUMENTS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
     "mlflow": lambda project, name, folder: {"experiment_name": project, "run_name": name},
 }
 """Arguments of each tracker's class of accelerate, whose `run_name` is the project for some."""
+_FAULTS = {"wandb": "wandb.errors:Error", "mlflow": "mlflow.exceptions:MlflowException"}
+"""What trackers with a server raise where it refuses or is unreachable."""
 
 
 def scalars(records: Iterable[ResultRecord]) -> dict[str, float]:
@@ -60,13 +64,15 @@ class TrackerLog:
     """Folder of the trackers' files."""
     configuration: Configuration
     """What they show beside the numbers."""
-    _started: list[Any] | None = field(default=None, init=False)
+    _started: dict[str, Any] | None = field(default=None, init=False)
+    """The running trackers, by name."""
 
     def start(self) -> None:
         """Start the trackers, unless they are running; no tracker imports nothing.
 
         Raises:
             OutputError: The folder can't be written.
+            ConfigError: A tracker's server refuses or is unreachable.
         """
         if self._started is not None or not self.options.log_to:
             return
@@ -76,25 +82,51 @@ class TrackerLog:
         accelerate.PartialState()  # which its classes need; a training has made it already
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._started = []
+        self._started = {}
         for kind in self.options.log_to:
             arguments = _ARGUMENTS[kind](self.options.project, self.name, str(self.folder))
             tracker = LOGGER_TYPE_TO_CLASS[kind](**arguments)
-            tracker.start()
-            self._started.append(tracker)
-            tracker.store_init_configuration(dict(self.configuration))
+            try:
+                tracker.start()
+                tracker.store_init_configuration(dict(self.configuration))
+            except _faults(kind) as error:
+                raise ConfigError(
+                    f"--log-to {kind}: it can't start ({_one_line(error)}). Log in, start its "
+                    "server, or use it offline (docs/training.md)."
+                ) from error
+            self._started[kind] = tracker
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Log numbers at a step."""
+        """Log numbers at a step; a server that fails meanwhile gets a note, and no more numbers."""
         self.start()
-        for tracker in self._started or ():
-            tracker.log(dict(values), step=step)
+        self._with_each(lambda tracker: tracker.log(dict(values), step=step))
 
     def finish(self) -> None:
         """Close the trackers that were started."""
-        for tracker in self._started or ():
-            tracker.finish()
+        self._with_each(lambda tracker: tracker.finish())
         self._started = None
+
+    def _with_each(self, do: Callable[[Any], None]) -> None:
+        for kind, tracker in list((self._started or {}).items()):
+            try:
+                do(tracker)
+            except _faults(kind) as error:
+                assert self._started is not None
+                del self._started[kind]
+                errors.print(
+                    f"note: {kind} failed and gets no more numbers ({_one_line(error)}).",
+                    highlight=False,
+                    markup=False,
+                )
+
+
+def _faults(kind: str) -> tuple[type[Exception], ...]:
+    """Return the class of a tracker's own errors; it is imported already."""
+    return (load(_FAULTS[kind]),) if kind in _FAULTS else ()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160].rstrip(".")
 
 
 @contextmanager
@@ -118,6 +150,7 @@ def tracker_log(
 
     Raises:
         OutputError: The folder of the trackers can't be written.
+        ConfigError: A tracker's server refuses or is unreachable.
     """
     folder = options.log_dir or out / LOG_FOLDER
     if options.log_to:

@@ -69,15 +69,15 @@ WITH_REFERENCE = ("frechet", "frechet-moments", "kid", "cmmd", "prdc")
 OF_MOMENTS = ("frechet", "frechet-moments")
 
 
-def feed(name: str, metric: Any, start: int = 0, stop: int = N, *, fixed: bool = False) -> None:
+def feed(name: str, metric: Any, part: slice = slice(0, N), *, fixed: bool = False) -> None:
     if name in WITH_REFERENCE:
-        metric.update(FAKE[start:stop])
+        metric.update(FAKE[part])
         if not fixed:
-            metric.update(REAL[start:stop], real=True)
+            metric.update(REAL[part], real=True)
     elif name == "is":
-        metric.update(FAKE[start:stop])
+        metric.update(FAKE[part])
     else:
-        metric.update(FAKE[start:stop], CAPTIONS[start:stop])
+        metric.update(FAKE[part], CAPTIONS[part])
 
 
 def values(metric: Any) -> dict[str, float]:
@@ -133,7 +133,20 @@ SHARDS: dict[str, tuple[slice, slice]] = {
     "second empty": (slice(0, N), slice(N, N)),
     "first empty": (slice(0, 0), slice(0, N)),
     "unequal": (slice(0, 7), slice(7, N)),
+    "interleaved": (slice(0, N, 2), slice(1, N, 2)),
 }
+IN_ORDER = ("second empty", "first empty", "unequal")
+"""Those after which the images are in the order of one process."""
+OF_ANY_ORDER = {
+    "frechet": ("value",),
+    "frechet-moments": ("value",),
+    "kid": ("kid-full value", "kid-full low"),
+    "cmmd": ("value", "cmmd-unbiased low"),
+    "prdc": ("precision", "recall", "density", "coverage"),
+    "clip": ("value", "clip-score low"),
+    "r": ("value", "r-precision low"),
+}
+"""Numbers that no draw by place decides."""
 
 
 def run_rank(rank: int, folder: str) -> None:
@@ -157,7 +170,7 @@ def run_rank(rank: int, folder: str) -> None:
                     metric = kind(Rows(), **({"reference": references()[name]} if fixed else {}))
                     # A rank without images has no batch, so it never calls update.
                     if images.stop > images.start:
-                        feed(name, metric, images.start, images.stop, fixed=fixed)
+                        feed(name, metric, images, fixed=fixed)
                     found[f"{shards}, {name}, {fixed}"] = values(metric)
                     # The own states are back, so accumulating goes on.
                     found[f"{shards}, {name}, {fixed}, again"] = values(metric)

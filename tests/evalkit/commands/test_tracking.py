@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from typer.main import get_command
 
 from evalkit import cli
-from evalkit.core.errors import ConfigError, MissingExtraError
+from evalkit.core.errors import ConfigError, MissingExtraError, OutputError
 from evalkit.core.results import Interval, ResultRecord, read_records
 from evalkit.options.tracking import TrackingOptions, tracker_names
 from evalkit.reports.trackers import scalars, tracker_log
@@ -169,13 +169,19 @@ class TestMissing:
         assert not (tmp_path / "none").exists()
 
 
+class SimulatedError(Exception):
+    """What a simulated tracker raises."""
+
+
 class Simulated:
     """A simulated wandb, trackio or mlflow: it notes its calls and touches no network."""
 
     MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH = 500, 100
 
-    def __init__(self) -> None:
+    def __init__(self, failing: str = "") -> None:
         self.calls: list[tuple[str, tuple[Any, ...], Mapping[str, Any]]] = []
+        self.failing = failing
+        """Name of the call that fails, as without a network."""
 
     def module(self, name: str) -> ModuleType:
         module = ModuleType(name)
@@ -189,6 +195,8 @@ class Simulated:
 
     def __getitem__(self, name: str) -> Any:
         def called(*arguments: Any, **options: Any) -> Any:
+            if name == self.failing:
+                raise SimulatedError("No API key\nconfigured.")
             self.calls.append((name, arguments, options))
             return [] if name == "search_experiments" else self
 
@@ -198,6 +206,15 @@ class Simulated:
         if name.startswith("__"):
             raise AttributeError(name)
         return self[name]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, kind: str, simulated: Simulated) -> None:
+    """Put a simulated package in the place of a tracker's."""
+    monkeypatch.setitem(sys.modules, kind, simulated.module(kind))
+    faults = ModuleType("faults")
+    faults.Error = faults.MlflowException = SimulatedError  # type: ignore[attr-defined]
+    for name in ("errors", "exceptions"):
+        monkeypatch.setitem(sys.modules, f"{kind}.{name}", faults)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +232,7 @@ def test_other_trackers_get_project_name_and_numbers(
     """With a simulated package, through accelerate's own class for it, in a new process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     simulated = Simulated()
-    monkeypatch.setitem(sys.modules, kind, simulated.module(kind))
+    install(monkeypatch, kind, simulated)
     chosen = TrackingOptions(log_to=(kind,), project="p", log_dir=tmp_path / "logs")
     with tracker_log(chosen, name="a run", out=tmp_path, configuration={"command": "c"}) as log:
         log.log({"fid": 2.0}, step=7)
@@ -224,3 +241,33 @@ def test_other_trackers_get_project_name_and_numbers(
     arguments, given = calls["log_metrics" if kind == "mlflow" else "log"]
     assert (arguments[0], given["step"]) == ({"fid": 2.0}, 7)
     assert "end_run" in calls or "finish" in calls
+
+
+@pytest.mark.parametrize(("kind", "call"), [("wandb", "init"), ("mlflow", "start_run")])
+def test_a_tracker_that_cannot_start_is_one_line(
+    kind: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, kind, Simulated(failing=call))
+    with (
+        pytest.raises(ConfigError, match=rf"--log-to {kind}: it can't start \(No API key conf"),
+        tracker_log(TrackingOptions(log_to=(kind,)), name="a", out=tmp_path),
+    ):
+        pass
+
+
+def test_a_server_that_fails_meanwhile_does_not_end_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, "mlflow", Simulated(failing="log_metrics"))
+    chosen = TrackingOptions(log_to=("mlflow", "tensorboard"))
+    with tracker_log(chosen, name="a run", out=tmp_path) as log:
+        for step in range(2):
+            log.log({"fid": 2.0}, step=step)
+    assert events(tmp_path / "logs" / "a run") == {"fid": {0: 2.0, 1: 2.0}}
+    assert capsys.readouterr().err.count("note: mlflow failed and gets no more numbers") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="--log-dir takes a folder"):
+        TrackingOptions(log_to=("tensorboard",), log_dir=tmp_path / "file").check()

@@ -125,6 +125,21 @@ def test_the_same_command_measures_only_what_is_new(
     assert "(n = " not in capsys.readouterr().out
 
 
+def test_records_of_unknown_options_are_not_overwritten(training: Path, reference: str) -> None:
+    watch(training, reference)
+    (training / "watch.options.json").unlink()
+    with pytest.raises(ConfigError, match="not known how it was measured"):
+        watch(training, reference)
+    assert len(rows(training)) == 2
+
+
+def test_reference_and_output_may_lie_in_the_folder(training: Path) -> None:
+    inside = fill(training / "real-7", 0, 12)
+    out = training / "table-8"
+    watch(training, str(inside), out=out)
+    assert list(rows(out)) == ["step-200", "step-1000"]
+
+
 def test_other_options_are_refused(training: Path, reference: str, tmp_path: Path) -> None:
     watch(training, reference)
     with pytest.raises(ConfigError, match=r"measured with level 0.95.*--out"):

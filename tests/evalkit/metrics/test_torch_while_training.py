@@ -13,10 +13,11 @@ import torch.multiprocessing
 from torch_metrics import (
     CAPTIONS,
     FAKE,
+    IN_ORDER,
     KINDS,
+    OF_ANY_ORDER,
     REAL,
     SAME,
-    SHARDS,
     WITH_REFERENCE,
     Counting,
     N,
@@ -343,7 +344,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("shards", SHARDS)
+@pytest.mark.parametrize("shards", IN_ORDER)
 @pytest.mark.parametrize("name", KINDS)
 def test_two_ranks_give_the_values_of_one(
     ranks: list[dict[str, Any]], name: str, shards: str
@@ -359,7 +360,19 @@ def test_two_ranks_give_the_values_of_one(
             assert found[f"{shards}, {name}, {fixed}, again"] == pytest.approx(expected, rel=SAME)
 
 
-@pytest.mark.parametrize("shards", SHARDS)
+@pytest.mark.parametrize("name", OF_ANY_ORDER)
+def test_numbers_that_no_draw_decides_are_the_same_in_any_order(
+    ranks: list[dict[str, Any]], name: str
+) -> None:
+    alone = KINDS[name](Rows())
+    feed(name, alone)
+    expected = {number: values(alone)[number] for number in OF_ANY_ORDER[name]}
+    for found in ranks:
+        shared = found[f"interleaved, {name}, False"]
+        assert {number: shared[number] for number in expected} == pytest.approx(expected, rel=SAME)
+
+
+@pytest.mark.parametrize("shards", IN_ORDER)
 def test_a_shared_pass_of_two_ranks_gives_the_values_of_one(
     ranks: list[dict[str, Any]], shards: str
 ) -> None:
