@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ from evalkit.reports.trackers import TrackerLog, scalars, tracker_log
 
 RECORDS, TABLE, OPTIONS = "watch.json", "watch.csv", "watch.options.json"
 """Files in the output folder."""
-_NOT_OF_THE_NUMBERS = ("batch_size", "workers", "device", "store", "compile", "typed")
+_NOT_OF_THE_NUMBERS = ("batch_size", "workers", "device", "store", "compile")
 """Fields of `MeasureOptions` that change no number, or only its rounding."""
 _FAULTS_OF_SAMPLES = (DataError, RunFolderError, MissingDataError)
 """What is wrong with one checkpoint's samples; others are measured all the same."""
@@ -213,6 +213,10 @@ class _Measuring:
             EvalkitError: The reference or the weights are unavailable, or the options don't fit.
         """
         if against is None:
+            if options.metrics:
+                nothing_yet = Samples(items=(), subject="", fingerprint={})
+                reference_of(None, nothing_yet, options, coco_root, progress)
+                check_metrics(options)
             return cls(options, coco_root, progress, None)
         reference = open_against(against, coco_root, progress)
         completed = reference.options(options)
@@ -312,7 +316,7 @@ class _Table:
         if records.is_file():
             earlier = parse_json(read_text(kept), source=str(kept))
             _refuse_other_settings(out, earlier if isinstance(earlier, dict) else {}, settings)
-            return cls(out, by_checkpoint(read_records(records)))
+            return cls(out, by_checkpoint(_read(records)))
         text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
         write_atomically(kept, (text + "\n").encode())
         return cls(out, {})
@@ -376,11 +380,27 @@ class _Table:
         return [record for several in self.measured.values() for record in several]
 
 
+def _read(path: Path) -> list[ResultRecord]:
+    """Read the records of earlier commands.
+
+    Raises:
+        DataError: The file is damaged, or of something else.
+    """
+    found = read_records(path)
+    for record in found:
+        if not isinstance(record.fingerprint, Mapping) or "checkpoint" not in record.fingerprint:
+            raise DataError(
+                f"{path}: not the records of evalkit watch. Move it away, or choose another --out."
+            )
+    return [replace(record, subject=str(record.subject)) for record in found]
+
+
 def _settings(against: str | None, options: MeasureOptions) -> dict[str, Any]:
     """Return what decides the numbers, ready for JSON."""
     fields = {f.name for f in dataclasses.fields(options)} - {*_NOT_OF_THE_NUMBERS}
     values = {name: getattr(options, name) for name in fields}
-    found: dict[str, Any] = json.loads(json.dumps({"against": against, **values}, default=str))
+    values |= {"against": against, "typed": sorted(options.typed)}
+    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return found
 
 

@@ -23,8 +23,8 @@ class MetricsInOnePass(MetricCollection):
     """Metrics whose networks read each batch once.
 
     Args:
-        metrics: The metrics by name, or a list of metrics of different classes. Those that are
-            given the same extractor object share its pass.
+        metrics: The metrics by name, a list of metrics of different classes, or one metric. Those
+            that are given the same extractor object share its pass.
         value_range: Range of images of floats; None: the one that the metrics name.
         prefix: Before each name of `compute`.
         postfix: After each name of `compute`.
@@ -35,12 +35,14 @@ class MetricsInOnePass(MetricCollection):
 
     def __init__(
         self,
-        metrics: Mapping[str, Metric] | Sequence[Metric],
+        metrics: Mapping[str, Metric] | Sequence[Metric] | Metric,
         *,
         value_range: ValueRange | None = None,
         prefix: str | None = None,
         postfix: str | None = None,
     ) -> None:
+        if isinstance(metrics, Metric):
+            metrics = [metrics]
         members = _checked(metrics)
         ranges = {one.value_range for one in members if one.value_range is not None}
         if value_range is None and len(ranges) > 1:
