@@ -1,4 +1,4 @@
-"""Checkpoints' samples in a folder: which are finished, which are measured, and their table.
+"""Checkpoints' samples in a folder: which are finished, and which have changed.
 
 A training writes the samples of each checkpoint into a folder of their own. One is finished when
 
@@ -11,21 +11,16 @@ A run folder is never finished by time alone, since its manifest says what is mi
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.core.errors import DataError, MissingDataError, as_clause
 from evalkit.core.image_files import scan_folder
-from evalkit.core.results import ResultRecord, write_atomically
 from evalkit.core.run import RunFolder
-from evalkit.reports.tables import safe_cell
 
 _NUMBER = re.compile(r"\d+")
 MARKER = "DONE"
@@ -111,7 +106,7 @@ def folders(root: Path) -> list[Path]:
         found = [path for path in root.iterdir() if path.is_dir() and path.name[:1] != "."]
     except OSError as error:
         raise DataError(f"{root} can't be read ({error.strerror}). Check permissions.") from error
-    return sorted(found, key=lambda path: _order(path.name))
+    return sorted(found, key=lambda path: order_of(path.name))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -159,49 +154,7 @@ def _changed_at(path: object) -> float:
     return max(found.st_mtime, found.st_ctime)
 
 
-def _order(name: str) -> tuple[bool, int, str]:
+def order_of(name: str) -> tuple[bool, int, str]:
+    """Return what sorts checkpoints by their steps, those without one last, then by their names."""
     step = step_in(name)
     return step is None, step or 0, name
-
-
-def by_checkpoint(records: Iterable[ResultRecord]) -> dict[str, list[ResultRecord]]:
-    """Group records by their checkpoint, in the order of their steps, then of their names."""
-    found: dict[str, list[ResultRecord]] = {}
-    for record in records:
-        found.setdefault(record.subject, []).append(record)
-    return {name: found[name] for name in sorted(found, key=_order)}
-
-
-def write_table(path: Path, measured: Mapping[str, Sequence[ResultRecord]]) -> None:
-    """Write a row for each checkpoint: for each record its value, interval and reason.
-
-    Args:
-        path: The `.csv`.
-        measured: Records by checkpoint, in the order of the rows.
-
-    Raises:
-        OutputError: The file can't be written.
-    """
-    names = list(dict.fromkeys(r.metric for several in measured.values() for r in several))
-    header = ["checkpoint", "step", "n"]
-    for name in names:
-        header += [name, f"{name}.low", f"{name}.high", f"{name}.reason"]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for checkpoint, records in measured.items():
-        first = {record.metric: record for record in reversed(records)}
-        row: list[str | int | float | None] = [
-            checkpoint, step_in(checkpoint), max(record.n for record in records),
-        ]  # fmt: skip
-        for name in names:
-            record = first.get(name)
-            interval = record.interval if record else None
-            row += [
-                record.value if record else None,
-                interval.low if interval else None,
-                interval.high if interval else None,
-                record.reason if record else "not measured",
-            ]
-        writer.writerow([safe_cell(cell) for cell in row])
-    write_atomically(path, buffer.getvalue().encode("utf-8", "replace"))

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evalkit.analyses.watch import (
-    MARKER,
-    Checkpoint,
-    by_checkpoint,
-    folders,
-    read_checkpoint,
-    tree_times,
-    write_table,
-)
+from evalkit.analyses.watch import MARKER, Checkpoint, folders, read_checkpoint, tree_times
+from evalkit.analyses.watch_table import TABLE, WatchTable, settings_of
 from evalkit.catalog import METRICS
 from evalkit.commands.score import metrics_of, reference_of
 from evalkit.commands.sets import (
@@ -43,18 +34,13 @@ from evalkit.core.errors import (
 from evalkit.core.files import check_folder, unwritable, writing
 from evalkit.core.locks import locked
 from evalkit.core.progress import ProgressFactory, console, progress_bar
-from evalkit.core.results import ResultRecord, read_records, write_atomically, write_records
-from evalkit.core.tables import parse_json, read_text
+from evalkit.core.results import ResultRecord
 from evalkit.measurement import check_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.score import Scorer
 from evalkit.options import MeasureOptions, TrackingOptions
 from evalkit.reports import formatting, wording
 from evalkit.reports.trackers import TrackerLog, scalars, tracker_log
 
-RECORDS, TABLE, OPTIONS = "watch.json", "watch.csv", "watch.options.json"
-"""Files in the output folder."""
-_NOT_OF_THE_NUMBERS = ("batch_size", "workers", "device", "store", "compile")
-"""Fields of `MeasureOptions` that change no number, or only its rounding."""
 _FAULTS_OF_SAMPLES = (DataError, RunFolderError, MissingDataError)
 """What is wrong with one checkpoint's samples; others are measured all the same."""
 
@@ -123,12 +109,12 @@ def watch(
         _only_watcher(target),
         tracker_log(chosen, name=folder.resolve().name, out=target, configuration=logged) as log,
     ):
-        table = _Table.open(target, _settings(against, options))
+        table = WatchTable.open(target, settings_of(against, options))
         others = frozenset(Path(one).resolve() for one in (against or folder, target))
         watcher = _Watcher(folder, how, table, measuring, log, others)
         while not watcher.look():
             sleep(how.every_s)
-    return table.finish(folder)
+    return _finished(table, folder, options)
 
 
 @dataclass
@@ -137,7 +123,7 @@ class _Watcher:
 
     root: Path
     how: WatchOptions
-    table: _Table
+    table: WatchTable
     measuring: _Measuring
     log: TrackerLog
     others: frozenset[Path] = frozenset()
@@ -290,127 +276,24 @@ def _faults_of_the_reference() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-@dataclass
-class _Table:
-    """The records of all checkpoints, on disk after each."""
-
-    out: Path
-    measured: dict[str, list[ResultRecord]]
-    tried: set[str] = field(default_factory=set)
-    """Checkpoints that this command measured, or tried to."""
-
-    @classmethod
-    def open(cls, out: Path, settings: dict[str, Any]) -> _Table:
-        """Read what an earlier command measured with the same options.
-
-        Raises:
-            ConfigError: It was measured with others.
-            DataError: A file is damaged.
-        """
-        kept, records = out / OPTIONS, out / RECORDS
-        if records.is_file() and not kept.is_file():
-            raise ConfigError(
-                f"{records}: {OPTIONS} is missing, so it is not known how it was measured. Move it "
-                "away, or choose another --out."
-            )
-        if records.is_file():
-            earlier = parse_json(read_text(kept), source=str(kept))
-            _refuse_other_settings(out, earlier if isinstance(earlier, dict) else {}, settings)
-            return cls(out, by_checkpoint(_read(records)))
-        text = json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True)
-        write_atomically(kept, (text + "\n").encode())
-        return cls(out, {})
-
-    @property
-    def num_measured(self) -> int:
-        """Number of checkpoints that were measured, without those of which nothing could be."""
-        return sum(any(r.state != "failed" for r in several) for several in self.measured.values())
-
-    def knows(self, name: str) -> bool:
-        """Whether there are records of a checkpoint, of whatever state."""
-        return name in self.measured
-
-    def has(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint was measured as it is now; what failed is tried once a command."""
-        records = self.measured.get(checkpoint.name, [])
-        if not records:
-            return False
-        known = {key: records[0].fingerprint.get(key) for key in checkpoint.state}
-        failed = any(record.state == "failed" for record in records)
-        return known == checkpoint.state and (not failed or checkpoint.name in self.tried)
-
-    def add(self, checkpoint: Checkpoint, records: Sequence[ResultRecord]) -> None:
-        """Store the records of a checkpoint, in place of earlier ones."""
-        self.tried.add(checkpoint.name)
-        others = [r for name, few in self.measured.items() if name != checkpoint.name for r in few]
-        self.measured = by_checkpoint([*others, *records])
-        write_records(self.out / RECORDS, self._everything())
-        write_table(self.out / TABLE, self.measured)
-
-    def place(self, checkpoint: Checkpoint) -> int:
-        """Return the checkpoint's step, or its place among those that were measured."""
-        names = list(self.measured)
-        return names.index(checkpoint.name) if checkpoint.step is None else checkpoint.step
-
-    def finish(self, folder: Path) -> list[ResultRecord]:
-        """Say where the table is, and return all records.
-
-        Raises:
-            IncompleteError: A checkpoint failed.
-        """
-        if not self.measured:
-            _say(f"{folder}: no finished checkpoint")
-            return []
-        _say(f"{len(self.measured):,} checkpoints: {self.out / TABLE}")
-        failed = {
-            name: record.reason
-            for name, few in self.measured.items()
-            for record in few
-            if record.state == "failed"
-        }
-        if failed:
-            name, reason = next(iter(failed.items()))
-            raise IncompleteError(
-                f"{len(failed):,} of {len(self.measured):,} checkpoints could not be measured in "
-                f"full, first {name}: {reason.rstrip('.')}."
-            )
-        return self._everything()
-
-    def _everything(self) -> list[ResultRecord]:
-        return [record for several in self.measured.values() for record in several]
-
-
-def _read(path: Path) -> list[ResultRecord]:
-    """Read the records of earlier commands.
+def _finished(table: WatchTable, folder: Path, options: MeasureOptions) -> list[ResultRecord]:
+    """Say where the table is, and return all records.
 
     Raises:
-        DataError: The file is damaged, or of something else.
+        IncompleteError: A checkpoint failed, or a metric of it that was asked for by name.
     """
-    found = read_records(path)
-    for record in found:
-        if not isinstance(record.fingerprint, Mapping) or "checkpoint" not in record.fingerprint:
-            raise DataError(
-                f"{path}: not the records of evalkit watch. Move it away, or choose another --out."
-            )
-    return [replace(record, subject=str(record.subject)) for record in found]
-
-
-def _settings(against: str | None, options: MeasureOptions) -> dict[str, Any]:
-    """Return what decides the numbers, ready for JSON."""
-    fields = {f.name for f in dataclasses.fields(options)} - {*_NOT_OF_THE_NUMBERS}
-    values = {name: getattr(options, name) for name in fields}
-    values |= {"against": against, "typed": sorted(options.typed)}
-    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return found
-
-
-def _refuse_other_settings(out: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
-    for key in sorted({*earlier, *now}):
-        if earlier.get(key) != now.get(key):
-            raise ConfigError(
-                f"{out / RECORDS} was measured with {key} {earlier.get(key)!r}, this command says "
-                f"{now.get(key)!r}. Repeat its options, or choose another --out."
-            )
+    if not table.measured:
+        _say(f"{folder}: no finished checkpoint")
+        return []
+    _say(f"{len(table.measured):,} checkpoints: {table.out / TABLE}")
+    failed = table.failed(in_part=options.metrics is not None)
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise IncompleteError(
+            f"{len(failed):,} of {len(table.measured):,} checkpoints could not be measured, first "
+            f"{name}: {reason.rstrip('.')}."
+        )
+    return table.everything()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.results import ResultRecord
 from evalkit.metrics.torch_modules.base import ImageMetric
 from evalkit.metrics.torch_modules.batches import ImageBatch, ValueRange, check_range
-from evalkit.metrics.torch_modules.samples_only import Captioned
+from evalkit.metrics.torch_modules.samples_only import Captioned, one_per_image
 
 
 class MetricsInOnePass(MetricCollection):
@@ -69,6 +69,8 @@ class MetricsInOnePass(MetricCollection):
             DataError: Images of another type, shape or range.
         """
         batch = ImageBatch.of(images, self.value_range)
+        if captions is not None and not real:
+            one_per_image(captions, len(batch))  # before any metric takes the images
         for metric, arguments in self._takers(captions, real=real):
             metric.update(batch, **arguments)
 

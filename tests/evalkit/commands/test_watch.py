@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from evalkit.analyses.watch import folders, read_checkpoint, tree_times
+from evalkit.analyses.watch_table import settings_of
 from evalkit.commands import watch as watching
 from evalkit.core.errors import ConfigError, IncompleteError, OutputError
 from evalkit.core.results import ResultRecord, read_records
@@ -153,7 +154,7 @@ def test_damaged_files_are_one_line(
     for name in ("watch.json", "watch.options.json"):
         (training / name).write_text('{"schema_version": 1, "records": []}')
     words = ["--against", reference, "--metrics", "fd", "--features", "shapes-clip", "--once"]
-    settings = watching._settings(
+    settings = settings_of(
         reference, MeasureOptions(metrics=("fd",), features="shapes-clip",
                                   typed=frozenset({"metrics", "features"}))
     )  # fmt: skip

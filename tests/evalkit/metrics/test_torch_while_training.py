@@ -322,6 +322,12 @@ class TestOnePass:
         with pytest.raises(ConfigError, match="Call update for each batch"):
             modules.MetricsInOnePass([fixed])(FAKE)
 
+    def test_captions_that_do_not_fit_add_nothing_anywhere(self) -> None:
+        together = collection(Counting())
+        with pytest.raises(DataError, match="give one caption per image"):
+            together.update(FAKE, CAPTIONS[:-1])
+        assert not any(len(together[name]._array("fake")) for name in ("kid", "cmmd", "prdc"))
+
     def test_the_range_is_that_of_the_metrics(self) -> None:
         rows = Rows()
         named = modules.MetricsInOnePass(
