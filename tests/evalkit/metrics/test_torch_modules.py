@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,33 +100,6 @@ def test_memory_of_the_frechet_distance_does_not_grow() -> None:
     for _ in range(3):
         feed("frechet", metric, 0, N)
         assert metric.fake.shape == (5, 5)
-
-
-def run_rank(rank: int, folder: str) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    try:
-        found = {}
-        for name, metric in built().items():
-            # Ranks of different sizes: 10 images and 14.
-            feed(name, metric, *((0, 10) if rank == 0 else (10, N)))
-            found[name] = value_of(name, metric)
-        torch.save(found, f"{folder}/rank{rank}.pt")
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.start_processes(
-        run_rank, args=(str(tmp_path),), nprocs=2, start_method="fork"
-    )
-    for rank in range(2):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        for name, value in expected().items():
-            # The subsets of KID are drawn by place, and gathering changes nobody's place here.
-            assert found[name] == pytest.approx(value, rel=1e-9), (rank, name)
 
 
 class TestBatches:
