@@ -16,19 +16,23 @@ from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressCallback, console, errors, progress_bar, training_bar
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import SHAPES, SceneKind, sample_scene
-from evalkit.options.training import TrainingOptions
+from evalkit.options import TrackingOptions, TrainingOptions
+from evalkit.reports.trackers import tracker_log
 
 if TYPE_CHECKING:
     from generators.recipes.needs import Needs
     from generators.recipes.recipe import Recipe
     from generators.tokenizer import BytePairTokenizer
     from generators.training.data import Inputs, TrainingSet
+    from generators.training.loop import Progress
 
 DEFAULT_HOLD_OUT = 0.05
 LOOKS = 10
 """Looks at a training on own data, unless `--look-every` says otherwise."""
 MOST_CAPTIONS = 20_000
 """Captions that a vocabulary is learned from, and that are checked for their length."""
+LOG_EVERY = 20
+"""Steps between the numbers that trackers get; the last step is always logged."""
 _PLAIN = TrainingOptions()
 
 
@@ -40,6 +44,7 @@ def train(
     start: str | Path | None,
     cpu: bool,
     options: TrainingOptions = _PLAIN,
+    tracking: TrackingOptions | None = None,
 ) -> None:
     """Train a network by a recipe, or resume `out`; only one of several processes prints."""
     from generators.recipes.recipe import load_recipe
@@ -59,7 +64,7 @@ def train(
         check_folder(folder, "--out")
         _refuse_without_data(recipe, options)
         _check_labels(recipe)
-        _train(_Job(recipe, folder, file, cpu, options))
+        _train(_Job(recipe, folder, file, cpu, options, tracking or TrackingOptions()))
         return
     if out is not None:
         check_folder(out, "--out")
@@ -67,7 +72,8 @@ def train(
     named = re.sub(r"[^\w.-]+", "-", f"{recipe.name}-{own.title}")
     folder = out or Path("runs") / "train" / named
     check_folder(folder, "--out")
-    _train(_Job(recipe, folder, file, cpu, options, own, inputs))
+    tracked = tracking or TrackingOptions()
+    _train(_Job(recipe, folder, file, cpu, options, tracked, own, inputs))
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class _Job:
     start: Path | None
     cpu: bool
     options: TrainingOptions
+    tracking: TrackingOptions
     own: OwnData | None = None
     inputs: Inputs | None = None
 
@@ -111,7 +118,24 @@ def _train(job: _Job) -> None:
             data = shapes_training_set(
                 recipe.data.seed, recipe.data.num_images, drawn, kinds=recipe.data.kinds
             )
-    with training_bar(f"Training {recipe.name}") as bar:
+    # The trackers start after the loop has chosen the devices of all processes.
+    logging = tracker_log(
+        job.tracking,
+        name=recipe.name,
+        out=job.folder,
+        configuration={"recipe": recipe.name, "seed": recipe.seed},
+        at_once=False,
+    )
+    with logging as log, training_bar(f"Training {recipe.name}") as bar:
+
+        def report(state: Progress) -> None:
+            bar(state.step, state.steps, state.loss)
+            values = {"loss": state.loss, "steps_per_s": state.steps_per_s}
+            if state.validation_loss is not None:
+                values["validation_loss"] = state.validation_loss
+            if state.step % LOG_EVERY == 0 or state.step == state.steps or len(values) > 2:
+                log.log(values, step=state.step)
+
         weights = run(
             recipe,
             data,
@@ -122,7 +146,7 @@ def _train(job: _Job) -> None:
             inputs=inputs,
             looks=Looks(every, own.held_out if own else None) if every else None,
             accumulate=job.options.accumulate,
-            report=lambda p: bar(p.step, p.steps, p.loss),
+            report=report,
         )
     console.print(f"Trained weights: {weights}")
 

@@ -4,6 +4,7 @@ from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
+from evalkit.options.tracking import TrackingOptions, tracking
 from evalkit.options.training import TrainingOptions, training
 
 __all__ = [
@@ -11,10 +12,12 @@ __all__ = [
     "RequestOptions",
     "SamplingOptions",
     "ServerOptions",
+    "TrackingOptions",
     "TrainingOptions",
     "measuring",
     "requesting",
     "sampling",
     "serving",
+    "tracking",
     "training",
 ]

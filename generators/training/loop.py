@@ -81,6 +81,8 @@ class Progress:
     loss: float
     """The last one that was read."""
     steps_per_s: float
+    validation_loss: float | None = None
+    """If it was measured after this step."""
 
 
 def train(
@@ -204,7 +206,7 @@ def train(
                 append_row(out, LogRow(ended, last_read, rate, measured, seconds + clock()))
             if accelerator.is_main_process:
                 per_s = (ended - done) / max(clock(), 1e-9)
-                report(Progress(ended, settings.steps, last_read, per_s))
+                report(Progress(ended, settings.steps, last_read, per_s, measured))
             stopped = interrupted()
             if stopped or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
                 run.read(loss, step, of_all=False)  # NaN is not kept
