@@ -95,7 +95,7 @@ JsonFile = Annotated[
 
 _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
-    "neighbours", "distractors", "metrics", "num_influential",
+    "neighbours", "distractors", "metrics", "num_influential", "lpips_weights",
 )  # fmt: skip
 _NOT_OF_A_PLAN = _OF_OTHER_METRICS
 _NOT_OF_STATISTICS = (
