@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +53,9 @@ def crash_code() -> Iterator[None]:
     except EvalkitError:
         raise
     except Exception as error:
-        if is_out_of_memory(error) or isinstance(error, OSError):
-            raise  # the command line tells these in one line
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if full or is_out_of_memory(error):
+            raise  # the command line reports these in one line
         traceback.print_exc()
         raise SystemExit(CRASHED) from error
 
