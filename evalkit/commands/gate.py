@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from rich import box
@@ -36,6 +37,7 @@ from evalkit.gate.requirements import CRASHED, Judged, Requirement, judge, judge
 from evalkit.measurement import kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import PreparedSet, Scorer
+from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
 from evalkit.reports.formatting import number
 
@@ -89,6 +91,8 @@ def gate(
         check_output(path, flag)
     if definition.baseline is None:
         raise ConfigError("No baseline. Give a run with --baseline, or baseline in the file.")
+    if Path(candidate).resolve() == Path(definition.baseline).resolve():
+        raise ConfigError(f"{candidate} is the baseline itself. Name the run of the candidate.")
     files.begin(candidate, definition.baseline)
     measured = measure(candidate, definition, options, coco_root=coco_root, progress=progress)
     judged = _judged(definition, measured)
@@ -157,86 +161,102 @@ def measure(
         said = f"{left_out:,} images are {options.sample_exclude}, and the protocol leaves them out"
         return measured(dict.fromkeys(wanted, said), compared.name)
     marks = {"reference": compared.name, **options.protocol_marks()}
-    subjects = {"bound": names[0]}
+    metrics = _measured(definition, sets, compared, options, progress)
     found: dict[Requirement, ResultRecord | str] = {}
-    for part, records in _records(wanted, sets, compared, options, progress):
-        for requirement in part:
-            record = records if isinstance(records, str) else _of(requirement, records)
-            if isinstance(record, ResultRecord):
-                subject = subjects.get(requirement.kind, f"{names[0]} - {names[1]}")
-                record = record.with_context(subject=subject, fingerprint=marks)
-            found[requirement] = record
+    for requirement in wanted:
+        metric, own = metrics[metric_row(requirement)[0]], requirement.kind == "bound"
+        if isinstance(metric, str):
+            found[requirement] = metric
+            continue
+        record = _of(requirement, metric.values if own else metric.differences)
+        if isinstance(record, ResultRecord):
+            subject = names[0] if own else f"{names[0]} - {names[1]}"
+            record = record.with_context(subject=subject, fingerprint=marks)
+        found[requirement] = record
     return measured(found, compared.name)
 
 
-def _records(
-    wanted: Sequence[Requirement],
+@dataclass(frozen=True)
+class _MeasuredMetric:
+    """One metric of the candidate and, unless it compares the two runs itself, the baseline."""
+
+    name: str
+    scorer: Scorer
+    prepared: Sequence[PreparedSet]
+
+    @cached_property
+    def values(self) -> list[ResultRecord]:
+        """The candidate's own records."""
+        only = replace(self.scorer, metrics={self.name: self.scorer.metrics[self.name]})
+        return only.records(self.prepared[0])
+
+    @cached_property
+    def differences(self) -> list[ResultRecord]:
+        """The paired differences, candidate minus baseline."""
+        pair = [replace(one, tasks={self.name: one.tasks[self.name]}) for one in self.prepared]
+        hashes = [Counter(one.tasks[self.name].samples.sha256s) for one in pair]
+        level = self.scorer.networks.options.level
+        found = paired_differences(*pair)
+        return [_certain(one, level) if hashes[0] == hashes[1] else one for one in found]
+
+
+def _measured(
+    definition: GateDefinition,
     sets: Sequence[Samples],
     compared: Against,
     options: MeasureOptions,
     progress: ProgressFactory,
-) -> Iterator[tuple[list[Requirement], list[ResultRecord] | str]]:
-    """Yield the requirements of one metric with its records, or with the missing weights."""
-    by_metric: dict[tuple[str, bool], list[Requirement]] = {}
-    for requirement in wanted:
-        name, _ = metric_row(requirement)
-        by_metric.setdefault((name, requirement.kind == "bound"), []).append(requirement)
-    images = replace(
+) -> dict[str, _MeasuredMetric | str]:
+    """Prepare every metric of a gate; return the missing weights of those that lack them."""
+    names = list(dict.fromkeys(metric_row(one)[0] for one in definition.requirements))
+    pairs = [name for name in names if METRICS[name].full_reference]
+    alone = [name for name in names if name not in pairs]
+    as_they_are = replace(
         options, crop="none", size_px=None, reencode="none", sample_crop="none",
-        sample_size_px=None, sample_saved="none", sample_reencode="none", protocol="",
+        sample_size_px=None, sample_saved="none", sample_reencode="none", blur_px=0.0, protocol="",
     )  # fmt: skip
-    for groups, reference, chosen in (
-        ({k: v for k, v in by_metric.items() if not METRICS[k[0]].full_reference},
-         compared.reference, options),
-        ({k: v for k, v in by_metric.items() if METRICS[k[0]].full_reference},
-         sets[1].items, images),
-    ):  # fmt: skip
-        if not groups:
-            continue
-        metrics = list(dict.fromkeys(name for name, _ in groups))
-        try:
-            scorer = Scorer.of(reference, metrics, chosen, progress)
-        except MissingWeightsError as error:
-            yield from ((part, as_clause(error)) for part in groups.values())
-            continue
-        prepared = [
-            scorer.prepare(one.items, what, run=one.source)
-            for one, what in zip(sets, ("the candidate", "the baseline"), strict=True)
-        ]
-        equal = _same_files(prepared)
-        for (name, bound), part in groups.items():
-            missing = scorer.why_missing(name)
-            if missing is not None:
-                yield part, as_clause(missing)
-            elif bound:
-                yield part, _only(scorer, name).records(prepared[0])
-            else:
-                pair = [replace(one, tasks={name: one.tasks[name]}) for one in prepared]
-                yield part, [_certain(r, equal, options) for r in paired_differences(*pair)]
+    return {
+        **_prepared(alone, compared.reference, sets, options, progress),
+        **_prepared(pairs, sets[1].items, sets[:1], as_they_are, progress),
+    }
 
 
-def _only(scorer: Scorer, name: str) -> Scorer:
-    return replace(scorer, metrics={name: scorer.metrics[name]})
-
-
-def _same_files(prepared: Sequence[PreparedSet]) -> bool:
-    """Return whether both sets have the same images, as often."""
-    hashes = [
-        Counter(next(iter(one.tasks.values())).samples.sha256s) if one.tasks else Counter()
-        for one in prepared
+def _prepared(
+    names: Sequence[str],
+    reference: Sequence[ImageItem] | ReferenceStatistics | None,
+    sets: Sequence[Samples],
+    options: MeasureOptions,
+    progress: ProgressFactory,
+) -> dict[str, _MeasuredMetric | str]:
+    if not names:
+        return {}
+    try:
+        scorer = Scorer.of(reference, names, options, progress)
+    except MissingWeightsError as error:
+        if len(names) == 1:
+            return {names[0]: as_clause(error)}
+        # Metrics without networks are measured all the same.
+        each = (_prepared([name], reference, sets, options, progress) for name in names)
+        return {name: one for found in each for name, one in found.items()}
+    titles = ("the candidate", "the baseline")
+    prepared = [
+        scorer.prepare(one.items, title, run=one.source)
+        for one, title in zip(sets, titles, strict=False)
     ]
-    return hashes[0] == hashes[1]
+    missing = {name: scorer.why_missing(name) for name in names}
+    return {
+        name: _MeasuredMetric(name, scorer, prepared) if error is None else as_clause(error)
+        for name, error in missing.items()
+    }
 
 
-def _certain(record: ResultRecord, equal: bool, options: MeasureOptions) -> ResultRecord:
+def _certain(record: ResultRecord, level: float) -> ResultRecord:
     """Give the difference of two sets of the same files, which is 0, an interval without width."""
-    if not equal or record.value != 0 or record.interval is not None:
+    if record.value != 0 or record.interval is not None:
         return record
     method = "certain: both runs have the same images"
-    return replace(
-        record, interval=Interval(low=0.0, high=0.0, level=options.level, method=method),
-        standard_error=0.0,
-    )  # fmt: skip
+    interval = Interval(low=0.0, high=0.0, level=level, method=method)
+    return replace(record, interval=interval, standard_error=0.0)
 
 
 def _of(requirement: Requirement, records: Sequence[ResultRecord]) -> ResultRecord | str:
@@ -382,6 +402,12 @@ def _print(result: GateResult) -> None:
             Text(one.verdict, style=_COLOURS[one.verdict]),
         )
     console.print(table)
+    for one in result.judged:
+        if one.record is not None and one.record.value is not None and one.record.reason:
+            console.print(
+                f"{one.requirement.metric}: {one.record.reason}.",
+                soft_wrap=True, highlight=False, markup=False,
+            )  # fmt: skip
     for sentence in result.sentences:
         console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 

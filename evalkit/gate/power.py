@@ -114,7 +114,11 @@ class Spread:
             return float(shift > 0)
         if math.isinf(degrees):
             return round(float(ndtr(shift - normal_quantile(level))), 12)
-        return round(float(1 - nctdtr(degrees, shift, t_quantile(level, degrees))), 12)
+        quantile = t_quantile(level, degrees)
+        found = float(1 - nctdtr(degrees, shift, quantile))
+        if not 0 <= found <= 1:  # scipy has no value far out at one degree of freedom
+            found = float(ndtr(shift - quantile))
+        return round(found, 12)
 
     def both(self, below: float, above: float, n: float, *, alpha: float) -> float:
         """Compute the probability that both limits lie beyond bounds on either side, at least."""

@@ -279,12 +279,16 @@ def _part(scores: Callable[[Task], np.ndarray], task: Task, places: Sequence[int
         details["label"] = f"CLIP cosine ({task.extractors[need.extractor].name})"
     if equal:
         details["equal_images"] = equal
+    reasons = (
+        f"paired by {matched.paired_by}" if "unknown" in matched.paired_by else "",
+        "" if found.interval is not None else found.method,
+    )
     return task.record(
         need,
         value=found.value,
         standard_error=found.standard_error,
         interval=found.interval,
-        reason="" if found.interval is not None else found.method,
+        reason="; ".join(filter(None, reasons)),
         details=details,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 from evalkit.core.run import RunFolder
+from evalkit.datasets.shapes import dataset as shapes
 from tests.evalkit.commands.test_commands import run
 
 N = 24
+FULL_SHAPES = shapes.load_shapes
 WIDE = ["--margin", "clip-score=60", "--margin", "composition-pairs=0.9"]
 
 
@@ -24,6 +27,12 @@ def in_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    _with_few_shapes(monkeypatch)
+
+
+def _with_few_shapes(patch: pytest.MonkeyPatch) -> None:
+    """Draw 30 images where the data set has 5,000; each test has an empty cache."""
+    patch.setattr(shapes, "load_shapes", partial(FULL_SHAPES, num_images=30))
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +42,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--model", "glide:tiny", "--data", "shapes"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", sys.argv)
+        patch.setenv("EVALKIT_CACHE", str(root / "cache"))
+        _with_few_shapes(patch)
         for name, steps, n in (("base", 4, N), ("cand", 3, N), ("fewer", 4, N - 1)):
             assert run("generate", *arguments, "--steps", f"base={steps},upsampler=2",
                        "--n", str(n), "--out", root / name) == 0  # fmt: skip
@@ -138,6 +149,8 @@ class TestExitCodes:
         assert gate(runs, *WIDE, candidate="fewer") == 2
         assert "images of the same captions" in capsys.readouterr().err
         assert gate(runs, *WIDE, candidate="nowhere") == 2
+        assert gate(runs, *WIDE, candidate="base") == 2
+        assert "is the baseline itself" in capsys.readouterr().err
         assert run("gate", runs / "cand", *WIDE) == 2
         assert "No baseline" in capsys.readouterr().err
 
@@ -179,11 +192,15 @@ TARGETS = [
 ]
 
 
+ERRORS = [AssertionError, KeyError, OSError, SystemError, ZeroDivisionError, StopIteration]
+CRASHES = [
+    *((target, RuntimeError) for target in TARGETS),
+    *(("evalkit.commands.gate.judge", error) for error in ERRORS),
+]
+
+
 class TestCrashes:
-    @pytest.mark.parametrize("target", TARGETS)
-    @pytest.mark.parametrize(
-        "error", [RuntimeError, AssertionError, KeyError, OSError, SystemError]
-    )
+    @pytest.mark.parametrize(("target", "error"), CRASHES)
     def test_a_bug_exits_with_70_and_its_traceback(
         self, made: Path, target: str, error: type[Exception],
         monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
@@ -227,9 +244,11 @@ class TestCrashes:
 
 
 class TestVariants:
-    def test_a_run_against_itself_passes_whatever_the_margin(self, made: Path) -> None:
+    def test_equal_images_pass_whatever_the_margin(self, made: Path, tmp_path: Path) -> None:
+        again = tmp_path / "again"
+        shutil.copytree(made / "base", again)
         small = ["--margin", "clip-score=1e-9", "--bound", "psnr=80", "--bound", "ssim=0.999"]
-        assert run("gate", made / "base", "--baseline", made / "base", *small, *FILES) == 0
+        assert run("gate", again, "--baseline", made / "base", *small, *FILES) == 0
         psnr = next(one for one in document()["requirements"] if one["metric"] == "psnr")
         assert psnr["estimate"] == pytest.approx(89, abs=0.1)
 

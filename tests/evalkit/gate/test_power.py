@@ -42,6 +42,13 @@ def test_at_the_bound_the_power_is_alpha_and_no_number_helps() -> None:
         assert spread.units_needed(0.0, 0.8, alpha=0.05) is None
 
 
+@given(distance=st.floats(-60, 60), draws=st.integers(2, 10**9))
+def test_it_is_a_probability_that_grows_with_the_distance(distance: float, draws: int) -> None:
+    spread = Spread(standard_error=1, n=draws, draws=draws)
+    found, more = (spread.probability(x, draws, alpha=0.05) for x in (distance, distance + 0.5))
+    assert 0 <= found <= more + 1e-6 <= 1 + 1e-6
+
+
 def test_equivalence_needs_more_than_non_inferiority() -> None:
     spread = Spread(standard_error=1, n=50)
     one = RequirementPlan(metric="x", margin=0.5, spread=spread)

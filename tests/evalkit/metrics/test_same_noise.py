@@ -205,6 +205,7 @@ class TestRequests:
             items.append([ImageItem(file) for file in sorted((tmp_path / what).iterdir())])
         found = one(score_sets(items[0], items[1], ["psnr"], options))
         assert found.details["paired_by"] == "file name; the seeds are unknown"
+        assert found.reason == "paired by file name; the seeds are unknown"
         with pytest.raises(DataError, match=r"1 only in the reference, such as 5\.png"):
             score_sets(items[0][:-1], items[1], ["psnr"], options)
 
