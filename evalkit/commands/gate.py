@@ -105,11 +105,11 @@ def gate(
         records=[one for one in measured.found.values() if isinstance(one, ResultRecord)],
         num_images=measured.num_images,
     )
-    files.finish(result)
     _print(result)
     for flag, path in pairs:
         if path is not None:
             console.print(f"{flag.removeprefix('--')}: {path}", soft_wrap=True, highlight=False)
+    files.finish(result)  # last, so that no crash leaves a verdict behind
     return result
 
 

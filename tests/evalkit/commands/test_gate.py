@@ -231,7 +231,8 @@ class TestCrashes:
             return records
 
         monkeypatch.setattr("evalkit.commands.gate.paired_differences", altered)
-        assert gate(made, *WIDE) == 3
+        assert gate(made, *WIDE, *FILES) == 70
+        assert document()["exit_code"] is None
 
     def test_a_result_of_before_is_not_left(
         self, made: Path, monkeypatch: pytest.MonkeyPatch
