@@ -9,10 +9,10 @@ Two metrics. The paired Fréchet difference: features of 16 dimensions of a refe
 models whose samples share captions, Gaussian or of a t distribution, whose distances are known by
 their moments. And a score of single images with skewed captions, four samples each.
 
-A plan comes first: pilots of half the size give the standard error, and with it the margin that
-equal models pass with a power of 80 %. Then gates are simulated with the candidate exactly worse by
-the margin, equal, and worse by twice the margin. A repetition's seed depends on the cell and its
-number only.
+A plan comes first: pilots of the same or half the size give the standard error, and with it the
+margin that equal models pass with a power of 80 %. Then gates are simulated with the candidate
+exactly worse by the margin, equal, and worse by twice the margin. A repetition's seed depends on
+the cell and its number only.
 """
 
 from __future__ import annotations
@@ -61,19 +61,30 @@ class Cell:
     metric: str
     world: str
     n: int
+    half: bool = True
+    """Whether the pilots have half the images of the gate, or as many."""
 
     @property
     def key(self) -> str:
         """Name in the file."""
-        return f"{self.metric} {self.world} n={self.n}"
+        pilot = "" if self.half else ", pilots of its size"
+        return f"{self.metric} {self.world} n={self.n}{pilot}"
+
+    @property
+    def pilot_n(self) -> int:
+        """Images of each pilot run."""
+        return self.n // 2 if self.half else self.n
 
 
 CELLS = (
+    Cell("clip-score", "skewed", 200),
+    Cell("clip-score", "skewed", 1_000),
+    Cell("fid-infinity", "gaussian", 160, half=False),
+    Cell("fid-infinity", "gaussian", 320, half=False),
+    Cell("fid-infinity", "t8", 320, half=False),
     Cell("fid-infinity", "gaussian", 160),
     Cell("fid-infinity", "gaussian", 320),
     Cell("fid-infinity", "t8", 320),
-    Cell("clip-score", "skewed", 200),
-    Cell("clip-score", "skewed", 1_000),
 )
 
 
@@ -139,14 +150,14 @@ def _record(metric, direction, n, numbers, details) -> ResultRecord:  # type: ig
 
 @cache
 def plan(cell: Cell) -> tuple[float, Spread]:
-    """Return the margin that equal models pass with the power, by pilots of half the size."""
+    """Return the margin that equal models pass with the power, by pilots."""
     records = [
-        measure(cell, 0.0, _rng(cell, "pilot", number), cell.n // 2) for number in range(PILOTS)
+        measure(cell, 0.0, _rng(cell, "pilot", number), cell.pilot_n) for number in range(PILOTS)
     ]
     first = records[0]
     error = float(np.sqrt(np.mean([(record.standard_error or 0) ** 2 for record in records])))
     spread = Spread(
-        standard_error=error, n=cell.n // 2,
+        standard_error=error, n=cell.pilot_n,
         draws=first.details.get("num_draws"), groups=first.details.get("num_groups"),
     )  # fmt: skip
     low, high = 0.0, 20 * spread.error_at(cell.n)
@@ -176,10 +187,10 @@ def _rng(cell: Cell, situation: str, number: int) -> np.random.Generator:
     return np.random.default_rng([SEED, *f"{cell.key} {situation}".encode(), number])
 
 
-def run(path: Path, repetitions: int, minutes: float) -> None:
+def run(path: Path, repetitions: int, minutes: float, only: str = "") -> None:
     """Fill the file until every cell has its repetitions, or the time is up."""
     end = time.monotonic() + 60 * minutes
-    for cell in CELLS:
+    for cell in (cell for cell in CELLS if only in cell.key):
         for situation in SITUATIONS:
             done = len(read(path).get((cell.key, situation), []))
             for start in range(done, repetitions, CHUNK):
@@ -226,10 +237,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, added to")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--repetitions", type=int, default=2_000, help="gates a cell")
+    parser.add_argument("--only", default="", help="cells whose name holds this")
     parser.add_argument("--table", action="store_true", help="print the table and stop")
     options = parser.parse_args()
     if not options.table:
-        run(options.out, options.repetitions, options.minutes)
+        run(options.out, options.repetitions, options.minutes, options.only)
     print("\n".join(table(read(options.out))))
 
 
