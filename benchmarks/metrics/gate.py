@@ -219,16 +219,28 @@ def shares(verdicts: Sequence[dict[str, str]], kind: str) -> dict[str, float]:
     return {name: 100 * count / len(verdicts) for name, count in counts.items()}
 
 
+COLUMNS = (
+    ("passed at the margin", "at the margin", "non-inferior", "passed"),
+    ("equivalence there", "at the margin", "equivalent", "passed"),
+    ("superiority of equals", "equal", "superior", "passed"),
+    ("equals passed (80 % planned)", "equal", "non-inferior", "passed"),
+    ("failed at twice the margin", "twice the margin", "non-inferior", "failed"),
+)
+"""Heading, situation, requirement and verdict of each column."""
+
+
 def table(found: dict[tuple[str, str], list[dict[str, str]]]) -> Iterator[str]:
-    """Yield a row for each cell, situation and kind of requirement."""
-    yield "| simulated gate | candidate | required | gates | passed | undecided | failed |"
-    yield "|" + "---|" * 7
-    for (cell, situation), verdicts in found.items():
-        for kind in ("non-inferior", "equivalent", "superior"):
-            of = shares(verdicts, kind)
-            numbers = [f"{of.get(name, 0):.1f} %" for name in ("passed", "undecided", "failed")]
-            cells = [cell, situation, kind, f"{len(verdicts):,}", *numbers]
-            yield f"| {' | '.join(cells)} |"
+    """Yield a row for each cell, with the shares of gates; a number in parentheses if fewer."""
+    yield f"| simulated gate | {' | '.join(heading for heading, *_ in COLUMNS)} |"
+    yield "|" + "---|" * (1 + len(COLUMNS))
+    for cell in dict.fromkeys(cell for cell, _ in found):
+        shown = []
+        for _, situation, kind, verdict in COLUMNS:
+            verdicts = found.get((cell, situation), [])
+            share = f"{shares(verdicts, kind).get(verdict, 0):.1f} %" if verdicts else ""
+            fewer = f" ({len(verdicts):,})" if 0 < len(verdicts) < 2_000 else ""
+            shown.append(share + fewer)
+        yield f"| {cell} | {' | '.join(shown)} |"
 
 
 def main() -> None:

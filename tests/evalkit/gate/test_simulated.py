@@ -49,4 +49,5 @@ def test_it_resumes_and_the_cells_are_not_changed_by_it(
     for minutes in (0, 0, 1e9):
         run(parts, 20, minutes)
     assert read(parts) == read(whole)
-    assert sum("skewed" in line for line in table(read(whole))) == 9
+    (row,) = [line for line in table(read(whole)) if "skewed" in line]
+    assert row.count("% (20)") == 5
