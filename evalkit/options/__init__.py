@@ -4,14 +4,17 @@ from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
+from evalkit.options.tracking import TrackingOptions, tracking
 
 __all__ = [
     "MeasureOptions",
     "RequestOptions",
     "SamplingOptions",
     "ServerOptions",
+    "TrackingOptions",
     "measuring",
     "requesting",
     "sampling",
     "serving",
+    "tracking",
 ]
