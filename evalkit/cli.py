@@ -28,11 +28,13 @@ from evalkit.options import (
     SamplingOptions,
     ServerOptions,
     TrackingOptions,
+    TrainingOptions,
     measuring,
     requesting,
     sampling,
     serving,
     tracking,
+    training,
 )
 from evalkit.options.devices import torch_device
 from evalkit.options.parsing import named_paths
@@ -604,8 +606,10 @@ def report(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.TRAIN)
+@training()
 @tracking()
 def train(
+    training: TrainingOptions,
     recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
     tracking: TrackingOptions,
     out: Out = None,
@@ -613,18 +617,28 @@ def train(
         int | None, typer.Option(help="Number of steps. [default: the recipe's]")
     ] = None,
     start: Annotated[
-        Path | None,
-        typer.Option(help="Initial weights, for a recipe that starts from pretrained weights."),
+        str | None,
+        typer.Option(
+            "--from", "--start", help="Fine-tune: a model such as glide:tiny, or a file of weights."
+        ),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Train a network from a recipe, or resume training.
+    """Train a network from a recipe, on shapes or on own images, or resume training.
 
     Several processes: `torchrun --nproc-per-node N -m evalkit.cli train RECIPE`.
     """
     from evalkit.commands.train import train as run
 
-    run(recipe, out=out, steps=steps, start=start, cpu=cpu, tracking=tracking)
+    run(
+        recipe,
+        out=out,
+        steps=steps,
+        start=start,
+        cpu=cpu,
+        options=training,
+        tracking=tracking,
+    )
 
 
 @app.command(rich_help_panel=panels.TRAIN)

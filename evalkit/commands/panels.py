@@ -11,6 +11,7 @@ _RECORDS = {
     "sampling_": "Sampling",
     "server_": "Server",
     "tracking_": "Experiment trackers",
+    "training_": "Data, start and steps",
 }
 """Headings by the prefix of a parameter: the options record that it belongs to."""
 _MEASURING = {

@@ -1,10 +1,11 @@
-"""A user's options: one record each for requests, sampling and measuring, with its decorator."""
+"""A user's options: one record each, with the decorator that adds it to a command."""
 
 from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
 from evalkit.options.tracking import TrackingOptions, tracking
+from evalkit.options.training import TrainingOptions, training
 
 __all__ = [
     "MeasureOptions",
@@ -12,9 +13,11 @@ __all__ = [
     "SamplingOptions",
     "ServerOptions",
     "TrackingOptions",
+    "TrainingOptions",
     "measuring",
     "requesting",
     "sampling",
     "serving",
     "tracking",
+    "training",
 ]
