@@ -97,9 +97,34 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the records to this file.")
 ]
 
+Baseline = Annotated[
+    str | None, typer.Option(help="Run to compare with. [default: the file's]", show_default=False)
+]
+GateFile = Annotated[
+    Path | None, typer.Option("--gate", help="TOML file of a gate, in place of these options.")
+]
+MarginOption = Annotated[
+    list[str] | None,
+    typer.Option("--margin", help="Not worse by METRIC=MARGIN, in its unit; repeatable."),
+]
+EquivalentOption = Annotated[
+    list[str] | None,
+    typer.Option("--equivalent", help="Neither worse nor better by METRIC=MARGIN; repeatable."),
+]
+SuperiorOption = Annotated[
+    list[str] | None,
+    typer.Option("--superior", help="Better: METRIC, or by at least METRIC=MARGIN; repeatable."),
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="One-sided level of each requirement. [default: 0.05]")
+]
+
+_NOT_OF_A_GATE = (
+    "metrics", "level", "skip_bad", "sample_exclude", "allow_short", "num_influential",
+)  # fmt: skip
 _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
-    "neighbours", "distractors", "metrics", "num_influential",
+    "neighbours", "distractors", "metrics", "num_influential", "lpips_weights",
 )  # fmt: skip
 _NOT_OF_A_PLAN = _OF_OTHER_METRICS
 _NOT_OF_STATISTICS = (
@@ -249,6 +274,55 @@ def compare(
         runs, against, measure,
         coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
     )  # fmt: skip
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
+def gate(
+    candidate: Annotated[str, typer.Argument(help="Run that must stay within the margins.")],
+    measure: MeasureOptions,
+    baseline: Baseline = None,
+    file: GateFile = None,
+    margin: MarginOption = None,
+    equivalent: EquivalentOption = None,
+    superior: SuperiorOption = None,
+    superior_any: Annotated[
+        list[str] | None,
+        typer.Option(help="Better in one or more of these METRICs, corrected; repeatable."),
+    ] = None,
+    bound: Annotated[
+        list[str] | None,
+        typer.Option(help="Value that METRIC=NUMBER must reach, such as psnr=30; repeatable."),
+    ] = None,
+    alpha: Alpha = None,
+    against: OwnAgainst = None,
+    coco_root: CocoRoot = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the result to this file.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write a Markdown summary to this file.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+) -> None:
+    """Decide whether a candidate is as good as a baseline, with a stated risk.
+
+    Exit codes: 0 passed, 1 failed, 2 bad input, 3 not all measured, 4 undecided, 70 crashed.
+    """
+    from evalkit.commands.gate import crash_code
+
+    with crash_code():
+        from evalkit.commands.gate import gate as run
+        from evalkit.commands.gating import chosen_gate
+        from evalkit.gate.outputs import GateFiles
+
+        definition = chosen_gate(
+            file, baseline=baseline, against=against, alpha=alpha, margin=margin,
+            equivalent=equivalent, superior=superior, superior_any=superior_any, bound=bound,
+        )  # fmt: skip
+        files = GateFiles(json=json_file, markdown=markdown, junit=junit)
+        result = run(candidate, definition, measure, files=files, coco_root=coco_root)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
@@ -407,6 +481,57 @@ def plan_fid(
         [pilot] if second is None else [pilot, second], against, measure,
         difference=difference, power=power, coco_root=coco_root, json_file=json_file,
     )  # fmt: skip
+
+
+@plan_app.command("gate", cls=OptionsByRecord)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
+def plan_gate(
+    measure: MeasureOptions,
+    candidate: Annotated[
+        str | None, typer.Argument(help="Pilot run of the candidate; without one, give --sd.")
+    ] = None,
+    baseline: Baseline = None,
+    file: GateFile = None,
+    margin: MarginOption = None,
+    equivalent: EquivalentOption = None,
+    superior: SuperiorOption = None,
+    alpha: Alpha = None,
+    sd: Annotated[
+        list[str] | None,
+        typer.Option(help="Deviation of the paired difference per image, METRIC=NUMBER."),
+    ] = None,
+    difference: Annotated[
+        list[str] | None,
+        typer.Option(help="True difference to plan for, METRIC=NUMBER. [default: 0]"),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=2, help="Images per run whose power is shown too.")
+    ] = None,
+    power: Annotated[
+        float, typer.Option(help="Power: the probability that the gate passes.")
+    ] = 0.8,
+    against: PilotAgainst = None,
+    coco_root: CocoRoot = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the plan to this file.")
+    ] = None,
+) -> None:
+    """Estimate how many images a gate needs, and its power, from two pilot runs."""
+    from evalkit.commands.gating import chosen_gate
+    from evalkit.commands.plan_gate import PlanRequest
+    from evalkit.commands.plan_gate import plan_gate as run
+    from evalkit.gate.definition import parse_pairs
+
+    definition = chosen_gate(
+        file, baseline=baseline, against=against, alpha=alpha, margin=margin,
+        equivalent=equivalent, superior=superior,
+    )  # fmt: skip
+    request = PlanRequest(
+        power=power, n=n,
+        difference=parse_pairs(difference or (), "--difference"),
+        deviation=parse_pairs(sd or (), "--sd"),
+    )  # fmt: skip
+    run(candidate, definition, measure, request, coco_root=coco_root, json_file=json_file)
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.DATA)

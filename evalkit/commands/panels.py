@@ -23,7 +23,7 @@ _MEASURING = {
     ),
     "Features": (
         "features", "inception_weights", "inception_layer", "resize", "clip_model",
-        "clip_variant", "clip_prefix",
+        "clip_variant", "clip_prefix", "lpips_weights",
     ),
     "Settings of single metrics": (
         "kid_subsets", "kid_subset_size", "is_splits", "neighbours", "distractors",
