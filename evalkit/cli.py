@@ -23,10 +23,12 @@ from evalkit.core.errors import ConfigError, EvalkitError, IncompleteError, Outp
 from evalkit.core.interrupts import StoppableGroup, stopping_at_sigterm
 from evalkit.core.memory import is_out_of_memory, out_of_memory
 from evalkit.options import (
+    ExportOptions,
     MeasureOptions,
     RequestOptions,
     SamplingOptions,
     ServerOptions,
+    exporting,
     measuring,
     requesting,
     sampling,
@@ -115,6 +117,7 @@ class Kind(StrEnum):
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(without=("device",))
 @serving()
 @sampling()
@@ -125,6 +128,7 @@ def fid(
     sampling: SamplingOptions,
     server: ServerOptions,
     measure: MeasureOptions,
+    exports: ExportOptions,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -138,7 +142,10 @@ def fid(
     sampling = replace(sampling, access=with_cap(model, server))
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
-    run(options, measure, json_file=json_file, command=_command_line())
+    run(
+        options, measure,
+        json_file=json_file, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
@@ -161,12 +168,14 @@ def generate(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
     samples: Annotated[
         str, typer.Argument(help="Run, folder, zip, tar, npz, parquet or folder:PATH?KEY=VALUE.")
     ],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
@@ -176,10 +185,14 @@ def score(
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
-    run(samples, against, measure, coco_root=coco_root, json_file=json_file)
+    run(
+        samples, against, measure, coco_root=coco_root,
+        json_file=json_file, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
@@ -187,6 +200,7 @@ def compare(
         typer.Argument(help="Two or more [NAME=]PATH: run, folder, zip, tar or npz."),
     ],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: OwnAgainst = None,
     coco_root: CocoRoot = None,
     html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("comparison.html"),
@@ -199,15 +213,18 @@ def compare(
     _refuse_retired_seed(seed)
     run(
         runs, against, measure,
-        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+        coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
+        command=_command_line(),
     )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
 def matrix(
     samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: OwnAgainst = None,
     protocols: Annotated[
         str | None,
@@ -231,7 +248,8 @@ def matrix(
     chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
     run(
         samples, against, measure, chosen,
-        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+        coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
+        command=_command_line(),
     )  # fmt: skip
 
 
@@ -262,6 +280,7 @@ def variance(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(without=("device",))
 @sampling(without=("guidance", "steps", "sampler"))
 @requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
@@ -270,6 +289,7 @@ def sweep(
     asked: RequestOptions,
     sampling: SamplingOptions,
     measure: MeasureOptions,
+    exports: ExportOptions,
     guidance: Annotated[
         str | None,
         typer.Option(help="Scales, such as 1,1.5,2, sr1=1,8, or a published grid such as imagen."),
@@ -289,7 +309,10 @@ def sweep(
     axes = [
         Axis.of("guidance", guidance), Axis.of("steps", steps), Axis.of("sampler", sampler),
     ]  # fmt: skip
-    run(options, replace(measure, device=sampling.device), axes, out=out, yes=yes)
+    run(
+        options, replace(measure, device=sampling.device), axes,
+        out=out, yes=yes, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)

@@ -6,7 +6,12 @@ from typing import Any
 
 from evalkit.core.help import HeadedCommand
 
-_RECORDS = {"asked_": "What to generate", "sampling_": "Sampling", "server_": "Server"}
+_RECORDS = {
+    "asked_": "What to generate",
+    "sampling_": "Sampling",
+    "server_": "Server",
+    "exports_": "Results",
+}
 """Headings by the prefix of a parameter: the options record that it belongs to."""
 _MEASURING = {
     "Metrics": ("metrics", "protocol", "allow_short", "level", "seed"),

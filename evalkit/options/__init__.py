@@ -1,15 +1,18 @@
-"""A user's options: one record each for requests, sampling and measuring, with its decorator."""
+"""A user's options: one record each, such as for sampling and measuring, with its decorator."""
 
+from evalkit.options.exporting import ExportOptions, exporting
 from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
 
 __all__ = [
+    "ExportOptions",
     "MeasureOptions",
     "RequestOptions",
     "SamplingOptions",
     "ServerOptions",
+    "exporting",
     "measuring",
     "requesting",
     "sampling",
