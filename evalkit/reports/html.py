@@ -168,12 +168,13 @@ def render_comparison(report: ComparisonReport) -> str:
         )
         for subject in report.subjects
     ]
+    values = views.matrix_view(measured, report.subjects)
     return _page(
         "comparison.html.j2",
         report,
         rows=rows,
-        notes=notes,
-        matrix=views.matrix_view(measured, report.subjects),
+        notes=[note for note in notes if note not in values.notes],
+        matrix=values,
         charts=views.chart_views([row for row in rows if not wording.is_difference(row.record)]),
         differences=differences,
         difference_notes=[*report.notes, *views.difference_notes(differences)],
@@ -253,9 +254,7 @@ def _gallery_view(gallery: Gallery, load: Callable[..., Thumbnail]) -> _GalleryV
     )
 
 
-def _sample_view(
-    sample: ReportSample, load: Callable[..., Thumbnail], places: int
-) -> _SampleView:
+def _sample_view(sample: ReportSample, load: Callable[..., Thumbnail], places: int) -> _SampleView:
     score = "" if sample.score is None else formatting.number(sample.score, places)
     return _SampleView(
         sample=sample,

@@ -130,7 +130,7 @@ def _sampling_papers(fingerprint: Mapping[str, Any]) -> list[str]:
 
         found += [row.paper for key, row in SAMPLERS.items() if key in samplers]
     guided = any(scale not in (0, 1) for scale in _values(fingerprint.get("guidance")))
-    if guided and fingerprint.get("conditioning") == "text":
+    if guided and fingerprint.get("conditioning") not in ("class", "none"):
         found.append(_FREE_GUIDANCE)
     return [*found, _data_paper(fingerprint.get("dataset"))]
 

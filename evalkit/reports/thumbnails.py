@@ -6,7 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -36,6 +36,7 @@ class Thumbnail:
         return max(self.width, self.height) <= _PIXEL_ART_PX
 
 
+@runtime_checkable
 class PixelSource(Protocol):
     """An image in memory, named by its `str`."""
 
@@ -69,7 +70,7 @@ def thumbnail(source: Picture) -> Thumbnail:
 def _pixels(source: Picture) -> RGBImage:
     if isinstance(source, Path):
         return read_rgb(source)
-    if hasattr(source, "pixels"):
+    if isinstance(source, PixelSource):
         return source.pixels
     return read_rgb(source.read_bytes(), name=str(source))
 

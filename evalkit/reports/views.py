@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,12 +58,18 @@ class RecordView:
     arrow: str
     badges: tuple[wording.Badge, ...]
     own_badges: tuple[wording.Badge, ...]
-    """The badges that not all records of the page share; a plain one only at its first record."""
+    """The badges that not all records of the page share; a plain one only at its first record, and
+    one of the model only at the model's first."""
     note_numbers: tuple[int, ...]
     """Numbers of the sentences about the record, which the page has once, below its table."""
     mark: str
     details: tuple[tuple[str, str], ...]
     histogram: charts.Histogram | None
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether it is a paired difference of two subjects."""
+        return wording.is_difference(self.record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,18 +183,22 @@ def record_views(
 ) -> tuple[list[RecordView], tuple[str, ...]]:
     """Prepare all records for display, with notes on those that are not comparable."""
     alike = comparability(records)
-    common = wording.common_badges(records)
+    # A paired difference says nothing of the models.
+    measured = [record for record in records if not wording.is_difference(record)]
+    common = wording.common_badges(measured or records)
     views: list[RecordView] = []
     sentences: dict[str, int] = {}
-    shown = set(common)
+    plain: set[wording.Badge] = set()
+    of_subjects: dict[str, list[wording.Badge]] = {}
     for place, record in enumerate(records):
         view = record_view(
             record,
             alike.marks.get(place, ""),
-            common=[badge for badge in shown if badge.tone == "plain" or badge in common],
+            common=[*common, *plain, *of_subjects.get(record.subject, [])],
             single_values=(single_values or {}).get(record.metric, ()),
         )
-        shown |= set(view.own_badges)
+        plain |= {badge for badge in view.own_badges if badge.tone == "plain"}
+        of_subjects.setdefault(record.subject, wording.subject_badges(record.fingerprint))
         numbers = [sentences.setdefault(text, len(sentences) + 1) for text in _sentences(view)]
         views.append(replace(view, note_numbers=tuple(numbers)))
     return views, alike.notes
@@ -254,15 +264,18 @@ def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> Mat
     cells = matrix(records)
     common = wording.common_badges(records)
     columns = list(dict.fromkeys(column(record) for record in records))
-    headings = {name: _column_view(records, name) for name in columns}
+    headings: dict[tuple[str, str], ColumnView] = {}
+    for name in columns:
+        above = {b for one in headings.values() for b in one.badges if b.tone == "plain"}
+        headings[name] = _column_view(records, name, above)
     best = {name: _best(records, name, alike) for name in columns}
+    shared = [badge for one in headings.values() for badge in one.badges]
     rows = []
     for subject in dict.fromkeys([*subjects, *(record.subject for record in records)]):
         line = []
         for name in columns:
             places = cells.get((subject, name), [])
-            above = headings[name].badges
-            line.append(tuple(_cell(records, at, alike, best[name], above) for at in places))
+            line.append(tuple(_cell(records, at, alike, best[name], shared) for at in places))
         rows.append((subject, wording.own_badges(records, subject, common), tuple(line)))
     return MatrixView(
         columns=tuple(headings.values()),
@@ -379,7 +392,9 @@ def _best(
     return frozenset(place for place, value in shown.items() if value == best)
 
 
-def _column_view(records: Sequence[ResultRecord], name: tuple[str, str]) -> ColumnView:
+def _column_view(
+    records: Sequence[ResultRecord], name: tuple[str, str], above: Collection[wording.Badge]
+) -> ColumnView:
     members = [record for record in records if column(record) == name]
     of_models = {badge for r in members for badge in wording.subject_badges(r.fingerprint)}
     shared = [wording.badges(record) for record in members if record.state == "ok"]
@@ -391,7 +406,9 @@ def _column_view(records: Sequence[ResultRecord], name: tuple[str, str]) -> Colu
         badges=tuple(
             badge
             for badge in (shared[0] if shared else [])
-            if badge not in of_models and all(badge in others for others in shared)
+            if badge not in of_models
+            and badge not in above
+            and all(badge in others for others in shared)
         ),
     )
 
