@@ -120,6 +120,16 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Print no notes inside the block; errors are raised all the same."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+@contextmanager
 def silent(description: str) -> Iterator[ProgressCallback]:
     """Show no progress."""
     del description
