@@ -138,7 +138,8 @@ class Results(Sequence[ResultRecord]):
 
         rows = [tidy_row(record) for record in self.records]
         more = [name for row in rows for name in row if name not in COLUMNS] if fingerprint else []
-        return pd.DataFrame(rows, columns=[*COLUMNS, *dict.fromkeys(more)])
+        frame = pd.DataFrame(rows, columns=[*COLUMNS, *dict.fromkeys(more)])
+        return frame.astype({"n_reference": "Int64"})
 
     def export(self, *files: str | os.PathLike[str]) -> list[Path]:
         """Write the results to files, in the formats of their suffixes.
@@ -168,7 +169,10 @@ class Results(Sequence[ResultRecord]):
         if self.differences:
             tables.append(difference_table(self.differences))
         buffer = io.StringIO()
-        Console(file=buffer, width=_PRINTED_WIDTH, color_system=None).print(*tables)
+        # In a notebook, rich would otherwise display the tables instead of writing them.
+        Console(file=buffer, width=_PRINTED_WIDTH, color_system=None, force_jupyter=False).print(
+            *tables
+        )
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:

@@ -637,11 +637,12 @@ def weights_verify(
 @app.command("list", rich_help_panel=panels.ABOUT)
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.models,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """List models, data sets, protocols, metrics or recipes."""
     from evalkit.commands.listing import show
 
-    show(kind.value)
+    show(kind.value, as_json=as_json)
 
 
 @app.command(rich_help_panel=panels.ABOUT)

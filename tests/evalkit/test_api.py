@@ -18,7 +18,9 @@ from PIL import Image, ImageFilter
 
 import evalkit
 from evalkit.core.errors import ConfigError, DataError, NotEnoughImagesError, UnknownNameError
+from evalkit.core.pixels import read_rgb
 from evalkit.core.results import ResultRecord, read_records
+from evalkit.core.run import RunFolder
 from evalkit.datasets.base import CaptionedImages
 from evalkit.datasets.shapes import dataset as shapes
 from evalkit.reports.tables import COLUMNS
@@ -81,7 +83,7 @@ def folders(
 
 
 def opened(folder: Path) -> list[Image.Image]:
-    return [Image.open(file) for file in sorted(folder.glob("*.png"))]
+    return [Image.fromarray(read_rgb(file)) for file in sorted(folder.glob("*.png"))]
 
 
 def as_array(folder: Path) -> np.ndarray:
@@ -223,7 +225,7 @@ def test_a_run_is_generated_scored_and_compared(
     )  # fmt: skip
     assert [row.prompt for row in given] == prompts
     assert [image.size for image in given.images()] == [(64, 64)] * 3
-    config = json.loads((tmp_path / "given" / "run.json").read_text())
+    config = RunFolder.read(tmp_path / "given").config
     assert (config["seed"], config["batch_size"]) == (7, 2)
     assert list(given.to_frame()["prompt"]) == prompts
     assert evalkit.score(given, metrics=["clip-score"], options=options)[0].n == 3
