@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,13 +97,12 @@ def test_a_list_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["list", "models"], ["protocols", "list"]])
-def test_a_piped_list_has_a_line_a_row(
-    arguments: list[str], root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+def test_a_piped_list_has_a_line_a_row(arguments: list[str], root: Path) -> None:
+    # Given as a mapping, since readline sets COLUMNS behind Python's back.
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     done = subprocess.run(
         [sys.executable, "-m", "evalkit.cli", *arguments],
-        capture_output=True, text=True, check=True, cwd=root,
+        capture_output=True, text=True, check=True, cwd=root, env=environment,
     )  # fmt: skip
     wanted = {
         "list": ("glide:released-inpaint", "GLIDE's networks for inpainting; without an image"),
