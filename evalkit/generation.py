@@ -233,7 +233,7 @@ def sampling_precision(sampling: SamplingOptions, stated: str = "float32") -> st
         stated: What the model states of itself or its settings chose.
     """
     if sampling.bf16:
-        return "bf16 autocast"
+        return "bf16"
     if stated != "float32" or sampling.device == "cpu":
         return stated
     return "float32, TF32 off"

@@ -232,7 +232,7 @@ class MeasurementPlan:
         if options.reference_images == "matched":
             drawn = [caption.image_id for caption in prepared.captions]
             reference = matched_items(reference, drawn, config["display_name"])
-        scorer = Scorer.of(reference, measured, options, progress)
+        scorer = Scorer.of(reference, measured, options, progress, curves=True)
         missing = scorer.lacking.get(extractor_key(options.features))
         if missing is not None:
             raise missing

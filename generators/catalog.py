@@ -63,7 +63,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
         conditioning="text",
         size_px=64,
         weights=weights,
-        accelerates=False,
+        accelerates=True,
         paper=_PAPERS[system],
     )
 
@@ -222,7 +222,7 @@ MODELS |= {
         conditioning="text",
         size_px=preset.size_px,
         weights="released",
-        accelerates=False,
+        accelerates=True,
         paper=preset.paper,
     )
     for name, preset in PRESETS.items()
@@ -280,6 +280,7 @@ SCHEMES: dict[str, SchemeRow] = {
         check="generators.adapters.repositories:check",
         form="FOLDER or OWNER/NAME[@REVISION]; + joins a pipeline and its upsampler",
         summary="any text-to-image, class-conditional or unconditional pipeline of diffusers",
+        accelerates=True,
     ),
     "folder": SchemeRow(
         target="evalkit.layouts.generator:load",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
 
 SHARED = {"benchmarks.metrics.worlds", "benchmarks.models.variants"}
 """Code that several benchmarks share, and no command."""
@@ -33,6 +38,22 @@ def test_documents_name_commands_that_exist(root: Path) -> None:
     }
     assert len(named) > 15
     assert named <= commands(root)
+
+
+def test_the_one_for_gpus_runs_on_the_cpu_in_a_reduced_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = gpu.main(["--small", "--device", "cpu", "--json", str(tmp_path / "rows.json")])
+    shown = capsys.readouterr().out
+    assert {row.mode for row in rows} >= {"float32", "bfloat16", "bfloat16, channels last"}
+    assert all(row.seconds > 0 for row in rows)
+    assert "| ADM 64 | bfloat16 | 2 |" in shown
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == len(rows)
+
+
+def test_it_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--small", "--device", "cpu", "--minutes", "0"]) == []
+    assert "Left out for lack of time" in capsys.readouterr().out
 
 
 def test_they_can_be_imported(root: Path) -> None:

@@ -35,12 +35,21 @@ class KnownAnswer:
     kind: Literal["score", "generate", "listed"]
     """`score` measures files; `generate` runs a model; `listed` can't be run by evalkit yet."""
     samples: str = ""
-    """With `score`: a data set's split as `NAME:SPLIT`, or a file in the cache folder `known`."""
+    """With `score`: a data set's split as `NAME:SPLIT`, or a file or folder in the cache folder
+    `known`."""
     against: str = ""
-    """With `score`: a data set's split, or the name of a reference."""
+    """With `score`: a data set, its split, or the name of a reference."""
+    protocol: str = ""
+    """What to draw and how to measure; if empty, `options` say all of it."""
     model: str = ""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """With `generate`: fields of `RequestOptions`, where they are not the protocol's."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """With `generate`: fields of `SamplingOptions`, where they are not the model's."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `MeasureOptions`, and `n` and `data` with `generate`."""
+    """Fields of `MeasureOptions`, where they are not the protocol's."""
+    departures: tuple[str, ...] = ()
+    """What is not done as the source did it, beside what the protocol names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,10 @@ def _fid(value: float, tolerance: float) -> tuple[Target, ...]:
     return (Target(metric="fid", value=value, tolerance=tolerance),)
 
 
-_ADM = {"metrics": ("fid", "sfid", "is", "prdc"), "resize": "tf1", "neighbours": (3,)}
+_ADM = {
+    "metrics": ("fid", "sfid", "is", "prdc"), "resize": "tf1", "neighbours": (3,),
+    "is_split_size": 5000,
+}  # fmt: skip
 KNOWN_ANSWERS: dict[str, KnownAnswer] = {
     "glide-tiny": KnownAnswer(
         summary="the demo: glide:tiny on shapes-1k, 300 images",
@@ -94,7 +106,8 @@ KNOWN_ANSWERS: dict[str, KnownAnswer] = {
         licence="evalkit's",
         kind="generate",
         model="glide:tiny",
-        options={"data": "shapes", "n": 300, "features": "shapes-clip", "metrics": ("fd",)},
+        request={"data": "shapes", "n": 300},
+        options={"features": "shapes-clip", "metrics": ("fd",)},
     ),
     "real-cifar10": KnownAnswer(
         summary="CIFAR-10, training against test images, no generator",
@@ -122,7 +135,11 @@ KNOWN_ANSWERS: dict[str, KnownAnswer] = {
     ),
     "adm-in64": KnownAnswer(
         summary="ADM-G's 50,000 images at 64 px against VIRTUAL_imagenet64",
-        targets=_fid(2.07, 0.03),
+        targets=(
+            *_fid(2.07, 0.03),
+            Target(metric="precision-k3", value=0.74, tolerance=0.01),
+            Target(metric="recall-k3", value=0.63, tolerance=0.01),
+        ),
         source="openai/guided-diffusion, evaluations/README.md",
         cost="2 minutes",
         needs="admnet_guided_imagenet64.npz (0.61 GB) as known/admnet_guided_imagenet64.npz in the "
@@ -139,6 +156,8 @@ KNOWN_ANSWERS: dict[str, KnownAnswer] = {
             *_fid(3.9425574129, 0.02),
             Target(metric="sfid", value=6.1404337035, tolerance=0.02),
             Target(metric="is", value=215.8370361328, tolerance=0.5),
+            Target(metric="precision-k3", value=0.8265, tolerance=0.01),
+            Target(metric="recall-k3", value=0.5309, tolerance=0.01),
         ),
         source="openai/guided-diffusion, evaluations/README.md",
         cost="5 minutes",
@@ -148,16 +167,22 @@ KNOWN_ANSWERS: dict[str, KnownAnswer] = {
         kind="score",
         samples="admnet_guided_upsampled_imagenet256.npz",
         against="imagenet256@adm",
-        options={**_ADM, "is_split_size": 5000},
+        options=_ADM,
     ),
-    "gigagan": _listed(
-        "GigaGAN's PNG files t2i_coco256 against val2014",
-        (*_fid(9.06, 0.05), Target(metric="clip-score", value=0.33, tolerance=0.005)),
+    "gigagan": KnownAnswer(
+        summary="GigaGAN's PNG files t2i_coco256 against val2014",
+        targets=_fid(9.06, 0.05),
         source="mingukkang/GigaGAN@b2d3716, evaluation/README.md",
         cost="10 minutes",
-        needs="the archive on the authors' drive, COCO (6.6 GB); then: evalkit score FOLDER "
-        "--protocol gigagan-30k",
+        needs="the images of the archive on the authors' drive as known/t2i_coco256 in the cache; "
+        "COCO (6.6 GB): evalkit data coco",
         licence="evaluation code MIT; images not stated",
+        kind="score",
+        samples="t2i_coco256",
+        against="coco",
+        protocol="gigagan-30k",
+        options={"metrics": ("fid",)},
+        departures=("The CLIP score of 0.33 takes the archive's captions, which no list states.",),
     ),
     "dmd2-in64": _listed(
         "DMD2 on ImageNet-64, one step",
@@ -191,48 +216,87 @@ KNOWN_ANSWERS: dict[str, KnownAnswer] = {
         needs="XCLiu/instaflow_0_9B_from_sd_1_5",
         licence="CC BY-NC 4.0",
     ),
-    "ddpm-cifar10": _listed(
-        "DDPM on CIFAR-10, 1,000 steps",
-        _fid(3.17, 0.1),
+    "ddpm-cifar10": KnownAnswer(
+        summary="DDPM on CIFAR-10, 1,000 steps",
+        targets=_fid(3.17, 0.1),
         source="Ho et al. 2020, as others quote it",
         cost="2 to 4 hours",
-        needs="the checkpoint with EMA; without it FID is about 12",
+        needs="DDPM's checkpoint for CIFAR-10 with EMA (without it FID is about 12), CIFAR-10 "
+        "(170 MB) in EVALKIT_CIFAR10",
         licence="Apache-2.0",
+        kind="generate",
+        model="ddpm:cifar10",
+        protocol="ddpm-cifar10-50k",
     ),
-    "bksdm-small": _listed(
-        "BK-SDM-Small, 25 steps, 30,000 images",
-        (*_fid(16.98, 0.2), Target(metric="clip-score", value=0.2677, tolerance=0.001)),
+    "bksdm-small": KnownAnswer(
+        summary="BK-SDM-Small, 25 steps, 30,000 images",
+        targets=(
+            *_fid(16.98, 0.2),
+            Target(metric="is", value=31.68, tolerance=0.5),
+            Target(metric="clip-score", value=0.2677, tolerance=0.001),
+        ),
         source="Nota-NetsPresso/BK-SDM@e13670c, MODEL_CARD.md",
         cost="1 to 2 hours",
-        needs="nota-ai/bk-sdm-small, metadata.csv",
+        needs="nota-ai/bk-sdm-small, its metadata.csv as the list bksdm-30k, COCO (6.6 GB)",
         licence="OpenRAIL",
+        kind="generate",
+        model="diffusers:nota-ai/bk-sdm-small",
+        protocol="bksdm-30k",
+        sampling={"steps": "25", "guidance": "7.5"},
+        departures=("Noise is drawn per image, not by one generator for all.",),
     ),
-    "mlperf-sdxl": _listed(
-        "MLPerf's SDXL, 5,000 images",
-        (
+    "mlperf-sdxl": KnownAnswer(
+        summary="MLPerf's SDXL, 5,000 images",
+        targets=(
             *_fid(23.4805, 0.4697),
             Target(metric="clip-score", value=31.7498, tolerance=0.0635),
         ),
         source="mlcommons/inference@b66003e1, submission_checker/constants.py",
         cost="3 to 5 hours",
-        needs="SDXL base 1.0, the shared latents, the list, val2014.npz",
+        needs="stabilityai/stable-diffusion-xl-base-1.0, COCO (6.6 GB)",
         licence="Apache-2.0 and OpenRAIL++",
+        kind="generate",
+        model="diffusers:sdxl",
+        protocol="mlperf-5k",
+        sampling={"steps": "20", "guidance": "8"},
+        departures=("There, all captions share one noise and a negative prompt.",),
     ),
-    "karlo": _listed(
-        "Karlo, decoder 50 steps",
-        _fid(14.43, 0.3),
+    "karlo": KnownAnswer(
+        summary="Karlo, decoder 50 steps",
+        targets=_fid(14.43, 0.3),
         source="model card; reference not stated",
         cost="10 to 20 hours",
-        needs="karlo-v1-alpha",
+        needs="kakaobrain/karlo-v1-alpha, COCO (6.6 GB)",
         licence="OpenRAIL-M",
+        kind="generate",
+        model="unclip:karlo",
+        protocol="karlo-30k",
+        sampling={"steps": "decoder=50"},
     ),
-    "dit-in256": _listed(
-        "DiT-XL/2 at 256 px",
-        _fid(2.21, 0.05),
+    "adm-in64-sampled": KnownAnswer(
+        summary="ADM-G at 64 px, sampled here: 250 steps, classifier scale 1",
+        targets=_fid(2.07, 0.05),
+        source="openai/guided-diffusion@22e0df8, evaluations/README.md",
+        cost="20 hours or more",
+        needs="64x64_diffusion.pt and 64x64_classifier.pt of guided-diffusion; evalkit references "
+        "keep imagenet64@adm VIRTUAL_imagenet64_labeled.npz",
+        licence="MIT",
+        kind="generate",
+        model="ddpm:adm64",
+        protocol="adm-in64-50k",
+        against="imagenet64@adm",
+    ),
+    "dit-in256": KnownAnswer(
+        summary="DiT-XL/2 at 256 px, 250 steps, guidance 1.5",
+        targets=_fid(2.21, 0.05),
         source="facebookresearch/DiT@ed81ce2",
         cost="over 30 hours",
-        needs="DiT-XL-2-256x256.pt",
+        needs="facebook/DiT-XL-2-256; ImageNet's training images in EVALKIT_IMAGENET",
         licence="CC BY-NC",
+        kind="generate",
+        model="diffusers:facebook/DiT-XL-2-256",
+        protocol="dit-in256-50k",
+        sampling={"steps": "250", "guidance": "1.5"},
     ),
 }
 """Checks by name, cheapest first."""

@@ -13,22 +13,25 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.analyses.known_answers import KNOWN_ANSWERS, KnownAnswer, Outcome, outcomes
-from evalkit.commands.fid import fid
+from evalkit.catalog import DATASETS
+from evalkit.commands.asking import generation_options
+from evalkit.commands.fid import fid, generate
+from evalkit.commands.score import score
 from evalkit.core.downloads import cache_root
-from evalkit.core.errors import ConfigError, MissingDataError
+from evalkit.core.errors import ConfigError, MissingDataError, MissingWeightsError
 from evalkit.core.progress import ProgressFactory, console, print_list, progress_bar
 from evalkit.core.registry import unknown
 from evalkit.core.results import ResultRecord
 from evalkit.datasets.open import open_dataset
 from evalkit.features.sources import ImageItem, image_items
-from evalkit.generation import GenerationOptions
 from evalkit.measurement import reference_items
 from evalkit.metrics.named_references import is_named, open_reference
 from evalkit.metrics.score import score_sets
 from evalkit.metrics.statistics_files import ReferenceStatistics
-from evalkit.options import MeasureOptions, SamplingOptions
+from evalkit.options import MeasureOptions, RequestOptions, SamplingOptions
+from evalkit.protocols.applying import under
+from evalkit.protocols.catalog import open_protocol
 from evalkit.reports import formatting
-from evalkit.requests import DatasetSource
 
 
 def show() -> None:
@@ -72,9 +75,14 @@ def reproduce(
             f"{answer.licence})."
         )
     run = _generated if answer.kind == "generate" else _scored
-    found = outcomes(answer, run(answer, options, out, progress))
+    try:
+        found = outcomes(answer, run(answer, options, out, progress))
+    except (MissingDataError, MissingWeightsError) as error:
+        raise type(error)(f"{error} {name} needs {answer.needs}.") from error
     console.print(_table(found, title=f"{name}: {answer.summary}"))
     console.print(f"Published: {answer.source}", soft_wrap=True, highlight=False)
+    for departure in answer.departures:
+        console.print(f"Otherwise than the source: {departure}", soft_wrap=True, highlight=False)
     return found
 
 
@@ -90,46 +98,46 @@ def _scored(
     answer: KnownAnswer, options: MeasureOptions, out: Path | None, progress: ProgressFactory
 ) -> Sequence[ResultRecord]:
     del out
-    samples = _images(answer.samples, answer)
+    samples = _images(answer.samples)
     against: Sequence[ImageItem] | ReferenceStatistics
     if is_named(answer.against):
         against = open_reference(answer.against)
     else:
-        against = _images(answer.against, answer)
+        against = _images(answer.against)
     chosen: dict[str, Any] = dict(answer.options)
-    return score_sets(samples, against, chosen["metrics"], replace(options, **chosen), progress)
+    options = replace(options, **chosen)
+    if answer.protocol:
+        options = under(open_protocol(answer.protocol), options)
+    return score_sets(samples, against, chosen["metrics"], options, progress)
 
 
 def _generated(
     answer: KnownAnswer, options: MeasureOptions, out: Path | None, progress: ProgressFactory
 ) -> Sequence[ResultRecord]:
-    chosen: dict[str, Any] = dict(answer.options)
-    source = DatasetSource(chosen.pop("data"), chosen.pop("n"))
-    generation = GenerationOptions(
-        model=answer.model,
-        source=source,
-        sampling=SamplingOptions(device=options.device),
-        out=out,
-    )
-    measure = replace(options, **chosen)
-    return fid(generation, measure, json_file=None, command="", progress=progress)
+    asked = RequestOptions(**{"protocol": answer.protocol, **answer.request})
+    sampling = SamplingOptions(device=options.device, **answer.sampling)
+    generation = generation_options(answer.model, asked, sampling, out)
+    measure = replace(options, protocol=answer.protocol, **answer.options)
+    if not answer.against:
+        return fid(generation, measure, json_file=None, command="", progress=progress)
+    if is_named(answer.against):
+        open_reference(answer.against)  # whether it is there, before hours of sampling
+    folder = generate(generation, progress)
+    return score(str(folder), answer.against, measure, coco_root=None, json_file=None)
 
 
-def _images(named: str, answer: KnownAnswer) -> list[ImageItem]:
-    """Open `DATASET:SPLIT`, or a file of the cache folder `known`.
+def _images(named: str) -> list[ImageItem]:
+    """Open `DATASET`, `DATASET:SPLIT`, or a file or folder of the cache folder `known`.
 
     Raises:
-        MissingDataError: It is missing; the message says what to get.
+        MissingDataError: It is missing.
     """
-    dataset, colon, split = named.partition(":")
-    if colon:
-        try:
-            return reference_items(open_dataset(dataset, split=split))
-        except MissingDataError as error:
-            raise MissingDataError(f"{error} The check needs {answer.needs}.") from error
+    dataset, _, split = named.partition(":")
+    if dataset in DATASETS:
+        return reference_items(open_dataset(dataset, split=split or None))
     path = cache_root() / "known" / named
     if not path.exists():
-        raise MissingDataError(f"{path} not found. The check needs {answer.needs}.")
+        raise MissingDataError(f"{path} not found.")
     return image_items(path)
 
 

@@ -131,7 +131,9 @@ def score_samples(
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
     metrics = options.metrics or _default_metrics(compared, found, options)
-    scorer = Scorer.of(compared.reference, metrics, options, progress, samples=found.items)
+    scorer = Scorer.of(
+        compared.reference, metrics, options, progress, samples=found.items, curves=True
+    )
     prepared = scorer.prepare(found.items, run=found.source)
     fingerprint = {"reference": compared.name, **options.protocol_marks()}
 

@@ -2,7 +2,7 @@
 
 Every distance yields two records: the plug-in value, as in the literature, with its standard error;
 and `...-infinity` (FD∞), corrected for the bias of finitely many images, with an interval. The
-second has both values at parts of the samples in its details, for the curve of a report.
+second has both values at parts of the samples in its details, where a report draws their curve.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _interval_of(task: Task) -> FrechetInterval:
         real_ids=None if isinstance(reference, Moments) else task.real_ids,
         level=task.options.level,
         seed=task.options.seed,
-        curve=True,
+        curve=task.curves,
     )
     if not task.is_of_itself:
         return found
@@ -178,7 +178,7 @@ def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> Resu
             "label": f"{task.label(need)}∞",
             "n_reference": found.n_reference,
             "dimensions": found.dim,
-            "against_n": [asdict(point) for point in found.against_n],
+            **({"against_n": [asdict(point) for point in found.against_n]} if task.curves else {}),
             **_left_out(found),
         },
         marks={
@@ -230,5 +230,5 @@ def influence_by_category(task: Task, influences: np.ndarray) -> dict[str, dict[
     return dict(sorted(found.items(), key=lambda entry: -entry[1]["mean_influence"]))
 
 
-FID = Metric(fid_needs, frechet_records, frechet_difference)
-FD = Metric(fd_needs, frechet_records, frechet_difference)
+FID = Metric(fid_needs, frechet_records, frechet_difference, takes_moments=True)
+FD = Metric(fd_needs, frechet_records, frechet_difference, takes_moments=True)

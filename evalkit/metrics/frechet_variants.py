@@ -27,6 +27,6 @@ def _clip_fd(options: MeasureOptions) -> Sequence[Need]:
     return [Need(extractor_key(CLIP_FD_MODEL), "")]
 
 
-SFID = Metric(_sfid, frechet_records, frechet_difference)
-FD_DINOV2 = Metric(_fd_dinov2, frechet_records, frechet_difference)
-CLIP_FD = Metric(_clip_fd, frechet_records, frechet_difference)
+SFID = Metric(_sfid, frechet_records, frechet_difference, takes_moments=True)
+FD_DINOV2 = Metric(_fd_dinov2, frechet_records, frechet_difference, takes_moments=True)
+CLIP_FD = Metric(_clip_fd, frechet_records, frechet_difference, takes_moments=True)

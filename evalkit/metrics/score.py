@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from evalkit.catalog import METRICS
@@ -18,7 +19,7 @@ from evalkit.features.preparing import (
     reference_preparation,
     sample_preparation,
 )
-from evalkit.features.sources import ImageItem, Preparation
+from evalkit.features.sources import ImageItem, Preparation, array_items
 from evalkit.features.store import FeatureStore, StoredSet
 from evalkit.metrics.frechet.moments import Moments
 from evalkit.metrics.loading import load_metric, metric_needs
@@ -84,7 +85,7 @@ def score_sets(
         DataError: An image or a statistics file is unusable.
         MissingWeightsError: No metric has weights that are cached or reachable.
     """
-    scorer = Scorer.of(reference, metrics, options, progress, samples=samples)
+    scorer = Scorer.of(reference, metrics, options, progress, samples=samples, curves=True)
     return scorer.records(scorer.prepare(samples, run=run))
 
 
@@ -172,6 +173,10 @@ class Scorer:
     lacking: Mapping[str, MissingWeightsError]
     """The errors of extractors without weights."""
     reference: Reference
+    images: Reference | None = None
+    """The images of a statistics file, for metrics that moments are not enough for."""
+    curves: bool = False
+    """Whether distances are measured at parts of the samples too; it takes as long again."""
 
     @classmethod
     def of(
@@ -183,6 +188,7 @@ class Scorer:
         *,
         samples: Sequence[ImageItem] | None = None,
         load: Loader | None = None,
+        curves: bool = False,
     ) -> Scorer:
         """Load what the metrics need; raises what `score_sets` raises.
 
@@ -193,6 +199,7 @@ class Scorer:
             progress: Such as `evalkit.core.progress.progress_bar`.
             samples: If known already, they are checked before anything is loaded.
             load: Loads an extractor; `load_extractor` by default.
+            curves: Whether distances are measured at parts of the samples too.
         """
         options = options or MeasureOptions()
         found = {name: load_metric(name) for name in dict.fromkeys(metrics)}
@@ -203,8 +210,19 @@ class Scorer:
         extractors, lacking = _load_extractors(needs, options, progress, load or load_extractor)
         networks = _Networks(extractors, options, FeatureStore(options.store), progress)
         against = networks.reference(reference, _known(needs, extractors))
+        images = None
+        if isinstance(reference, ReferenceStatistics) and reference.has_images:
+            of_images = {name: needs[name] for name in found if not found[name].takes_moments}
+            items = array_items(Path(reference.source))
+            images = networks.reference(items, _known(of_images, extractors))
         return cls(
-            metrics=found, needs=needs, networks=networks, lacking=lacking, reference=against
+            metrics=found,
+            needs=needs,
+            networks=networks,
+            lacking=lacking,
+            reference=against,
+            images=images,
+            curves=curves,
         )
 
     def prepare(
@@ -240,9 +258,10 @@ class Scorer:
                 extractors=networks.extractors,
                 items=kept,
                 samples=found,
-                reference=self.reference,
+                reference=self._reference_of(metric),
                 captions=captions,
                 run=run,
+                curves=self.curves,
             )
             for metric, wanted in self.needs.items()
             if self.why_missing(metric) is None
@@ -263,6 +282,11 @@ class Scorer:
             else:
                 found += _measure(metric, prepared.tasks[name], self.networks.progress)
         return found
+
+    def _reference_of(self, metric: str) -> Reference:
+        if self.images is None or self.metrics[metric].takes_moments:
+            return self.reference
+        return self.images
 
     def why_missing(self, metric: str) -> MissingWeightsError | None:
         """Return the missing weights that prevent a metric; None if it can be computed."""

@@ -5,7 +5,7 @@
 | evalkit | `mu`, `sigma`, `n`, `identity` (the extractor, as JSON) |
 | pytorch-fid, clean-fid | `mu`, `sigma` |
 | clean-fid (KID) | `feats` |
-| ADM's evaluator | `mu`, `sigma`, `mu_s`, `sigma_s`, and the images `arr_0` |
+| ADM's evaluator | `mu`, `sigma`, `mu_s`, `sigma_s`, and some of the images: `arr_0` |
 
 Only evalkit's name their extractor; for the others only the dimensions can be checked.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class ReferenceStatistics:
     """Name of the file."""
     sha256: str = ""
     """Hash of the file."""
+    has_images: bool = False
+    """Whether the file holds images too, `arr_0`, for metrics that need them."""
 
 
 def read_statistics(path: Path | str) -> ReferenceStatistics:
@@ -68,7 +70,7 @@ def read_statistics(path: Path | str) -> ReferenceStatistics:
     if not {"mu", "feats", "mu_s"} & arrays.keys():
         raise DataError(f"{path}: found {names}, expected mu and sigma, or feats.")
     try:
-        return _from_arrays(arrays, path)
+        return replace(_from_arrays(arrays, path), has_images="arr_0" in names)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 

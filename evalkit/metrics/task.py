@@ -64,6 +64,9 @@ class Metric:
     part: Callable[[Task, Sequence[int]], ResultRecord] | None = None
     """The record of some of the images, by their indices, for a metric that is a mean over images:
     its scores by category."""
+    takes_moments: bool = False
+    """Whether mean and covariance of the reference are enough, where a file has both these and
+    images: ADM's files have the statistics of all images, and 10,000 of them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Task:
     """Embeddings of all captions by need, in the order of `captioned`; empty without captions."""
     run: SourceRun | None = None
     """The run that the samples belong to, if any."""
+    curves: bool = False
+    """Whether a distance is measured at parts of the samples too, for the curve of a report."""
     _kept: dict[Callable[[Task], Any], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, find: Callable[[Task], Found]) -> Found:

@@ -43,6 +43,7 @@ from generators.base import GeneratorSpec, Request, Sample, Settings
 from generators.cascade import prompts_of
 from generators.diffusion.noise import image_rngs
 from generators.errors import UnsupportedRequestError
+from generators.numerics import Numerics, compile_network
 from generators.pixels import unit_to_uint8
 
 NOT_FINITE = "the pipeline returned values that are not finite (NaN); try --set dtype=float32"
@@ -82,6 +83,13 @@ class DiffusersGenerator:
         self.spec = spec
         self.members = members
         self.device = device
+        self.numerics = Numerics()
+
+    def accelerate(self, numerics: Numerics) -> None:
+        """Change the numerics of all later calls to `generate`, which load the pipelines."""
+        self.numerics = numerics
+        for member in self.members:
+            member.loaded = None
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
@@ -175,6 +183,8 @@ class DiffusersGenerator:
         """Load the pipelines in the precision of the settings, and set their schedulers."""
         chosen = settings[self.members[0].call.main]
         wanted = {n: v for n, v in chosen.options.items() if n in LOADING or n in VAE_OPTIONS}
+        if self.numerics.bf16:
+            wanted["dtype"] = _bfloat16(wanted["dtype"])
         shared: dict[str, Any] = {}
         for member in self.members:
             own = settings[member.call.main]
@@ -182,6 +192,8 @@ class DiffusersGenerator:
             if member.loaded is None or member.loaded_as != options:
                 member.loaded = None  # frees its memory first
                 member.loaded = _loaded(member, self.device, options, shared)
+                if self.numerics.compiled:
+                    compile_network(_denoiser(member.loaded), self.device)
                 member.loaded_as = options
             # An upsampler reads captions with the base's text encoder: one copy in memory.
             if len(self.members) > 1:
@@ -302,6 +314,31 @@ def _loaded(
     _set_scheduler(pipeline, options["sampler"])
     _set_vae(pipeline, options)
     return _placed(pipeline, device, str(options["offload"]))
+
+
+def _bfloat16(dtype: Any) -> str:
+    """Return the precision that `--bf16` means.
+
+    Raises:
+        ConfigError: Another one was set.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise ConfigError(
+            f"--bf16 and --set dtype={dtype} contradict each other. Give one of them."
+        )
+    return "bfloat16"
+
+
+def _denoiser(pipeline: Any) -> torch.nn.Module:
+    """Return the network that a pipeline evaluates at each step."""
+    for name in ("unet", "transformer", "decoder", "prior"):
+        found = getattr(pipeline, name, None)
+        if isinstance(found, torch.nn.Module):
+            return found
+    raise ConfigError(
+        f"--compile-model: {type(pipeline).__name__} has none of the networks unet, transformer, "
+        "decoder and prior. Leave it out."
+    )
 
 
 def _set_scheduler(pipeline: Any, name: str | None) -> None:

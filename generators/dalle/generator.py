@@ -15,6 +15,7 @@ from generators.dalle.model import DalleTransformer
 from generators.dalle.pipeline import check_codes, paint, sample_codes, text_ids
 from generators.diffusion.noise import image_rngs
 from generators.finite import BatchFaults, watching
+from generators.numerics import Numerics
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
 from generators.weights.parts import Parts, check_overrides, never_released
 
@@ -39,6 +40,12 @@ class DalleGenerator:
         self.decoder = decoder.to(device).eval()
         self.tokenizer = tokenizer
         self.device = device
+        self.numerics = Numerics()
+
+    def accelerate(self, numerics: Numerics) -> None:
+        """Change the numerics of all later calls to `generate`; the decoder's stay."""
+        self.numerics = numerics
+        numerics.apply(self.transformer)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
@@ -51,15 +58,16 @@ class DalleGenerator:
         ids, cut = text_ids(self.tokenizer, prompts, self.transformer.config.text_length)
         options = settings[STAGE].options
         faults = BatchFaults(len(requests))
-        codes = sample_codes(
-            self.transformer,
-            ids.to(self.device),
-            image_rngs([request.seed for request in requests], STAGE),
-            temperature=float(options["temperature"]),
-            top_k=int(options["top_k"]),
-            progress=advance,
-            watch=faults.at(STAGE),
-        )
+        with self.numerics.autocast(self.device):
+            codes = sample_codes(
+                self.transformer,
+                ids.to(self.device),
+                image_rngs([request.seed for request in requests], STAGE),
+                temperature=float(options["temperature"]),
+                top_k=int(options["top_k"]),
+                progress=advance,
+                watch=faults.at(STAGE),
+            )
         with watching(self.decoder, faults.at("decoder")):
             painted = paint(self.decoder, codes)
         return captioned_samples(painted, cut, faults)

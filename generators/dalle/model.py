@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from generators.dalle.masks import Pattern, attention_mask, layer_patterns
 from generators.errors import ArchitectureError
 from generators.nn.normalization import LayerNorm
+from generators.nn.precision import in_float32, kept_in_float32
 from generators.nn.settings import config_from_flat
 
 INIT_STD = 0.02
@@ -168,7 +169,7 @@ class DalleTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_final = LayerNorm(config.width)
         self.to_text = nn.Linear(config.width, config.num_text_ids)
-        self.to_image = nn.Linear(config.width, config.image_vocab)
+        self.to_image = kept_in_float32(nn.Linear(config.width, config.image_vocab))
         self.patterns = layer_patterns(config.layers)
         self.register_buffer("masks", self._masks(), persistent=False)
         self._initialise()
@@ -196,7 +197,7 @@ class DalleTransformer(nn.Module):
         x = torch.cat([self._embed_text(text), self._embed_image(image, 0)], dim=1)  # (B, S, W)
         x = self._run(x, None)
         length = self.config.text_length
-        return self.to_text(x[:, :length]), self.to_image(x[:, length:])
+        return self.to_text(x[:, :length]), in_float32(self.to_image, x[:, length:])
 
     def begin(
         self, text: Int[Tensor, "batch length"]
@@ -204,14 +205,15 @@ class DalleTransformer(nn.Module):
         """Read captions; return the logits of the first code and the cache."""
         x = self._embed_text(text)
         cache = KeyValueCache(self.config, len(text), x)
-        return self.to_image(self._run(x, cache)[:, -1]), cache
+        return in_float32(self.to_image, self._run(x, cache)[:, -1]), cache
 
     def advance(
         self, codes: Int[Tensor, " batch"], cache: KeyValueCache
     ) -> Float[Tensor, "batch codes"]:
         """Read the next code of every image; return the logits of the one after it."""
         place = cache.length - self.config.num_text_states
-        return self.to_image(self._run(self._embed_image(codes[:, None], place), cache)[:, -1])
+        states = self._run(self._embed_image(codes[:, None], place), cache)
+        return in_float32(self.to_image, states[:, -1])
 
     def _run(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
         """Map (B, S, W) to (B, S, W) for S states that follow those in the cache."""

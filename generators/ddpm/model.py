@@ -21,6 +21,7 @@ from generators.errors import ArchitectureError
 from generators.nn.attention import zeroed
 from generators.nn.embeddings import sin_cos_embedding
 from generators.nn.normalization import NUM_GROUPS, GroupNorm
+from generators.nn.precision import in_float32, kept_in_float32
 from generators.nn.settings import config_from_flat
 
 EPS = 1e-6
@@ -218,12 +219,13 @@ class DDPMUNet(nn.Module):
         if config.num_classes is not None:
             self.class_embedding = nn.Embedding(config.num_classes, emb_channels)
         channels = config.widths[0]
-        self.conv_in = nn.Conv2d(config.in_channels, channels, 3, padding=1)
+        self.conv_in = kept_in_float32(nn.Conv2d(config.in_channels, channels, 3, padding=1))
         self.down_blocks, skip_widths = _way_down(config)
         self.mid_block = Middle(config.widths[-1], config)
         self.up_blocks = _way_up(config, skip_widths)
         self.conv_norm_out = GroupNorm(channels, eps=EPS)
-        self.conv_out = zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1))
+        last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        self.conv_out = kept_in_float32(zeroed(last))
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DDPMUNet:
@@ -238,13 +240,13 @@ class DDPMUNet(nn.Module):
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Evaluate the network on noisy images at timesteps `t`, with labels if it has classes."""
         emb = self._embed(t, y)
-        maps = [self.conv_in(x)]
+        maps = [in_float32(self.conv_in, x)]
         for level in self.down_blocks:
             maps += level(maps[-1], emb)
         h = self.mid_block(maps[-1], emb)
         for level in self.up_blocks:
             h = level(h, maps, emb)
-        return self.conv_out(F.silu(self.conv_norm_out(h)))
+        return in_float32(self.conv_out, F.silu(self.conv_norm_out(h)))
 
     def _embed(self, t: Tensor, y: Tensor | None) -> Tensor:
         if (y is None) != (self.config.num_classes is None):

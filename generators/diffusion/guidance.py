@@ -41,7 +41,7 @@ def classifier_free(
     """
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        output = network(torch.cat([x_t, x_t]), torch.cat([t, t]))
+        output = network(torch.cat([x_t, x_t]), torch.cat([t, t])).float()
         conditional, unconditional = output.chunk(2)
         eps_c, rest = conditional[:, :guided_channels], conditional[:, guided_channels:]
         eps_u = unconditional[:, :guided_channels]

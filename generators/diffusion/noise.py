@@ -42,5 +42,10 @@ def draw_noise(
     >>> bool((a == draw_noise(image_rngs([1]), (3, 8, 8))[0]).all())
     True
     """
-    images = [torch.randn(tuple(shape), generator=rng) for rng in rngs]
-    return torch.stack(images).to(device)
+    on_gpu = torch.device(device).type == "cuda"
+    # From pinned memory a copy does not wait for what the GPU still computes, so noise is drawn
+    # ahead of it.
+    noise = torch.empty((len(rngs), *shape), pin_memory=on_gpu)
+    for image, rng in zip(noise, rngs, strict=True):
+        torch.randn(tuple(shape), generator=rng, out=image)
+    return noise.to(device, non_blocking=on_gpu)

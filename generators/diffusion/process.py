@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -167,7 +168,7 @@ class DiffusionProcess:
     def network_timesteps(self, t: Int[Tensor, " batch"]) -> Shaped[Tensor, " batch"]:
         """Return the network's timesteps at indices `t`: integers unless they are rescaled."""
         assert self.timesteps is not None
-        steps = torch.from_numpy(self.timesteps.copy()).to(t.device)[t]
+        steps = _on_device(self.timesteps.tobytes(), "int64", t.device)[t]
         return steps if self.timestep_scale == 1.0 else steps.float() * self.timestep_scale
 
     # q: adding noise
@@ -305,5 +306,13 @@ def _check_signal(alpha_bar: Float64[ndarray, " steps"], prediction: Prediction)
 
 def lookup(table: Float64[ndarray, " steps"], t: Tensor, like: Tensor) -> Tensor:
     """Return entries `t` of a table in float32, shaped to multiply `like` (B, ...)."""
-    values = torch.from_numpy(np.asarray(table, dtype=np.float64)[t.cpu().numpy()])
-    return values.to(device=like.device, dtype=torch.float32).view(-1, *[1] * (like.ndim - 1))
+    entries = np.ascontiguousarray(table, dtype=np.float64).astype(np.float32)
+    values = _on_device(entries.tobytes(), "float32", like.device)[t.to(like.device)]
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+@lru_cache(maxsize=256)
+def _on_device(entries: bytes, dtype: str, device: torch.device) -> Tensor:
+    """Return a table on a device. It is copied there once: each copy would wait for the GPU."""
+    with torch.inference_mode(False):  # training takes the same tables
+        return torch.from_numpy(np.frombuffer(entries, dtype=dtype).copy()).to(device)

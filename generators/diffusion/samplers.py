@@ -89,8 +89,8 @@ def sample_ddim(
     A gradient g shifts eps by -sqrt(1 - alpha_bar) g (Dhariwal & Nichol 2021, algorithm 2).
     """
     x = x_T
-    for index, t in _steps(x, process, options):
-        x_0, eps = _x_0_and_eps(model, x, t, process, options)
+    for index, _ in _steps(x, process, options):
+        x_0, eps = _x_0_and_eps(model, x, index, process, options)
         alpha_bar, previous = process.alpha_bar[index], process.alpha_bar_prev[index]
         sigma = options.eta * np.sqrt((1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous))
         x = float(np.sqrt(previous)) * x_0 + float(np.sqrt(1 - previous - sigma**2)) * eps
@@ -116,7 +116,7 @@ def invert_ddim(
     """
     x = x_0  # at timestep 0, whose noise is too little to see
     for index in range(1, process.num_steps):
-        image, eps = _x_0_and_eps(model, x, _indices(x, index - 1), process, UNBOUNDED)
+        image, eps = _x_0_and_eps(model, x, index - 1, process, UNBOUNDED)
         alpha_bar = process.alpha_bar[index]
         x = float(np.sqrt(alpha_bar)) * image + float(np.sqrt(1 - alpha_bar)) * eps
         if progress is not None:
@@ -142,8 +142,8 @@ def sample_dpm_solver_pp_2m(
     with np.errstate(divide="ignore"):  # a last timestep of pure noise is at minus infinity
         lambdas = np.log(signal[1:] / sigma[1:])
     x, last_x_0 = x_T, None
-    for index, t in _steps(x, process, options):
-        x_0, _ = _x_0_and_eps(model, x, t, process, options, clip_guided=True)
+    for index, _ in _steps(x, process, options):
+        x_0, _ = _x_0_and_eps(model, x, index, process, options, clip_guided=True)
         direction = x_0
         if last_x_0 is not None and index:
             h, last_h = lambdas[index - 1] - lambdas[index], lambdas[index] - lambdas[index + 1]
@@ -177,12 +177,11 @@ def sample_heun(
 
     def slope(z: Tensor, index: int) -> Tensor:
         x_t = z * float(np.sqrt(process.alpha_bar[index]))
-        t = _indices(z, index)
-        return _x_0_and_eps(model, x_t, t, process, options, clip_guided=True)[1]
+        return _x_0_and_eps(model, x_t, index, process, options, clip_guided=True)[1]
 
-    for index, t in _steps(z, process, options):
+    for index, _ in _steps(z, process, options):
         if endless and index == process.num_steps - 1:
-            x_0, eps = _x_0_and_eps(model, x_T, t, process, options, clip_guided=True)
+            x_0, eps = _x_0_and_eps(model, x_T, index, process, options, clip_guided=True)
             z = x_0 + float(sigmas[index]) * eps
             continue
         step = float(sigmas[index] - sigmas[index + 1])
@@ -195,7 +194,7 @@ def sample_heun(
 def _x_0_and_eps(
     model: Denoiser,
     x_t: Tensor,
-    t: Tensor,
+    index: int,
     process: DiffusionProcess,
     options: SamplerOptions,
     *,
@@ -206,6 +205,7 @@ def _x_0_and_eps(
     The shift of x_0 is (1 - alpha_bar) / sqrt(alpha_bar) times the gradient, which is huge where
     alpha_bar is near 0. ADM's DDIM leaves it at that; `clip_guided` brings it back in range.
     """
+    t = _indices(x_t, index)
     network_t = process.network_timesteps(t)
     prediction, _ = process.split_output(model(x_t, network_t).float())
     x_0 = process.predicted_x_0(prediction, x_t, t)
@@ -214,7 +214,7 @@ def _x_0_and_eps(
     eps = process.eps_from_x_0(x_t, t, x_0)
     if options.gradient is None:
         return x_0, eps
-    alpha_bar = process.alpha_bar[int(t[0])]
+    alpha_bar = process.alpha_bar[index]
     if alpha_bar < PURE_NOISE:  # x_t is independent of the image, so the gradient is 0
         return x_0, eps
     sigma = float(np.sqrt(1 - alpha_bar))

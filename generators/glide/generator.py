@@ -81,8 +81,7 @@ class GlideGenerator:
     def accelerate(self, numerics: Numerics) -> None:
         """Change the numerics of all later calls to `generate`."""
         self.numerics = numerics
-        numerics.apply(self.base.network)
-        numerics.apply(self.upsampler.network)
+        numerics.apply(self.base.network, self.upsampler.network)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:

@@ -19,6 +19,7 @@ from generators.imagen.model import ImagenBase, ImagenUpsampler
 from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import T5_XXL
 from generators.imagen.text import T5_NAME, FrozenT5
+from generators.numerics import Numerics
 from generators.recipes.recipe import load_recipe
 from generators.settings import OptionValue
 from generators.weights.parts import UNTRAINED_SEED, Part, Parts, check_overrides, never_released
@@ -49,6 +50,13 @@ class ImagenGenerator:
         self.text = text
         self.base = base
         self.upsamplers = upsamplers
+        self.numerics = Numerics()
+
+    def accelerate(self, numerics: Numerics) -> None:
+        """Change the numerics of all later calls to `generate`; the text encoder's stay."""
+        self.numerics = numerics
+        upsamplers = [stage.network for stage in self.upsamplers.values()]
+        numerics.apply(self.base.network, *upsamplers)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
@@ -62,17 +70,18 @@ class ImagenGenerator:
         faults = BatchFaults(len(requests))
         sampling = StageSampling.chosen(self.base.process, settings[BASE], faults.at(BASE))
         noise = image_rngs(seeds, BASE)
-        images = sample_base(self.base.network, read.states, noise, sampling)
-        for name, stage in self.upsamplers.items():
-            images = sample_upsampler(
-                stage.network,
-                images,
-                read.states,
-                image_rngs(seeds, name),
-                StageSampling.chosen(stage.process, settings[name], faults.at(name)),
-                aug_level=float(settings[name].options["aug_level"]),
-                residual_scale=stage.residual_scale,
-            )
+        with self.numerics.autocast(self.text.device):
+            images = sample_base(self.base.network, read.states, noise, sampling)
+            for name, stage in self.upsamplers.items():
+                images = sample_upsampler(
+                    stage.network,
+                    images,
+                    read.states,
+                    image_rngs(seeds, name),
+                    StageSampling.chosen(stage.process, settings[name], faults.at(name)),
+                    aug_level=float(settings[name].options["aug_level"]),
+                    residual_scale=stage.residual_scale,
+                )
         return captioned_samples(images, read.truncated, faults)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from generators.errors import ArchitectureError
 from generators.nn.attention import AttentionBlock, CrossAttentionBlock, zeroed
 from generators.nn.normalization import NUM_GROUPS, GroupNorm
+from generators.nn.precision import in_float32, kept_in_float32
 from generators.nn.settings import config_from_flat
 from generators.nn.unet import ContextKV
 
@@ -146,7 +147,7 @@ class EfficientUNet(nn.Module):
         self.config = config
         widths, numbers = config.channels, config.num_res_blocks
         last = len(widths) - 1
-        self.first = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.first = kept_in_float32(nn.Conv2d(config.in_channels, widths[0], 3, padding=1))
         ins = [widths[0], *widths[:-1]]
         self.down_convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(ins, widths, strict=True)
@@ -164,10 +165,12 @@ class EfficientUNet(nn.Module):
         self.up_convs = nn.ModuleList(
             nn.Conv2d(b, a, 3, padding=1) for a, b in zip(ins, widths, strict=True)
         )
-        self.out = nn.Sequential(
-            GroupNorm(2 * widths[0]),
-            nn.SiLU(),
-            zeroed(nn.Conv2d(2 * widths[0], config.out_channels, 3, padding=1)),
+        self.out = kept_in_float32(
+            nn.Sequential(
+                GroupNorm(2 * widths[0]),
+                nn.SiLU(),
+                zeroed(nn.Conv2d(2 * widths[0], config.out_channels, 3, padding=1)),
+            )
         )
 
     def project_context(self, context: Float[Tensor, "batch context_channels length"]) -> ContextKV:
@@ -184,7 +187,7 @@ class EfficientUNet(nn.Module):
     ) -> Float[Tensor, "batch out_channels height width"]:
         """Evaluate the network on its full input."""
         projected = None if context_kv is None else iter(context_kv)
-        x = self.first(x)
+        x = in_float32(self.first, x)
         maps = [x]
         for conv, block in zip(self.down_convs, self.down_blocks, strict=True):
             x = block(conv(x), emb, projected)
@@ -194,7 +197,7 @@ class EfficientUNet(nn.Module):
             x = self.up_blocks[level](x, emb, projected)
             x = self.up_convs[level](F.interpolate(x, scale_factor=2.0, mode="nearest"))
             x = torch.cat([x, SKIP_SCALE * maps.pop()], dim=1)
-        return self.out(x)
+        return in_float32(self.out, x)
 
 
 def _attention(config: EfficientUNetConfig, channels: int) -> nn.Module | None:

@@ -24,6 +24,7 @@ from generators.errors import ArchitectureError
 from generators.nn.attention import AttentionBlock, zeroed
 from generators.nn.embeddings import cos_sin_embedding
 from generators.nn.normalization import NUM_GROUPS, GroupNorm
+from generators.nn.precision import in_float32, is_kept_in_float32, kept_in_float32
 from generators.nn.settings import config_from_flat
 
 ContextKV = tuple[Tensor, ...]
@@ -198,6 +199,8 @@ class TimestepEmbedSequential(nn.Sequential):
                 x = layer(x, emb)
             elif isinstance(layer, AttentionBlock):
                 x = layer(x, None if context_kv is None else next(context_kv))
+            elif is_kept_in_float32(layer):
+                x = in_float32(layer, x)
             else:
                 x = layer(x)
         return x
@@ -215,7 +218,8 @@ class UNetEncoder(nn.Module):
             nn.Linear(config.embedding_channels, config.embedding_channels),
         )
         channels = config.width(config.channel_mult[0])
-        blocks = [TimestepEmbedSequential(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
+        first = kept_in_float32(nn.Conv2d(config.in_channels, channels, 3, padding=1))
+        blocks = [TimestepEmbedSequential(first)]
         self.skip_widths = [channels]
         last_level = len(config.channel_mult) - 1
         for level, mult in enumerate(config.channel_mult):
@@ -272,10 +276,12 @@ class UNet(UNetEncoder):
                     layers.append(_upsampling(channels, config))
                 blocks.append(TimestepEmbedSequential(*layers))
         self.output_blocks = nn.ModuleList(blocks)
-        self.out = nn.Sequential(
-            GroupNorm(channels),
-            nn.SiLU(),
-            zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
+        self.out = kept_in_float32(
+            nn.Sequential(
+                GroupNorm(channels),
+                nn.SiLU(),
+                zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
+            )
         )
 
     @classmethod
@@ -321,7 +327,7 @@ class UNet(UNetEncoder):
         h = self.middle_block(maps[-1], emb, remaining_kv)
         for stage in self.output_blocks:
             h = stage(torch.cat([h, maps.pop()], dim=1), emb, remaining_kv)
-        return self.out(h)
+        return in_float32(self.out, h)
 
 
 def enlarge(low_res: Tensor, like: Tensor) -> Tensor:

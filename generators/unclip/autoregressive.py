@@ -22,6 +22,7 @@ from evalkit.core.progress import advance
 from generators.errors import ArchitectureError
 from generators.finite import StageWatch
 from generators.nn.normalization import LayerNorm
+from generators.nn.precision import in_float32, kept_in_float32
 from generators.nn.settings import config_from_flat
 from generators.nn.transformer import Transformer, causal_mask
 from generators.unclip.conditioning import CaptionReading, embedding_scale
@@ -163,7 +164,7 @@ class AutoregressivePrior(nn.Module):
         self.positions = nn.Parameter(torch.randn(length, width) * NEW_STD)
         self.transformer = Transformer(width, config.layers, config.heads)
         self.final_ln = LayerNorm(width)
-        self.out = nn.Linear(width, config.num_buckets)
+        self.out = kept_in_float32(nn.Linear(width, config.num_buckets))
         for embedding in (self.agreement, self.code):
             nn.init.normal_(embedding.weight, std=NEW_STD)
 
@@ -194,7 +195,7 @@ class AutoregressivePrior(nn.Module):
         mask = causal_mask(torch.cat([caption.kept, always], dim=1))
         hidden = self.transformer(sequence + self.positions[: sequence.shape[1]], mask)
         start = caption.states.shape[1] + 1  # the agreement's place predicts the first code
-        return self.out(self.final_ln(hidden[:, start:]))
+        return in_float32(self.out, self.final_ln(hidden[:, start:]))
 
     def loss(
         self,

@@ -20,6 +20,7 @@ from generators.diffusion.stage_sampling import StageSampling
 from generators.finite import BatchFaults, StageWatch
 from generators.glide.model import SuperResText2ImUNet
 from generators.glide.pipeline import Enlarging, sample_base, sample_upsampler
+from generators.numerics import Numerics
 from generators.settings import OptionValue
 from generators.unclip.autoregressive import AutoregressivePrior, sample_codes
 from generators.unclip.conditioning import CLIP_NAME, CaptionReading, FrozenClip
@@ -101,6 +102,13 @@ class UnclipGenerator:
         self.prior = prior
         self.decoder = decoder
         self.upsamplers = upsamplers
+        self.numerics = Numerics()
+
+    def accelerate(self, numerics: Numerics) -> None:
+        """Change the numerics of all later calls to `generate`; those of CLIP stay."""
+        self.numerics = numerics
+        upsamplers = [stage.network for stage in self.upsamplers.values()]
+        numerics.apply(self.prior.network, self.decoder.network, *upsamplers)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
@@ -112,13 +120,14 @@ class UnclipGenerator:
         prompts = prompts_of(self.spec, requests)
         seeds = [request.seed for request in requests]
         faults = BatchFaults(len(requests))
-        embedding = self.embed(prompts, seeds, settings["prior"], faults)
-        decoder = self.decoder
-        captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
-        sampling = StageSampling.chosen(decoder.process, settings["base"], faults.at("base"))
-        noise = image_rngs(seeds, "base")
-        small = sample_base(decoder.network, captions, noise, sampling)
-        large = self.enlarge(small, seeds, settings, faults)
+        with self.numerics.autocast(self.clip.device):
+            embedding = self.embed(prompts, seeds, settings["prior"], faults)
+            decoder = self.decoder
+            captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
+            sampling = StageSampling.chosen(decoder.process, settings["base"], faults.at("base"))
+            noise = image_rngs(seeds, "base")
+            small = sample_base(decoder.network, captions, noise, sampling)
+            large = self.enlarge(small, seeds, settings, faults)
         return captioned_samples(large, captions.truncated, faults)
 
     def embed(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from generators.errors import ArchitectureError
 from generators.nn.embeddings import cos_sin_embedding
 from generators.nn.normalization import LayerNorm
+from generators.nn.precision import in_float32, kept_in_float32
 from generators.nn.settings import config_from_flat
 from generators.nn.transformer import Transformer, causal_mask
 from generators.unclip.conditioning import CaptionReading, embedding_scale
@@ -72,7 +73,7 @@ class DiffusionPrior(nn.Module):
         self.positions = nn.Parameter(torch.randn(length, width) * NEW_STD)
         self.transformer = Transformer(width, config.layers, config.heads)
         self.final_ln = LayerNorm(width)
-        self.out = nn.Linear(width, config.embed_dim)
+        self.out = kept_in_float32(nn.Linear(width, config.embed_dim))
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> DiffusionPrior:
@@ -103,4 +104,4 @@ class DiffusionPrior(nn.Module):
         always = caption.kept.new_ones(len(z_t), BEHIND_THE_CAPTION)
         mask = causal_mask(torch.cat([caption.kept, always], dim=1))
         hidden = self.transformer(sequence + self.positions, mask)
-        return self.out(self.final_ln(hidden[:, -1]))
+        return in_float32(self.out, self.final_ln(hidden[:, -1]))

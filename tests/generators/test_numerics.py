@@ -85,4 +85,4 @@ def test_the_fingerprint_says_so() -> None:
         sampling_precision(SamplingOptions(device=device, bf16=bf16))
         for device, bf16 in (("cpu", False), ("cuda:0", False), ("cuda:0", True))
     ]
-    assert said == ["float32", "float32, TF32 off", "bf16 autocast"]
+    assert said == ["float32", "float32, TF32 off", "bf16"]

@@ -152,19 +152,20 @@ def frechet_difference_of_groups(
     found = []
     for name, one in (("first", first), ("second", second)):
         try:
-            found.append(distance_pseudo_values(one, real, crossed=crossed).corrected)
+            found.append(distance_pseudo_values(one, real, crossed=crossed))
         except NotEnoughImagesError as short:
             reason = not_estimable(one, real, crossed=crossed)
             raise NotEnoughImagesError(f"The {name} distance is {reason}.") from short
-    jackknifed = Jackknifed.of(found[0] - found[1])
+    pseudo = found[0].corrected - found[1].corrected
+    jackknifed = Jackknifed.of(pseudo)
 
-    def difference(*left_out: int) -> float:
+    def without(*groups: int) -> float:
         of_first, of_second = (
-            distances_without(left_out, one, real, crossed=crossed) for one in (first, second)
+            distances_without(groups, one, real, crossed=crossed) for one in (first, second)
         )
         return of_first.corrected - of_second.corrected
 
-    variance = _without_interactions(jackknifed, found[0] - found[1], difference)
+    variance = _without_interactions(jackknifed, pseudo, found[0].whole - found[1].whole, without)
     error = float(np.sqrt(variance))
     freedom = jackknifed.num_groups - 1
     value = jackknifed.value
@@ -188,15 +189,16 @@ def frechet_difference_of_groups(
 def _without_interactions(
     jackknifed: Jackknifed,
     pseudo: Float64[np.ndarray, " groups"],
-    difference: Callable[..., float],
+    whole: float,
+    without: Callable[..., float],
 ) -> float:
     """Subtract a share of the interactions from the variance, as disjoint pairs of groups show."""
-    g, whole = jackknifed.num_groups, difference()
+    g = jackknifed.num_groups
     left = (g * whole - pseudo) / (g - 1)
     squares = []
     try:
         for j in range(0, g - 1, 2):
-            both = difference(j, j + 1)
+            both = without(j, j + 1)
             squares.append((g * whole - (g - 1) * (left[j] + left[j + 1]) + (g - 2) * both) ** 2)
     except NotEnoughImagesError:
         return jackknifed.variance  # too few images without two groups

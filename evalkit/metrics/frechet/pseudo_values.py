@@ -25,6 +25,8 @@ class DistancePseudoValues:
 
     corrected: Float64[np.ndarray, " groups"]
     plug_in: Float64[np.ndarray, " groups"]
+    whole: float
+    """The corrected distance of all images, without the jackknife."""
     num_varying: int
     """Directions in which both sets vary."""
 
@@ -42,15 +44,21 @@ def distance_pseudo_values(
     Raises:
         NotEnoughImagesError: Fewer than two groups, or too few images without one of them.
     """
-    varying = []
+    estimates = []
 
     def both(*left_out: int) -> Float64[np.ndarray, " estimates"]:
         found = distances_without(left_out, fake, real, crossed=crossed)
-        varying.append(found.num_varying)
+        estimates.append(found)
         return np.array([found.corrected, found.plug_in])
 
     found = pseudo_values(both, len(fake.groups))
-    return DistancePseudoValues(corrected=found[:, 0], plug_in=found[:, 1], num_varying=varying[0])
+    of_all = estimates[0]
+    return DistancePseudoValues(
+        corrected=found[:, 0],
+        plug_in=found[:, 1],
+        whole=of_all.corrected,
+        num_varying=of_all.num_varying,
+    )
 
 
 def distances_without(

@@ -70,13 +70,74 @@ def test_the_cheapest_public_check_runs_end_to_end(
     assert "3.1525 ± 0.01" in shown
 
 
+def test_a_check_that_generates_follows_its_protocol(
+    cifar: Path,
+    tmp_path: Path,
+    inception_weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`ddpm-cifar10` with ddpm:tiny, 24 images and a shallow layer in place of the real ones."""
+    small = replace(
+        KNOWN_ANSWERS["ddpm-cifar10"],
+        model="ddpm:tiny",
+        request={"n": 24},
+        sampling={"steps": "2"},
+        options={"inception_layer": "64", "metrics": ("fid",)},
+        departures=("Everything is smaller.",),
+    )
+    monkeypatch.setitem(KNOWN_ANSWERS, "ddpm-cifar10", small)
+    options = MeasureOptions(inception_weights=inception_weights)
+    out = tmp_path / "run"
+    (found,) = reproduce("ddpm-cifar10", options, out=out, progress=silent)
+    assert found.record is not None
+    assert found.record.n == 24
+    assert found.record.fingerprint["protocol"] == "ddpm-cifar10-50k"
+    assert not found.reproduced
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Otherwise than the source: Everything is smaller." in shown
+
+
+def test_a_check_against_named_statistics_asks_for_them_before_it_samples(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="references keep imagenet64@adm") as caught:
+        reproduce("adm-in64-sampled", MeasureOptions(), out=tmp_path / "run", progress=silent)
+    assert "64x64_classifier.pt" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_scored_as_its_protocol_says(
+    tmp_path: Path, inception_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gigagan` on crops of photographs, with a reference of the same kind."""
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    known = tmp_path / "cache" / "known"
+    for folder, first in (("t2i_coco256", 0), ("reference", 9)):
+        (known / folder).mkdir(parents=True)
+        for number in range(12):
+            photo = photographs()[number % len(photographs())].convert("RGB")
+            box = (first + number, number, first + number + 90, number + 70)
+            photo.crop(box).save(known / folder / f"{number}.png")
+    small = replace(
+        KNOWN_ANSWERS["gigagan"],
+        against="reference",
+        options={"inception_layer": "64", "metrics": ("fid",)},
+    )
+    monkeypatch.setitem(KNOWN_ANSWERS, "gigagan", small)
+    options = MeasureOptions(inception_weights=inception_weights)
+    (found,) = reproduce("gigagan", options, progress=silent)
+    assert found.record is not None
+    assert found.record.fingerprint["sample_preparation"]["filter"] == "lanczos"
+    assert found.record.fingerprint["size_px"] == 256
+    assert found.record.fingerprint["extractor"]["resize"] == "clean"
+
+
 def test_what_is_missing_says_what_to_get() -> None:
     with pytest.raises(MissingDataError, match="binary version of CIFAR-10"):
         reproduce("real-cifar10", MeasureOptions(), progress=silent)
     with pytest.raises(MissingDataError, match=r"admnet_guided_imagenet64.npz \(0.61 GB\)"):
         reproduce("adm-in64", MeasureOptions(), progress=silent)
-    with pytest.raises(ConfigError, match="karlo-v1-alpha") as caught:
-        reproduce("karlo", MeasureOptions(), progress=silent)
+    with pytest.raises(ConfigError, match="instaflow_0_9B") as caught:
+        reproduce("instaflow", MeasureOptions(), progress=silent)
     assert "\n" not in str(caught.value)
     with pytest.raises(UnknownNameError, match="did you mean 'karlo'"):
         reproduce("carlo", MeasureOptions(), progress=silent)

@@ -296,6 +296,22 @@ class TestStatisticsFiles:
         found = by_name(score_sets(sets[0], reference, ["fid", "sfid"], options))
         assert found["fid"].value == pytest.approx(found["sfid"].value)
 
+    def test_adm_batches_bring_images_for_what_moments_cannot_give(
+        self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
+    ) -> None:
+        m = self.moments(sets)
+        images = np.stack([np.asarray(Image.open(item.path)) for item in sets[1][:25]])  # type: ignore[arg-type]
+        np.savez(tmp_path / "adm.npz", arr_0=images, mu=m.mean, sigma=m.covariance)
+        reference = read_statistics(tmp_path / "adm.npz")
+        found = by_name(score_sets(sets[0], reference, ["fid", "prdc", "kid"], options))
+        whole = by_name(score_sets(*sets, ["fid"], options))
+        of_images = by_name(score_sets(sets[0], sets[1][:25], ["prdc", "kid"], options))
+        assert found["fid"].value == pytest.approx(whole["fid"].value, rel=1e-6)
+        assert found["recall-k5"].value == of_images["recall-k5"].value
+        assert found["recall-k5"].interval is not None
+        assert found["kid"].value == of_images["kid"].value
+        assert found["recall-k5"].fingerprint["num_reference"] == 25
+
     def test_features_of_clean_fid_serve_kid(
         self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:

@@ -135,7 +135,7 @@ def test_what_a_model_is_like_makes_no_footnote() -> None:
     """Captions of a distance that needs none, the precision of sampling, matches and copies."""
     own = [
         {"sampling_precision": "float32", "sample_captions_sha256": "11", "matched_ids": 7},
-        {"sampling_precision": "bf16 autocast", "copies": {"repeated_samples": 2}},
+        {"sampling_precision": "bf16", "copies": {"repeated_samples": 2}},
     ]
     records = [
         make_record("kid", subject=name, fingerprint=MEASURING | made)
