@@ -19,6 +19,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload, runtime_checkable
 
@@ -255,7 +257,7 @@ def score(
     with _shown(progress) as factory:
         found = _samples(images, captions, name)
         scored: Scored = score_samples(found, _reference(reference), measuring, progress=factory)
-    return Results(tuple(scored.all_records), lambda: score_page(scored))
+    return Results(tuple(scored.all_records), partial(score_page, scored))
 
 
 def compare(
@@ -301,7 +303,7 @@ def compare(
         else:
             sets = named_sets([os.fspath(one) for one in images])
         found: Comparison = compare_sets(sets, _reference(reference), measuring, progress=factory)
-    return Results(tuple(found.all_records), lambda: found.page)
+    return Results(tuple(found.all_records), partial(attrgetter("page"), found))
 
 
 def generate(
@@ -456,6 +458,11 @@ def _arrays(images: Sequence[Image.Image] | np.ndarray | TensorLike, name: str) 
                 "place."
             )
         return list(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+    if not isinstance(images, Sequence):
+        raise DataError(
+            f"{name}: a {type(images).__name__}, expected a path, a list of Pillow's images, or an "
+            "array of uint8, N x 3 x H x W. Put a single image into a list."
+        )
     wrong = next((one for one in images if not isinstance(one, Image.Image)), None)
     if wrong is not None:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -206,6 +207,7 @@ def test_the_frame_is_tidy_and_the_files_are_written(
     assert list(stored["value"]) == list(frame["value"])
     with pytest.raises(ConfigError, match=r"\.txt"):
         found.export(tmp_path / "a.txt")
+    assert pickle.loads(pickle.dumps(found)) == found
     text = str(found)
     assert "KID (shapes-clip)" in text
     assert "CLIP score" in text
@@ -270,13 +272,21 @@ def test_other_images_are_refused(images: Any, error: type[Exception], says: str
         evalkit.score(images, REAL, **JUDGE)
 
 
-def test_a_list_of_paths_is_refused_in_a_sentence(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        ("['a.png']", "a list with a str, expected Pillow's images"),
+        ("PIL.Image.new('RGB', (8, 8))", "Put a single image into a list"),
+        ("7", "a int, expected a path"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_sentence(images: str, says: str, root: Path) -> None:
     """In a fresh interpreter: here, the types of all arguments are checked first."""
-    code = "import evalkit; evalkit.score(['a.png'], ['b.png'], metrics=['kid'])"
+    code = f"import evalkit, PIL.Image; evalkit.score({images}, metrics=['clip-score'])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root
     )
-    assert "a list with a str, expected Pillow's images" in done.stderr
+    assert says in done.stderr.splitlines()[-1]
 
 
 def test_contradictions_are_refused(folders: dict[str, Path]) -> None:
