@@ -28,11 +28,13 @@ from evalkit.options import (
     RequestOptions,
     SamplingOptions,
     ServerOptions,
+    TrackingOptions,
     exporting,
     measuring,
     requesting,
     sampling,
     serving,
+    tracking,
 )
 from evalkit.options.devices import torch_device
 from evalkit.options.parsing import named_paths
@@ -118,6 +120,7 @@ class Kind(StrEnum):
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @exporting()
+@tracking()
 @measuring(without=("device",))
 @serving()
 @sampling()
@@ -129,6 +132,7 @@ def fid(
     server: ServerOptions,
     measure: MeasureOptions,
     exports: ExportOptions,
+    tracking: TrackingOptions,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -143,7 +147,7 @@ def fid(
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
     run(
-        options, measure,
+        options, measure, tracking,
         json_file=json_file, exports=exports.files, command=_command_line(),
     )  # fmt: skip
 
@@ -193,6 +197,48 @@ def score(
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @exporting()
+@tracking()
+@measuring(flags={"batch_size": "--batch-size"})
+def watch(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with a subfolder of samples, or a run, per checkpoint.")
+    ],
+    measure: MeasureOptions,
+    tracking: TrackingOptions,
+    against: Against = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for watch.csv and watch.json. [default: the watched folder]"),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Measure what is finished now, and stop.")
+    ] = False,
+    until: Annotated[
+        int | None, typer.Option(min=1, help="Stop when N checkpoints are measured.")
+    ] = None,
+    every: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two looks at the folder.")
+    ] = 10.0,
+    settle: Annotated[
+        float, typer.Option(min=0, help="Seconds without a change after which one is finished.")
+    ] = 60.0,
+    marker: Annotated[
+        str, typer.Option(help="Name of the file that marks a finished subfolder.")
+    ] = "DONE",
+    coco_root: CocoRoot = None,
+) -> None:
+    """Measure each checkpoint's samples as training writes them."""
+    from evalkit.commands.watch import WatchOptions
+    from evalkit.commands.watch import watch as run
+
+    how = WatchOptions(once=once, until=until, every_s=every, settle_s=settle, marker=marker)
+    run(
+        folder, against, measure, how,
+        out=out, coco_root=coco_root, tracking=tracking, command=_command_line(),
+    )  # fmt: skip
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
@@ -281,6 +327,7 @@ def variance(
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @exporting()
+@tracking()
 @measuring(without=("device",))
 @sampling(without=("guidance", "steps", "sampler"))
 @requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
@@ -290,6 +337,7 @@ def sweep(
     sampling: SamplingOptions,
     measure: MeasureOptions,
     exports: ExportOptions,
+    tracking: TrackingOptions,
     guidance: Annotated[
         str | None,
         typer.Option(help="Scales, such as 1,1.5,2, sr1=1,8, or a published grid such as imagen."),
@@ -311,7 +359,7 @@ def sweep(
     ]  # fmt: skip
     run(
         options, replace(measure, device=sampling.device), axes,
-        out=out, yes=yes, exports=exports.files, command=_command_line(),
+        out=out, yes=yes, exports=exports.files, tracking=tracking, command=_command_line(),
     )  # fmt: skip
 
 
@@ -450,9 +498,11 @@ def report(
     run(run_folder)
 
 
-@app.command(rich_help_panel=panels.TRAIN)
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.TRAIN)
+@tracking()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
+    tracking: TrackingOptions,
     out: Out = None,
     steps: Annotated[
         int | None, typer.Option(help="Number of steps. [default: the recipe's]")
@@ -469,7 +519,7 @@ def train(
     """
     from evalkit.commands.train import train as run
 
-    run(recipe, out=out, steps=steps, start=start, cpu=cpu)
+    run(recipe, out=out, steps=steps, start=start, cpu=cpu, tracking=tracking)
 
 
 @app.command(rich_help_panel=panels.TRAIN)

@@ -25,22 +25,24 @@ from evalkit.measurement import (
     check_metrics,
     failures,
 )
-from evalkit.options import MeasureOptions
+from evalkit.options import MeasureOptions, TrackingOptions
 from evalkit.protocols.applying import options_for
 from evalkit.reports.tables import terminal_table, write_csv
+from evalkit.reports.trackers import scalars, tracker_log
 from generators.catalog import full_name
 
 
 def fid(
     generation: GenerationOptions,
     measure: MeasureOptions,
+    tracking: TrackingOptions | None = None,
     *,
     json_file: Path | None,
     exports: Sequence[Path] = (),
     command: str,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Generate or resume, measure, report."""
+    """Generate or resume, measure, report, and log to the trackers."""
     full_name(generation.model)
     check_output(json_file, "--json")
     generation.source.check()
@@ -56,18 +58,23 @@ def fid(
     cost = estimate(prepared, progress)
     if cost.seconds > LONG_S:
         console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
-    prepared.generate(progress)
-    sampled = time.perf_counter()
-    check_complete(prepared.run)
-    results = plan.measure()
-    measuring = ready - started + time.perf_counter() - sampled
-    timings = {"sampling": sampled - ready, "measuring": measuring}
-    keep_measurement(prepared.run, results.clip_scores, results.clip_name, timings)
-    records = [
-        replace(record, fingerprint={**record.fingerprint, "command": command})
-        for record in results.records
-    ]
-    store(prepared, records, json_file, exports)
+    out = prepared.run.path
+    logged = {"command": command, "model": prepared.run.config["model"]}
+    chosen = tracking or TrackingOptions()
+    with tracker_log(chosen, name=out.name, out=out, configuration=logged) as log:
+        prepared.generate(progress)
+        sampled = time.perf_counter()
+        check_complete(prepared.run)
+        results = plan.measure()
+        measuring = ready - started + time.perf_counter() - sampled
+        timings = {"sampling": sampled - ready, "measuring": measuring}
+        keep_measurement(prepared.run, results.clip_scores, results.clip_name, timings)
+        records = [
+            replace(record, fingerprint={**record.fingerprint, "command": command})
+            for record in results.records
+        ]
+        store(prepared, records, json_file, exports)
+        log.log(scalars(records), step=0)
     refuse_incomplete(records, measure)
     return records
 

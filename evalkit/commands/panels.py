@@ -11,6 +11,7 @@ _RECORDS = {
     "sampling_": "Sampling",
     "server_": "Server",
     "exports_": "Results",
+    "tracking_": "Experiment trackers",
 }
 """Headings by the prefix of a parameter: the options record that it belongs to."""
 _MEASURING = {

@@ -124,13 +124,13 @@ def score_samples(
         EvalkitError: As for `score_sets`.
     """
     given = options
-    compared = _reference(reference_name(against, options), found, options, coco_root, progress)
+    compared = reference_of(reference_name(against, options), found, options, coco_root, progress)
     options = compared.options(options, [found])
     compared = compared.for_samples(options, [found])
     found = replace(found, items=kept_samples(found.items, options))
     say_features(options, given)
     refuse_biased_scores(found.fingerprint.get("reranked"), options)
-    metrics = options.metrics or _default_metrics(compared, found, options)
+    metrics = options.metrics or metrics_of(compared, found, options)
     scorer = Scorer.of(
         compared.reference, metrics, options, progress, samples=found.items, curves=True
     )
@@ -199,7 +199,7 @@ def _keep_in_run(run: RunFolder, records: Sequence[ResultRecord]) -> None:
     console.print(f"Kept in the run. Its report: evalkit report {run.path}", soft_wrap=True)
 
 
-def _reference(
+def reference_of(
     against: str | Against | None,
     found: Samples,
     options: MeasureOptions,
@@ -225,7 +225,7 @@ def _reference(
     return NO_REFERENCE
 
 
-def _default_metrics(compared: Against, found: Samples, options: MeasureOptions) -> tuple[str, ...]:
+def metrics_of(compared: Against, found: Samples, options: MeasureOptions) -> tuple[str, ...]:
     """Return the default metrics that apply to the images, with or without a reference."""
     chosen = default_metrics(options, found.conditioning, scenes=found.has_scenes)
     if compared.reference:

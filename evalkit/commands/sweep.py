@@ -26,10 +26,11 @@ from evalkit.generation import (
 )
 from evalkit.measurement import MeasurementPlan, run_items
 from evalkit.metrics.score import PreparedSet
-from evalkit.options import MeasureOptions
+from evalkit.options import MeasureOptions, TrackingOptions
 from evalkit.reports.curve import CurvePoint, write_curve
 from evalkit.reports.html import ComparisonReport
 from evalkit.reports.tables import models_table, write_csv
+from evalkit.reports.trackers import scalars, tracker_log
 from generators.base import Generator
 
 DISTANCES = ("fid", "fd")
@@ -52,6 +53,7 @@ def sweep(
     out: Path,
     yes: bool,
     exports: Sequence[Path] = (),
+    tracking: TrackingOptions | None = None,
     command: str = "",
     progress: ProgressFactory = progress_bar,
     ask: Callable[[str], bool] = typer.confirm,
@@ -68,7 +70,8 @@ def sweep(
         out: Folder of the runs, and of `sweep.json`, `sweep.csv` and `sweep.html`.
         yes: Start without a question.
         exports: Further files for the records of all points.
-        command: The command line, for the page.
+        tracking: The trackers that get each point's numbers, at the step of its place.
+        command: What was typed, for the trackers and the page.
         progress: Such as `evalkit.core.progress.progress_bar`.
         ask: Asks a question on the terminal.
 
@@ -90,16 +93,20 @@ def sweep(
         return SweepResult(records={}, best=None)
     records: dict[str, list[ResultRecord]] = {}
     sets: dict[str, PreparedSet] = {}
-    for point in chosen:
-        prepared = _prepare(generation, point, out, first.generator, progress)
-        prepared.generate(progress)
-        check_complete(prepared.run)
-        at_point = replace(plan, prepared=prepared)
-        records[point.name] = [
-            record.with_context(subject=point.name, fingerprint={})
-            for record in at_point.measure().records
-        ]
-        sets[point.name] = plan.scorer.prepare(run_items(prepared.run, prepared.run.rows()))
+    logged = {"command": command, "model": first.run.config["model"]}
+    trackers = tracking or TrackingOptions()
+    with tracker_log(trackers, name=out.name, out=out, configuration=logged) as log:
+        for place, point in enumerate(chosen):
+            prepared = _prepare(generation, point, out, first.generator, progress)
+            prepared.generate(progress)
+            check_complete(prepared.run)
+            at_point = replace(plan, prepared=prepared)
+            records[point.name] = [
+                record.with_context(subject=point.name, fingerprint={})
+                for record in at_point.measure().records
+            ]
+            sets[point.name] = plan.scorer.prepare(run_items(prepared.run, prepared.run.rows()))
+            log.log({**point.numbers, **scalars(records[point.name])}, step=place)
     distance = next((name for name in DISTANCES if name in plan.scorer.metrics), None)
     best = best_point(records, sets, distance, level=measure.level) if distance else None
     _write(out, records, best, first)

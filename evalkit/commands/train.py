@@ -13,13 +13,28 @@ from evalkit.core.files import check_folder
 from evalkit.core.progress import ProgressCallback, console, errors, progress_bar, training_bar
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import SHAPES, SceneKind, sample_scene
+from evalkit.options import TrackingOptions
+from evalkit.reports.trackers import tracker_log
 
 if TYPE_CHECKING:
     from generators.recipes.recipe import Recipe
     from generators.training.data import TrainingSet
+    from generators.training.loop import Progress
 
 
-def train(name: str, *, out: Path | None, steps: int | None, start: Path | None, cpu: bool) -> None:
+LOG_EVERY = 20
+"""Steps between the numbers that trackers get; the last step is always logged."""
+
+
+def train(
+    name: str,
+    *,
+    out: Path | None,
+    steps: int | None,
+    start: Path | None,
+    cpu: bool,
+    tracking: TrackingOptions | None = None,
+) -> None:
     """Train a network by a recipe, or resume `out`; only one of several processes prints."""
     from generators.recipes.recipe import load_recipe
 
@@ -38,16 +53,22 @@ def train(name: str, *, out: Path | None, steps: int | None, start: Path | None,
         data = shapes_training_set(
             recipe.data.seed, recipe.data.num_images, drawn, kinds=recipe.data.kinds
         )
-    with training_bar(f"Training {recipe.name}") as bar:
-        weights = run(
-            recipe,
-            data,
-            folder,
-            cpu=cpu,
-            start=start,
-            trainee=trainee,
-            report=lambda p: bar(p.step, p.steps, p.loss),
-        )
+    # The trackers start after the loop has chosen the devices of all processes.
+    logging = tracker_log(
+        tracking or TrackingOptions(),
+        name=recipe.name,
+        out=folder,
+        configuration={"recipe": recipe.name, "seed": recipe.seed},
+        at_once=False,
+    )
+    with logging as log, training_bar(f"Training {recipe.name}") as bar:
+
+        def report(state: Progress) -> None:
+            bar(state.step, state.steps, state.loss)
+            if state.step % LOG_EVERY == 0 or state.step == state.steps:
+                log.log({"loss": state.loss, "steps_per_s": state.steps_per_s}, step=state.step)
+
+        weights = run(recipe, data, folder, cpu=cpu, start=start, trainee=trainee, report=report)
     console.print(f"Trained weights: {weights}")
 
 

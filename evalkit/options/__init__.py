@@ -5,6 +5,7 @@ from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
+from evalkit.options.tracking import TrackingOptions, tracking
 
 __all__ = [
     "ExportOptions",
@@ -12,9 +13,11 @@ __all__ = [
     "RequestOptions",
     "SamplingOptions",
     "ServerOptions",
+    "TrackingOptions",
     "exporting",
     "measuring",
     "requesting",
     "sampling",
     "serving",
+    "tracking",
 ]
