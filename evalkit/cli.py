@@ -196,7 +196,6 @@ def score(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
-@exporting()
 @tracking()
 @measuring(flags={"batch_size": "--batch-size"})
 def watch(
@@ -239,6 +238,7 @@ def watch(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
