@@ -126,6 +126,8 @@ class MetricRow:
     """The paper that defines it."""
     records: tuple[RecordRow, ...]
     """The records that it may yield, the main one first."""
+    full_reference: bool = False
+    """Whether its reference is another run of the same captions and seeds, image by image."""
 
     def __post_init__(self) -> None:
         if not self.records or not all(isinstance(one, RecordRow) for one in self.records):
@@ -280,6 +282,23 @@ def _composition(name: str, label: str, unit: str, summary: str) -> RecordRow:
         direction="none" if name.endswith("-shuffled") else "higher",
         unit=unit,
         summary=summary,
+    )
+
+
+def _same_noise(
+    name: str, label: str, summary: str, paper: str, *, lower: bool = False, unit: str = ""
+) -> MetricRow:
+    """Return the row of a metric of pairs of images that should not differ."""
+    direction: Direction = "lower" if lower else "higher"
+    return MetricRow(
+        target=f"evalkit.metrics.same_noise:{name.upper().replace('-', '_')}",
+        summary=summary,
+        min_n=1,
+        needs="reference",
+        pairs=True,
+        paper=paper,
+        records=(RecordRow(name=name, label=label, direction=direction, unit=unit),),
+        full_reference=True,
     )
 
 
@@ -454,6 +473,17 @@ _METRICS: dict[str, MetricRow] = {
                 "share of prompted relations that hold",
             ),
         ),
+    ),
+    "psnr": _same_noise("psnr", "PSNR", "peak signal-to-noise ratio", "ITU-T J.340", unit="dB"),
+    "ssim": _same_noise("ssim", "SSIM", "structural similarity", "Wang et al. 2004"),
+    "lpips": _same_noise(
+        "lpips", "LPIPS", "distance of AlexNet's features", "Zhang et al. 2018", lower=True
+    ),
+    "dinov2-cosine": _same_noise(
+        "dinov2-cosine", "DINOv2 cosine", "cosine of DINOv2 features", "Oquab et al. 2023"
+    ),
+    "clip-cosine": _same_noise(
+        "clip-cosine", "CLIP cosine{other_clip}", "cosine of CLIP embeddings", "Radford et al. 2021"
     ),
     "images-per-second": MetricRow(
         target="evalkit.metrics.speed:IMAGES_PER_SECOND",

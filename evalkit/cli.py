@@ -29,12 +29,14 @@ from evalkit.options import (
     SamplingOptions,
     ServerOptions,
     TrackingOptions,
+    TrainingOptions,
     exporting,
     measuring,
     requesting,
     sampling,
     serving,
     tracking,
+    training,
 )
 from evalkit.options.devices import torch_device
 from evalkit.options.parsing import named_paths
@@ -97,9 +99,34 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the records to this file.")
 ]
 
+Baseline = Annotated[
+    str | None, typer.Option(help="Run to compare with. [default: the file's]", show_default=False)
+]
+GateFile = Annotated[
+    Path | None, typer.Option("--gate", help="TOML file of a gate, in place of these options.")
+]
+MarginOption = Annotated[
+    list[str] | None,
+    typer.Option("--margin", help="Not worse by METRIC=MARGIN, in its unit; repeatable."),
+]
+EquivalentOption = Annotated[
+    list[str] | None,
+    typer.Option("--equivalent", help="Neither worse nor better by METRIC=MARGIN; repeatable."),
+]
+SuperiorOption = Annotated[
+    list[str] | None,
+    typer.Option("--superior", help="Better: METRIC, or by at least METRIC=MARGIN; repeatable."),
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="One-sided level of each requirement. [default: 0.05]")
+]
+
+_NOT_OF_A_GATE = (
+    "metrics", "level", "skip_bad", "sample_exclude", "allow_short", "num_influential",
+)  # fmt: skip
 _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
-    "neighbours", "distractors", "metrics", "num_influential",
+    "neighbours", "distractors", "metrics", "num_influential", "lpips_weights",
 )  # fmt: skip
 _NOT_OF_A_PLAN = _OF_OTHER_METRICS
 _NOT_OF_STATISTICS = (
@@ -265,6 +292,55 @@ def compare(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
+def gate(
+    candidate: Annotated[str, typer.Argument(help="Run that must stay within the margins.")],
+    measure: MeasureOptions,
+    baseline: Baseline = None,
+    file: GateFile = None,
+    margin: MarginOption = None,
+    equivalent: EquivalentOption = None,
+    superior: SuperiorOption = None,
+    superior_any: Annotated[
+        list[str] | None,
+        typer.Option(help="Better in one or more of these METRICs, corrected; repeatable."),
+    ] = None,
+    bound: Annotated[
+        list[str] | None,
+        typer.Option(help="Value that METRIC=NUMBER must reach, such as psnr=30; repeatable."),
+    ] = None,
+    alpha: Alpha = None,
+    against: OwnAgainst = None,
+    coco_root: CocoRoot = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the result to this file.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write a Markdown summary to this file.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+) -> None:
+    """Decide whether a candidate is as good as a baseline, with a stated risk.
+
+    Exit codes: 0 passed, 1 failed, 2 bad input, 3 not all measured, 4 undecided, 70 crashed.
+    """
+    from evalkit.commands.gate import crash_code
+
+    with crash_code():
+        from evalkit.commands.gate import gate as run
+        from evalkit.commands.gating import chosen_gate
+        from evalkit.gate.outputs import GateFiles
+
+        definition = chosen_gate(
+            file, baseline=baseline, against=against, alpha=alpha, margin=margin,
+            equivalent=equivalent, superior=superior, superior_any=superior_any, bound=bound,
+        )  # fmt: skip
+        files = GateFiles(json=json_file, markdown=markdown, junit=junit)
+        result = run(candidate, definition, measure, files=files, coco_root=coco_root)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @exporting()
 @measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
 def matrix(
@@ -427,6 +503,57 @@ def plan_fid(
     )  # fmt: skip
 
 
+@plan_app.command("gate", cls=OptionsByRecord)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
+def plan_gate(
+    measure: MeasureOptions,
+    candidate: Annotated[
+        str | None, typer.Argument(help="Pilot run of the candidate; without one, give --sd.")
+    ] = None,
+    baseline: Baseline = None,
+    file: GateFile = None,
+    margin: MarginOption = None,
+    equivalent: EquivalentOption = None,
+    superior: SuperiorOption = None,
+    alpha: Alpha = None,
+    sd: Annotated[
+        list[str] | None,
+        typer.Option(help="Deviation of the paired difference per image, METRIC=NUMBER."),
+    ] = None,
+    difference: Annotated[
+        list[str] | None,
+        typer.Option(help="True difference to plan for, METRIC=NUMBER. [default: 0]"),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=2, help="Images per run whose power is shown too.")
+    ] = None,
+    power: Annotated[
+        float, typer.Option(help="Power: the probability that the gate passes.")
+    ] = 0.8,
+    against: PilotAgainst = None,
+    coco_root: CocoRoot = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the plan to this file.")
+    ] = None,
+) -> None:
+    """Estimate how many images a gate needs, and its power, from two pilot runs."""
+    from evalkit.commands.gating import chosen_gate
+    from evalkit.commands.plan_gate import PlanRequest
+    from evalkit.commands.plan_gate import plan_gate as run
+    from evalkit.gate.definition import parse_pairs
+
+    definition = chosen_gate(
+        file, baseline=baseline, against=against, alpha=alpha, margin=margin,
+        equivalent=equivalent, superior=superior,
+    )  # fmt: skip
+    request = PlanRequest(
+        power=power, n=n,
+        difference=parse_pairs(difference or (), "--difference"),
+        deviation=parse_pairs(sd or (), "--sd"),
+    )  # fmt: skip
+    run(candidate, definition, measure, request, coco_root=coco_root, json_file=json_file)
+
+
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.DATA)
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_STATISTICS)
 def statistics(
@@ -499,8 +626,10 @@ def report(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.TRAIN)
+@training()
 @tracking()
 def train(
+    training: TrainingOptions,
     recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
     tracking: TrackingOptions,
     out: Out = None,
@@ -508,18 +637,28 @@ def train(
         int | None, typer.Option(help="Number of steps. [default: the recipe's]")
     ] = None,
     start: Annotated[
-        Path | None,
-        typer.Option(help="Initial weights, for a recipe that starts from pretrained weights."),
+        str | None,
+        typer.Option(
+            "--from", "--start", help="Fine-tune: a model such as glide:tiny, or a file of weights."
+        ),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Train a network from a recipe, or resume training.
+    """Train a network from a recipe, on shapes or on own images, or resume training.
 
     Several processes: `torchrun --nproc-per-node N -m evalkit.cli train RECIPE`.
     """
     from evalkit.commands.train import train as run
 
-    run(recipe, out=out, steps=steps, start=start, cpu=cpu, tracking=tracking)
+    run(
+        recipe,
+        out=out,
+        steps=steps,
+        start=start,
+        cpu=cpu,
+        options=training,
+        tracking=tracking,
+    )
 
 
 @app.command(rich_help_panel=panels.TRAIN)

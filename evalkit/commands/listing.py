@@ -103,10 +103,13 @@ def metrics_markdown() -> str:
     """Format our metrics as the table of the README.
 
     Records that need more images than their metric get lines of their own; similar ones share one.
+    So do metrics of two runs.
     """
     lines: list[tuple[str, ...]] = []
     apart: dict[tuple[str, str, str], list[str]] = {}
     for name, row in METRICS.own.items():
+        if row.full_reference:
+            continue
         lines.append((f"`{name}`", row.direction, str(row.min_n), row.summary, row.paper))
         for line in row.records:
             if line.min_n:
@@ -115,6 +118,16 @@ def metrics_markdown() -> str:
     for (direction, min_n, summary), names in apart.items():
         named = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
         lines.append((named, direction, min_n, summary, "as for their metrics"))
+    for direction in ("higher", "lower"):
+        pairs = [
+            (name, row)
+            for name, row in METRICS.own.items()
+            if row.full_reference and row.direction == direction
+        ]
+        summary = f"of two runs of the same noise: {', '.join(row.summary for _, row in pairs)}"
+        papers = ", ".join(dict.fromkeys(row.paper for _, row in pairs))
+        named = ", ".join(f"`{name}`" for name, _ in pairs)
+        lines.append((named, direction, "1", summary, papers))
     head = "| name | better | minimum n | description | reference |\n|---|---|---|---|---|\n"
     return head + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

@@ -12,6 +12,7 @@ _RECORDS = {
     "server_": "Server",
     "exports_": "Results",
     "tracking_": "Experiment trackers",
+    "training_": "Data, start and steps",
 }
 """Headings by the prefix of a parameter: the options record that it belongs to."""
 _MEASURING = {
@@ -23,7 +24,7 @@ _MEASURING = {
     ),
     "Features": (
         "features", "inception_weights", "inception_layer", "resize", "clip_model",
-        "clip_variant", "clip_prefix",
+        "clip_variant", "clip_prefix", "lpips_weights",
     ),
     "Settings of single metrics": (
         "kid_subsets", "kid_subset_size", "is_splits", "neighbours", "distractors",

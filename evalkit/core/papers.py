@@ -217,6 +217,22 @@ PAPERS: Mapping[str, Paper] = {
         venue=_CVPR,
         arxiv="1711.10485",
     ),
+    "wang2004image": Paper(
+        authors=("Zhou Wang", "Alan C. Bovik", "Hamid R. Sheikh", "Eero P. Simoncelli"),
+        title="Image Quality Assessment: From Error Visibility to Structural Similarity",
+        year=2004,
+        venue="IEEE Transactions on Image Processing",
+        entry="article",
+    ),
+    "zhang2018unreasonable": Paper(
+        authors=(
+            "Richard Zhang", "Phillip Isola", "Alexei A. Efros", "Eli Shechtman", "Oliver Wang",
+        ),
+        title="The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
+        year=2018,
+        venue=_CVPR,
+        arxiv="1801.03924",
+    ),
     # Networks of features.
     "szegedy2016rethinking": Paper(
         authors=(

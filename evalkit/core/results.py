@@ -20,6 +20,7 @@ from evalkit.core.errors import DataError
 from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
 from evalkit.core.tables import parse_json, read_text
+from evalkit.core.typed import check_types
 
 SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
@@ -110,10 +111,12 @@ def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
     Raises:
         DataError: A key is missing or unknown, or the values contradict each other.
     """
-    fields = dict(raw)
     try:
+        fields = dict(raw)
         if fields.get("interval") is not None:
+            check_types(Interval, fields["interval"])
             fields["interval"] = Interval(**fields["interval"])
+        check_types(ResultRecord, fields)
         return ResultRecord(**fields)
     except (TypeError, ValueError) as error:
         raise DataError(f"Not a result record ({error}).") from error

@@ -111,6 +111,7 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
     details: dict[str, Any] = {
         "p_value": found.p_value,
         "plug_in_difference": found.plug_in,
+        "num_groups": found.num_groups,
         **chosen.details,
     }
     if found.num_left_out:

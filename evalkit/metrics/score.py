@@ -385,6 +385,12 @@ def load_extractor(
             compiled=options.compile,
             progress=progress,
         )
+    if key in ("pixels", "lpips"):
+        from evalkit.features.paired_images import LpipsPairs, PixelPairs
+
+        if key == "pixels":
+            return PixelPairs()
+        return LpipsPairs(options.lpips_weights, device=options.device, progress=progress)
     check_hub_weights(key)
     if key == "dinov2":
         from evalkit.features.dinov2 import load_dinov2

@@ -43,7 +43,7 @@ class Need:
     """Features that a metric needs."""
 
     extractor: str
-    """`inception`, `dinov2`, `shapes-clip` or `clip:NAME`."""
+    """`inception`, `dinov2`, `shapes-clip`, `clip:NAME`, or `pixels` and `lpips` for pairs."""
     layer: str
     """One of the extractor's layers; empty for its main one."""
     reference: bool = True

@@ -1,4 +1,4 @@
-"""A user's options: one record each, such as for sampling and measuring, with its decorator."""
+"""A user's options: one record each, with the decorator that adds it to a command."""
 
 from evalkit.options.exporting import ExportOptions, exporting
 from evalkit.options.measuring import MeasureOptions, measuring
@@ -6,6 +6,7 @@ from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
 from evalkit.options.serving import ServerOptions, serving
 from evalkit.options.tracking import TrackingOptions, tracking
+from evalkit.options.training import TrainingOptions, training
 
 __all__ = [
     "ExportOptions",
@@ -14,10 +15,12 @@ __all__ = [
     "SamplingOptions",
     "ServerOptions",
     "TrackingOptions",
+    "TrainingOptions",
     "exporting",
     "measuring",
     "requesting",
     "sampling",
     "serving",
     "tracking",
+    "training",
 ]
