@@ -23,12 +23,14 @@ from evalkit.core.errors import ConfigError, EvalkitError, IncompleteError, Outp
 from evalkit.core.interrupts import StoppableGroup, stopping_at_sigterm
 from evalkit.core.memory import is_out_of_memory, out_of_memory
 from evalkit.options import (
+    ExportOptions,
     MeasureOptions,
     RequestOptions,
     SamplingOptions,
     ServerOptions,
     TrackingOptions,
     TrainingOptions,
+    exporting,
     measuring,
     requesting,
     sampling,
@@ -144,6 +146,7 @@ class Kind(StrEnum):
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @tracking()
 @measuring(without=("device",))
 @serving()
@@ -155,6 +158,7 @@ def fid(
     sampling: SamplingOptions,
     server: ServerOptions,
     measure: MeasureOptions,
+    exports: ExportOptions,
     tracking: TrackingOptions,
     out: Out = None,
     json_file: JsonFile = None,
@@ -169,7 +173,10 @@ def fid(
     sampling = replace(sampling, access=with_cap(model, server))
     options = generation_options(model, asked, sampling, out)
     measure = replace(measure, device=sampling.device)
-    run(options, measure, tracking, json_file=json_file, command=_command_line())
+    run(
+        options, measure, tracking,
+        json_file=json_file, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
@@ -192,12 +199,14 @@ def generate(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
     samples: Annotated[
         str, typer.Argument(help="Run, folder, zip, tar, npz, parquet or folder:PATH?KEY=VALUE.")
     ],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
@@ -207,7 +216,10 @@ def score(
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
-    run(samples, against, measure, coco_root=coco_root, json_file=json_file)
+    run(
+        samples, against, measure, coco_root=coco_root,
+        json_file=json_file, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
@@ -253,6 +265,7 @@ def watch(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
@@ -260,6 +273,7 @@ def compare(
         typer.Argument(help="Two or more [NAME=]PATH: run, folder, zip, tar or npz."),
     ],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: OwnAgainst = None,
     coco_root: CocoRoot = None,
     html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("comparison.html"),
@@ -272,7 +286,8 @@ def compare(
     _refuse_retired_seed(seed)
     run(
         runs, against, measure,
-        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+        coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
+        command=_command_line(),
     )  # fmt: skip
 
 
@@ -326,10 +341,12 @@ def gate(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
 def matrix(
     samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: OwnAgainst = None,
     protocols: Annotated[
         str | None,
@@ -353,7 +370,8 @@ def matrix(
     chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
     run(
         samples, against, measure, chosen,
-        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+        coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
+        command=_command_line(),
     )  # fmt: skip
 
 
@@ -384,6 +402,7 @@ def variance(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @tracking()
 @measuring(without=("device",))
 @sampling(without=("guidance", "steps", "sampler"))
@@ -393,6 +412,7 @@ def sweep(
     asked: RequestOptions,
     sampling: SamplingOptions,
     measure: MeasureOptions,
+    exports: ExportOptions,
     tracking: TrackingOptions,
     guidance: Annotated[
         str | None,
@@ -415,7 +435,7 @@ def sweep(
     ]  # fmt: skip
     run(
         options, replace(measure, device=sampling.device), axes,
-        out=out, yes=yes, tracking=tracking, command=_command_line(),
+        out=out, yes=yes, exports=exports.files, tracking=tracking, command=_command_line(),
     )  # fmt: skip
 
 
@@ -806,11 +826,12 @@ def weights_verify(
 @app.command("list", rich_help_panel=panels.ABOUT)
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.models,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """List models, data sets, protocols, metrics or recipes."""
     from evalkit.commands.listing import show
 
-    show(kind.value)
+    show(kind.value, as_json=as_json)
 
 
 @app.command(rich_help_panel=panels.ABOUT)

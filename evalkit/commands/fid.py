@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from evalkit.analyses.cost import LONG_S, estimate
+from evalkit.commands.exporting import print_exports
 from evalkit.commands.preflight import say_floor
-from evalkit.commands.report import keep_measurement, write_report
+from evalkit.commands.report import keep_measurement, run_page, write_report
 from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
 from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
@@ -37,6 +38,7 @@ def fid(
     tracking: TrackingOptions | None = None,
     *,
     json_file: Path | None,
+    exports: Sequence[Path] = (),
     command: str,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
@@ -71,14 +73,19 @@ def fid(
             replace(record, fingerprint={**record.fingerprint, "command": command})
             for record in results.records
         ]
-        store(prepared, records, json_file)
+        store(prepared, records, json_file, exports)
         log.log(scalars(records), step=0)
     refuse_incomplete(records, measure)
     return records
 
 
-def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | None) -> None:
-    """Write results.json, results.csv and report.html, and print a summary."""
+def store(
+    prepared: PreparedRun,
+    records: list[ResultRecord],
+    json_file: Path | None,
+    exports: Sequence[Path],
+) -> None:
+    """Write results.json, results.csv, report.html and the exports, and print a summary."""
     folder = prepared.run.path
     write_records(folder / "results.json", records)
     write_csv(folder / "results.csv", records)
@@ -88,6 +95,7 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
     console.print(terminal_table(records, title=prepared.run.config["display_name"]))
     print_failures(prepared.run.rows())
     print_skipped(records)
+    print_exports(exports, run_page(prepared.run, records))
     console.print(f"Report: {page}", soft_wrap=True)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from evalkit.catalog import DATASETS, METRICS, DatasetRow
 from evalkit.core.errors import EvalkitError
+from evalkit.core.progress import print_list
 from evalkit.core.registry import Catalog
 from evalkit.protocols.catalog import PROTOCOLS, open_protocol, protocol_for
 
@@ -21,13 +23,17 @@ UNKNOWN = "unknown"
 """Shown where another package's row has no value."""
 
 
-def show(kind: str) -> None:
-    """Print one table."""
+def show(kind: str, *, as_json: bool = False) -> None:
+    """Print one table, or its rows as JSON: a list of objects with the columns as keys."""
     title, header, rows = _TABLES[kind]()
+    if as_json:
+        listed = [dict(zip(header, row, strict=True)) for row in rows]
+        sys.stdout.write(json.dumps(listed, indent=2, ensure_ascii=False) + "\n")
+        return
     table = Table(*header, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console().print(table)
+    print_list(table)
 
 
 def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:

@@ -188,7 +188,7 @@ class _Measuring:
     @classmethod
     def of(
         cls,
-        against: str | None,
+        against: str | Against | None,
         options: MeasureOptions,
         coco_root: Path | None,
         progress: ProgressFactory,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ __all__ = [
     "metric_needs",
     "score_sets",
     "summarise_set",
+    "without",
 ]
 
 
@@ -97,6 +98,12 @@ class PreparedSet:
     """The metrics, by the same names."""
     n: int
     """Number of usable samples."""
+
+
+def without(prepared: PreparedSet, metrics: Collection[str]) -> PreparedSet:
+    """Return a set without the tasks of some metrics."""
+    kept = {name: task for name, task in prepared.tasks.items() if name not in metrics}
+    return replace(prepared, tasks=kept)
 
 
 @dataclass(frozen=True)

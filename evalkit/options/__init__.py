@@ -1,5 +1,6 @@
 """A user's options: one record each, with the decorator that adds it to a command."""
 
+from evalkit.options.exporting import ExportOptions, exporting
 from evalkit.options.measuring import MeasureOptions, measuring
 from evalkit.options.requesting import RequestOptions, requesting
 from evalkit.options.sampling import SamplingOptions, sampling
@@ -8,12 +9,14 @@ from evalkit.options.tracking import TrackingOptions, tracking
 from evalkit.options.training import TrainingOptions, training
 
 __all__ = [
+    "ExportOptions",
     "MeasureOptions",
     "RequestOptions",
     "SamplingOptions",
     "ServerOptions",
     "TrackingOptions",
     "TrainingOptions",
+    "exporting",
     "measuring",
     "requesting",
     "sampling",
