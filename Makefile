@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXTRAS := app,postgresql,study,train,ray,remote,dev
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow check format bench bench-drawbench bench-metrics bench-sampling coverage clean
+.PHONY: setup demo docs tutorial test test-slow check format bench bench-drawbench bench-metrics bench-sampling coverage clean
 
 setup: $(STAMP)
 
@@ -19,6 +19,14 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/evalkit demo
+
+# The API pages, build/docs/index.html; a warning is an error.
+docs: setup
+	$(BIN)/python -W error docs/api_pages.py
+
+# Runs the tutorial's cells and keeps their output in it.
+tutorial: setup
+	cd docs && JUPYTER_PLATFORM_DIRS=1 ../$(BIN)/jupyter execute --inplace tutorial.ipynb
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not slow"

@@ -51,6 +51,8 @@ class DatasetRow:
     """`module:function` of `coco_root` that finds it, or fails fast if it is missing."""
     has_scenes: bool = False
     """Whether its captions come with the scenes that they describe."""
+    paper: str = ""
+    """The paper that introduced it; empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,8 @@ class MetricRow:
     """The paper that defines it."""
     records: tuple[RecordRow, ...]
     """The records that it may yield, the main one first."""
+    full_reference: bool = False
+    """Whether its reference is another run of the same captions and seeds, image by image."""
 
     def __post_init__(self) -> None:
         if not self.records or not all(isinstance(one, RecordRow) for one in self.records):
@@ -189,6 +193,7 @@ DATASETS = Catalog(
             splits=("val2014",),
             takes_root=True,
             locate="evalkit.datasets.coco:locate_coco",
+            paper="Lin et al. 2014",
         ),
         "coco-val2017": DatasetRow(
             target="evalkit.datasets.coco:find_val2017",
@@ -197,6 +202,7 @@ DATASETS = Catalog(
             source="a folder (--coco-root, EVALKIT_COCO, the cache)",
             takes_root=True,
             locate="evalkit.datasets.coco:locate_val2017",
+            paper="Lin et al. 2014",
         ),
         "mjhq": DatasetRow(
             target="evalkit.datasets.named_folders:open_mjhq",
@@ -205,12 +211,14 @@ DATASETS = Catalog(
             source="a folder (EVALKIT_MJHQ, the cache)",
             protocol="mjhq-playground",
             locate="evalkit.datasets.named_folders:locate_mjhq",
+            paper="Li et al. 2024",
         ),
         "imagenet": DatasetRow(
             target="evalkit.datasets.named_folders:open_imagenet",
             summary="ImageNet: photographs of 1,000 classes, a subfolder each",
             source="a folder (EVALKIT_IMAGENET, the cache)",
             locate="evalkit.datasets.named_folders:locate_imagenet",
+            paper="Russakovsky et al. 2015",
         ),
         "cifar10": DatasetRow(
             target="evalkit.datasets.named_folders:open_cifar10",
@@ -219,6 +227,7 @@ DATASETS = Catalog(
             source="a folder (EVALKIT_CIFAR10, the cache)",
             splits=("train", "test"),
             locate="evalkit.datasets.named_folders:locate_cifar10",
+            paper="Krizhevsky 2009",
         ),
         "shapes": DatasetRow(
             target="evalkit.datasets.shapes.dataset:load_shapes",
@@ -276,6 +285,23 @@ def _composition(name: str, label: str, unit: str, summary: str) -> RecordRow:
     )
 
 
+def _same_noise(
+    name: str, label: str, summary: str, paper: str, *, lower: bool = False, unit: str = ""
+) -> MetricRow:
+    """Return the row of a metric of pairs of images that should not differ."""
+    direction: Direction = "lower" if lower else "higher"
+    return MetricRow(
+        target=f"evalkit.metrics.same_noise:{name.upper().replace('-', '_')}",
+        summary=summary,
+        min_n=1,
+        needs="reference",
+        pairs=True,
+        paper=paper,
+        records=(RecordRow(name=name, label=label, direction=direction, unit=unit),),
+        full_reference=True,
+    )
+
+
 _FID = _distance("fid", "FID{}")
 _METRICS: dict[str, MetricRow] = {
     "fid": MetricRow(
@@ -304,7 +330,7 @@ _METRICS: dict[str, MetricRow] = {
         min_n=2,
         needs="reference",
         pairs=True,
-        paper="Binkowski et al. 2018",
+        paper="Bińkowski et al. 2018",
         records=(
             RecordRow(name="kid", label="KID{other_features}", direction="lower"),
             RecordRow(
@@ -448,6 +474,17 @@ _METRICS: dict[str, MetricRow] = {
             ),
         ),
     ),
+    "psnr": _same_noise("psnr", "PSNR", "peak signal-to-noise ratio", "ITU-T J.340", unit="dB"),
+    "ssim": _same_noise("ssim", "SSIM", "structural similarity", "Wang et al. 2004"),
+    "lpips": _same_noise(
+        "lpips", "LPIPS", "distance of AlexNet's features", "Zhang et al. 2018", lower=True
+    ),
+    "dinov2-cosine": _same_noise(
+        "dinov2-cosine", "DINOv2 cosine", "cosine of DINOv2 features", "Oquab et al. 2023"
+    ),
+    "clip-cosine": _same_noise(
+        "clip-cosine", "CLIP cosine{other_clip}", "cosine of CLIP embeddings", "Radford et al. 2021"
+    ),
     "images-per-second": MetricRow(
         target="evalkit.metrics.speed:IMAGES_PER_SECOND",
         summary="sampling speed of a run on the machine that made it",
@@ -524,3 +561,52 @@ def _others(path: tuple[str, ...]) -> Mapping[str, MetricRow]:
         with suppress(EvalkitError):
             found[name] = METRICS[name]
     return {name: row for name, row in found.items() if name not in _METRICS}
+
+
+NETWORK_PAPERS: Mapping[str, str] = {
+    "inception": "Szegedy et al. 2016",
+    "dinov2": "Oquab et al. 2023",
+    "clip": "Radford et al. 2021",
+}
+"""The papers of the features' networks; `clip` stands for any network with captions."""
+
+
+def network_paper(name: str) -> str:
+    """Return the paper of a features' network by its name in fingerprints.
+
+    >>> network_paper("inception"), network_paper("shapes-clip"), network_paper("clip:ViT-L-14")
+    ('Szegedy et al. 2016', 'Radford et al. 2021', 'Radford et al. 2021')
+    """
+    return NETWORK_PAPERS.get(name) or NETWORK_PAPERS["clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRow:
+    """A file format of results."""
+
+    target: str
+    """`module:function` of a path and a page of `evalkit.reports.html`."""
+    summary: str
+
+
+EXPORTS: Mapping[str, ExportRow] = {
+    ".json": ExportRow(
+        target="evalkit.reports.exporting:write_json", summary="the records, by the schema"
+    ),
+    ".csv": ExportRow(
+        target="evalkit.reports.exporting:write_table", summary="one row a record, all digits"
+    ),
+    ".html": ExportRow(
+        target="evalkit.reports.exporting:write_page", summary="the page, in one file"
+    ),
+    ".md": ExportRow(
+        target="evalkit.reports.markdown:write_markdown", summary="tables and methods"
+    ),
+    ".tex": ExportRow(
+        target="evalkit.reports.latex:write_latex", summary="tables and methods, with booktabs"
+    ),
+    ".bib": ExportRow(
+        target="evalkit.reports.exporting:write_bibliography", summary="BibTeX of what was run"
+    ),
+}
+"""What `--export` writes, by suffix."""

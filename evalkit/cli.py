@@ -25,16 +25,22 @@ from evalkit.core.memory import is_out_of_memory, out_of_memory
 from evalkit.core.places import AnyPath, place
 from evalkit.core.progress import log_as_json
 from evalkit.options import (
+    ExportOptions,
     MeasureOptions,
     RequestOptions,
     SamplingOptions,
     ServerOptions,
     SpreadOptions,
+    TrackingOptions,
+    TrainingOptions,
+    exporting,
     measuring,
     requesting,
     sampling,
     serving,
     spreading,
+    tracking,
+    training,
 )
 from evalkit.options.devices import torch_device
 from evalkit.options.measuring import measured_elsewhere
@@ -105,9 +111,34 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the records to this file.")
 ]
 
+Baseline = Annotated[
+    str | None, typer.Option(help="Run to compare with. [default: the file's]", show_default=False)
+]
+GateFile = Annotated[
+    Path | None, typer.Option("--gate", help="TOML file of a gate, in place of these options.")
+]
+MarginOption = Annotated[
+    list[str] | None,
+    typer.Option("--margin", help="Not worse by METRIC=MARGIN, in its unit; repeatable."),
+]
+EquivalentOption = Annotated[
+    list[str] | None,
+    typer.Option("--equivalent", help="Neither worse nor better by METRIC=MARGIN; repeatable."),
+]
+SuperiorOption = Annotated[
+    list[str] | None,
+    typer.Option("--superior", help="Better: METRIC, or by at least METRIC=MARGIN; repeatable."),
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="One-sided level of each requirement. [default: 0.05]")
+]
+
+_NOT_OF_A_GATE = (
+    "metrics", "level", "skip_bad", "sample_exclude", "allow_short", "num_influential",
+)  # fmt: skip
 _OF_OTHER_METRICS = (
     "clip_model", "clip_variant", "clip_prefix", "kid_subsets", "kid_subset_size", "is_splits",
-    "neighbours", "distractors", "metrics", "num_influential",
+    "neighbours", "distractors", "metrics", "num_influential", "lpips_weights",
 )  # fmt: skip
 _NOT_OF_A_PLAN = _OF_OTHER_METRICS
 _NOT_OF_STATISTICS = (
@@ -154,6 +185,8 @@ class Kind(StrEnum):
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @spreading(without=_NOT_WHILE_MEASURING)
+@exporting()
+@tracking()
 @measuring(without=("device",))
 @serving()
 @sampling()
@@ -165,6 +198,8 @@ def fid(
     server: ServerOptions,
     measure: MeasureOptions,
     spread: SpreadOptions,
+    exports: ExportOptions,
+    tracking: TrackingOptions,
     out: Out = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -178,7 +213,10 @@ def fid(
     sampling = replace(sampling, access=with_cap(model, server))
     measure = measured_elsewhere(replace(measure, device=sampling.device), spread)
     options = generation_options(model, asked, sampling, out, measure.spread)
-    run(options, measure, json_file=json_file, command=_command_line())
+    run(
+        options, measure, tracking,
+        json_file=json_file, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
@@ -204,6 +242,7 @@ def generate(
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @spreading(without=_NOT_WHILE_MEASURING)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
     samples: Annotated[
@@ -211,6 +250,7 @@ def score(
     ],
     measure: MeasureOptions,
     spread: SpreadOptions,
+    exports: ExportOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
     json_file: JsonFile = None,
@@ -222,9 +262,56 @@ def score(
     _refuse_retired_seed(seed)
     measure = measured_elsewhere(measure, spread)
     run(samples, against, measure, coco_root=coco_root, json_file=json_file)
+    run(
+        samples, against, measure, coco_root=coco_root,
+        json_file=json_file, exports=exports.files, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@tracking()
+@measuring(flags={"batch_size": "--batch-size"})
+def watch(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with a subfolder of samples, or a run, per checkpoint.")
+    ],
+    measure: MeasureOptions,
+    tracking: TrackingOptions,
+    against: Against = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for watch.csv and watch.json. [default: the watched folder]"),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Measure what is finished now, and stop.")
+    ] = False,
+    until: Annotated[
+        int | None, typer.Option(min=1, help="Stop when N checkpoints are measured.")
+    ] = None,
+    every: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two looks at the folder.")
+    ] = 10.0,
+    settle: Annotated[
+        float, typer.Option(min=0, help="Seconds without a change after which one is finished.")
+    ] = 60.0,
+    marker: Annotated[
+        str, typer.Option(help="Name of the file that marks a finished subfolder.")
+    ] = "DONE",
+    coco_root: CocoRoot = None,
+) -> None:
+    """Measure each checkpoint's samples as training writes them."""
+    from evalkit.commands.watch import WatchOptions
+    from evalkit.commands.watch import watch as run
+
+    how = WatchOptions(once=once, until=until, every_s=every, settle_s=settle, marker=marker)
+    run(
+        folder, against, measure, how,
+        out=out, coco_root=coco_root, tracking=tracking, command=_command_line(),
+    )  # fmt: skip
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def compare(
     runs: Annotated[
@@ -232,6 +319,7 @@ def compare(
         typer.Argument(help="Two or more [NAME=]PATH: run, folder, zip, tar or npz."),
     ],
     measure: MeasureOptions,
+    exports: ExportOptions,
     against: OwnAgainst = None,
     coco_root: CocoRoot = None,
     html: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("comparison.html"),
@@ -244,17 +332,69 @@ def compare(
     _refuse_retired_seed(seed)
     run(
         runs, against, measure,
-        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+        coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
+        command=_command_line(),
     )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
+def gate(
+    candidate: Annotated[str, typer.Argument(help="Run that must stay within the margins.")],
+    measure: MeasureOptions,
+    baseline: Baseline = None,
+    file: GateFile = None,
+    margin: MarginOption = None,
+    equivalent: EquivalentOption = None,
+    superior: SuperiorOption = None,
+    superior_any: Annotated[
+        list[str] | None,
+        typer.Option(help="Better in one or more of these METRICs, corrected; repeatable."),
+    ] = None,
+    bound: Annotated[
+        list[str] | None,
+        typer.Option(help="Value that METRIC=NUMBER must reach, such as psnr=30; repeatable."),
+    ] = None,
+    alpha: Alpha = None,
+    against: OwnAgainst = None,
+    coco_root: CocoRoot = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the result to this file.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write a Markdown summary to this file.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML to this file.")] = None,
+) -> None:
+    """Decide whether a candidate is as good as a baseline, with a stated risk.
+
+    Exit codes: 0 passed, 1 failed, 2 bad input, 3 not all measured, 4 undecided, 70 crashed.
+    """
+    from evalkit.commands.gate import crash_code
+
+    with crash_code():
+        from evalkit.commands.gate import gate as run
+        from evalkit.commands.gating import chosen_gate
+        from evalkit.gate.outputs import GateFiles
+
+        definition = chosen_gate(
+            file, baseline=baseline, against=against, alpha=alpha, margin=margin,
+            equivalent=equivalent, superior=superior, superior_any=superior_any, bound=bound,
+        )  # fmt: skip
+        files = GateFiles(json=json_file, markdown=markdown, junit=junit)
+        result = run(candidate, definition, measure, files=files, coco_root=coco_root)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @spreading(without=_NOT_WHILE_MEASURING)
 @measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
 def matrix(
     samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
     measure: MeasureOptions,
     spread: SpreadOptions,
+    exports: ExportOptions,
     against: OwnAgainst = None,
     protocols: Annotated[
         str | None,
@@ -278,7 +418,8 @@ def matrix(
     chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
     run(
         samples, against, measured_elsewhere(measure, spread), chosen,
-        coco_root=coco_root, html=html, json_file=json_file, command=_command_line(),
+        coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
+        command=_command_line(),
     )  # fmt: skip
 
 
@@ -310,6 +451,8 @@ def variance(
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @spreading(without=_NOT_WHILE_MEASURING)
+@exporting()
+@tracking()
 @measuring(without=("device",))
 @sampling(without=("guidance", "steps", "sampler"))
 @requesting(without=("protocol", "prompt", "prompts", "labels", "allow_short"))
@@ -319,6 +462,8 @@ def sweep(
     sampling: SamplingOptions,
     measure: MeasureOptions,
     spread: SpreadOptions,
+    exports: ExportOptions,
+    tracking: TrackingOptions,
     guidance: Annotated[
         str | None,
         typer.Option(help="Scales, such as 1,1.5,2, sr1=1,8, or a published grid such as imagen."),
@@ -341,7 +486,10 @@ def sweep(
     axes = [
         Axis.of("guidance", guidance), Axis.of("steps", steps), Axis.of("sampler", sampler),
     ]  # fmt: skip
-    run(options, measure, axes, out=out, yes=yes)
+    run(
+        options, measure, axes,
+        out=out, yes=yes, exports=exports.files, tracking=tracking, command=_command_line(),
+    )  # fmt: skip
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
@@ -406,6 +554,57 @@ def plan_fid(
         [pilot] if second is None else [pilot, second], against, measure,
         difference=difference, power=power, coco_root=coco_root, json_file=json_file,
     )  # fmt: skip
+
+
+@plan_app.command("gate", cls=OptionsByRecord)
+@measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
+def plan_gate(
+    measure: MeasureOptions,
+    candidate: Annotated[
+        str | None, typer.Argument(help="Pilot run of the candidate; without one, give --sd.")
+    ] = None,
+    baseline: Baseline = None,
+    file: GateFile = None,
+    margin: MarginOption = None,
+    equivalent: EquivalentOption = None,
+    superior: SuperiorOption = None,
+    alpha: Alpha = None,
+    sd: Annotated[
+        list[str] | None,
+        typer.Option(help="Deviation of the paired difference per image, METRIC=NUMBER."),
+    ] = None,
+    difference: Annotated[
+        list[str] | None,
+        typer.Option(help="True difference to plan for, METRIC=NUMBER. [default: 0]"),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=2, help="Images per run whose power is shown too.")
+    ] = None,
+    power: Annotated[
+        float, typer.Option(help="Power: the probability that the gate passes.")
+    ] = 0.8,
+    against: PilotAgainst = None,
+    coco_root: CocoRoot = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the plan to this file.")
+    ] = None,
+) -> None:
+    """Estimate how many images a gate needs, and its power, from two pilot runs."""
+    from evalkit.commands.gating import chosen_gate
+    from evalkit.commands.plan_gate import PlanRequest
+    from evalkit.commands.plan_gate import plan_gate as run
+    from evalkit.gate.definition import parse_pairs
+
+    definition = chosen_gate(
+        file, baseline=baseline, against=against, alpha=alpha, margin=margin,
+        equivalent=equivalent, superior=superior,
+    )  # fmt: skip
+    request = PlanRequest(
+        power=power, n=n,
+        difference=parse_pairs(difference or (), "--difference"),
+        deviation=parse_pairs(sd or (), "--sd"),
+    )  # fmt: skip
+    run(candidate, definition, measure, request, coco_root=coco_root, json_file=json_file)
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.DATA)
@@ -481,26 +680,40 @@ def report(
     run(run_folder)
 
 
-@app.command(rich_help_panel=panels.TRAIN)
+@app.command(cls=OptionsByRecord, rich_help_panel=panels.TRAIN)
+@training()
+@tracking()
 def train(
+    training: TrainingOptions,
     recipe: Annotated[str, typer.Argument(help="Name (`evalkit list recipes`) or TOML file.")],
+    tracking: TrackingOptions,
     out: Out = None,
     steps: Annotated[
         int | None, typer.Option(help="Number of steps. [default: the recipe's]")
     ] = None,
     start: Annotated[
-        Path | None,
-        typer.Option(help="Initial weights, for a recipe that starts from pretrained weights."),
+        str | None,
+        typer.Option(
+            "--from", "--start", help="Fine-tune: a model such as glide:tiny, or a file of weights."
+        ),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Train a network from a recipe, or resume training.
+    """Train a network from a recipe, on shapes or on own images, or resume training.
 
     Several processes: `torchrun --nproc-per-node N -m evalkit.cli train RECIPE`.
     """
     from evalkit.commands.train import train as run
 
-    run(recipe, out=out, steps=steps, start=start, cpu=cpu)
+    run(
+        recipe,
+        out=out,
+        steps=steps,
+        start=start,
+        cpu=cpu,
+        options=training,
+        tracking=tracking,
+    )
 
 
 @app.command(rich_help_panel=panels.TRAIN)
@@ -735,11 +948,12 @@ def weights_verify(
 @app.command("list", rich_help_panel=panels.ABOUT)
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.models,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """List models, data sets, protocols, metrics or recipes."""
     from evalkit.commands.listing import show
 
-    show(kind.value)
+    show(kind.value, as_json=as_json)
 
 
 @app.command(rich_help_panel=panels.ABOUT)

@@ -55,6 +55,12 @@ def check_metrics(options: MeasureOptions) -> None:
         UnknownNameError: No such metric.
     """
     reference_preparation(options), sample_preparation(options)
+    for name in options.metrics or ():
+        if METRICS[name].full_reference:
+            raise ConfigError(
+                f"{name} compares a finished run with another one of the same captions and seeds: "
+                f"evalkit score RUN --against RUN --metrics {name}."
+            )
     wanted = _extractors(options)
     if INCEPTION in wanted:
         find_inception_weights(options.inception_weights)
@@ -108,6 +114,8 @@ def run_items(
             caption_id=row.caption_id,
             image_id=row.image_id,
             category=(categories or {}).get(row.caption_id),
+            sample_index=row.sample_index,
+            seed=row.seed,
         )
         for row in rows
         if row.file is not None

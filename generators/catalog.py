@@ -43,6 +43,17 @@ class ModelRow:
     """Rows of `generators.weights.published.PUBLISHED` that it loads, the networks in order."""
     accelerates: bool | None = None
     """Whether it can run in bfloat16 and compiled; None: not stated by its package."""
+    paper: str = ""
+    """The paper that introduced it; empty: none."""
+
+
+_PAPERS = {
+    "glide": "Nichol et al. 2022",
+    "dalle": "Ramesh et al. 2021",
+    "unclip": "Ramesh et al. 2022",
+    "imagen": "Saharia et al. 2022",
+}
+"""The papers of the systems."""
 
 
 def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
@@ -53,6 +64,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
         size_px=64,
         weights=weights,
         accelerates=True,
+        paper=_PAPERS[system],
     )
 
 
@@ -67,7 +79,15 @@ def _ddpm(preset: str, summary: str, size_px: int, conditioning: Conditioning = 
         weights="released" if files else "embedded",
         files=files,
         accelerates=True,
+        paper=_ddpm_paper(preset),
     )
+
+
+def _ddpm_paper(preset: str) -> str:
+    """Return the paper of a preset of the DDPM family."""
+    if preset.startswith("adm"):
+        return "Dhariwal & Nichol 2021"
+    return "Nichol & Dhariwal 2021" if preset.startswith("improved") else "Ho et al. 2020"
 
 
 MODELS: dict[str, ModelRow] = {
@@ -78,6 +98,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=64,
         weights="embedded",
         accelerates=True,
+        paper=_PAPERS["glide"],
     ),
     "glide:tiny-untrained": ModelRow(
         target="generators.glide.loaders:load_tiny",
@@ -86,6 +107,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=64,
         weights="none",
         accelerates=True,
+        paper=_PAPERS["glide"],
     ),
     "glide:released": ModelRow(
         target="generators.glide.loaders:load_released",
@@ -95,6 +117,7 @@ MODELS: dict[str, ModelRow] = {
         weights="released",
         files=MODEL_FILES["glide:released"],
         accelerates=True,
+        paper=_PAPERS["glide"],
     ),
     "glide:released-inpaint": ModelRow(
         target="generators.glide.loaders:load_released_inpaint",
@@ -104,6 +127,7 @@ MODELS: dict[str, ModelRow] = {
         weights="released",
         files=MODEL_FILES["glide:released-inpaint"],
         accelerates=True,
+        paper=_PAPERS["glide"],
     ),
     "glide:paper": ModelRow(
         target="generators.glide.loaders:load_paper",
@@ -113,6 +137,7 @@ MODELS: dict[str, ModelRow] = {
         weights="none",
         files=MODEL_FILES["glide:paper"],
         accelerates=True,
+        paper=_PAPERS["glide"],
     ),
     "dalle:tiny": _tiny("dalle", "DALL-E at tiny size, trained on shapes"),
     "dalle:tiny-untrained": _tiny(
@@ -125,6 +150,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=256,
         weights="none",
         accelerates=False,
+        paper=_PAPERS["dalle"],
     ),
     "ddpm:tiny": _ddpm("tiny", "DDPM at tiny size, unconditional, trained on shapes", 16),
     "ddpm:tiny-class": _ddpm(
@@ -171,6 +197,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=1024,
         weights="none",
         accelerates=False,
+        paper=_PAPERS["unclip"],
     ),
     "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
     "imagen:tiny-untrained": _tiny(
@@ -183,6 +210,7 @@ MODELS: dict[str, ModelRow] = {
         size_px=1024,
         weights="none",
         accelerates=False,
+        paper=_PAPERS["imagen"],
     ),
 }
 
@@ -195,6 +223,7 @@ MODELS |= {
         size_px=preset.size_px,
         weights="released",
         accelerates=True,
+        paper=preset.paper,
     )
     for name, preset in PRESETS.items()
 }

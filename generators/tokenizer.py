@@ -2,13 +2,15 @@
 
 A text is cut into words, each word into bytes, each byte written as one printable character; then
 pairs are merged in the order of their rank. No token is unknown, so decoding is exact up to
-case.
+case. There are four vocabularies: the tiny models', GPT-2's, CLIP's, and any that is learned from
+captions; weights state theirs in one text (`BytePairTokenizer.stated`).
 """
 
 from __future__ import annotations
 
 import functools
 import gzip
+import importlib.util
 import itertools
 import json
 import zlib
@@ -23,10 +25,17 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from evalkit.core.errors import WeightsError
-from generators.weights.zoo import ZOO
+from generators.weights.published import locate
+from generators.weights.zoo import ZOO, ZooWeights
 
 END_OF_TEXT = "<|endoftext|>"
 _MOST_KNOWN_WORDS = 50_000
+TINY, GPT2, CLIP = "", "gpt2", "clip"
+"""What weights state of a vocabulary that is not their own."""
+CLIP_START, CLIP_END = "<start_of_text>", "<end_of_text>"
+CLIP_MERGES = 49_152 - 256 - 2
+_END_OF_WORD = "</w>"
+CLIP_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -47,22 +56,37 @@ class BytePairTokenizer:
     Args:
         encoder: Id of each token; holds `<|endoftext|>`, which pads.
         merges: Pairs of tokens, the first to be merged first.
+        stated: What weights state of it; None: its merges, from which its ids follow.
     """
 
-    def __init__(self, encoder: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
-        if END_OF_TEXT not in encoder:
+    end_of_text = END_OF_TEXT
+    words = WORDS
+    end_of_word = ""
+    """Ends the last part of each word."""
+
+    def __init__(
+        self,
+        encoder: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        *,
+        stated: str | None = None,
+    ) -> None:
+        if self.end_of_text not in encoder:
             raise WeightsError(
-                f"The vocabulary has no {END_OF_TEXT}, expected one in GPT-2's format."
+                f"The vocabulary has no {self.end_of_text}, expected one in GPT-2's format."
             )
+        self.stated = json.dumps([*map(list, merges)]) if stated is None else stated
         self.encoder = dict(encoder)
         self.decoder = {token_id: token for token, token_id in self.encoder.items()}
         self.merges = tuple(merges)
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
-        self.end_id = self.encoder[END_OF_TEXT]
+        self.end_id = self.encoder[self.end_of_text]
         self._known_words: dict[str, tuple[int, ...]] = {}
 
     @classmethod
-    def from_files(cls, encoder_path: Path, merges_path: Path) -> BytePairTokenizer:
+    def from_files(
+        cls, encoder_path: Path, merges_path: Path, *, stated: str | None = None
+    ) -> BytePairTokenizer:
         """Read `encoder.json` and `vocab.bpe`, plain or `.gz`.
 
         Raises:
@@ -79,7 +103,7 @@ class BytePairTokenizer:
                 f"Cannot read a byte-pair vocabulary from {encoder_path} and {merges_path}: "
                 f"{error}."
             ) from None
-        return cls(encoder, merges)
+        return cls(encoder, merges, stated=stated)
 
     @property
     def num_tokens(self) -> int:
@@ -95,13 +119,17 @@ class BytePairTokenizer:
                 byte-pair dropout (Provilkov et al. 2019), which splits a word in several ways.
         """
         ids: list[int] = []
-        for word in WORDS.findall(text.lower()):
+        for word in self.words.findall(text.lower()):
             ids += self._merge_word(word) if keeps is None else self._merge(word, keeps)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to lowercase text; broken UTF-8 becomes replacement characters."""
         characters = "".join(self.decoder[int(i)] for i in ids if int(i) != self.end_id)
+        if self.end_of_word:
+            characters = characters.replace(self.end_of_word, _CHARACTERS[ord(" ")]).rstrip(
+                "\u0120"
+            )
         return bytes(_BYTES[c] for c in characters).decode("utf-8", errors="replace")
 
     def pad(self, captions: Sequence[str], length: int) -> Tokens:
@@ -129,6 +157,7 @@ class BytePairTokenizer:
 
     def _merge(self, word: str, keeps: Callable[[], bool]) -> tuple[int, ...]:
         parts = [_CHARACTERS[byte] for byte in word.encode("utf-8")]
+        parts[-1] += self.end_of_word
         while pairs := [p for p in itertools.pairwise(parts) if p in self.ranks and keeps()]:
             parts = _merge(parts, min(pairs, key=self.ranks.__getitem__))
         return tuple(self.encoder[part] for part in parts)
@@ -137,7 +166,84 @@ class BytePairTokenizer:
 @functools.cache
 def tiny_tokenizer() -> BytePairTokenizer:
     """Return the tokenizer of the tiny models; its merges were learned from captions of shapes."""
-    return BytePairTokenizer.from_files(ZOO / "vocabulary.json", ZOO / "vocabulary.bpe")
+    files = (ZOO / "vocabulary.json", ZOO / "vocabulary.bpe")
+    return BytePairTokenizer.from_files(*files, stated=TINY)
+
+
+class ClipTokenizer(BytePairTokenizer):
+    """CLIP's byte pairs (Radford et al. 2021): a mark ends each word, spaces don't count."""
+
+    end_of_text = CLIP_END
+    words = CLIP_WORDS
+    end_of_word = _END_OF_WORD
+
+
+@functools.cache
+def clip_tokenizer() -> BytePairTokenizer:
+    """Return CLIP's vocabulary of 49,408 tokens, from the file that open_clip ships.
+
+    Raises:
+        WeightsError: open_clip does not have the file.
+    """
+    found = importlib.util.find_spec("open_clip")
+    folders = found.submodule_search_locations if found else None
+    file = Path((folders or ["open_clip"])[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    try:
+        lines = _read_text(file).split("\n")[1 : CLIP_MERGES + 1]
+        merges = [_pair(line) for line in lines]
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise WeightsError(f"CLIP's vocabulary can't be read from {file}: {error}.") from None
+    bytes_first = [*_CHARACTERS.values()]
+    characters = [*bytes_first, *(character + _END_OF_WORD for character in bytes_first)]
+    tokens = [*characters, *(left + right for left, right in merges), CLIP_START, CLIP_END]
+    return ClipTokenizer({t: i for i, t in enumerate(tokens)}, merges, stated=CLIP)
+
+
+def gpt2_tokenizer(encoder: Path | None = None, merges: Path | None = None) -> BytePairTokenizer:
+    """Return GPT-2's vocabulary, which the released GLIDE reads captions with.
+
+    Args:
+        encoder: A local file instead of the cached or downloaded one; likewise `merges`.
+        merges: See `encoder`.
+
+    Raises:
+        MissingWeightsError: A file is neither given, cached nor downloadable.
+    """
+    return BytePairTokenizer.from_files(
+        locate("gpt2-encoder", encoder, instead="glide:tiny"),
+        locate("gpt2-merges", merges, instead="glide:tiny"),
+        stated=GPT2,
+    )
+
+
+def learned_tokenizer(merges: Sequence[tuple[str, str]]) -> BytePairTokenizer:
+    """Return the tokenizer of learned merges (see `train_merges`)."""
+    return BytePairTokenizer(vocabulary(merges), merges)
+
+
+def tokenizer_of(weights: ZooWeights) -> BytePairTokenizer:
+    """Return the tokenizer that weights were trained with.
+
+    Raises:
+        WeightsError: What they state of it is damaged.
+        MissingWeightsError: It is GPT-2's, which is neither cached nor downloadable.
+    """
+    return stated_tokenizer(weights.vocabulary)
+
+
+def stated_tokenizer(stated: str) -> BytePairTokenizer:
+    """Return the tokenizer of a statement, `BytePairTokenizer.stated`."""
+    if stated == TINY:
+        return tiny_tokenizer()
+    if stated in (CLIP, GPT2):
+        return clip_tokenizer() if stated == CLIP else gpt2_tokenizer()
+    try:
+        return learned_tokenizer([(str(left), str(right)) for left, right in json.loads(stated)])
+    except (ValueError, TypeError) as error:
+        raise WeightsError(
+            f"The weights state no valid vocabulary ({error}). Give a file that evalkit train "
+            "wrote."
+        ) from None
 
 
 def train_merges(texts: Sequence[str], num_merges: int) -> list[tuple[str, str]]:

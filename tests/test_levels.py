@@ -31,6 +31,7 @@ from evalkit.core import intervals
 from evalkit.core.errors import ConfigError
 from evalkit.core.results import Interval
 from evalkit.metrics.clip_score import clip_score
+from evalkit.metrics.cmmd import cmmd
 from evalkit.metrics.composition import Composition, wilson_interval
 from evalkit.metrics.deletions import DeletionDifference
 from evalkit.metrics.frechet.difference import (
@@ -41,6 +42,7 @@ from evalkit.metrics.frechet.interval import frechet_interval, frechet_interval_
 from evalkit.metrics.frechet.jackknife import GroupedMoments, Jackknifed
 from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import _interval as kid_interval
+from evalkit.metrics.kid import kid
 from evalkit.metrics.means import mean_interval
 from evalkit.metrics.paired_rates import paired_rate_difference, paired_share_difference
 from evalkit.metrics.planning import plan_fid
@@ -80,6 +82,11 @@ CALLS: dict[str, Callable[[float], object]] = {
         [0.0], level=x
     ),
     "evalkit.metrics.clip_score:clip_score": lambda x: clip_score(TWO, TWO, level=x),
+    "evalkit.metrics.cmmd:ClipMmd.interval_at": lambda x: cmmd(TWO, TWO).interval_at(x),
+    "evalkit.metrics.kid:KernelDistance.interval_at": lambda x: kid(TWO, TWO).interval_at(x),
+    "evalkit.metrics.kid:KernelDistance.full_interval_at": lambda x: kid(TWO, TWO).full_interval_at(
+        x
+    ),
     "evalkit.metrics.composition:Composition.records": lambda x: Composition([], [], [], 0).records(
         level=x
     ),
@@ -158,6 +165,7 @@ COMMANDS = {
     "matrix": "nowhere --against nowhere",
     "sweep": "--model nowhere",
     "preflight": "nowhere --against nowhere",
+    "watch": "nowhere --against nowhere",
     "variance": "nowhere nowhere",
     "plan fid": "nowhere --difference 1",
     "drawbench results": "--votes nowhere",

@@ -10,7 +10,6 @@ the sum, or as long as the longest. Run it alone on the machine.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from evalkit.commands.train import shapes_training_set
 from generators.recipes.recipe import load_recipe
 from generators.training.data import TrainingSet
+from generators.training.log import read_log
 from generators.training.loop import LOG_EVERY, train
 
 RECIPES = ("glide-tiny-base", "glide-tiny-upsampler", "clip-tiny", "clip-tiny-judge")
@@ -55,9 +55,8 @@ def seconds_a_step(name: str, data: TrainingSet, steps: int) -> float:
     recipe = load_recipe(name, steps=steps)
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, data, Path(folder), cpu=True)
-        lines = (Path(folder) / "log.jsonl").read_text().splitlines()
-    first, *_, last = (json.loads(line) for line in lines)
-    return float((last["seconds"] - first["seconds"]) / (last["step"] - first["step"]))
+        first, *_, last = read_log(Path(folder))
+    return (last.seconds - first.seconds) / (last.step - first.step)
 
 
 if __name__ == "__main__":

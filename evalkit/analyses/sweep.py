@@ -76,6 +76,11 @@ class Point:
         return ", ".join(f"{key} {value}" for key, value in self.values.items())
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """The varied settings that are numbers, such as `{"guidance": 1.5}`."""
+        return {key: float(value) for key, value in self.values.items() if key != "sampler"}
+
+    @property
     def folder(self) -> str:
         """Name of its run folder."""
         parts = (f"{key}-{value}" for key, value in self.values.items())

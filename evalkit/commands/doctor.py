@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from evalkit import __version__
 from evalkit.core.downloads import cache_root, require_network
 from evalkit.core.errors import NetworkError, as_clause
+from evalkit.core.progress import print_list
 from evalkit.features.hub_weights import cached_clip
 from evalkit.features.inception_weights import cached_inception_weights
 from evalkit.options.measuring import DEFAULT_CLIP
@@ -46,7 +46,7 @@ def doctor() -> None:
     )
     for what, finding in _findings():
         table.add_row(what, finding)
-    Console().print(table)
+    print_list(table)
 
 
 def _findings() -> list[tuple[str, str]]:

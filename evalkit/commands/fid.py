@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from evalkit.analyses.cost import LONG_S, estimate
+from evalkit.commands.exporting import print_exports
 from evalkit.commands.preflight import say_floor
-from evalkit.commands.report import keep_measurement, write_report
+from evalkit.commands.report import keep_measurement, run_page, write_report
 from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
 from evalkit.core.files import check_output
 from evalkit.core.places import AnyPath
@@ -25,21 +26,24 @@ from evalkit.measurement import (
     MeasurementPlan,
     check_metrics,
 )
-from evalkit.options import MeasureOptions
+from evalkit.options import MeasureOptions, TrackingOptions
 from evalkit.protocols.applying import options_for
 from evalkit.reports.tables import terminal_table, write_csv
+from evalkit.reports.trackers import scalars, tracker_log
 from generators.catalog import full_name
 
 
 def fid(
     generation: GenerationOptions,
     measure: MeasureOptions,
+    tracking: TrackingOptions | None = None,
     *,
     json_file: Path | None,
+    exports: Sequence[Path] = (),
     command: str,
     progress: ProgressFactory = progress_bar,
 ) -> list[ResultRecord]:
-    """Generate or resume, measure, report."""
+    """Generate or resume, measure, report, and log to the trackers."""
     full_name(generation.model)
     check_output(json_file, "--json")
     generation.source.check()
@@ -56,24 +60,34 @@ def fid(
         cost = estimate(prepared, progress)
         if cost.seconds > LONG_S:
             console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
-    prepared.generate(progress)
-    sampled = time.perf_counter()
-    check_complete(prepared.run)
-    results = plan.measure()
-    measuring = ready - started + time.perf_counter() - sampled
-    timings = {"sampling": sampled - ready, "measuring": measuring}
-    keep_measurement(prepared.run, results.clip_scores, results.clip_name, timings)
-    records = [
-        replace(record, fingerprint={**record.fingerprint, "command": command})
-        for record in results.records
-    ]
-    store(prepared, records, json_file)
+    out = prepared.run.path
+    logged = {"command": command, "model": prepared.run.config["model"]}
+    chosen = tracking or TrackingOptions()
+    with tracker_log(chosen, name=out.name, out=out, configuration=logged) as log:
+        prepared.generate(progress)
+        sampled = time.perf_counter()
+        check_complete(prepared.run)
+        results = plan.measure()
+        measuring = ready - started + time.perf_counter() - sampled
+        timings = {"sampling": sampled - ready, "measuring": measuring}
+        keep_measurement(prepared.run, results.clip_scores, results.clip_name, timings)
+        records = [
+            replace(record, fingerprint={**record.fingerprint, "command": command})
+            for record in results.records
+        ]
+        store(prepared, records, json_file, exports)
+        log.log(scalars(records), step=0)
     refuse_incomplete(records, measure)
     return records
 
 
-def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | None) -> None:
-    """Write results.json, results.csv and report.html, and print a summary."""
+def store(
+    prepared: PreparedRun,
+    records: list[ResultRecord],
+    json_file: Path | None,
+    exports: Sequence[Path],
+) -> None:
+    """Write results.json, results.csv, report.html and the exports, and print a summary."""
     folder = prepared.run.path
     write_records(folder / "results.json", records)
     write_csv(folder / "results.csv", records)
@@ -83,6 +97,7 @@ def store(prepared: PreparedRun, records: list[ResultRecord], json_file: Path | 
     console.print(terminal_table(records, title=prepared.run.config["display_name"]))
     print_failures(prepared.run.rows())
     print_skipped(records)
+    print_exports(exports, run_page(prepared.run, records))
     console.print(f"Report: {page}", soft_wrap=True)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from evalkit.catalog import DATASETS, METRICS, DatasetRow
 from evalkit.core.errors import EvalkitError
+from evalkit.core.progress import print_list
 from evalkit.core.registry import Catalog
 from evalkit.protocols.catalog import PROTOCOLS, open_protocol, protocol_for
 
@@ -21,13 +23,17 @@ UNKNOWN = "unknown"
 """Shown where another package's row has no value."""
 
 
-def show(kind: str) -> None:
-    """Print one table."""
+def show(kind: str, *, as_json: bool = False) -> None:
+    """Print one table, or its rows as JSON: a list of objects with the columns as keys."""
     title, header, rows = _TABLES[kind]()
+    if as_json:
+        listed = [dict(zip(header, row, strict=True)) for row in rows]
+        sys.stdout.write(json.dumps(listed, indent=2, ensure_ascii=False) + "\n")
+        return
     table = Table(*header, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console().print(table)
+    print_list(table)
 
 
 def _models() -> tuple[str, tuple[str, ...], Iterable[tuple[str, ...]]]:
@@ -97,10 +103,13 @@ def metrics_markdown() -> str:
     """Format our metrics as the table of the README.
 
     Records that need more images than their metric get lines of their own; similar ones share one.
+    So do metrics of two runs.
     """
     lines: list[tuple[str, ...]] = []
     apart: dict[tuple[str, str, str], list[str]] = {}
     for name, row in METRICS.own.items():
+        if row.full_reference:
+            continue
         lines.append((f"`{name}`", row.direction, str(row.min_n), row.summary, row.paper))
         for line in row.records:
             if line.min_n:
@@ -109,6 +118,16 @@ def metrics_markdown() -> str:
     for (direction, min_n, summary), names in apart.items():
         named = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
         lines.append((named, direction, min_n, summary, "as for their metrics"))
+    for direction in ("higher", "lower"):
+        pairs = [
+            (name, row)
+            for name, row in METRICS.own.items()
+            if row.full_reference and row.direction == direction
+        ]
+        summary = f"of two runs of the same noise: {', '.join(row.summary for _, row in pairs)}"
+        papers = ", ".join(dict.fromkeys(row.paper for _, row in pairs))
+        named = ", ".join(f"`{name}`" for name, _ in pairs)
+        lines.append((named, direction, "1", summary, papers))
     head = "| name | better | minimum n | description | reference |\n|---|---|---|---|---|\n"
     return head + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

@@ -18,6 +18,7 @@ from evalkit.analyses.columns import (
     variation_columns,
 )
 from evalkit.analyses.matrix import MatrixResult, measure_matrix
+from evalkit.commands.exporting import print_exports
 from evalkit.commands.sets import (
     Samples,
     open_samples,
@@ -60,6 +61,7 @@ def matrix(
     coco_root: Path | None,
     html: Path,
     json_file: Path | None,
+    exports: Sequence[Path] = (),
     command: str,
     progress: ProgressFactory = progress_bar,
 ) -> MatrixResult:
@@ -96,20 +98,19 @@ def matrix(
     console.print(_table(result.records, title=f"{found.subject} against {compared.name}"))
     for name, reason in {**left_out, **result.left_out}.items():
         console.print(f"Left out {name}: {reason}.", soft_wrap=True, markup=False)
-    write_comparison_html(
-        html,
-        ComparisonReport(
-            title=f"{found.subject} under {len(result.records)} protocols",
-            question="How far apart do honest protocols put the same images?",
-            subjects=list(result.records),
-            records=records,
-            fingerprint={"command": command},
-            made_with=library_versions(),
-        ),
+    page = ComparisonReport(
+        title=f"{found.subject} under {len(result.records)} protocols",
+        question="How far apart do honest protocols put the same images?",
+        subjects=list(result.records),
+        records=records,
+        fingerprint={"command": command},
+        made_with=library_versions(),
     )
+    write_comparison_html(html, page)
     if json_file is not None:
         write_records(json_file, records)
         console.print(f"Records: {json_file}", soft_wrap=True)
+    print_exports(exports, page)
     console.print(f"Plot: {html}", soft_wrap=True)
     refuse_incomplete(records, options)
     return result

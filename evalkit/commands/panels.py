@@ -11,6 +11,9 @@ _RECORDS = {
     "sampling_": "Sampling",
     "server_": "Server",
     "spread_": "Where it runs",
+    "exports_": "Results",
+    "tracking_": "Experiment trackers",
+    "training_": "Data, start and steps",
 }
 """Headings by the prefix of a parameter: the options record that it belongs to."""
 _MEASURING = {
@@ -22,7 +25,7 @@ _MEASURING = {
     ),
     "Features": (
         "features", "inception_weights", "inception_layer", "resize", "clip_model",
-        "clip_variant", "clip_prefix",
+        "clip_variant", "clip_prefix", "lpips_weights",
     ),
     "Settings of single metrics": (
         "kid_subsets", "kid_subset_size", "is_splits", "neighbours", "distractors",

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich import box
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.core.progress import console
+from evalkit.core.progress import console, print_list
 from evalkit.protocols.catalog import NOT_DRAWABLE, PROTOCOLS, open_protocol
 from evalkit.protocols.model import OUR_CHOICE, MeasurementProtocol
 
@@ -30,7 +29,7 @@ def list_protocols() -> None:
     others = _table("Known, but not exactly enough to run", ("name", "reason"))
     for name, reason in NOT_DRAWABLE.items():
         others.add_row(escape(name), escape(reason))
-    console.print(Group(table, others))
+    print_list(table, others)
 
 
 def show_protocol(name: str) -> None:

@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from evalkit.core.progress import console
+from evalkit.core.progress import console, print_list
 from evalkit.metrics.named_references import REFERENCES, keep_reference, state
 
 
@@ -20,7 +20,7 @@ def show() -> None:
     )  # fmt: skip
     for name, row in REFERENCES.items():
         table.add_row(*map(escape, (name, row.file, row.where, state(name))))
-    console.print(table)
+    print_list(table)
 
 
 def keep(name: str, file: Path) -> None:

@@ -49,12 +49,19 @@ def keep_measurement(
 
 
 def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> AnyPath:
-    """Render the page of a run."""
+    """Render the page of a run into its folder."""
+    target = run.path / "report.html"
+    write_html(target, run_page(run, records))
+    return target
+
+
+def run_page(run: RunFolder, records: Sequence[ResultRecord]) -> RunReport:
+    """Return the content of the page of a run."""
     rows = run.rows()
     kept = _kept(run)
     command = next((r.fingerprint["command"] for r in records if "command" in r.fingerprint), None)
     config = run.config
-    page = RunReport(
+    return RunReport(
         title=f"{config['display_name']} on {config['dataset']['name']}",
         question=_question(config),
         records=records,
@@ -66,9 +73,6 @@ def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> AnyPath:
         timings=kept.get("timings", {}),
         made_with=run.made_with,
     )
-    target = run.path / "report.html"
-    write_html(target, page)
-    return target
 
 
 def _question(config: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from evalkit.commands.fid import fid, generate
 from evalkit.commands.score import score
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import ConfigError, MissingDataError, MissingWeightsError
-from evalkit.core.progress import ProgressFactory, console, progress_bar
+from evalkit.core.progress import ProgressFactory, console, print_list, progress_bar
 from evalkit.core.registry import unknown
 from evalkit.core.results import ResultRecord
 from evalkit.datasets.open import open_dataset
@@ -43,7 +43,7 @@ def show() -> None:
     for name, row in KNOWN_ANSWERS.items():
         values = "; ".join(f"{t.metric} {t.value:g} ± {t.tolerance:g}" for t in row.targets)
         table.add_row(*map(escape, (name, row.summary, values, row.cost, row.needs, row.licence)))
-    console.print(table)
+    print_list(table)
 
 
 def reproduce(

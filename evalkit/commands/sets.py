@@ -271,13 +271,17 @@ def _say(text: str) -> None:
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def open_against(against: str, coco_root: Path | None, progress: ProgressFactory) -> Against:
-    """Open a data set, a statistics file, or any images as the reference.
+def open_against(
+    against: str | Against, coco_root: Path | None, progress: ProgressFactory
+) -> Against:
+    """Open a data set, a statistics file, or any images as the reference; an open one is returned.
 
     Raises:
         MissingDataError: Nothing has this name.
         DataError: It is unusable.
     """
+    if isinstance(against, Against):
+        return against
     path = place(against)
     if is_place(against):
         return Against(reference=open_images(against).items, name=against, dataset=None)
@@ -313,7 +317,7 @@ def _is_table(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in (*TABLE_SUFFIXES, ".parquet")
 
 
-def reference_name(against: str | None, options: MeasureOptions) -> str | None:
+def reference_name(against: str | Against | None, options: MeasureOptions) -> str | Against | None:
     """Return the named reference, else the data set of the protocol that the options name."""
     if against is None and options.protocol:
         return open_protocol(options.protocol).dataset
@@ -321,7 +325,7 @@ def reference_name(against: str | None, options: MeasureOptions) -> str | None:
 
 
 def own_reference(
-    against: str | None,
+    against: str | Against | None,
     samples: Sequence[Samples],
     coco_root: Path | None,
     progress: ProgressFactory,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import typer
 
 from evalkit.analyses.cost import Cost, duration, estimate, size
 from evalkit.analyses.sweep import Axis, Best, Point, best_point, points, rises
+from evalkit.commands.exporting import print_exports
 from evalkit.commands.sets import refuse_incomplete
 from evalkit.core.errors import ConfigError
 from evalkit.core.files import check_folder
@@ -26,9 +28,11 @@ from evalkit.generation import (
 )
 from evalkit.measurement import MeasurementPlan, run_items
 from evalkit.metrics.score import PreparedSet
-from evalkit.options import MeasureOptions
+from evalkit.options import MeasureOptions, TrackingOptions
 from evalkit.reports.curve import CurvePoint, write_curve
+from evalkit.reports.html import ComparisonReport
 from evalkit.reports.tables import models_table, write_csv
+from evalkit.reports.trackers import scalars, tracker_log
 from generators.base import Generator
 
 DISTANCES = ("fid", "fd")
@@ -50,6 +54,9 @@ def sweep(
     *,
     out: AnyPath,
     yes: bool,
+    exports: Sequence[Path] = (),
+    tracking: TrackingOptions | None = None,
+    command: str = "",
     progress: ProgressFactory = progress_bar,
     ask: Callable[[str], bool] = typer.confirm,
 ) -> SweepResult:
@@ -64,6 +71,9 @@ def sweep(
         axes: What is varied.
         out: Folder of the runs, and of `sweep.json`, `sweep.csv` and `sweep.html`.
         yes: Start without a question.
+        exports: Further files for the records of all points.
+        tracking: The trackers that get each point's numbers, at the step of its place.
+        command: What was typed, for the trackers and the page.
         progress: Such as `evalkit.core.progress.progress_bar`.
         ask: Asks a question on the terminal.
 
@@ -85,19 +95,24 @@ def sweep(
         return SweepResult(records={}, best=None)
     records: dict[str, list[ResultRecord]] = {}
     sets: dict[str, PreparedSet] = {}
-    for point in chosen:
-        prepared = _prepare(generation, point, out, first.generator, progress)
-        prepared.generate(progress)
-        check_complete(prepared.run)
-        at_point = replace(plan, prepared=prepared)
-        records[point.name] = [
-            record.with_context(subject=point.name, fingerprint={})
-            for record in at_point.measure().records
-        ]
-        sets[point.name] = plan.scorer.prepare(run_items(prepared.run, prepared.run.rows()))
+    logged = {"command": command, "model": first.run.config["model"]}
+    trackers = tracking or TrackingOptions()
+    with tracker_log(trackers, name=out.name, out=out, configuration=logged) as log:
+        for place, point in enumerate(chosen):
+            prepared = _prepare(generation, point, out, first.generator, progress)
+            prepared.generate(progress)
+            check_complete(prepared.run)
+            at_point = replace(plan, prepared=prepared)
+            records[point.name] = [
+                record.with_context(subject=point.name, fingerprint={})
+                for record in at_point.measure().records
+            ]
+            sets[point.name] = plan.scorer.prepare(run_items(prepared.run, prepared.run.rows()))
+            log.log({**point.numbers, **scalars(records[point.name])}, step=place)
     distance = next((name for name in DISTANCES if name in plan.scorer.metrics), None)
     best = best_point(records, sets, distance, level=measure.level) if distance else None
     _write(out, records, best, first)
+    print_exports(exports, _page(records, best, first, command))
     refuse_incomplete([record for several in records.values() for record in several], measure)
     return SweepResult(records=records, best=best)
 
@@ -172,6 +187,23 @@ def _write(
         write_curve(page, curve, title=f"{name}: {best.metric} against CLIP", lines=lines, **labels)
         console.print(f"Curve: {page}", soft_wrap=True)
     console.print(f"Records: {out / 'sweep.json'}", soft_wrap=True)
+
+
+def _page(
+    records: Mapping[str, Sequence[ResultRecord]],
+    best: Best | None,
+    first: PreparedRun,
+    command: str,
+) -> ComparisonReport:
+    """Return the content of a page about all points."""
+    return ComparisonReport(
+        title=f"{first.run.config['display_name']}, {len(records)} points",
+        question=" ".join(sentences(records, best)) or "How do the settings change the metrics?",
+        subjects=list(records),
+        records=[record for several in records.values() for record in several],
+        fingerprint={"command": command} if command else {},
+        made_with=first.run.made_with,
+    )
 
 
 def sentences(records: Mapping[str, Sequence[ResultRecord]], best: Best | None) -> list[str]:

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from evalkit.core.errors import MissingWeightsError
-from evalkit.core.progress import console, progress_bar
+from evalkit.core.progress import console, print_list, progress_bar
 from generators.weights import published as weights
 from generators.weights.published import PUBLISHED, CachedFile
 
@@ -18,7 +18,7 @@ def show() -> None:
         cached = weights.cached_file(name)
         known = f"{cached.expected[:12]} ({cached.origin})" if cached.expected else cached.origin
         table.add_row(name, row.what, _size(cached), known, row.url or "never released")
-    console.print(table)
+    print_list(table)
     console.print(f"Cache: {weights.weights_folder()}", soft_wrap=True)
 
 

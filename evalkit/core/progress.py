@@ -7,6 +7,7 @@ Code that does the work far below the bar, such as a sampler's steps or a metric
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,6 +33,21 @@ errors = Console(stderr=True, soft_wrap=True)
 
 LINE_EVERY_S = 60.0
 """Seconds between the lines of a task, where there is no terminal."""
+
+PIPED_WIDTH = 10_000
+"""Characters of a line where nobody reads it on a screen: enough for any row of a list."""
+
+
+def print_list(*tables: RenderableType) -> None:
+    """Print lists: on a terminal to its width, elsewhere with each row on one line.
+
+    The environment's COLUMNS decides the width if it is set, as for any output of rich.
+    """
+    piped = not console.is_terminal and "COLUMNS" not in os.environ
+    listing = Console(width=PIPED_WIDTH) if piped else console
+    for table in tables:
+        listing.print(table)
+
 
 ProgressCallback = Callable[[float, int], None]
 """Called with (done, total); a part of an item counts as a fraction."""
@@ -160,6 +176,16 @@ def clock(seconds: float) -> str:
     """
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Print no notes inside the block; errors are raised all the same."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 @contextmanager

@@ -22,8 +22,11 @@ from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
 from evalkit.core.places import AnyPath, is_remote, write_object
 from evalkit.core.tables import parse_json, read_text
+from evalkit.core.typed import check_types
 
 SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
+"""JSON Schema (draft 2020-12) of a file of records."""
 
 Direction = Literal["higher", "lower", "none"]
 State = Literal["ok", "not_applicable", "failed"]
@@ -110,17 +113,25 @@ def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
     Raises:
         DataError: A key is missing or unknown, or the values contradict each other.
     """
-    fields = dict(raw)
     try:
+        fields = dict(raw)
         if fields.get("interval") is not None:
+            check_types(Interval, fields["interval"])
             fields["interval"] = Interval(**fields["interval"])
+        check_types(ResultRecord, fields)
         return ResultRecord(**fields)
     except (TypeError, ValueError) as error:
         raise DataError(f"Not a result record ({error}).") from error
 
 
+def results_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a file of records, such as `results.json` or `--export x.json`."""
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text("utf-8"))
+    return schema
+
+
 def write_records(path: AnyPath, records: Iterable[ResultRecord]) -> None:
-    """Write records as `results.json`, atomically."""
+    """Write records as `results.json`, atomically; `results_schema` describes the file."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "records": [record.as_dict() for record in records],

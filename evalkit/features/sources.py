@@ -49,6 +49,10 @@ class ImageItem:
     """Id of the caption's reference image; it pairs samples with the reference."""
     category: str | None = None
     """Category of the caption, if the data set has categories."""
+    sample_index: int | None = None
+    """Number of the sample among those of its caption, from 0; None outside of runs."""
+    seed: int | None = None
+    """Seed of its noise; None where it is unknown."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Texts beside images, in folders and archives: NAME.txt or NAME.json for each NAME.png.
+"""Texts beside images, in folders and archives: NAME.txt, .json or .cls for each NAME.png.
 
 A WebDataset is the same in tar files: the members of a sample share everything before the first
 dot of their name.
@@ -19,7 +19,8 @@ from evalkit.features.sources import ImageItem, image_items
 from evalkit.layouts.place import Place
 from evalkit.layouts.tables import COLUMNS
 
-_TEXTS = (".txt", ".caption", ".json")
+_TEXTS = (".txt", ".caption", ".json", ".cls")
+"""Captions, captions and categories, and the classes of a WebDataset."""
 
 
 def images_of(place: Place) -> list[ImageItem]:
@@ -65,8 +66,9 @@ def _captioned(path: Path, place: Place) -> list[ImageItem]:
         caption, category = "", ""
         for suffix in _TEXTS:
             text = texts.get(_key(name) + suffix)
-            if text is not None and not caption:
-                caption, category = _parse(text, suffix, f"{source} ({suffix})", place)
+            if text is not None:
+                said, kind = _parse(text, suffix, f"{source} ({suffix})", place)
+                caption, category = caption or said, category or kind
         found.append(ImageItem(source, caption=caption or None, category=category or None))
     return found
 
@@ -75,7 +77,7 @@ def _parse(source: ByteSource, suffix: str, where: str, place: Place) -> tuple[s
     """Return caption and category of the file beside an image."""
     text = read_text(source)
     if suffix != ".json":
-        return text.strip(), ""
+        return ("", text.strip()) if suffix == ".cls" else (text.strip(), "")
     row: Any = parse_json(text, source=where)
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object, got {type(row).__name__}.")
@@ -83,6 +85,8 @@ def _parse(source: ByteSource, suffix: str, where: str, place: Place) -> tuple[s
     kinds = [place.category] if place.category else COLUMNS["category"]
     caption = next((row[name] for name in named if name in row), "")
     category = next((row[name] for name in kinds if name in row), "")
+    if isinstance(category, int) and not isinstance(category, bool):
+        category = str(category)
     if not isinstance(caption, str) or not isinstance(category, str):
         raise DataError(f"{where}: caption and category must be texts, got {caption!r}.")
     return caption.strip(), category.strip()

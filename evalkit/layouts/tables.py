@@ -16,7 +16,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "image": ("image_path", "file_name", "image", "path", "filename", "file"),
     "caption": ("prompt", "caption", "text", "prompts"),
     "id": ("id", "prompt_id", "caption_id", "item_id"),
-    "category": ("category", "tag", "categories"),
+    "category": ("category", "tag", "categories", "label"),
 }
 """Usual names of the columns, tried in this order."""
 _REQUIRED = ("image", "caption")
@@ -69,6 +69,8 @@ def read_table(path: Path) -> list[Row]:
 def choose_columns(names: Sequence[str], place: Place, where: str, *, images: bool) -> Columns:
     """Choose the columns that a place names, else those with usual names.
 
+    A table of nothing but images and their classes needs no captions.
+
     Args:
         names: The table's columns.
         place: Names columns, or leaves them open.
@@ -87,12 +89,18 @@ def choose_columns(names: Sequence[str], place: Place, where: str, *, images: bo
             )
         found[key] = named or next((name for name in usual if name in names), "")
     for key in _REQUIRED:
-        if not found[key] and (key != "image" or images):
+        needed = images if key == "image" else not _only_classes(names, found)
+        if not found[key] and needed:
             raise ConfigError(
                 f"{where} has no column of {key}s; it has: {', '.join(names)}. Name one: "
                 f"folder:{place.path}?{key}=COLUMN."
             )
     return Columns(**found)
+
+
+def _only_classes(names: Sequence[str], found: Mapping[str, str]) -> bool:
+    """Return whether a table has classes of images and no column that could be a caption."""
+    return bool(found["category"]) and {*names} <= {*found.values()}
 
 
 def cell(row: Row, column: str) -> str:

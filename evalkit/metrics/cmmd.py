@@ -27,6 +27,7 @@ CLIP_MODEL = "ViT-L/14@336px"
 MIN_IMAGES = 2
 _SIGMA = 10.0
 SCALE = 1000.0
+NO_INTERVAL = "no interval: the V-statistic is biased upward; see cmmd-unbiased"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,12 @@ class ClipMmd:
     """The U-statistic; it may be negative."""
     standard_error: float
     """Standard error of the unbiased value."""
+
+    def interval_at(self, level: float) -> Interval:
+        """Return the interval of `unbiased`; the V-statistic has none."""
+        low, high = normal_interval(self.unbiased, self.standard_error, level=level)
+        method = "normal interval, standard error from the influence of each image"
+        return Interval(low=low, high=high, level=level, method=method)
 
 
 def cmmd(
@@ -117,16 +124,12 @@ def _records(task: Task) -> list[ResultRecord]:
         real_ids=task.real_ids,
         same=SameFiles.of(task.samples.sha256s, task.reference_sha256s),
     )
-    level = task.options.level
-    low, high = normal_interval(found.unbiased, found.standard_error, level=level)
-    method = "normal interval, standard error from the influence of each image"
-    interval = Interval(low=low, high=high, level=level, method=method)
     return [
         task.record(
             need,
             value=found.value,
             standard_error=found.standard_error,
-            reason="no interval: the V-statistic is biased upward; see cmmd-unbiased",
+            reason=NO_INTERVAL,
             details={"label": "CMMD"},
         ),
         task.record(
@@ -134,7 +137,7 @@ def _records(task: Task) -> list[ResultRecord]:
             value=found.unbiased,
             metric="cmmd-unbiased",
             standard_error=found.standard_error,
-            interval=interval,
+            interval=found.interval_at(task.options.level),
             details={"label": "CMMD, unbiased"},
         ),
     ]

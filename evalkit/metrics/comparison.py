@@ -89,11 +89,7 @@ def holm_corrected(records: Sequence[ResultRecord]) -> list[ResultRecord]:
         for place, record in enumerate(records)
         if record.details.get("p_value") is not None
     }
-    corrected: dict[int, float] = {}
-    largest = 0.0
-    for rank, place in enumerate(sorted(p_values, key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
+    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return [
         replace(
             record,
@@ -105,6 +101,20 @@ def holm_corrected(records: Sequence[ResultRecord]) -> list[ResultRecord]:
         else record
         for place, record in enumerate(records)
     ]  # fmt: skip
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979), in their order.
+
+    >>> holm([0.03, 0.01, 0.9])
+    [0.06, 0.03, 0.9]
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
 
 
 def said_against_table(

@@ -111,6 +111,7 @@ def frechet_difference(first: Task, second: Task) -> list[ResultRecord]:
     details: dict[str, Any] = {
         "p_value": found.p_value,
         "plug_in_difference": found.plug_in,
+        "num_groups": found.num_groups,
         **chosen.details,
     }
     if found.num_left_out:
@@ -141,10 +142,8 @@ def _no_statistics(task: Task) -> str:
 
 
 def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:
-    reason = _NO_INTERVAL.format(infinity=f"{name}-infinity")
     details: dict[str, Any] = {"n_reference": found.n_reference, "dimensions": found.dim}
     if found.standard_error is None:
-        reason = f"no interval: {found.reason}"
         fewest = min(found.n, found.n_reference or found.n)
         details["mark"] = "n <= d" if fewest <= found.dim else "singular covariance"
     if found.influences is not None:
@@ -157,9 +156,16 @@ def _plug_in(task: Task, need: Need, name: str, found: FrechetInterval) -> Resul
         value=found.value,
         metric=name,
         standard_error=found.plug_in_error,
-        reason=reason,
+        reason=no_plug_in_interval(name, found),
         details=details,
     )
+
+
+def no_plug_in_interval(name: str, found: FrechetInterval) -> str:
+    """Say why the plug-in distance of this name has no interval."""
+    if found.standard_error is None:
+        return f"no interval: {found.reason}"
+    return _NO_INTERVAL.format(infinity=f"{name}-infinity")
 
 
 def _infinity(task: Task, need: Need, name: str, found: FrechetInterval) -> ResultRecord:

@@ -45,6 +45,23 @@ class InceptionScore:
     low: float | None
     """The interval; None for a single draw, or if the upper end is not finite."""
     high: float | None
+    level: float
+    """Nominal coverage of the interval."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval for a record; None: `no_interval` says why."""
+        if self.low is None or self.high is None:
+            return None
+        method = "t interval of the mean divergence, exponentiated around the value over splits"
+        return Interval(low=self.low, high=self.high, level=self.level, method=method)
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval; empty if there is one."""
+        if self.standard_error is None:
+            return "no interval: a single draw has no spread"
+        return NO_FINITE_END if self.high is None else ""
 
 
 def inception_score(
@@ -108,6 +125,7 @@ def inception_score(
         standard_error=None if found.standard_error is None else value * found.standard_error,
         low=ends and ends[0],
         high=ends and ends[1],
+        level=level,
     )
 
 
@@ -190,19 +208,13 @@ def _records(task: Task) -> list[ResultRecord]:
         ids=task.fake_ids,
         level=options.level,
     )
-    single = found.standard_error is None
-    reason = "no interval: a single draw has no spread" if single else NO_FINITE_END
-    interval = None
-    if found.low is not None and found.high is not None:
-        method = "t interval of the mean divergence, exponentiated around the value over splits"
-        interval = Interval(low=found.low, high=found.high, level=options.level, method=method)
     return [
         task.record(
             need,
             value=found.value,
             standard_error=found.standard_error,
-            interval=interval,
-            reason="" if interval else reason,
+            interval=found.interval,
+            reason=found.no_interval,
             details={
                 "label": "Inception Score",
                 "deviation_of_splits": found.deviation,

@@ -24,6 +24,7 @@ from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
 
 MIN_IMAGES = 2
+_METHOD = "normal interval, standard error from the influence of each image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,15 @@ class KernelDistance:
         """Standard error of `value`: of the sets, and of the draw of subsets."""
         drawing = self.deviation / np.sqrt(self.num_subsets)
         return float(np.hypot(self.standard_error, drawing))
+
+    def interval_at(self, level: float) -> Interval:
+        """Return the interval of `value`, which allows for the draw of subsets."""
+        method = f"{_METHOD} and the drawing of subsets"
+        return _interval(self.value, self.value_error, level, method)
+
+    def full_interval_at(self, level: float) -> Interval:
+        """Return the interval of `full`."""
+        return _interval(self.full, self.standard_error, level, _METHOD)
 
 
 def kid(
@@ -155,10 +165,6 @@ def _records(task: Task) -> list[ResultRecord]:
     )
     leaked = task.copies.samples_in_reference
     label = task.label(need).replace("FID", "KID").replace("FD", "KID")
-    method = "normal interval, standard error from the influence of each image"
-    drawing = _interval(
-        found.value, found.value_error, options.level, f"{method} and the drawing of subsets"
-    )
     too_low = (
         f"no interval: {leaked:,} samples are images of the reference, which pulls this value "
         "below 0; see kid-full, which leaves out pairs of an image with itself"
@@ -168,7 +174,7 @@ def _records(task: Task) -> list[ResultRecord]:
             need,
             value=found.value,
             standard_error=found.value_error,
-            interval=None if leaked else drawing,
+            interval=None if leaked else found.interval_at(options.level),
             reason=too_low if leaked else "",
             details={"label": label, "deviation_of_subsets": found.deviation},
             marks={
@@ -182,7 +188,7 @@ def _records(task: Task) -> list[ResultRecord]:
             value=found.full,
             metric="kid-full",
             standard_error=found.standard_error,
-            interval=_interval(found.full, found.standard_error, options.level, method),
+            interval=found.full_interval_at(options.level),
             details={"label": label},
         ),
     ]

@@ -218,8 +218,10 @@ def mean_difference(first: Task, second: Task, scores: Scores) -> ResultRecord:
         standard_error=found.standard_error,
         interval=found.interval,
         reason="" if found.low is not None else found.method,
-        details={"p_value": p_value, **_compared_on(pairs.why)},
-    )
+        details={
+            "p_value": p_value, "num_draws": found.num_draws, **_compared_on(pairs.why),
+        },
+    )  # fmt: skip
     return replace(record, n=len(pairs.ids))
 
 
@@ -354,8 +356,11 @@ def deletion_record(
         standard_error=found.standard_error,
         interval=interval,
         reason="" if interval else NO_SPREAD,
-        details={"p_value": found.p_value, **chosen.details, **(details or {})},
-    )
+        details={
+            "p_value": found.p_value, "num_groups": found.num_groups,
+            **chosen.details, **(details or {}),
+        },
+    )  # fmt: skip
     return replace(record, n=len(chosen.first))
 
 

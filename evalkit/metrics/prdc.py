@@ -36,6 +36,7 @@ from evalkit.metrics.task import Metric, Need, Task, features_need
 from evalkit.options import MeasureOptions
 
 NAMES = ("precision", "recall", "density", "coverage")
+NO_INTERVAL = "no interval: too few images to leave a group out"
 _GROUPS = 20
 _BLOCK_ROWS = 512
 
@@ -49,6 +50,19 @@ class ManifoldScore:
     standard_error: float | None
     low: float | None
     high: float | None
+    name: str
+    """One of `NAMES`."""
+    level: float
+    """Nominal coverage of the interval."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """The interval for a record; None: too few images to leave a group out."""
+        if self.low is None or self.high is None:
+            return None
+        form = "score interval" if self.name == "density" else "Wilson interval"
+        method = f"{form}, delete-a-group jackknife, at most {_GROUPS} groups of both sets"
+        return Interval(low=self.low, high=self.high, level=self.level, method=method)
 
 
 def prdc(
@@ -222,13 +236,17 @@ def _with_interval(name: str, values: np.ndarray, sampled: Sampled, level: float
     """Add the jackknife's standard error, and the interval that it gives."""
     value = float(values[0])
     if len(values) < 3:
-        return ManifoldScore(value=value, standard_error=None, low=None, high=None)
+        return ManifoldScore(
+            value=value, standard_error=None, low=None, high=None, name=name, level=level
+        )
     deleted, num = values[1:], len(values) - 1
     spread = np.square(deleted - deleted.mean()).sum()
     error = float(np.sqrt((num - 1) / num * spread))
     interval = density_interval if name == "density" else share_interval
     low, high = interval(value, error, sampled, level=level)
-    return ManifoldScore(value=value, standard_error=error, low=low, high=high)
+    return ManifoldScore(
+        value=value, standard_error=error, low=low, high=high, name=name, level=level
+    )
 
 
 def _needs(options: MeasureOptions) -> Sequence[Need]:
@@ -265,19 +283,13 @@ def _records(task: Task) -> list[ResultRecord]:
 
 
 def _record(task: Task, need: Need, name: str, k: int, found: ManifoldScore) -> ResultRecord:
-    interval = None
-    if found.low is not None and found.high is not None:
-        form = "score interval" if name == "density" else "Wilson interval"
-        method = f"{form}, delete-a-group jackknife, at most {_GROUPS} groups of both sets"
-        level = task.options.level
-        interval = Interval(low=found.low, high=found.high, level=level, method=method)
     return task.record(
         need,
         value=found.value,
         metric=f"{name}-k{k}",
         standard_error=found.standard_error,
-        interval=interval,
-        reason="" if interval else "no interval: too few images to leave a group out",
+        interval=found.interval,
+        reason="" if found.interval else NO_INTERVAL,
         details={"label": f"{name.capitalize()} (k = {k})"},
         marks={"neighbours": k},
     )

@@ -39,6 +39,13 @@ class RPrecision:
     standard_error: float | None
     method: str
     hits: Bool[np.ndarray, " n"]
+    level: float
+    """Nominal coverage of the interval."""
+
+    @property
+    def interval(self) -> Interval:
+        """The interval for a record."""
+        return Interval(low=self.low, high=self.high, level=self.level, method=self.method)
 
 
 def r_precision(
@@ -98,6 +105,7 @@ def r_precision(
         standard_error=share.standard_error,
         method=share.method,
         hits=hits,
+        level=level,
     )
 
 

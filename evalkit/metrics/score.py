@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ __all__ = [
     "metric_needs",
     "score_sets",
     "summarise_set",
+    "without",
 ]
 
 
@@ -103,6 +104,12 @@ class PreparedSet:
     """The metrics, by the same names."""
     n: int
     """Number of usable samples."""
+
+
+def without(prepared: PreparedSet, metrics: Collection[str]) -> PreparedSet:
+    """Return a set without the tasks of some metrics."""
+    kept = {name: task for name, task in prepared.tasks.items() if name not in metrics}
+    return replace(prepared, tasks=kept)
 
 
 @dataclass(frozen=True)
@@ -438,6 +445,12 @@ def load_extractor(
             compiled=options.compile,
             progress=progress,
         )
+    if key in ("pixels", "lpips"):
+        from evalkit.features.paired_images import LpipsPairs, PixelPairs
+
+        if key == "pixels":
+            return PixelPairs()
+        return LpipsPairs(options.lpips_weights, device=options.device, progress=progress)
     check_hub_weights(key)
     if key == "dinov2":
         from evalkit.features.dinov2 import load_dinov2

@@ -43,7 +43,7 @@ class Need:
     """Features that a metric needs."""
 
     extractor: str
-    """`inception`, `dinov2`, `shapes-clip` or `clip:NAME`."""
+    """`inception`, `dinov2`, `shapes-clip`, `clip:NAME`, or `pixels` and `lpips` for pairs."""
     layer: str
     """One of the extractor's layers; empty for its main one."""
     reference: bool = True
@@ -334,26 +334,19 @@ class Task:
             named = self.extractors[need.extractor].name
             marks |= {"clip_model": named, "prefix": need.prefix}
         marks |= self.options.protocol_marks()
-        marks["versions"] = {name: version(name) for name in _VERSIONS}
+        marks["versions"] = library_versions()
         return marks
 
     def _uses_captions(self, need: Need | None) -> bool:
         return need is not None and need.prefix is not None
 
     def _extractor_marks(self, need: Need) -> dict[str, Any]:
-        extractor = self.extractors[need.extractor]
-        named = {"name": extractor.name, "layer": self.layer(need), **extractor.identity}
-        return {"extractor": named, "extractor_hash": identity_hash(extractor.identity)}
+        return extractor_marks(self.extractors[need.extractor], self.layer(need))
 
     def _reference_marks(self) -> dict[str, Any]:
         statistics = self.reference.statistics
         if statistics is not None:
-            marks = {"reference_statistics": Path(statistics.source).name}
-            if statistics.identity is None:
-                marks["reference_note"] = "made by an unnamed extractor and preparation"
-            else:
-                marks |= statistics.identity.get("preparation", {})
-            return {**marks, "reference_sha256": statistics.sha256}
+            return statistics_marks(statistics)
         assert self.reference.features is not None
         return {
             **reference_preparation(self.options).identity(),
@@ -368,6 +361,27 @@ class Task:
             identity = self.extractors[need.extractor].identity
             refuse_other_extractor(statistics, identity, self.layer(need))
         return statistics
+
+
+def extractor_marks(extractor: Extractor, layer: str) -> dict[str, Any]:
+    """Return the fingerprint entries on the features of one layer."""
+    named = {"name": extractor.name, "layer": layer, **extractor.identity}
+    return {"extractor": named, "extractor_hash": identity_hash(extractor.identity)}
+
+
+def statistics_marks(statistics: ReferenceStatistics) -> dict[str, Any]:
+    """Return the fingerprint entries on a reference of which only statistics are known."""
+    marks: dict[str, Any] = {"reference_statistics": Path(statistics.source).name}
+    if statistics.identity is None:
+        marks["reference_note"] = "made by an unnamed extractor and preparation"
+    else:
+        marks |= statistics.identity.get("preparation", {})
+    return {**marks, "reference_sha256": statistics.sha256}
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that can change a number."""
+    return {name: version(name) for name in _VERSIONS}
 
 
 def declared_record(metric: str, row: MetricRow, record: str) -> partial[ResultRecord]:

@@ -52,6 +52,11 @@ class MeasureOptions:
         "--inception-weights",
         "File of Inception weights. [default: from the cache, else downloaded]",
     )
+    lpips_weights: Path | None = option(  # noqa: RUF009 (makes a field)
+        None,
+        "--lpips-weights",
+        "File of torchvision's AlexNet for lpips. [default: from the cache, else downloaded]",
+    )
     inception_layer: str = option(
         "2048", "--inception-layer", "Layer of fid, kid and prdc: 64, 192, 768 or 2048."
     )

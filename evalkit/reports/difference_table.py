@@ -10,7 +10,7 @@ from rich.text import Text
 
 from evalkit.core.results import ResultRecord
 from evalkit.reports.tables import state_words
-from evalkit.reports.views import DifferenceView, difference_view, record_views
+from evalkit.reports.views import difference_notes, difference_view, record_views
 
 
 def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ()) -> Table:
@@ -20,7 +20,7 @@ def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ())
     levels = {one.view.level for one in found if one.view.interval}
     pairs = list(dict.fromkeys(record.subject for record in records))
     of_what = pairs[0] if len(pairs) == 1 else "first minus second"
-    notes = [*notes, *_remarks(found)]
+    notes = [*notes, *difference_notes(found)]
     table = Table(
         title=Text(f"Paired differences, {of_what}", style="bold"),
         title_justify="left",
@@ -41,20 +41,9 @@ def difference_table(records: Sequence[ResultRecord], notes: Sequence[str] = ())
         value = Text(f"{one.view.value} {one.view.interval}".strip())
         table.add_row(
             *([Text(record.subject)] if len(pairs) > 1 else []),
-            Text(one.view.label.removesuffix(", difference")),
+            Text(one.metric),
             Text(state, style="yellow") if state else value,
             Text(one.p_value.removeprefix("p ").removeprefix("= ")),
-            Text(one.favours or one.verdict or record.reason),
+            Text(one.favours or one.verdict),
         )
     return table
-
-
-def _remarks(found: Sequence[DifferenceView]) -> list[str]:
-    """Write one line per remark and mark, with the metrics that it applies to."""
-    holders: dict[str, list[str]] = {}
-    for one in found:
-        for text in (one.remark, *(badge.text for badge in one.view.own_badges)):
-            if text:
-                metric = one.view.label.removesuffix(", difference")
-                holders.setdefault(text, []).append(metric)
-    return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()]

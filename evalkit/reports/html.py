@@ -17,8 +17,11 @@ import jinja2
 
 from evalkit.core.places import AnyPath
 from evalkit.core.results import ResultRecord, write_atomically
+from evalkit.protocols.published import Published
 from evalkit.reports import curves, fingerprints, formatting, views, wording
-from evalkit.reports.thumbnails import Thumbnail, thumbnail
+from evalkit.reports.methods import methods
+from evalkit.reports.thumbnails import Picture, Thumbnail, thumbnail
+from evalkit.reports.trilemma import trilemma_chart
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _TILE_PX = 140
@@ -29,7 +32,7 @@ _PHOTO_TILE_PX = 176
 class ReportSample:
     """One image of a gallery."""
 
-    image: AnyPath
+    image: Picture
     """The generated image; ignored unless the status is `ok`."""
     caption: str
     caption_id: str = ""
@@ -99,6 +102,10 @@ class ComparisonReport(_Page):
 
     subjects: Sequence[str]
     """The models in the order of the rows; each record's `subject` is one of them, or a pair."""
+    notes: Sequence[str] = ()
+    """Sentences about the differences, below their table."""
+    published: Sequence[Published] = ()
+    """Values that others published for the same metrics; they get a table of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +160,7 @@ def render_comparison(report: ComparisonReport) -> str:
     """Render the page that compares several runs."""
     rows, notes = views.record_views(report.records)
     difference_rows = [row for row in rows if wording.is_difference(row.record)]
+    differences = [views.difference_view(row) for row in difference_rows]
     measured = [record for record in report.records if not wording.is_difference(record)]
     made_with = [
         views.agreed_entries(
@@ -161,14 +169,18 @@ def render_comparison(report: ComparisonReport) -> str:
         )
         for subject in report.subjects
     ]
+    values = views.matrix_view(measured, report.subjects)
     return _page(
         "comparison.html.j2",
         report,
         rows=rows,
-        notes=notes,
-        matrix=views.matrix_view(measured, report.subjects),
+        notes=[note for note in notes if note not in values.notes],
+        matrix=values,
         charts=views.chart_views([row for row in rows if not wording.is_difference(row.record)]),
-        differences=[views.difference_view(row) for row in difference_rows],
+        differences=differences,
+        difference_notes=[*report.notes, *views.difference_notes(differences)],
+        trilemma=trilemma_chart(measured, report.subjects),
+        published=[(wording.metric_label(one.stated.metric), one) for one in report.published],
         difference_charts=views.chart_views(difference_rows),
         settings=fingerprints.subject_differences(made_with),
         badges=wording.common_badges(measured),
@@ -188,6 +200,8 @@ def _page(template: str, report: RunReport | ComparisonReport, **context: Any) -
         report=report,
         galleries=[_gallery_view(gallery, load) for gallery in report.galleries],
         entries=_entries(report),
+        methods=methods(report.records),
+        sentences=views.note_sentences(context["rows"]),
         marks=list(dict.fromkeys(badge for row in context["rows"] for badge in row.badges)),
         commands=list(dict.fromkeys(filter(None, map(views.command_text, sources)))),
         timings=[
@@ -226,7 +240,7 @@ def _unused(name: str, taken: Mapping[str, Any]) -> str:
     return found
 
 
-def _gallery_view(gallery: Gallery, load: Callable[[Path], Thumbnail]) -> _GalleryView:
+def _gallery_view(gallery: Gallery, load: Callable[..., Thumbnail]) -> _GalleryView:
     scores = [abs(sample.score) for sample in gallery.samples if sample.score is not None]
     places = formatting.decimals(max(scores, default=0.0), None)
     samples = [_sample_view(sample, load, places) for sample in gallery.samples]
@@ -241,9 +255,7 @@ def _gallery_view(gallery: Gallery, load: Callable[[Path], Thumbnail]) -> _Galle
     )
 
 
-def _sample_view(
-    sample: ReportSample, load: Callable[[Path], Thumbnail], places: int
-) -> _SampleView:
+def _sample_view(sample: ReportSample, load: Callable[..., Thumbnail], places: int) -> _SampleView:
     score = "" if sample.score is None else formatting.number(sample.score, places)
     return _SampleView(
         sample=sample,

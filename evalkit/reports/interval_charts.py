@@ -62,7 +62,7 @@ def interval_chart(
         return None
     low, high = _domain(min(ends), max(ends), with_zero=with_zero)
     spec = _chart(rows, low, high).to_dict()
-    return Markup(_inline(vl_convert.vegalite_to_svg(spec), title))  # noqa: S704 - Vega escapes texts
+    return inline_svg(vl_convert.vegalite_to_svg(spec), title)
 
 
 def _domain(low: float, high: float, *, with_zero: bool) -> tuple[float, float]:
@@ -140,7 +140,8 @@ def _labels(rows: Sequence[ChartRow]) -> str:
     return f"{json.dumps([row.label for row in rows])}[toNumber(datum.value)]"
 
 
-def _inline(svg: str, title: str) -> str:
-    """Return the SVG element without a prologue, named for screen readers."""
+def inline_svg(svg: str, title: str) -> Markup:
+    """Return a chart's SVG element without a prologue, named for screen readers."""
     named = f'<svg role="img" aria-label="{escape(title)}"'
-    return svg[svg.index("<svg") :].replace("<svg", named, 1)
+    inlined = svg[svg.index("<svg") :].replace("<svg", named, 1)
+    return Markup(inlined)  # noqa: S704 - Vega escapes texts

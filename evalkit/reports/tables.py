@@ -19,8 +19,8 @@ from evalkit.reports import formatting, wording
 from evalkit.reports.fingerprints import Scalar, column, comparability, flatten
 
 COLUMNS = (
-    "subject", "metric", "value", "low", "high", "level", "method", "standard_error", "n",
-    "direction", "unit", "state", "reason", "marks",
+    "subject", "metric", "label", "value", "low", "high", "level", "method", "standard_error", "n",
+    "n_reference", "p_value", "p_holm", "direction", "unit", "state", "reason", "marks",
 )  # fmt: skip
 """Columns of every CSV, before those of the fingerprint."""
 
@@ -41,6 +41,7 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
     row: dict[str, Scalar] = {
         "subject": record.subject,
         "metric": record.metric,
+        "label": wording.label(record),
         "value": record.value,
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
@@ -48,6 +49,9 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
         "method": interval.method if interval else None,
         "standard_error": record.standard_error,
         "n": record.n,
+        "n_reference": wording.reference_count(record),
+        "p_value": record.details.get("p_value"),
+        "p_holm": record.details.get("p_holm"),
         "direction": record.direction,
         "unit": record.unit,
         "state": record.state,
@@ -203,6 +207,14 @@ def metrics_tables(records: Sequence[ResultRecord], *, title: str = "", width: i
     notes += _notes(records, common, with_subject=True)
     said = Text("\n".join(notes), style="table.caption")
     return Group(*tables, *([said] if notes else []))
+
+
+def table_notes(records: Sequence[ResultRecord]) -> list[str]:
+    """Return what a table of several models says below: marks, comparability, missing numbers."""
+    common = wording.common_badges(records)
+    alike = (f"{note}." for note in comparability(records).notes)
+    own = _notes(records, common, with_subject=True)
+    return [*(_for_all(badge) for badge in common), *alike, *own]
 
 
 def _parts(subjects: Sequence[str], room: int) -> list[Sequence[str]]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evalkit.core.results import ResultRecord
@@ -31,6 +31,11 @@ _SHOWN_ELSEWHERE = (
 )  # fmt: skip
 _MOST_CARDS = 6
 _MOST_SIDE_BY_SIDE = 7
+NONE_DETECTED = (
+    "None detected: the interval contains 0, or the test does not reject once corrected for all "
+    "tests."
+)
+"""What the word in a table of differences means."""
 _PAIR = re.compile(r"\s+(?:-|−|–|minus|vs\.?|against)\s+")
 
 
@@ -53,10 +58,18 @@ class RecordView:
     arrow: str
     badges: tuple[wording.Badge, ...]
     own_badges: tuple[wording.Badge, ...]
-    """The badges that not all records of the page share."""
+    """The badges that not all records of the page share; a plain one only at its first record, and
+    one of the model only at the model's first."""
+    note_numbers: tuple[int, ...]
+    """Numbers of the sentences about the record, which the page has once, below its table."""
     mark: str
     details: tuple[tuple[str, str], ...]
     histogram: charts.Histogram | None
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether it is a paired difference of two subjects."""
+        return wording.is_difference(self.record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +98,8 @@ class ColumnView:
     """The unit of all records of the column; empty if they have none or several."""
     direction: str
     arrow: str
+    badges: tuple[wording.Badge, ...]
+    """The badges that all records of the column share, besides those of the models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +128,15 @@ class DifferenceView:
     correction: str
     """How it was corrected, such as `Holm, 12 tests`; empty if it was not."""
     verdict: str
+    """What the interval says where it favours no subject, in a few words; else empty."""
     favours: str
     """The subject that the interval favours; empty if it contains 0, or the test does not reject
     once it is corrected."""
-    remark: str
-    """Why the difference is not that of the two values, or has no interval; else empty."""
+
+    @property
+    def metric(self) -> str:
+        """The label of the metric that is compared."""
+        return self.view.label.removesuffix(", difference")
 
 
 def record_view(
@@ -151,6 +170,7 @@ def record_view(
         arrow=formatting.direction_arrow(record.direction),
         badges=tuple(badges),
         own_badges=tuple(badge for badge in badges if badge not in common),
+        note_numbers=(),
         mark=mark,
         details=tuple(_details(record)),
         histogram=charts.histogram(record.details.get("histogram"))
@@ -163,17 +183,37 @@ def record_views(
 ) -> tuple[list[RecordView], tuple[str, ...]]:
     """Prepare all records for display, with notes on those that are not comparable."""
     alike = comparability(records)
-    common = wording.common_badges(records)
-    views = [
-        record_view(
+    # A paired difference says nothing of the models.
+    measured = [record for record in records if not wording.is_difference(record)]
+    common = wording.common_badges(measured or records)
+    views: list[RecordView] = []
+    sentences: dict[str, int] = {}
+    plain: set[wording.Badge] = set()
+    of_subjects: dict[str, list[wording.Badge]] = {}
+    for place, record in enumerate(records):
+        view = record_view(
             record,
             alike.marks.get(place, ""),
-            common=common,
+            common=[*common, *plain, *of_subjects.get(record.subject, [])],
             single_values=(single_values or {}).get(record.metric, ()),
         )
-        for place, record in enumerate(records)
-    ]
+        plain |= {badge for badge in view.own_badges if badge.tone == "plain"}
+        of_subjects.setdefault(record.subject, wording.subject_badges(record.fingerprint))
+        numbers = [sentences.setdefault(text, len(sentences) + 1) for text in _sentences(view)]
+        views.append(replace(view, note_numbers=tuple(numbers)))
     return views, alike.notes
+
+
+def note_sentences(views: Sequence[RecordView]) -> list[str]:
+    """Return the sentences that `RecordView.note_numbers` counts, in their order."""
+    return list(dict.fromkeys(text for view in views for text in _sentences(view)))
+
+
+def _sentences(view: RecordView) -> list[str]:
+    """Say why a value or an interval is missing, how the interval was computed, and on what."""
+    interval = view.record.interval
+    said = (view.record.reason, interval.method if interval else "", view.features)
+    return [text for text in said if text]
 
 
 def headline_views(views: Sequence[RecordView], headline: Sequence[str]) -> list[RecordView]:
@@ -224,16 +264,21 @@ def matrix_view(records: Sequence[ResultRecord], subjects: Sequence[str]) -> Mat
     cells = matrix(records)
     common = wording.common_badges(records)
     columns = list(dict.fromkeys(column(record) for record in records))
+    headings: dict[tuple[str, str], ColumnView] = {}
+    for name in columns:
+        above = {b for one in headings.values() for b in one.badges if b.tone == "plain"}
+        headings[name] = _column_view(records, name, above)
     best = {name: _best(records, name, alike) for name in columns}
+    shared = [badge for one in headings.values() for badge in one.badges]
     rows = []
     for subject in dict.fromkeys([*subjects, *(record.subject for record in records)]):
         line = []
         for name in columns:
             places = cells.get((subject, name), [])
-            line.append(tuple(_cell(records, place, alike, best[name]) for place in places))
+            line.append(tuple(_cell(records, at, alike, best[name], shared) for at in places))
         rows.append((subject, wording.own_badges(records, subject, common), tuple(line)))
     return MatrixView(
-        columns=tuple(_column_view(records, name) for name in columns),
+        columns=tuple(headings.values()),
         rows=tuple(rows),
         notes=alike.notes,
         has_best=any(places for places in best.values()),
@@ -252,8 +297,25 @@ def difference_view(view: RecordView) -> DifferenceView:
         correction=f"Holm, {num_tests} tests" if several else "",
         verdict=_verdict(view.record),
         favours=_favoured(view.record),
-        remark="" if view.state else view.record.reason,
     )
+
+
+def difference_notes(found: Sequence[DifferenceView]) -> list[str]:
+    """Return the sentences below a table of differences, each once with the metrics it is about.
+
+    They say what "none detected" means, why a difference is missing or is not that of the two
+    values, and which marks apply.
+    """
+    holders: dict[str, list[str]] = {}
+    for one in found:
+        for text in (one.view.record.reason, *(badge.text for badge in one.view.own_badges)):
+            if text:
+                holders.setdefault(text.rstrip("."), []).append(one.metric)
+    none = [NONE_DETECTED] if any(one.verdict == "none detected" for one in found) else []
+    return [
+        *none,
+        *(f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in holders.items()),
+    ]
 
 
 def command_text(fingerprint: Mapping[str, Any]) -> str:
@@ -296,18 +358,26 @@ def _details(record: ResultRecord) -> list[tuple[str, str]]:
 
 
 def _cell(
-    records: Sequence[ResultRecord], place: int, alike: Comparability, best: Iterable[int]
+    records: Sequence[ResultRecord],
+    place: int,
+    alike: Comparability,
+    best: Iterable[int],
+    above: Sequence[wording.Badge],
 ) -> CellView:
     record = records[place]
-    beside_the_model = wording.subject_badges(record.fingerprint)
-    view = record_view(record, alike.marks.get(place, ""), common=beside_the_model)
+    elsewhere = [*wording.subject_badges(record.fingerprint), *above]
+    view = record_view(record, alike.marks.get(place, ""), common=elsewhere)
     return CellView(view=view, is_best=place in best)
 
 
 def _best(
     records: Sequence[ResultRecord], name: tuple[str, str], alike: Comparability
 ) -> frozenset[int]:
-    """Return the positions of a column's best values; none if its records are not comparable."""
+    """Return the positions of a column's best values.
+
+    There are none if its records are not comparable, or if any of them has no interval: a value
+    alone does not say whether it is better.
+    """
     shown = {
         place: record.value
         for place, record in enumerate(records)
@@ -316,29 +386,39 @@ def _best(
     direction = next(record.direction for record in records if column(record) == name)
     if len(shown) < 2 or direction == "none" or any(place in alike.marks for place in shown):
         return frozenset()
+    if any(records[place].interval is None for place in shown):
+        return frozenset()
     best = max(shown.values()) if direction == "higher" else min(shown.values())
     return frozenset(place for place, value in shown.items() if value == best)
 
 
-def _column_view(records: Sequence[ResultRecord], name: tuple[str, str]) -> ColumnView:
+def _column_view(
+    records: Sequence[ResultRecord], name: tuple[str, str], above: Collection[wording.Badge]
+) -> ColumnView:
     members = [record for record in records if column(record) == name]
+    of_models = {badge for r in members for badge in wording.subject_badges(r.fingerprint)}
+    shared = [wording.badges(record) for record in members if record.state == "ok"]
     return ColumnView(
         label=name[1],
         unit=common_unit(members),
         direction=formatting.direction_words(members[0].direction),
         arrow=formatting.direction_arrow(members[0].direction),
+        badges=tuple(
+            badge
+            for badge in (shared[0] if shared else [])
+            if badge not in of_models
+            and badge not in above
+            and all(badge in others for others in shared)
+        ),
     )
 
 
 def _verdict(record: ResultRecord) -> str:
-    if record.value is None or record.interval is None:
+    if record.value is None or record.interval is None or _favoured(record):
         return ""
-    if record.interval.low <= 0 <= record.interval.high:
-        return "no difference detected: the interval contains 0"
-    if _is_undone(record):
-        return "no difference detected, once corrected for all tests"
-    favoured = _favoured(record)
-    return "the interval excludes 0" + (f", in favour of {favoured}" if favoured else "")
+    if record.interval.low <= 0 <= record.interval.high or _is_undone(record):
+        return "none detected"
+    return "the interval excludes 0"
 
 
 def _favoured(record: ResultRecord) -> str:

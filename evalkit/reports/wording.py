@@ -90,6 +90,17 @@ def label(record: ResultRecord) -> str:
     return f"{text}, difference" if stem != name else text
 
 
+def metric_label(name: str) -> str:
+    """Return the label of a record's name, where nothing more is known of the record."""
+    return label(ResultRecord(metric=name, value=0.0, n=0, direction="none"))
+
+
+def reference_count(record: ResultRecord) -> int | None:
+    """Return the number of reference images behind a record; None where there are none."""
+    count = record.fingerprint.get("num_reference") or record.details.get("n_reference")
+    return count if isinstance(count, int) else None
+
+
 def summary(record: ResultRecord) -> str:
     """Return one clause on what the metric is; empty if the catalog does not know it."""
     found = _described(record)
@@ -296,15 +307,15 @@ def relation_badge(relation: str) -> Badge:
 def protocol_sentence(fingerprint: Mapping[str, Any]) -> str:
     """Describe in sentences how the numbers were made, as far as the fingerprint says."""
     sentences = [
-        _sampled(fingerprint),
-        _compared(fingerprint),
+        sampled_phrase(fingerprint),
+        compared_phrase(fingerprint),
         features_phrase(fingerprint),
-        _protocol(fingerprint),
+        protocol_phrase(fingerprint),
     ]
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in sentences if text)
 
 
-def _protocol(fingerprint: Mapping[str, Any]) -> str:
+def protocol_phrase(fingerprint: Mapping[str, Any]) -> str:
     """Describe the protocol, such as `protocol imagen-30k, except for crop and size_px`."""
     if not fingerprint.get("protocol"):
         return ""
@@ -319,7 +330,8 @@ def _hyphenated(metric: str) -> str:
     return metric.lower().replace("_", "-")
 
 
-def _sampled(fingerprint: Mapping[str, Any]) -> str:
+def sampled_phrase(fingerprint: Mapping[str, Any]) -> str:
+    """Say how the images were sampled; empty if neither model nor captions are known."""
     model, captions = fingerprint.get("model"), _captions(fingerprint)
     if not model and not captions:
         return ""
@@ -355,7 +367,8 @@ def _captions(fingerprint: Mapping[str, Any]) -> str:
     return f"{_plain(captions)} {words} {place}" if place else f"{_plain(captions)} captions"
 
 
-def _compared(fingerprint: Mapping[str, Any]) -> str:
+def compared_phrase(fingerprint: Mapping[str, Any]) -> str:
+    """Describe the reference and its preparation; empty if there is none."""
     reference = fingerprint.get("reference")
     if not reference:
         return ""

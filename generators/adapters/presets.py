@@ -21,6 +21,8 @@ class Preset:
     """Edge of its images."""
     training_data: tuple[str, ...] = ()
     """Names of its training data sets; empty: unknown."""
+    paper: str = ""
+    """The paper of the system that it follows; empty: none."""
     instead: str = "glide:tiny"
     """A model that needs no download, for error messages."""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
@@ -40,6 +42,7 @@ def _deepfloyd(size: str) -> Preset:
         "stages",
         size_px=256,
         training_data=("laion-a",),
+        paper="Saharia et al. 2022",
         instead="imagen:tiny-untrained",
     )
 
@@ -51,6 +54,7 @@ PRESETS: dict[str, Preset] = {
         summary="Karlo, a third-party unCLIP, through diffusers",
         size_px=256,
         training_data=("coyo", "cc3m", "cc12m"),
+        paper="Ramesh et al. 2022",
         instead="unclip:tiny-untrained",
     ),
     "imagen:if-xl": _deepfloyd("XL"),
@@ -62,18 +66,21 @@ PRESETS: dict[str, Preset] = {
         summary="Stable Diffusion 1.5 (latent diffusion, 0.9 B), with its safety checker",
         size_px=512,
         training_data=("laion-2b-en", "laion-aesthetics"),
+        paper="Rombach et al. 2022",
     ),
     "diffusers:sdxl": Preset(
         repositories={"sdxl": "stabilityai/stable-diffusion-xl-base-1.0"},
         display_name="Stable Diffusion XL",
         summary="Stable Diffusion XL 1.0, the base model without refiner (2.6 B U-Net)",
         size_px=1024,
+        paper="Podell et al. 2024",
     ),
     "diffusers:sd3": Preset(
         repositories={"sd3": "stabilityai/stable-diffusion-3-medium-diffusers"},
         display_name="Stable Diffusion 3 Medium",
         summary="Stable Diffusion 3 Medium (2 B); its licence must be accepted on the hub",
         size_px=1024,
+        paper="Esser et al. 2024",
         options={"dtype": "float16"},
     ),
     "diffusers:flux": Preset(

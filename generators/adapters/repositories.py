@@ -23,6 +23,7 @@ INDEX = "model_index.json"
 WEIGHTS_SUFFIXES = (".safetensors", ".bin")
 """Of tensors that are read without executing anything."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "Processor", "FeatureExtractor")
 """Endings of the classes of components that have a configuration only."""
 
@@ -77,7 +78,7 @@ class Fetched:
         digest = hashlib.sha256()
         for file in sorted(self.folder.rglob("*")):
             if file.suffix in (*WEIGHTS_SUFFIXES, ".json") and file.is_file():
-                digest.update(f"{file.relative_to(self.folder)} {sha256_of(file)}\n".encode())
+                digest.update(f"{file.relative_to(self.folder)} {_sha256(file)}\n".encode())
         return digest.hexdigest()
 
     def component(self, name: str) -> dict[str, Any]:
@@ -86,6 +87,17 @@ class Fetched:
             if (self.folder / name / file).is_file():
                 return read_json(self.folder / name / file)
         return {}
+
+
+def _sha256(file: Path) -> str:
+    """Return a file's hash: of a large file in the hub's cache, its name there.
+
+    The hub checks it at the download; gigabytes would be read at each start otherwise.
+    """
+    blob = file.resolve()
+    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name):
+        return blob.name
+    return sha256_of(file)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from generators.clip.model import Clip
 from generators.diffusion.schedules import REFERENCE_STEPS
 from generators.numerics import full_float32
 from generators.pixels import from_uint8
-from generators.tokenizer import tiny_tokenizer
+from generators.tokenizer import BytePairTokenizer, tiny_tokenizer, tokenizer_of
 from generators.weights.zoo import zoo_weights
 
 RECIPES = {"clip:tiny": "clip-tiny", "clip:tiny-judge": "clip-tiny-judge"}
@@ -26,14 +26,21 @@ RECIPES = {"clip:tiny": "clip-tiny", "clip:tiny-judge": "clip-tiny-judge"}
 class TinyClip:
     """Embeddings of 64 px images and captions of shapes, each of length 1."""
 
-    def __init__(self, name: str, network: Clip, weights_sha256: str, device: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Clip,
+        weights_sha256: str,
+        device: str,
+        tokenizer: BytePairTokenizer | None = None,
+    ) -> None:
         self.name = name
         self.weights_sha256 = weights_sha256
         self.size_px = network.config.image_size
         self.dim = network.config.embed_dim
         self.device = device
         self._network = network.to(device).eval()
-        self._tokenizer = tiny_tokenizer()
+        self._tokenizer = tokenizer or tiny_tokenizer()
 
     @full_float32()
     @torch.inference_mode()
@@ -61,7 +68,8 @@ def load(name: str, device: str = "cpu", path: Path | None = None) -> TinyClip:
     """Load one of `RECIPES`, from the zoo or from a file that `evalkit train` wrote."""
     part = RECIPES[name]
     weights = zoo_weights(part, path)
-    return TinyClip(name, weights.network(Clip, part), weights.sha256, device)
+    network = weights.network(Clip, part)
+    return TinyClip(name, network, weights.sha256, device, tokenizer_of(weights))
 
 
 def build_noised(settings: Mapping[str, Any]) -> Clip:

@@ -13,7 +13,7 @@ from generators.clip.tiny import build_noised
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import shrink
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
-from generators.training.data import IMAGE_PX, Batch
+from generators.training.data import SHAPES_INPUTS, Batch, Inputs
 from generators.training.steps import check_image_size, noised, on_device
 
 
@@ -25,15 +25,20 @@ class ClipTraining(nn.Module):
         objective: None.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = Clip.from_flat(model)
-        if self.network.config.image_size != IMAGE_PX:
+        if self.network.config.image_size != inputs.image_px:
             raise ConfigError(
-                f"model.image_size must be {IMAGE_PX}, the edge of the training images, got "
+                f"model.image_size must be {inputs.image_px}, the edge of the training images, got "
                 f"{self.network.config.image_size}."
             )
-        self.tokenizer = tiny_tokenizer()
+        self.tokenizer = inputs.tokenizer or tiny_tokenizer()
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats."""
@@ -50,17 +55,22 @@ class NoisedClipTraining(nn.Module):
         objective: `schedule`, the base model's.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = build_noised(model)
-        check_image_size(self.network.config.image_size)
-        self.tokenizer = tiny_tokenizer()
+        check_image_size(self.network.config.image_size, inputs.image_px)
+        self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.process = DiffusionProcess.from_objective(objective)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats."""
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, _ = noised(self.process, x_0, batch.rng)
+        x_t, t, _ = noised(self.process, x_0, batch.draws)
         images = self.network.encode_image(x_t, t)
         return contrastive_loss(self.network, self.tokenizer, images, batch.captions)
 

@@ -12,7 +12,7 @@ logit-Laplace density has no poles.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,7 +247,9 @@ def unmap_pixels(x: Tensor) -> Tensor:
 
 
 def gumbel_softmax(
-    logits: Float[Tensor, "batch vocab rows columns"], tau: float, rng: torch.Generator
+    logits: Float[Tensor, "batch vocab rows columns"],
+    tau: float,
+    rngs: Sequence[torch.Generator],
 ) -> Float[Tensor, "batch vocab rows columns"]:
     """Draw a relaxed sample of each position's code (Jang et al. 2016; Maddison et al. 2016).
 
@@ -256,9 +258,10 @@ def gumbel_softmax(
     Args:
         logits: Of the codes.
         tau: Temperature, above 0.
-        rng: Source of the noise, on the CPU.
+        rngs: Sources of the noise, one per image, on the CPU.
     """
-    exponential = torch.empty(logits.shape).exponential_(generator=rng).to(logits.device)
+    drawn = [torch.empty(logits.shape[1:]).exponential_(generator=rng) for rng in rngs]
+    exponential = torch.stack(drawn).to(logits.device)
     gumbel = -exponential.clamp(min=torch.finfo(torch.float32).tiny).log()
     return F.softmax((logits.float() + gumbel) / tau, dim=1)
 
@@ -348,7 +351,7 @@ def dvae_loss(
     *,
     tau: float,
     kl_weight: float,
-    rng: torch.Generator,
+    rngs: Sequence[torch.Generator],
     usage_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Compute the negative relaxed evidence lower bound (appendix A.2), in nats per value.
@@ -361,11 +364,11 @@ def dvae_loss(
         x: Images in [0, 1].
         tau: Temperature of the relaxation.
         kl_weight: beta.
-        rng: Source of the Gumbel noise, on the CPU.
+        rngs: Sources of the Gumbel noise, one per image, on the CPU.
         usage_weight: Of `usage_gap`; 0, the paper's loss, by default.
     """
     logits = network.encoder(x)
-    statistics = network.decoder.from_blend(gumbel_softmax(logits, tau, rng))
+    statistics = network.decoder.from_blend(gumbel_softmax(logits, tau, rngs))
     values = x[0].numel()
     kl = kl_from_uniform(logits).sum(dim=(1, 2)) / values  # (B,)
     bound = logit_laplace_nll(statistics, x).mean() + kl_weight * kl.mean()

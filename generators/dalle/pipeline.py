@@ -29,7 +29,7 @@ def text_ids(
     length: int,
     *,
     dropout: float = 0.0,
-    rng: torch.Generator | None = None,
+    rngs: Sequence[torch.Generator] = (),
 ) -> tuple[Int[Tensor, "batch length"], tuple[bool, ...]]:
     """Encode captions, padded with the padding ids of their positions.
 
@@ -39,16 +39,15 @@ def text_ids(
         length: T, positions.
         dropout: Share of merges left out in training, so that a word comes in several cuts
             (Provilkov et al. 2019; DALL-E, section 2.2: 10 %).
-        rng: Source of the dropout's randomness, on the CPU.
+        rngs: Sources of the dropout's randomness, one per caption, on the CPU.
 
     Returns:
         The ids, and which captions were cut.
     """
     ids = (tokenizer.num_tokens + torch.arange(length)).repeat(len(captions), 1)
-    keeps = _keeper(dropout, rng)
     truncated = []
     for row, caption in enumerate(captions):
-        tokens = tokenizer.encode(caption, keeps)
+        tokens = tokenizer.encode(caption, _keeper(dropout, rngs[row]) if dropout else None)
         kept = torch.tensor(tokens[:length], dtype=torch.long)
         ids[row, : len(kept)] = kept
         truncated.append(len(tokens) > length)
@@ -149,9 +148,7 @@ def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> 
             )
 
 
-def _keeper(dropout: float, rng: torch.Generator | None) -> Callable[[], bool] | None:
-    if dropout == 0:
-        return None
+def _keeper(dropout: float, rng: torch.Generator) -> Callable[[], bool]:
     seed = int(torch.randint(2**62, (), generator=rng))
     draws = np.random.default_rng(seed)
     return lambda: bool(draws.random() >= dropout)

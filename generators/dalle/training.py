@@ -1,6 +1,6 @@
 """DALL-E's two trainings: the discrete VAE on images, then the transformer on its codes.
 
-Both are steps of `generators.training.loop`; all randomness comes from the batch's rng.
+Both are steps of `generators.training.loop`; all randomness comes from the batch's draws.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import check_codes, text_ids
 from generators.pixels import from_uint8
 from generators.tokenizer import tiny_tokenizer
-from generators.training.data import Batch, TrainingSet
+from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
 from generators.weights.zoo import ZooWeights, zoo_weights
 
 SPREAD_IMAGES = 128
@@ -35,7 +35,12 @@ class DVAETraining(nn.Module):
             using few codes (see `usage_gap` and `spread_codes`).
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = DVAE(DVAEConfig.from_flat(model))
         self.tau_end = float(objective["tau_end"])
@@ -45,10 +50,10 @@ class DVAETraining(nn.Module):
         self.usage_weight = float(objective.get("usage_weight", 0.0))
         self.logit_deviation = float(objective.get("logit_deviation", 0.0))
 
-    def prepare(self, data: TrainingSet) -> None:
+    def prepare(self, data: TrainingData) -> None:
         """Spread the codes over the first training images if the recipe sets `logit_deviation`."""
         if self.logit_deviation:
-            first = from_uint8(torch.from_numpy(data.images[:SPREAD_IMAGES]))
+            first = from_uint8(torch.from_numpy(data.pixels(range(min(SPREAD_IMAGES, len(data))))))
             spread_codes(self.network, (first + 1) / 2, self.logit_deviation)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -58,7 +63,7 @@ class DVAETraining(nn.Module):
             (batch.images + 1) / 2,
             tau=cosine_decay(batch.step, start=1.0, end=self.tau_end, steps=self.tau_steps),
             kl_weight=cosine_decay(batch.step, start=0.0, end=self.kl_weight, steps=self.kl_steps),
-            rng=batch.rng,
+            rngs=batch.draws.rngs,
             usage_weight=self.usage_weight,
         )
 
@@ -72,11 +77,16 @@ class DalleTraining(nn.Module):
             train`; `bpe_dropout`, the share of merges left out when captions are cut.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         config = DalleConfig.from_flat(model)
         self.network = DalleTransformer(config)
-        self.tokenizer = tiny_tokenizer()
+        self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.bpe_dropout = float(objective["bpe_dropout"])
         weights = dvae_weights(str(objective["dvae"]))
         self.dvae = dvae_from(weights).encoder.requires_grad_(False)
@@ -90,9 +100,9 @@ class DalleTraining(nn.Module):
             batch.captions,
             self.network.config.text_length,
             dropout=self.bpe_dropout,
-            rng=batch.rng,
+            rngs=batch.draws.rngs,
         )
-        text = text.to(batch.images.device)
+        text = text.to(batch.images.device, non_blocking=True)
         with torch.autocast(batch.images.device.type, enabled=False):
             codes = self.dvae.codes((batch.images + 1) / 2).flatten(1)  # (B, N)
         text_logits, image_logits = self.network(text, codes)

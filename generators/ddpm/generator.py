@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor, nn
 
+from evalkit.core.errors import WeightsError
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings, StageSpec
 from generators.ddpm.adm import NoisyClassifier
 from generators.ddpm.pipeline import sample_images
@@ -26,11 +27,12 @@ from generators.finite import BatchFaults, samples_of
 from generators.nn.unet import UNet
 from generators.numerics import Numerics, ready
 from generators.pixels import from_uint8
+from generators.recipes.recipe import Recipe
 from generators.weights import networks
 from generators.weights.parts import check_overrides
 from generators.weights.published import MODEL_FILES, locate
 from generators.weights.state_dicts import file_sha256, joint_hash, load_state_dict
-from generators.weights.zoo import zoo_weights
+from generators.weights.zoo import ZooWeights, zoo_weights
 
 STAGE = "base"
 TINY_STEPS = 25
@@ -184,7 +186,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
     recipe = trained[part].recipe
     network = trained[part].network(UNet, part)
     classifier = None
-    if len(parts) > 1:
+    if len(parts) > 1 and _knows_classes_of(recipe, trained[parts[1]], given=parts[1] in weights):
         classifier = trained[parts[1]].network(NoisyClassifier, parts[1])
     process = DiffusionProcess.from_objective(recipe.objective)
     num_classes = recipe.model.get("num_classes")
@@ -212,6 +214,23 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenera
         classifier=classifier,
         device=device,
     )
+
+
+def _knows_classes_of(recipe: Recipe, classifier: ZooWeights, *, given: bool) -> bool:
+    """Return whether a classifier knows a network's classes; the shipped one knows shapes alone.
+
+    Raises:
+        WeightsError: It is given, and knows others.
+    """
+    known = classifier.recipe.data.classes
+    if known == recipe.data.classes:
+        return True
+    if given:
+        raise WeightsError(
+            f"{classifier.recipe.name} knows other classes ({', '.join(known) or 'shapes'}) than "
+            f"{recipe.name} ({', '.join(recipe.data.classes) or 'shapes'}). Train both on one set."
+        )
+    return False
 
 
 def load_released(name: str, device: str, weights: Mapping[str, Path]) -> DDPMGenerator:

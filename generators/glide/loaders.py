@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from evalkit.core.errors import WeightsError
 from generators.base import GeneratorSpec, StageSettings, StageSpec
 from generators.cascade import Stage
 from generators.clip.model import Clip
@@ -15,12 +16,22 @@ from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.thresholding import THRESHOLDS
 from generators.glide.generator import GlideGenerator, NoisedClip
 from generators.glide.model import SuperResText2ImUNet, Text2ImUNet
-from generators.glide.presets import PAPER, RELEASED, GlidePreset
-from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.glide.presets import PAPER, RELEASED, GlidePreset, NetworkPreset
+from generators.tokenizer import (
+    BytePairTokenizer,
+    gpt2_tokenizer,
+    tiny_tokenizer,
+    tokenizer_of,
+)
 from generators.weights import networks
 from generators.weights.parts import UNTRAINED_SEED, check_overrides
 from generators.weights.published import MODEL_FILES, locate
-from generators.weights.state_dicts import file_sha256, joint_hash, load_state_dict
+from generators.weights.state_dicts import (
+    file_sha256,
+    joint_hash,
+    load_state_dict,
+    read_metadata,
+)
 from generators.weights.zoo import ZOO, ZooWeights, zoo_weights
 
 TINY_NETWORKS = ("glide-tiny-base", "glide-tiny-upsampler")
@@ -105,7 +116,7 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> GlideGener
         spec,
         base=Stage.from_objective(base, objectives[0]),
         upsampler=Stage.from_objective(upsampler, objectives[1]),
-        tokenizer=tiny_tokenizer(),
+        tokenizer=tokenizer_of(parts[TINY_NETWORKS[0]]) if trained else tiny_tokenizer(),
         device=device,
         load_clip=partial(_tiny_clip, weights.get(TINY_CLIP)),
     )
@@ -162,17 +173,9 @@ def _load_published(
     check_overrides(name, weights, parts)
     files = {part: locate(part, weights.get(part), instead="glide:tiny") for part in parts}
     suffix = "-inpaint" if inpaints else ""
+    tokenizer = gpt2_tokenizer(files["gpt2-encoder"], files["gpt2-merges"])
     base, upsampler = (
-        networks.checked(
-            Text2ImUNet,
-            files[part].name,
-            networks.load_released(
-                f"glide-{stage}{suffix}",
-                load_state_dict(files[part]),
-                chosen.network.flat(),
-                source=files[part].name,
-            ),
-        )
+        _published_stage(f"glide-{stage}{suffix}", files[part], chosen, tokenizer)
         for part, stage, chosen in zip(
             weights_of_networks, ("base", "upsampler"), (preset.base, preset.upsampler), strict=True
         )
@@ -182,19 +185,42 @@ def _load_published(
         display_name=display_name,
         conditioning="text",
         stages=RELEASED_STAGES,
-        size_px=preset.upsampler.network.unet.image_size,
+        size_px=upsampler.network.config.image_size,
         training_data=("openai-filtered",) if preset is RELEASED else (),
         weights="given" if set(weights_of_networks) & set(weights) else "released in December 2021",
         weights_sha256=joint_hash(file_sha256(files[part]) for part in weights_of_networks),
     )
     return GlideGenerator(
         spec,
-        base=Stage(base, preset.base.process()),
-        upsampler=Stage(upsampler, preset.upsampler.process()),
-        tokenizer=BytePairTokenizer.from_files(files["gpt2-encoder"], files["gpt2-merges"]),
+        base=base,
+        upsampler=upsampler,
+        tokenizer=tokenizer,
         device=device,
         inpaints=inpaints,
     )
+
+
+def _published_stage(
+    network: str, file: Path, preset: NetworkPreset, tokenizer: BytePairTokenizer
+) -> Stage[Text2ImUNet]:
+    """Load a published network, or what `evalkit train` made of it, which states its recipe.
+
+    Raises:
+        WeightsError: It doesn't fit, or was fine-tuned on other tokens than the rest reads.
+    """
+    if "recipe" not in read_metadata(file):
+        loaded = networks.load_released(
+            network, load_state_dict(file), preset.network.flat(), source=file.name
+        )
+        return Stage(networks.checked(Text2ImUNet, file.name, loaded), preset.process())
+    weights = zoo_weights(network, file)
+    tuned = weights.network(Text2ImUNet, file.name)
+    if tuned.text is not None and weights.vocabulary != tokenizer.stated:
+        raise WeightsError(
+            f"{file} was trained on another vocabulary than GPT-2's, which the published networks "
+            "read captions with. Train it with --vocabulary gpt2."
+        )
+    return Stage.from_objective(tuned, weights.recipe.objective)
 
 
 def _trained(parts: Mapping[str, ZooWeights]) -> tuple[Text2ImUNet, SuperResText2ImUNet]:
@@ -221,7 +247,8 @@ def _untrained(parts: Mapping[str, ZooWeights]) -> tuple[Text2ImUNet, SuperResTe
 
 def _tiny_clip(file: Path | None) -> NoisedClip:
     weights = zoo_weights(TINY_CLIP, file)
-    return NoisedClip(weights.network(Clip, TINY_CLIP).requires_grad_(False), tiny_tokenizer())
+    network = weights.network(Clip, TINY_CLIP).requires_grad_(False)
+    return NoisedClip(network, tokenizer_of(weights))
 
 
 def _provenance(trained: bool, own: Mapping[str, Path] | Sequence[str]) -> str:

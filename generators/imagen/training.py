@@ -26,7 +26,7 @@ from generators.imagen.text import (
 )
 from generators.pixels import requantise, shrink
 from generators.tokenizer import tiny_tokenizer
-from generators.training.data import Batch
+from generators.training.data import SHAPES_INPUTS, Batch, Inputs
 from generators.training.steps import (
     Timesteps,
     check_crops,
@@ -48,7 +48,12 @@ class T5Training(nn.Module):
             number of tokens of a cut.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = T5ForConditionalGeneration(t5_config(model))
         # transformers starts an untied head with deviation 1: a loss of 60 nats per token
@@ -63,12 +68,12 @@ class T5Training(nn.Module):
         pairs = [
             corrupt_spans(
                 self.tokenizer.encode(caption)[: TINY_LENGTH - 1],
-                batch.rng,
+                rng,
                 first_sentinel=start,
                 noise_density=self.noise_density,
                 mean_span=self.mean_span,
             )
-            for caption in batch.captions
+            for caption, rng in zip(batch.captions, batch.draws.rngs, strict=True)
         ]
         device = batch.images.device
         inputs, mask = _padded([[*kept, end] for kept, _ in pairs], end, device)
@@ -97,8 +102,8 @@ class _ImagenTraining(nn.Module):
     def read(self, batch: Batch) -> TextStates:
         """Return the captions' states as the network reads them, some of them set to zero."""
         states = self.text.to(batch.images.device).read(batch.captions).states
-        kept = torch.rand(len(states), generator=batch.rng) >= self.text_dropout
-        return self.network.read_text(states * kept.to(states)[:, None, None])
+        kept = batch.draws.rand() >= self.text_dropout
+        return self.network.read_text(states * kept.to(states, non_blocking=True)[:, None, None])
 
 
 class ImagenBaseTraining(_ImagenTraining):
@@ -111,10 +116,15 @@ class ImagenBaseTraining(_ImagenTraining):
             `weight_cap` and `timestep_focus`, as for GLIDE's base.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__(objective)
         self.network: ImagenBase = ImagenBase(ImagenConfig.base_from_flat(model))
-        check_image_size(self.network.config.image_size)
+        check_image_size(self.network.config.image_size, inputs.image_px)
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
 
@@ -122,7 +132,7 @@ class ImagenBaseTraining(_ImagenTraining):
         """Return the mean loss of the batch."""
         x_0 = shrink(batch.images, self.network.config.image_size)
         text = self.read(batch)
-        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.draws, self.timesteps)
         output = self.network(x_t, t, text)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
@@ -139,26 +149,34 @@ class ImagenUpsamplerTraining(_ImagenTraining):
             image without the augmentation's noise, which the sampler knows as well.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__(objective)
         self.network: ImagenUpsampler = ImagenUpsampler(ImagenConfig.upsampler_from_flat(model))
         self.size_px = self.network.config.image_size
         self.factor, self.crop_px = check_crops(
-            self.size_px, int(objective["low_res_px"]), int(objective["crop_px"])
+            self.size_px,
+            int(objective["low_res_px"]),
+            int(objective["crop_px"]),
+            inputs.image_px,
         )
         self.residual_scale = objective.get("residual_scale")
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
-        x_0 = random_crops(images, self.crop_px, self.factor, batch.rng)
+        x_0 = random_crops(images, self.crop_px, self.factor, batch.draws)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        level = torch.rand(len(x_0), generator=batch.rng).to(x_0)
-        disturbance = torch.randn(low_res.shape, generator=batch.rng).to(x_0)
+        level = batch.draws.rand().to(x_0, non_blocking=True)
+        disturbance = batch.draws.randn(*low_res.shape[1:]).to(x_0, non_blocking=True)
         text = self.read(batch)
         if self.residual_scale is not None:
             x_0 = to_residual(x_0, low_res, self.residual_scale)
-        x_t, t, noise = noised(self.process, x_0, batch.rng)
+        x_t, t, noise = noised(self.process, x_0, batch.draws)
         seen = augmented(low_res, level, disturbance)
         output = self.network(x_t, t, text, low_res=seen, aug_level=level)
         return simple_loss(self.process, output.float(), x_0, t, noise).mean()

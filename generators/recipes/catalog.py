@@ -70,6 +70,14 @@ RECIPES: dict[str, RecipeRow] = {
         "noisy-classifier",
         "noisy classifier of shapes, which guides `ddpm:tiny-class`",
     ),
+    "glide-released-base": _ours(
+        "glide-released-base", "glide-base", "fine-tuning of glide:released's base on own images"
+    ),
+    "glide-released-upsampler": _ours(
+        "glide-released-upsampler",
+        "glide-upsampler",
+        "fine-tuning of glide:released's upsampler on own images",
+    ),
     "glide-tiny-base": _ours("glide-tiny-base", "glide-base", "GLIDE's base, 16 px"),
     "glide-tiny-upsampler": _ours(
         "glide-tiny-upsampler", "glide-upsampler", "GLIDE's upsampler, 16 to 64 px"

@@ -45,6 +45,7 @@ class _GlideBase(_Predicting, _Focused):
 
 class _GlideUpsampler(_Upsampling):
     low_res_noise: Annotated[float, Field(ge=0)] = 0.0
+    caption_dropout: Share = 0.0
 
 
 class _UnclipUpsampler(_Upsampling):

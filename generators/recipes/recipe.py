@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from evalkit.core.errors import ConfigError
 from evalkit.core.registry import unknown
@@ -19,9 +19,16 @@ SceneKind = Literal["single", "relation", "count", "several"]
 """Kinds of scenes of `shapes`."""
 
 
+Vocabulary = Literal["shapes", "own", "gpt2", "clip"]
+"""Byte pairs of the captions of shapes, of the training captions, GPT-2's, or CLIP's."""
+
+SHAPES = "shapes"
+SHAPES_PX = 64
 MOST_IMAGES = 10_000_000
-"""They are held in memory."""
+"""Those of shapes are held in memory."""
+MOST_OWN_IMAGES = 10**10
 MOST_SEED = 2**63
+MOST_PX = 4096
 
 
 class _Strict(BaseModel):
@@ -31,13 +38,33 @@ class _Strict(BaseModel):
 class DataRecipe(_Strict):
     """The training images: which, and how many."""
 
-    dataset: Literal["shapes"] = "shapes"
+    dataset: str = Field(default=SHAPES, min_length=1)
+    """`shapes`, or the name of own data, which `evalkit train --data` gives."""
     kinds: dict[SceneKind, float] = Field(default_factory=dict)
     """Share of each kind of scene, adding up to 1; empty: the data set's own shares."""
     split: Literal["train"] = "train"
     """The validation split is never trained on."""
-    num_images: int = Field(gt=0, le=MOST_IMAGES)
+    num_images: int = Field(default=0, ge=0, le=MOST_OWN_IMAGES)
+    """Of `shapes`; of own data it is their number without those held out."""
     seed: int = Field(ge=0, lt=MOST_SEED)
+    """Of the draw; of own data it decides which images are held out."""
+    image_px: int = Field(default=SHAPES_PX, ge=1, le=MOST_PX)
+    """Edge to which own images are cropped (centred) and resized; `shapes` has 64."""
+    hold_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of own images that are left out of training, for the validation loss."""
+    vocabulary: Vocabulary = "shapes"
+    """How captions become tokens."""
+    num_merges: int = Field(default=640, ge=0, le=100_000)
+    """Most merges of an `own` vocabulary."""
+    classes: list[str] = Field(default_factory=list)
+    """Names of own classes, in the order of their numbers; found in the data."""
+    fingerprint: str = ""
+    """Hash of the names, captions and classes of own data; found in the data."""
+
+    @property
+    def is_shapes(self) -> bool:
+        """Whether the images are drawn by evalkit."""
+        return self.dataset == SHAPES
 
     @field_validator("kinds")
     @classmethod
@@ -45,6 +72,18 @@ class DataRecipe(_Strict):
         if kinds and (min(kinds.values()) < 0 or abs(sum(kinds.values()) - 1) > 1e-9):
             raise ValueError("the shares must be at least 0 and add up to 1")
         return kinds
+
+    @model_validator(mode="after")
+    def _shapes_are_drawn(self) -> DataRecipe:
+        if self.is_shapes and not 1 <= self.num_images <= MOST_IMAGES:
+            raise ValueError(f"num_images must be from 1 to {MOST_IMAGES:,}")
+        own = self.image_px != SHAPES_PX or self.hold_out or self.classes or self.fingerprint
+        if self.is_shapes and (own or self.vocabulary != SHAPES):
+            raise ValueError(
+                "image_px, hold_out, vocabulary, classes and fingerprint are for own data; set "
+                'dataset = "own" and give --data'
+            )
+        return self
 
 
 class OptimizerRecipe(_Strict):
@@ -72,9 +111,13 @@ class Recipe(_Strict):
     """A row of `generators.training.networks.NETWORKS`."""
     seed: int = Field(ge=0, lt=MOST_SEED)
     start_from: str | None = None
-    """Recipe whose finished weights training starts from; None: random weights."""
+    """Recipe whose finished weights training starts from, or a model such as `glide:released`;
+    None: random weights."""
     start_partly: bool = False
     """Load only the weights whose name and shape match; the others stay random."""
+    freeze: list[str] = Field(default_factory=list)
+    """Parts of the network that stay as they are: `text` or `unet` of GLIDE, or what the names of
+    the parameters begin with."""
     stored_as: StoredAs = "fp16"
     """How the finished weights are written; `int8` halves the file (see `weights.quantised`)."""
     data: DataRecipe
@@ -90,23 +133,33 @@ def list_recipes() -> list[str]:
     return sorted(CATALOG)
 
 
-def load_recipe(name_or_path: str, *, steps: int | None = None) -> Recipe:
+def load_recipe(
+    name_or_path: str,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+) -> Recipe:
     """Read a recipe of the catalog by name, or any by its path.
 
     Args:
         name_or_path: Such as `glide-tiny-base`, or `my/recipe.toml`.
-        steps: Replaces the recipe's number of steps.
+        steps: Replaces the recipe's number of steps; likewise `batch_size` and `learning_rate`.
+        batch_size: See `steps`.
+        learning_rate: See `steps`.
 
     Raises:
         UnknownNameError: The recipe does not exist.
         ConfigError: The file is not a recipe.
     """
     recipe = _read(_file(name_or_path))
-    if steps is None:
-        return recipe
-    if steps < 1:
-        raise ConfigError(f"--steps must be at least 1, got {steps}.")
-    optimizer = recipe.optimizer.model_copy(update={"steps": steps})
+    given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    changes = {key: value for key, value in given.items() if value is not None}
+    for key, value in changes.items():
+        if not value > 0 or value == float("inf"):
+            least = "above 0" if key == "learning_rate" else "at least 1"
+            raise ConfigError(f"--{key.replace('_', '-')} must be {least}, got {value}.")
+    optimizer = recipe.optimizer.model_copy(update=changes)
     return recipe.model_copy(update={"optimizer": optimizer})
 
 

@@ -70,7 +70,10 @@ def load_checkpoint(path: Path, state: TrainingState) -> tuple[int, float]:
             f"{path} is not a training checkpoint: {error}. Delete it to begin again."
         ) from error
     if recipe != state.recipe_hash:
-        raise WeightsError(f"{path} belongs to another recipe. Choose another --out or delete it.")
+        raise WeightsError(
+            f"{path} belongs to another recipe, or to other data. Choose another --out or "
+            "delete it."
+        )
     state.network.load_state_dict(_under(tensors, "network."))
     state.ema.network.load_state_dict(_under(tensors, "ema."))
     state.ema.num_updates = meta["ema"]
@@ -94,9 +97,23 @@ def export_weights(
         name: (value.half() if value.is_floating_point() and not name.endswith(SCALE) else value)
         for name, value in state.items()
     }
-    write_atomically(path, save({k: v.contiguous() for k, v in stored.items()}, metadata))
+    content = save({k: v.contiguous() for k, v in stored.items()}, metadata)
+    write_atomically(path, with_sorted_metadata(content))
     with writing(path):
         os.chmod(path, 0o644)  # noqa: PTH101
+
+
+def with_sorted_metadata(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata in the order of their names.
+
+    The library writes them in an order that differs from process to process.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

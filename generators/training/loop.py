@@ -1,27 +1,30 @@
 """The training loop: one for all networks, on one process or several (through accelerate).
 
-A run folder of training holds `recipe.json`, `checkpoint.safetensors`, `log.jsonl` and, when it is
-done, `weights.safetensors` (the moving average, as fp16 or int8).
+A run folder of training holds `recipe.json`, `checkpoint.safetensors`, `log.csv`, `samples/` if it
+is looked at, and, when it is done, `weights.safetensors` (the moving average, as fp16 or int8).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
+from evalkit.core.errors import ConfigError
 from evalkit.core.files import writing
 from evalkit.core.interrupts import Terminated
 from evalkit.core.registry import require, resolve
@@ -35,16 +38,36 @@ from generators.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from generators.training.data import IMAGE_PX, Batch, TrainingSet, draw_batch
+from generators.training.data import (
+    IMAGE_PX,
+    SHAPES_INPUTS,
+    Batch,
+    Inputs,
+    TrainingData,
+    draw_batch,
+)
+from generators.training.draws import Draws
 from generators.training.ema import MovingAverage
+from generators.training.log import LogRow, append_row, forget_rows_after
+from generators.training.looks import (
+    NUM_SAMPLES,
+    Looks,
+    Sampling,
+    fixed_batch,
+    looking_at,
+    loss_sum,
+    write_samples,
+)
 from generators.training.networks import NETWORKS
-from generators.weights.state_dicts import check_state_dict, file_sha256
-from generators.weights.zoo import ZOO, trained_state
+from generators.training.prefetch import drawn_ahead
+from generators.training.processes import check_split
+from generators.training.starts import WEIGHTS, begin_with, frozen_parameters
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY = 20
-WEIGHTS = "weights.safetensors"
-"""The finished weights in the folder of a run."""
+"""Steps between two rows of the log; on a GPU the loss is read at no others."""
+MOST_THREADS = 4
+"""Threads that draw and decode batches ahead."""
 START = "start.json"
 """Where a run records the weights that it started from."""
 
@@ -56,17 +79,23 @@ class Progress:
     step: int
     steps: int
     loss: float
+    """The last one that was read."""
     steps_per_s: float
+    validation_loss: float | None = None
+    """If it was measured after this step."""
 
 
 def train(
     recipe: Recipe,
-    data: TrainingSet,
+    data: TrainingData,
     out: Path,
     *,
     cpu: bool = False,
     start: Path | None = None,
     trainee: nn.Module | None = None,
+    inputs: Inputs = SHAPES_INPUTS,
+    looks: Looks | None = None,
+    accumulate: int = 1,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
     """Train a network to the end of its recipe, resuming from the checkpoint in `out`.
@@ -76,9 +105,13 @@ def train(
         data: Captioned images.
         out: Folder of the checkpoint, the log and the finished weights.
         cpu: Train on the CPU even where there is a GPU.
-        start: Weights to start from, where the recipe starts from another recipe's; default:
-            those that the other recipe left beside `out`, or the shipped ones.
+        start: Weights to start from, where the recipe starts from another recipe's or a model's;
+            default: those that the other recipe left beside `out`, or the shipped ones.
         trainee: What `build_trainee` returned for the recipe; None: it is built.
+        inputs: What the data decide about the network's inputs.
+        looks: When the validation loss and samples are made; None: never.
+        accumulate: Parts of a process's batch whose gradients are added up, to save memory; the
+            weights change by no more than the order of sums does.
         report: Called after each step.
 
     Returns:
@@ -86,6 +119,7 @@ def train(
 
     Raises:
         ConfigError: The batch cannot be split among the processes, or the recipe does not fit.
+        DataError: An image can't be decoded.
         DivergedError: The loss is no longer a number.
         WeightsError: `out` holds a checkpoint of another recipe.
         MissingWeightsError: The weights that the recipe starts from do not exist.
@@ -95,30 +129,29 @@ def train(
     settings = recipe.optimizer
     precision = settings.precision_gpu if gpu else settings.precision
     accelerator = accelerate.Accelerator(mixed_precision=precision, cpu=not gpu)
-    if settings.batch_size % accelerator.num_processes:
-        raise ConfigError(
-            f"A batch of {settings.batch_size} cannot be split among {accelerator.num_processes} "
-            "processes. Change optimizer.batch_size."
-        )
+    check_split(recipe, accelerator.num_processes, accumulate)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     recipe_dict = recipe.model_dump()
     if accelerator.is_main_process:
         write_atomically(out / "recipe.json", json.dumps(recipe_dict, indent=2).encode())
 
-    trainee = build_trainee(recipe) if trainee is None else trainee
-    prepare: Callable[[TrainingSet], None] = getattr(trainee, "prepare", lambda data: None)
+    trainee = build_trainee(recipe, inputs) if trainee is None else trainee
+    prepare: Callable[[TrainingData], None] = getattr(trainee, "prepare", lambda data: None)
     prepare(data)
     network: nn.Module = trainee.get_submodule("network")
     checkpoint = out / "checkpoint.safetensors"
     if not checkpoint.exists():
-        began = begin_with(network, recipe, start, out)
+        began = begin_with(network, recipe, start, out, inputs)
         if began is not None and accelerator.is_main_process:
             write_atomically(out / START, json.dumps(began, indent=2).encode())
+    frozen = frozen_parameters(network, recipe)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name not in frozen)
     trainee.to(accelerator.device).to(memory_format=torch.channels_last)
     ema = MovingAverage(network, settings.ema_decay)
     optimizer = torch.optim.AdamW(
-        network.parameters(),
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
         lr=settings.learning_rate,
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
@@ -127,7 +160,10 @@ def train(
     done, seconds = 0, 0.0
     if checkpoint.exists():
         done, seconds = load_checkpoint(checkpoint, state)
+    if accelerator.is_main_process:
+        forget_rows_after(out, done)
     wrapped, optimizer = accelerator.prepare(trainee, optimizer)
+    run = _Run(accelerator, recipe, trainee, wrapped, optimizer, accumulate)
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
@@ -138,27 +174,45 @@ def train(
     def clock() -> float:
         return time.monotonic() - started
 
-    with _deferred_interrupts() as interrupted:
+    def batch_of(place: tuple[int, int]) -> Batch:
+        batch = draw_batch(
+            data,
+            seed=recipe.seed,
+            step=place[0],
+            batch_size=settings.batch_size,
+            part=accelerator.process_index * accumulate + place[1],
+            num_parts=accelerator.num_processes * accumulate,
+        )
+        return batch.pinned() if gpu else batch
+
+    places = ((step, part) for step in range(done, settings.steps) for part in range(accumulate))
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    last_read = math.nan
+    with (
+        drawn_ahead(batch_of, places, ahead=threads, threads=threads) as batches,
+        _deferred_interrupts() as interrupted,
+    ):
         for step in range(done, settings.steps):
-            batch = draw_batch(
-                data,
-                seed=recipe.seed,
-                step=step,
-                batch_size=settings.batch_size,
-                rank=accelerator.process_index,
-                world_size=accelerator.num_processes,
-            )
-            loss = _step(accelerator, wrapped, optimizer, batch, recipe, step)
+            loss = run.step(batches, step)
             ema.update(network)
-            rate = (step + 1 - done) / max(clock(), 1e-9)
+            ended = step + 1
+            looked = looks is not None and looks.due(ended, settings.steps)
+            logged = looked or ended % LOG_EVERY == 0 or ended == settings.steps
+            if logged or step == done or not _waits(accelerator.device):
+                last_read = run.read(loss, step, of_all=logged)
+            measured = run.look(looks, ema.network, data, out, ended) if looks and looked else None
+            if logged and accelerator.is_main_process:
+                rate = learning_rate(recipe, step)
+                append_row(out, LogRow(ended, last_read, rate, measured, seconds + clock()))
             if accelerator.is_main_process:
-                report(Progress(step + 1, settings.steps, loss, rate))
-            if accelerator.is_main_process and (step + 1) % LOG_EVERY == 0:
-                _log(out / "log.jsonl", step=step + 1, loss=loss, seconds=seconds + clock())
-            if interrupted() or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
-                keep(step + 1)
+                per_s = (ended - done) / max(clock(), 1e-9)
+                report(Progress(ended, settings.steps, last_read, per_s, measured))
+            stopped = interrupted()
+            if stopped or time.monotonic() - last_kept > CHECKPOINT_EVERY_S:
+                run.read(loss, step, of_all=False)  # NaN is not kept
+                keep(ended)
                 last_kept = time.monotonic()
-            if stopped := interrupted():
+            if stopped:
                 raise stopped
     keep(settings.steps)
     weights = out / WEIGHTS
@@ -167,13 +221,118 @@ def train(
         export_weights(
             weights,
             exported(ema.network),
-            _metadata(recipe_dict, trainee, out),
+            _metadata(recipe_dict, trainee, inputs, out),
             stored_as=recipe.stored_as,
         )
     return weights
 
 
-def build_trainee(recipe: Recipe) -> nn.Module:
+@dataclass(frozen=True)
+class _Run:
+    """The parts of a training that its steps use."""
+
+    accelerator: Any
+    recipe: Recipe
+    trainee: nn.Module
+    wrapped: nn.Module
+    """The trainee, among several processes with its gradients averaged."""
+    optimizer: torch.optim.Optimizer
+    accumulate: int
+
+    def step(self, batches: Iterator[Batch], step: int) -> Tensor:
+        """Do one step; return the mean loss of this process's images, not yet read."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, step)
+        self.wrapped.train()
+        total: Tensor | None = None
+        for part in range(self.accumulate):
+            batch = next(batches)
+            waits = part + 1 < self.accumulate
+            if self._drops:
+                torch.manual_seed(self._seed(step, part))
+            with (
+                self.accelerator.no_sync(self.wrapped) if waits else nullcontext(),
+                _attention(self.accelerator.device),
+            ):
+                with self.accelerator.autocast():
+                    loss: Tensor = self.wrapped(batch.to(self.accelerator.device)) / self.accumulate
+                self.accelerator.backward(loss)
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        clip = self.recipe.optimizer.gradient_clip
+        self.accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def read(self, loss: Tensor, step: int, *, of_all: bool) -> float:
+        """Return a loss as a number, which waits for the device.
+
+        Args:
+            loss: Of this process.
+            step: Its step.
+            of_all: Average over all processes, each of which must call this.
+
+        Raises:
+            DivergedError: It is not finite.
+        """
+        value = float(self.accelerator.reduce(loss, "mean") if of_all else loss)
+        if not math.isfinite(value):
+            rate = self.recipe.optimizer.learning_rate
+            raise DivergedError(
+                f"The loss of {self.recipe.name} became {value} by step {step}. Lower "
+                f"optimizer.learning_rate ({rate:g}) in the recipe, and train in another --out."
+            )
+        return value
+
+    def look(
+        self, looks: Looks, network: nn.Module, data: TrainingData, out: Path, step: int
+    ) -> float | None:
+        """Return the validation loss of the moving average, and write its samples.
+
+        Returns:
+            The mean loss over the images held out; None: none are.
+        """
+        device, main = self.accelerator.device, self.accelerator.is_main_process
+        sample: Sampling | None = getattr(self.trainee, "samples", None)
+        found: float | None = None
+        with (
+            looking_at(self.trainee, network) as trainee,
+            self.accelerator.autocast(),
+            _attention(device),
+        ):
+            if looks.held_out is not None:
+                total = loss_sum(
+                    trainee,
+                    looks.held_out,
+                    seed=self.recipe.seed,
+                    step=step,
+                    batch_size=self.recipe.optimizer.batch_size,
+                    device=device,
+                    part=self.accelerator.process_index,
+                    num_parts=self.accelerator.num_processes,
+                )
+                summed, count = self.accelerator.reduce(total, "sum").tolist()
+                found = summed / count
+            if sample is not None and main:
+                shown = data if looks.held_out is None else looks.held_out
+                rows = range(min(NUM_SAMPLES, len(shown)))
+                batch = fixed_batch(shown, rows, seed=self.recipe.seed, step=step, device=device)
+                write_samples(sample, network, batch, out, step)
+        return found
+
+    @cached_property
+    def _drops(self) -> bool:
+        """Whether the network drops units at random, from torch's own generator."""
+        return any(isinstance(m, nn.Dropout) and m.p > 0 for m in self.trainee.modules())
+
+    def _seed(self, step: int, part: int) -> int:
+        """Return the seed of a step's dropout, so that a resumed training drops the same units."""
+        place = self.accelerator.process_index * self.accumulate + part
+        return int(np.random.SeedSequence((self.recipe.seed, 2, step, place)).generate_state(1)[0])
+
+
+def build_trainee(recipe: Recipe, inputs: Inputs = SHAPES_INPUTS) -> nn.Module:
     """Build what a recipe trains, with its initial weights, and try it on two blank images.
 
     So a recipe whose sizes don't fit together is an error before any data is drawn.
@@ -183,86 +342,43 @@ def build_trainee(recipe: Recipe) -> nn.Module:
         MissingWeightsError: A frozen network that the training reads is missing.
         UnknownNameError: No such network.
     """
+    # Another package's network takes `inputs` only if it is trained on own data.
+    plain = inputs.tokenizer is None and inputs.image_px == IMAGE_PX
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
         build = resolve(recipe.network, NETWORKS, kind="networks")
-        trainee: nn.Module = build(recipe.model, recipe.objective)
+        more = () if plain else (inputs,)
+        trainee: nn.Module = build(recipe.model, recipe.objective, *more)
         try:
             with torch.no_grad():
-                trainee.eval()(_blank_batch())
+                trainee.eval()(_blank_batch(inputs.image_px))
         except (RuntimeError, IndexError) as error:
             reason = str(error).strip().splitlines()[0].rstrip(".")
             raise ConfigError(
-                f"The network of {recipe.name} can't be trained on images of {IMAGE_PX} px: its "
-                f"sizes don't fit together ({reason}). Change [model] or [objective] in the recipe."
+                f"The network of {recipe.name} can't be trained on images of {inputs.image_px} px: "
+                f"its sizes don't fit together ({reason}). Change [model] or [objective] in the "
+                "recipe."
             ) from error
     return trainee
 
 
-def _blank_batch() -> Batch:
+def _blank_batch(image_px: int) -> Batch:
     return Batch(
-        images=torch.zeros(2, 3, IMAGE_PX, IMAGE_PX),
+        images=torch.zeros(2, 3, image_px, image_px),
         captions=["a red circle", "a blue square"],
         labels=torch.zeros(2, dtype=torch.long),
         step=0,
-        rng=torch.Generator().manual_seed(0),
+        draws=Draws.seeded([0, 1]),
     )
 
 
-def starting_file(recipe: Recipe, start: Path | None, out: Path) -> Path | None:
-    """Return the file of the weights that a recipe starts from; None: random weights.
-
-    Raises:
-        MissingWeightsError: The weights do not exist.
-        ConfigError: `start` is given to a recipe that starts from random weights.
-    """
-    if recipe.start_from is None:
-        if start is not None:
-            raise ConfigError(f"{recipe.name} starts from random weights, so it takes no --start.")
-        return None
-    beside = out.parent / recipe.start_from / WEIGHTS
-    shipped = ZOO / f"{recipe.start_from}.safetensors"
-    path = start or (shipped if shipped.is_file() and not beside.is_file() else beside)
-    if not path.is_file():
-        raise MissingWeightsError(
-            f"{recipe.name} starts from the weights of {recipe.start_from}, but {path} does not "
-            f"exist. Train it first with: evalkit train {recipe.start_from}, or pass --start FILE."
-        )
-    return path
-
-
-def begin_with(
-    network: nn.Module, recipe: Recipe, start: Path | None, out: Path
-) -> dict[str, Any] | None:
-    """Load the weights that a recipe starts from, if any.
-
-    Returns:
-        The file, its hash, and the names of the weights that stayed random.
-
-    Raises:
-        MissingWeightsError: The weights do not exist.
-        ConfigError: `start` is given to a recipe that starts from random weights.
-        WeightsError: The weights do not fit the network, or share nothing with it.
-    """
-    path = starting_file(recipe, start, out)
-    if path is None:
-        return None
-    weights = trained_state(path)
-    own, random = network.state_dict(), []
-    if recipe.start_partly:
-        shared = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
-        if not shared:
-            raise WeightsError(f"{recipe.name} shares no weights with {path.name}.")
-        random = sorted(own.keys() - shared.keys())
-        weights = own | shared
-    check_state_dict(own, weights, path.name)
-    network.load_state_dict(weights)
-    return {"file": path.name, "sha256": file_sha256(path), "random": random}
-
-
-def _metadata(recipe: Mapping[str, Any], trainee: nn.Module, out: Path) -> dict[str, str]:
-    """Return the recipe, the starting weights and the hashes of the frozen networks."""
+def _metadata(
+    recipe: Mapping[str, Any], trainee: nn.Module, inputs: Inputs, out: Path
+) -> dict[str, str]:
+    """Return the recipe, the vocabulary, the starting weights and the frozen networks' hashes."""
     metadata = {"recipe": json.dumps(recipe)}
+    if inputs.tokenizer is not None and inputs.tokenizer.stated:
+        metadata["vocabulary"] = inputs.tokenizer.stated
     if (out / START).is_file():
         metadata["began_with"] = (out / START).read_text("utf-8")
     if trained_with := getattr(trainee, "trained_with", None):
@@ -279,32 +395,9 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _step(
-    accelerator: Any,
-    wrapped: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    recipe: Recipe,
-    step: int,
-) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, step)
-    wrapped.train()
-    with _attention(accelerator.device):
-        with accelerator.autocast():
-            loss: Tensor = wrapped(batch.to(accelerator.device))
-        accelerator.backward(loss)
-    accelerator.clip_grad_norm_(wrapped.parameters(), recipe.optimizer.gradient_clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise DivergedError(
-            f"The loss of {recipe.name} became {value} at step {step}. Lower "
-            f"optimizer.learning_rate ({recipe.optimizer.learning_rate:g}) in the recipe, and "
-            "train in another --out."
-        )
-    return value
+def _waits(device: torch.device) -> bool:
+    """Return whether reading a number waits for the work that was queued on a device."""
+    return device.type != "cpu"
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:
@@ -333,8 +426,3 @@ def _deferred_interrupts() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _log(path: Path, **row: float) -> None:
-    with writing(path), path.open("a") as handle:
-        handle.write(json.dumps(row) + "\n")

@@ -1,7 +1,10 @@
 """The table of networks that a recipe can train, by the name in its `network`.
 
-A target takes (model, objective), the recipe's tables, and returns a module whose `network` is
-trained and whose `forward` returns the mean loss of a batch.
+A target takes (model, objective), the recipe's tables, and, where own data decide it, `Inputs`. It
+returns a module whose `network` is trained and whose `forward` returns the mean loss of a batch,
+all randomness from the batch's `draws`. It may have `prepare(data)`, called once before the first
+step; `samples(network, batch)`, for the grids; `exported(network)`, the part that ships; and
+`trained_with`, the hashes of the frozen networks that it reads.
 """
 
 from __future__ import annotations

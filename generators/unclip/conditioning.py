@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from generators.clip.model import Clip
-from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.tokenizer import BytePairTokenizer, tokenizer_of
 from generators.weights.zoo import zoo_weights
 
 PAPER_SCALE = 17.2
@@ -81,7 +81,7 @@ class FrozenClip:
         """Load `clip-tiny`, or a file of `evalkit train` in its place."""
         weights = zoo_weights(CLIP_NAME, path)
         network = weights.network(Clip, CLIP_NAME)
-        return cls(network, tiny_tokenizer(), name=CLIP_NAME, sha256=weights.sha256)
+        return cls(network, tokenizer_of(weights), name=CLIP_NAME, sha256=weights.sha256)
 
     def to(self, device: torch.device | str) -> FrozenClip:
         """Move the network to a device; return self."""

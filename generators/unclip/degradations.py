@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,8 @@ BSR_GRAY_NOISE_SHARE = 0.4
 BSR_JPEG_QUALITY = (40, 96)
 RESIZE_MODES = ("bilinear", "bicubic", "area")
 
-Degradation = Callable[[Tensor, torch.Generator], Tensor]
+Degradation = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+"""Takes images and one generator for each."""
 
 
 def gaussian_kernel(
@@ -64,7 +65,7 @@ def convolve(
 
 
 def blur(
-    images: Float[Tensor, "batch 3 height width"], rng: torch.Generator | None = None
+    images: Float[Tensor, "batch 3 height width"], rngs: Sequence[torch.Generator] = ()
 ) -> Float[Tensor, "batch 3 height width"]:
     """Blur by a fixed Gaussian of 3 px with deviation 0.6, for the first upsampler."""
     sigmas = (BLUR_SIGMA_PX, BLUR_SIGMA_PX)
@@ -72,10 +73,10 @@ def blur(
 
 
 def bsr(
-    images: Float[Tensor, "batch 3 height width"], rng: torch.Generator
+    images: Float[Tensor, "batch 3 height width"], rngs: Sequence[torch.Generator]
 ) -> Float[Tensor, "batch 3 height width"]:
     """Blur, resize, noise and compress each image differently, for the second upsampler."""
-    return torch.cat([_degraded(images[i : i + 1], rng) for i in range(len(images))])
+    return torch.cat([_degraded(images[i : i + 1], rng) for i, rng in enumerate(rngs)])
 
 
 def _degraded(image: Tensor, rng: torch.Generator) -> Tensor:
@@ -121,7 +122,12 @@ def _random_jpeg(image: Tensor, rng: torch.Generator) -> Tensor:
     return from_uint8(torch.from_numpy(back)[None]).to(image)
 
 
-BSR_STEPS: tuple[Degradation, ...] = (_random_blur, _random_resize, _random_noise, _random_jpeg)
+BSR_STEPS: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (
+    _random_blur,
+    _random_resize,
+    _random_noise,
+    _random_jpeg,
+)
 DEGRADATIONS: dict[str, Degradation] = {"blur": blur, "bsr": bsr}
 
 

@@ -13,7 +13,8 @@ from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weigh
 from generators.diffusion.process import DiffusionProcess
 from generators.glide.training import GlideUpsamplerTraining
 from generators.pixels import from_uint8, shrink
-from generators.training.data import Batch, TrainingSet
+from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
+from generators.training.draws import Draws
 from generators.training.steps import (
     Timesteps,
     check_image_size,
@@ -42,7 +43,12 @@ class DiffusionPriorTraining(nn.Module):
             empty one (appendix C: 10 %); `clip`, a file that replaces the zoo's `clip-tiny`.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = DiffusionPrior(PriorConfig.from_flat(model))
         self.clip = clip_of(objective)
@@ -55,7 +61,7 @@ class DiffusionPriorTraining(nn.Module):
         self.clip.to(batch.images.device)
         z_0 = self.clip.embed_images(batch.images) * self.clip.scale
         caption = self.clip.read_captions(drop_captions(batch, self.caption_dropout))
-        z_t, t, noise = noised(self.process, z_0, batch.rng)
+        z_t, t, noise = noised(self.process, z_0, batch.draws)
         predicted = self.network(z_t, t, caption)
         return simple_loss(self.process, predicted.float(), z_0, t, noise).mean()
 
@@ -68,21 +74,26 @@ class AutoregressivePriorTraining(nn.Module):
         objective: `caption_dropout` and `clip`, as for the diffusion prior.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = AutoregressivePrior(AutoregressivePriorConfig.from_flat(model))
         self.clip = clip_of(objective)
         self.trained_with = {self.clip.name: self.clip.sha256}
         self.caption_dropout = float(objective["caption_dropout"])
 
-    def prepare(self, data: TrainingSet) -> None:
+    def prepare(self, data: TrainingData) -> None:
         """Fit the codes to the first training images, each with its first caption."""
-        count = min(FIT_IMAGES, len(data.images))
+        count = min(FIT_IMAGES, len(data))
         found, cosines = [], []
         for start in range(0, count, FIT_BATCH):
-            rows = slice(start, min(start + FIT_BATCH, count))
-            images = self.clip.embed_images(from_uint8(torch.from_numpy(data.images[rows])))
-            texts = self.clip.read_captions([texts[0] for texts in data.captions[rows]])
+            rows = range(start, min(start + FIT_BATCH, count))
+            images = self.clip.embed_images(from_uint8(torch.from_numpy(data.pixels(rows))))
+            texts = self.clip.read_captions([data.captions[row][0] for row in rows])
             found.append(images * self.clip.scale)
             cosines.append((images * texts.embedding).sum(dim=1))
         self.network.codes.fit(torch.cat(found), torch.cat(cosines))
@@ -106,14 +117,19 @@ class DecoderTraining(nn.Module):
             `weight_cap` and `timestep_focus`, as for GLIDE's base.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
         super().__init__()
         self.network = UnclipDecoder(DecoderConfig.from_flat(model))
         self.clip = clip_of(objective)
         self.trained_with = {self.clip.name: self.clip.sha256}
         assert self.network.text is not None
         self.length = self.network.text.text_ctx
-        check_image_size(self.network.config.image_size)
+        check_image_size(self.network.config.image_size, inputs.image_px)
         self.caption_dropout = float(objective["caption_dropout"])
         self.embedding_dropout = float(objective["embedding_dropout"])
         self.weight_cap = float(objective.get("weight_cap", 1.0))
@@ -126,11 +142,13 @@ class DecoderTraining(nn.Module):
         self.clip.to(device)
         embedding = self.clip.embed_images(batch.images) * self.clip.scale
         captions = drop_captions(batch, self.caption_dropout)
-        kept = torch.rand(len(captions), generator=batch.rng) >= self.embedding_dropout
+        kept = batch.draws.rand() >= self.embedding_dropout
         tokens = on_device(self.clip.tokenizer, captions, self.length, device)
-        read = self.network.condition(tokens.ids, tokens.mask, embedding, kept.to(device))
+        read = self.network.condition(
+            tokens.ids, tokens.mask, embedding, kept.to(device, non_blocking=True)
+        )
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, noise = noised(self.process, x_0, batch.rng, self.timesteps)
+        x_t, t, noise = noised(self.process, x_0, batch.draws, self.timesteps)
         output = self.network(x_t, t, text=read)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
@@ -144,13 +162,18 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
         objective: As GLIDE's, with `degradation` (`blur` or `bsr`) instead of `low_res_noise`.
     """
 
-    def __init__(self, model: Mapping[str, Any], objective: Mapping[str, Any]) -> None:
-        super().__init__(model, objective)
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
+        super().__init__(model, objective, inputs)
         self.degrade = resolve_degradation(objective["degradation"])
 
-    def degraded(self, low_res: Tensor, rng: torch.Generator) -> Tensor:
+    def degraded(self, low_res: Tensor, draws: Draws) -> Tensor:
         """Blur the images, or apply the BSR degradation."""
-        return self.degrade(low_res, rng)
+        return self.degrade(low_res, draws.rngs)
 
 
 def clip_of(objective: Mapping[str, Any]) -> FrozenClip:

@@ -33,6 +33,8 @@ class ZooWeights:
     sha256: str
     trained_with: Mapping[str, str] = field(default_factory=dict)
     """Hashes by name of the frozen networks whose outputs it was trained on."""
+    vocabulary: str = ""
+    """The vocabulary of its captions (see `generators.tokenizer`); empty: the tiny models'."""
 
     def network(self, kind: type[NetworkT], name: str) -> NetworkT:
         """Build the network of the recipe and load these weights.
@@ -80,7 +82,8 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
         raise WeightsError(
             f"{file} states no valid recipe ({reason}). Give a file that evalkit train wrote."
         ) from error
-    return ZooWeights(state, recipe, file_sha256(file), trained_with)
+    vocabulary = metadata.get("vocabulary", "")
+    return ZooWeights(state, recipe, file_sha256(file), trained_with, vocabulary)
 
 
 def trained_state(file: Path) -> dict[str, Tensor]:

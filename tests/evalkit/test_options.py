@@ -19,10 +19,11 @@ from evalkit.options import (
     measuring,
     requesting,
     sampling,
+    tracking,
 )
 from evalkit.options.offering import Offer
 
-OFFERS: list[Offer[Any]] = [measuring, sampling, requesting]
+OFFERS: list[Offer[Any]] = [measuring, sampling, requesting, tracking]
 
 
 def flags_of(record: type[Any]) -> set[str]:

@@ -138,6 +138,12 @@ def _protocol(path: Path) -> object:
     return open_protocol(str(path))
 
 
+def _gate(path: Path) -> object:
+    from evalkit.gate.definition import read_gate
+
+    return read_gate(path)
+
+
 def _study_settings(path: Path) -> object:
     from drawbench.study.design import make_config, read_config_file
 
@@ -217,6 +223,15 @@ def _shipped(package: str, name: str) -> str:
 PROTOCOL = _shipped("evalkit.protocols", "imagen-30k.toml")
 SETTINGS = _shipped("drawbench.study", "presets/imagen-drawbench.toml")
 TEXTS = _shipped("drawbench.study", "languages/en.toml")
+GATE = """alpha = 0.05
+superior-any = ["kid"]
+[margins]
+clip-score = 0.2
+[bounds]
+psnr = 30
+[measure]
+features = "dinov2"
+"""
 CARD = """title = "t"
 raters = "students"
 images_per_side = 4
@@ -291,6 +306,7 @@ READERS = {
     "pick-a-pic": Reader("e.json", _imported("pick-a-pic"), _of_json(examples.PICKS)),
     "records": Reader("results.json", _records, _of_json(examples.RECORDS)),
     "protocol": Reader("p.toml", _protocol, _of_toml(PROTOCOL)),
+    "gate": Reader("g.toml", _gate, _of_toml(GATE)),
     "study settings": Reader("s.toml", _study_settings, _of_toml(SETTINGS)),
     "texts": Reader("t.toml", _texts, _of_toml(TEXTS)),
     "card": Reader("c.toml", _card, _of_toml(CARD)),

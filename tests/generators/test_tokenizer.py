@@ -11,6 +11,10 @@ from evalkit.core.errors import WeightsError
 from generators.tokenizer import (
     END_OF_TEXT,
     BytePairTokenizer,
+    clip_tokenizer,
+    learned_tokenizer,
+    stated_tokenizer,
+    tiny_tokenizer,
     train_merges,
     vocabulary,
 )
@@ -103,3 +107,40 @@ def test_files_that_are_no_vocabulary(tmp_path):
     with pytest.raises(WeightsError, match="The vocabulary has no"):
         BytePairTokenizer({"a": 0}, [])
     assert END_OF_TEXT in TINY.encoder
+
+
+OF_ANY_KIND = [
+    "a red circle",
+    "Two dogs' bones, 12 cats & don't!!",
+    "naïve café, 🙂, 日本語",
+    "x2 3.14 #tag @me (yes)",
+    "",
+]
+
+
+@pytest.mark.parametrize("caption", OF_ANY_KIND)
+def test_clips_vocabulary_cuts_as_open_clip_does(caption: str) -> None:
+    from open_clip import SimpleTokenizer
+
+    ours = clip_tokenizer()
+    assert ours.num_tokens == 49_408
+    assert ours.encode(caption) == SimpleTokenizer().encode(caption)
+    assert ours.end_id == 49_407
+    assert ours.decode(ours.encode("a red circle")) == "a red circle"
+
+
+def test_a_vocabulary_is_stated_in_one_text() -> None:
+    """Weights keep the text; the tokenizer that it makes cuts and counts alike."""
+    own = learned_tokenizer(train_merges(["a cup of coffee", "a cup of tea"] * 3, 30))
+    assert own.stated not in ("", "clip", "gpt2")
+    again = stated_tokenizer(own.stated)
+    assert again.encoder == own.encoder
+    assert again.encode("a cup of coffee") == own.encode("a cup of coffee")
+    assert stated_tokenizer("") is tiny_tokenizer()
+    assert stated_tokenizer("clip") is clip_tokenizer()
+
+
+@pytest.mark.parametrize("stated", ["[", "3", '["a"]', "gpt3"])
+def test_a_damaged_statement_is_refused(stated: str) -> None:
+    with pytest.raises(WeightsError, match="no valid vocabulary"):
+        stated_tokenizer(stated)

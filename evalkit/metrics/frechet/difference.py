@@ -53,6 +53,8 @@ class FrechetDifference:
     """Number of ids that both models have."""
     num_left_out: int = 0
     """Reference images that are left out, since they match samples closely."""
+    num_groups: int
+    """Groups of the jackknife; the interval has one degree of freedom fewer."""
     method: str
     """Method of the interval."""
 
@@ -181,6 +183,7 @@ def frechet_difference_of_groups(
         plug_in=frechet_distance(first.whole, real.whole)
         - frechet_distance(second.whole, real.whole),
         num_shared=0,
+        num_groups=jackknifed.num_groups,
         method="difference of corrected distances by delete-a-group jackknife over "
         f"{jackknifed.num_groups} groups of ids, t interval",
     )

@@ -443,7 +443,7 @@ def test_stopped_training_writes_its_checkpoint(
     recipe = tmp_path / "small.toml"
     recipe.write_text(text.replace("num_images = 60000", "num_images = 32"))
     out = tmp_path / "out"
-    process = begun(["train", recipe, "--cpu", "--out", out], out / "log.jsonl", root)
+    process = begun(["train", recipe, "--cpu", "--out", out], out / "log.csv", root)
     process.send_signal(number)
     _, said = process.communicate(timeout=240)
     assert process.returncode == (130 if number == signal.SIGINT else 143), said

@@ -71,7 +71,7 @@ def test_compare_tells_who_is_closer(
     assert "favours" in said
     assert "Paired differences, sharp - soft" in said
     page = (tmp_path / "page.html").read_text()
-    assert "in favour of sharp" in page
+    assert "<strong><bdi>sharp</bdi></strong>" in page
     assert "Side by side" in page
     listed = of["soft", "fd"].details
     assert set(listed["influence_by_category"]) == {"single", "relation", "count", "several"}
@@ -191,7 +191,10 @@ def test_runs_on_shapes_are_compared_by_what_they_show_and_how_fast(
                "--json", tmp_path / "default.json") == 0  # fmt: skip
     asked = {record.metric for record in read_records(tmp_path / "default.json")}
     assert {"fd", "clip-score", "composition-pairs", "composition-pairs-difference"} <= asked
-    assert "images-per-second" not in asked
+    assert {"images-per-second", "recall-k3"} <= asked, "what the chart needs"
+    assert not {"recall-k3-difference", "precision-k3"} & asked, "and nothing more"
+    assert 'id="trilemma"' in (tmp_path / "page.html").read_text()
+    assert "Where untrained is furthest behind" in (tmp_path / "page.html").read_text()
     capsys.readouterr()
     assert run("compare", *sets, *JUDGE, "--metrics", "images-per-second,composition",
                "--html", tmp_path / "page.html",

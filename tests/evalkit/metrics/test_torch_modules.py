@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from torch_metrics import CAPTIONS, FAKE, REAL, N, Rows
 
 from evalkit.core.arrays import as_array
 from evalkit.core.errors import DataError
-from evalkit.features.base import PreparedExtractor
 from evalkit.features.clip import load_clip
 from evalkit.metrics import torch_modules as modules
 from evalkit.metrics.clip_score import clip_score
@@ -25,39 +22,6 @@ from evalkit.metrics.inception_score import inception_score
 from evalkit.metrics.kid import kid
 from evalkit.metrics.prdc import prdc
 from evalkit.metrics.r_precision import caption_key, r_precision
-
-N = 24
-
-
-class Rows(PreparedExtractor):
-    """The mean colour of each row as features."""
-
-    name = "rows"
-
-    def __init__(self) -> None:
-        self.layers: Mapping[str, int] = {"main": 4}
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return {"extractor": "rows"}
-
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        return image.reshape(4, -1).mean(axis=1).astype(np.float32) / 64
-
-    def encode(self, prepared: np.ndarray) -> dict[str, np.ndarray]:
-        return {"main": prepared}
-
-    def encode_text(self, captions: Sequence[str]) -> np.ndarray:
-        return np.array([[len(c), c.count("1"), c.count("2"), 1] for c in captions], np.float32)
-
-
-def pictures(seed: int, scale: float = 1.0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (rng.integers(0, 256, (N, 4, 3, 3)) * scale).astype(np.uint8)
-
-
-FAKE, REAL = pictures(0, 0.7), pictures(1)
-CAPTIONS = [f"caption {i} {'2' * (i % 5)}" for i in range(N)]
 
 
 def expected() -> dict[str, float]:
@@ -136,33 +100,6 @@ def test_memory_of_the_frechet_distance_does_not_grow() -> None:
     for _ in range(3):
         feed("frechet", metric, 0, N)
         assert metric.fake.shape == (5, 5)
-
-
-def run_rank(rank: int, folder: str) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    try:
-        found = {}
-        for name, metric in built().items():
-            # Ranks of different sizes: 10 images and 14.
-            feed(name, metric, *((0, 10) if rank == 0 else (10, N)))
-            found[name] = value_of(name, metric)
-        torch.save(found, f"{folder}/rank{rank}.pt")
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_value_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.start_processes(
-        run_rank, args=(str(tmp_path),), nprocs=2, start_method="fork"
-    )
-    for rank in range(2):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        for name, value in expected().items():
-            # The subsets of KID are drawn by place, and gathering changes nobody's place here.
-            assert found[name] == pytest.approx(value, rel=1e-9), (rank, name)
 
 
 class TestBatches:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evalkit.protocols.published import published_values
 from evalkit.reports.html import (
     ComparisonReport,
     Gallery,
@@ -269,9 +270,13 @@ def test_many_metrics_of_few_models_stand_in_rows(comparison: ComparisonReport) 
 
 
 def test_paired_differences_say_what_they_show(compared: Page) -> None:
-    assert "the interval excludes 0, in favour of glide:tiny; p < 0.001" in compared.text
-    assert "the interval excludes 0, in favour of imagen:tiny; p = 0.021" in compared.text
-    assert "no difference detected: the interval contains 0; p = 0.41" in compared.text
+    for row in (
+        "FD (shapes-clip) −0.61 [−0.97, −0.25] 95 % 500 < 0.001 glide:tiny",
+        "FD (shapes-clip) 0.46 [0.10, 0.82] 95 % 500 0.021 imagen:tiny",
+        "FD (shapes-clip) 0.15 [−0.21, 0.51] 95 % 500 0.41 none detected",
+    ):
+        assert row in compared.text
+    assert compared.text.count("None detected: the interval contains 0") == 1
 
 
 def test_the_best_is_bold_only_where_numbers_compare() -> None:
@@ -279,13 +284,46 @@ def test_the_best_is_bold_only_where_numbers_compare() -> None:
         made = ComparisonReport(title="t", question="q", subjects=("a", "b"), records=records)
         return Page(render_comparison(made)).values("class").count("cell best")
 
-    first, second = make_record(value=30.0, subject="a"), make_record(value=31.0, subject="b")
+    first, second = (
+        make_record(value=value, subject=subject, half_width=0.5)
+        for value, subject in ((30.0, "a"), (31.0, "b"))
+    )
+    without = make_record(value=32.0, subject="c", reason="no interval: one draw")
     otherwise = replace(second, fingerprint={**MEASURING, "crop": "squash"})
     undirected = [replace(record, direction="none") for record in (first, second)]
     assert bold(first, second) == 1
     assert bold(first, otherwise) == 0
     assert bold(*undirected) == 0
     assert bold(first) == 0
+    assert bold(first, second, without) == 0, "a value without an interval may be no better"
+
+
+def test_no_value_without_an_interval_is_bold(compared: Page, comparison: ComparisonReport) -> None:
+    with_interval = [r for r in comparison.records if r.value is not None and r.interval]
+    favouring = 2  # of the differences' own table
+    assert compared.values("class").count("num strong") == len(with_interval) + favouring
+
+
+def test_badges_and_sentences_stand_once(compared: Page, comparison: ComparisonReport) -> None:
+    """In the table of models and in that of records; the badges' meanings list them once more."""
+    assert compared.text.count("not an FID") == 3
+    assert compared.text.count("re-ranked") == 3
+    method = comparison.records[0].interval
+    assert method is not None
+    for text in ("trained on this data set", f"{method.method}.", "features of shapes-clip"):
+        assert compared.text.count(text) <= 3, text
+
+
+def test_published_values_have_a_table_of_their_own(comparison: ComparisonReport) -> None:
+    published = published_values("coco", ["fid"], protocol="imagen-30k")
+    assert published[0].protocol == "imagen-30k"
+    page = render_comparison(replace(comparison, published=published))
+    start, end = page.index('id="published"'), page.index('id="settings"')
+    for one in published:
+        assert f"{one.stated.value:g}" in page[start:end]
+        assert one.protocol in page[start:end]
+        assert one.stated.model not in page[:start] + page[end:].replace("dalle", "")
+    assert "published" not in render_comparison(comparison).split("<body>")[1]
 
 
 def test_galleries_by_caption_show_the_caption_once(comparison: ComparisonReport) -> None:

@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
+from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import MissingWeightsError, WeightsError
 from generators.adapters import repositories
 from generators.adapters.repositories import Repository, fetch_repository
@@ -111,3 +112,17 @@ def test_only_the_files_of_the_pipeline_are_fetched(
     found = fetch_repository(Repository(place="lab/other", revision="v9"), instead="glide:tiny")
     assert found.folder == pipelines("ddpm")
     assert asked == [("lab/other", {"revision": "v9"})]  # diffusers chooses the files
+
+
+def test_large_files_of_the_cache_are_not_read_for_their_hash(cache: Path) -> None:
+    """The hub's cache links to `blobs/SHA256`, whose content was checked at the download."""
+    folder = cache / "snapshots" / LATER
+    plain = repositories.Fetched(folder=folder, source="").sha256()
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    blob = cache / "blobs" / sha256_of(weights)
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    assert repositories.Fetched(folder=folder, source="").sha256() == plain
+    blob.write_bytes(b"not read")
+    assert repositories.Fetched(folder=folder, source="").sha256() == plain

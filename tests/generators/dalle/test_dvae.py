@@ -92,12 +92,12 @@ def test_relaxed_samples_are_distributed_as_the_logits_say():
     """When cold the blend is nearly one-hot, and each code comes as often as it should."""
     probabilities = torch.tensor([0.5, 0.3, 0.2])
     logits = probabilities.log().view(1, 3, 1, 1).expand(1, 3, 100, 200)
-    blend = gumbel_softmax(logits, 0.01, torch.Generator().manual_seed(0))
+    blend = gumbel_softmax(logits, 0.01, [torch.Generator().manual_seed(0)] * len(logits))
     torch.testing.assert_close(blend.sum(dim=1), torch.ones(1, 100, 200))
     assert blend.amax(dim=1).mean() > 0.98
     share = F.one_hot(blend.argmax(dim=1), 3).float().mean(dim=(0, 1, 2))
     assert (share - probabilities).abs().max() < 4 * math.sqrt(0.25 / 20_000)
-    hot = gumbel_softmax(logits, 10.0, torch.Generator().manual_seed(0))
+    hot = gumbel_softmax(logits, 10.0, [torch.Generator().manual_seed(0)] * len(logits))
     assert hot.amax(dim=1).mean() < 0.5
 
 
@@ -107,7 +107,7 @@ def test_the_loss_is_its_two_terms_and_each_weight_matters():
 
     def loss(tau=0.5, kl_weight=0.0, seed=0):
         generator = torch.Generator().manual_seed(seed)
-        return dvae_loss(network, x, tau=tau, kl_weight=kl_weight, rng=generator).item()
+        return dvae_loss(network, x, tau=tau, kl_weight=kl_weight, rngs=[generator] * len(x)).item()
 
     with torch.no_grad():
         kl = kl_from_uniform(network.encoder(x)).sum(dim=(1, 2)).mean().item()
@@ -118,7 +118,7 @@ def test_the_loss_is_its_two_terms_and_each_weight_matters():
 def test_gradients_reach_every_parameter(randomised):
     network = randomised(DVAE(SMALL)).train()
     x = torch.rand(2, 3, 16, 16)
-    dvae_loss(network, x, tau=0.7, kl_weight=1.0, rng=torch.Generator()).backward()
+    dvae_loss(network, x, tau=0.7, kl_weight=1.0, rngs=[torch.Generator()] * len(x)).backward()
     dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead
 
@@ -178,7 +178,9 @@ def test_the_usage_gap_is_over_the_whole_batch_and_moves_the_loss():
 
     def loss(weight: float) -> torch.Tensor:
         seeded = torch.Generator().manual_seed(0)
-        return dvae_loss(network, x, tau=0.5, kl_weight=1.0, rng=seeded, usage_weight=weight)
+        return dvae_loss(
+            network, x, tau=0.5, kl_weight=1.0, rngs=[seeded] * len(x), usage_weight=weight
+        )
 
     gap = usage_gap(network.encoder(x))
     assert gap > 0

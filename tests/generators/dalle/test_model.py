@@ -188,15 +188,15 @@ def test_dropout_cuts_words_in_other_ways_that_say_the_same():
     generator = torch.Generator().manual_seed(0)
     cuts = set()
     for _ in range(20):
-        ids, _ = text_ids(tokenizer, [caption], 64, dropout=0.3, rng=generator)
+        ids, _ = text_ids(tokenizer, [caption], 64, dropout=0.3, rngs=[generator])
         words = [i for i in ids[0].tolist() if i < tokenizer.num_tokens]
         assert tokenizer.decode(words) == caption
         cuts.add(tuple(words))
     assert len(cuts) > 10
-    bytes_only, _ = text_ids(tokenizer, [caption], 64, dropout=1.0, rng=generator)
+    bytes_only, _ = text_ids(tokenizer, [caption], 64, dropout=1.0, rngs=[generator])
     assert (bytes_only < tokenizer.num_tokens).sum() == len(caption)
     again = [
-        text_ids(tokenizer, [caption], 64, dropout=0.3, rng=torch.Generator().manual_seed(5))[0]
+        text_ids(tokenizer, [caption], 64, dropout=0.3, rngs=[torch.Generator().manual_seed(5)])[0]
         for _ in range(2)
     ]
     assert torch.equal(*again)

@@ -1,0 +1,1 @@
+"""A gate: does a candidate stay within its margins of a baseline, with a stated risk."""
