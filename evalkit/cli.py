@@ -338,10 +338,12 @@ def compare(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@exporting()
 @measuring(flags={"batch_size": "--batch-size"}, without=_NOT_OF_A_GATE)
 def gate(
     candidate: Annotated[str, typer.Argument(help="Run that must stay within the margins.")],
     measure: MeasureOptions,
+    exports: ExportOptions,
     baseline: Baseline = None,
     file: GateFile = None,
     margin: MarginOption = None,
@@ -382,7 +384,10 @@ def gate(
             equivalent=equivalent, superior=superior, superior_any=superior_any, bound=bound,
         )  # fmt: skip
         files = GateFiles(json=json_file, markdown=markdown, junit=junit)
-        result = run(candidate, definition, measure, files=files, coco_root=coco_root)
+        result = run(
+            candidate, definition, measure,
+            files=files, coco_root=coco_root, exports=exports.files, command=_command_line(),
+        )  # fmt: skip
     raise typer.Exit(result.exit_code)
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.catalog import DATASETS, DIFFERENCE_SUFFIX, METRICS
+from evalkit.commands.exporting import print_exports
 from evalkit.commands.sets import (
     NO_REFERENCE,
     Against,
@@ -34,12 +35,14 @@ from evalkit.features.sources import ImageItem
 from evalkit.gate.definition import GateDefinition, metric_row
 from evalkit.gate.outputs import GateFiles, GateResult, found_text, p_text
 from evalkit.gate.requirements import CRASHED, Judged, Requirement, judge, judge_any
+from evalkit.generation import library_versions
 from evalkit.measurement import kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import PreparedSet, Scorer
 from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
 from evalkit.reports.formatting import number
+from evalkit.reports.html import ComparisonReport
 
 _COLOURS = {"passed": "green", "failed": "red", "undecided": "yellow", "not measured": "magenta"}
 
@@ -69,6 +72,8 @@ def gate(
     *,
     files: GateFiles,
     coco_root: Path | None,
+    exports: Sequence[Path] = (),
+    command: str = "",
     progress: ProgressFactory = progress_bar,
 ) -> GateResult:
     """Measure both runs, judge every requirement, print the verdict and write it.
@@ -79,6 +84,8 @@ def gate(
         options: How to measure; the definition decides the level and what `[measure]` has.
         files: Where the result is written.
         coco_root: Folder of COCO.
+        exports: Further files of the records, by suffix.
+        command: The command line, for the fingerprint.
         progress: Such as `evalkit.core.progress.progress_bar`.
 
     Raises:
@@ -109,8 +116,41 @@ def gate(
     for flag, path in pairs:
         if path is not None:
             console.print(f"{flag.removeprefix('--')}: {path}", soft_wrap=True, highlight=False)
+    if exports:
+        print_exports(exports, _page(result, command))
     files.finish(result)  # last, so that no crash leaves a verdict behind
     return result
+
+
+def _page(result: GateResult, command: str) -> ComparisonReport:
+    """Return what `--export` writes: the records, each with what was required and the verdict."""
+    title = f"Gate: {result.candidate} against {result.baseline}"
+    records = [
+        replace(
+            one.record,
+            details={
+                **one.record.details,
+                "required": one.requirement.words,
+                "verdict": one.verdict,
+            },
+        )
+        for one in result.judged
+        if one.record is not None
+    ]
+    return ComparisonReport(
+        title=title,
+        question=f"{title}: {result.verdict}. Is the candidate within its margins?",
+        subjects=[result.candidate, result.baseline],
+        records=records,
+        notes=[
+            *result.sentences,
+            *(f"{one.requirement.metric} {one.requirement.words}: {one.verdict}."
+              for one in result.judged),
+        ],
+        galleries=[],
+        fingerprint={"command": command},
+        made_with=library_versions(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

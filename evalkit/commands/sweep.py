@@ -33,6 +33,7 @@ from evalkit.reports.curve import CurvePoint, write_curve
 from evalkit.reports.html import ComparisonReport
 from evalkit.reports.tables import models_table, write_csv
 from evalkit.reports.trackers import scalars, tracker_log
+from evalkit.reports.wording import label
 from generators.base import Generator
 
 DISTANCES = ("fid", "fd")
@@ -183,8 +184,14 @@ def _write(
     if curve:
         assert best is not None
         page = out / "sweep.html"
-        labels = {"x_label": "CLIP score, higher is better", "y_label": f"{best.metric}, lower"}
-        write_curve(page, curve, title=f"{name}: {best.metric} against CLIP", lines=lines, **labels)
+        distance = next(label(r) for r in everything if r.metric == best.metric)
+        labels = {
+            "x_label": "CLIP score, higher is better",
+            "y_label": f"{distance}, lower is better",
+        }
+        write_curve(
+            page, curve, title=f"{name}: {distance} against CLIP score", lines=lines, **labels
+        )
         console.print(f"Curve: {page}", soft_wrap=True)
     console.print(f"Records: {out / 'sweep.json'}", soft_wrap=True)
 
@@ -236,7 +243,7 @@ def curve_points(
 ) -> list[CurvePoint]:
     """Return the FD-CLIP curve; empty unless every point has both."""
     found = []
-    for name, several in records.items():
+    for name, several in zip(_short(list(records)), records.values(), strict=True):
         x, y = _find(several, CLIP), _find(several, metric or "")
         if x is None or y is None or x.value is None or y.value is None:
             return []
@@ -246,6 +253,13 @@ def curve_points(
             )
         )
     return found
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Leave out of the points' names the settings that all of them share."""
+    parts = [name.split(", ") for name in names]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    return [", ".join(part for part in own if part not in shared) for own in parts]
 
 
 def _find(records: Sequence[ResultRecord], metric: str) -> ResultRecord | None:

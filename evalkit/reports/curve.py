@@ -126,9 +126,11 @@ def _drawn(point: CurvePoint, across: _Scale, up: _Scale) -> str:
     if point.y_interval is not None:
         low, high = (up.place(end) for end in _ends(point.y_interval))
         bars += f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" stroke="#4477aa" fill="none"/>'
+    on_the_left = x > (across.start + across.end) / 2  # so that it ends within the picture
+    place, anchor = (x - 7, "end") if on_the_left else (x + 7, "start")
     return (
         f'{bars}<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#4477aa"/>'
-        f'<text x="{x + 7:.1f}" y="{y - 7:.1f}">{escape(point.name)}</text>'
+        f'<text x="{place:.1f}" y="{y - 7:.1f}" text-anchor="{anchor}">{escape(point.name)}</text>'
     )
 
 
@@ -146,7 +148,8 @@ def _row(point: CurvePoint) -> str:
 
 
 def _text(value: float, interval: Interval | None) -> str:
-    text = formatting.number(value)
     if interval is None:
-        return text
-    return f"{text} [{formatting.number(interval.low)}, {formatting.number(interval.high)}]"
+        return formatting.number(value)
+    places = formatting.decimals(value, (interval.high - interval.low) / 4)
+    text, low, high = (formatting.number(x, places) for x in (value, interval.low, interval.high))
+    return f"{text} [{low}, {high}]"

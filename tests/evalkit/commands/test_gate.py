@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from evalkit.core.results import read_records
 from evalkit.core.run import RunFolder
 from evalkit.datasets.shapes import dataset as shapes
 from tests.evalkit.commands.test_commands import run
@@ -78,6 +79,23 @@ class TestExitCodes:
         assert {one["level"] for one in found["requirements"]} == {0.9}
         assert "# Gate: passed" in Path("g.md").read_text("utf-8")
         assert not ElementTree.parse("g.xml").findall(".//failure")
+
+    def test_exports_hold_the_records_and_what_was_required(self, runs: Path) -> None:
+        files = ["e.json", "e.csv", "e.html", "e.md", "e.tex"]
+        exports = [part for file in files for part in ("--export", file)]
+        assert gate(runs, *WIDE, "--bound", "psnr=60", *FILES, *exports) == 1
+        records = {record.metric: record for record in read_records(Path("e.json"))}
+        assert records["psnr"].details["verdict"] == "failed"
+        estimates = {one["metric"]: one["estimate"] for one in document()["requirements"]}
+        assert records["psnr"].value == estimates["psnr"]
+        assert records["clip-score-difference"].value == estimates["clip-score"]
+        for file in files[1:]:
+            text = Path(file).read_text("utf-8")
+            assert "psnr" in text.lower(), file
+        assert "failed" in Path("e.html").read_text("utf-8")
+
+    def test_an_export_of_no_format_is_refused_before_the_work(self, runs: Path) -> None:
+        assert gate(runs, *WIDE, "--export", "e.xlsx") == 2
 
     def test_failed(self, runs: Path) -> None:
         assert gate(runs, *WIDE, "--bound", "psnr=60", *FILES) == 1
