@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := app,postgresql,study,train,dev
+EXTRAS := app,postgresql,study,train,ray,remote,dev
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: setup demo docs tutorial test test-slow check format bench bench-drawbench bench-metrics bench-sampling coverage clean

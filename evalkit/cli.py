@@ -22,12 +22,15 @@ from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError, EvalkitError, IncompleteError, OutputError
 from evalkit.core.interrupts import StoppableGroup, stopping_at_sigterm
 from evalkit.core.memory import is_out_of_memory, out_of_memory
+from evalkit.core.places import AnyPath, place
+from evalkit.core.progress import log_as_json
 from evalkit.options import (
     ExportOptions,
     MeasureOptions,
     RequestOptions,
     SamplingOptions,
     ServerOptions,
+    SpreadOptions,
     TrackingOptions,
     TrainingOptions,
     exporting,
@@ -35,10 +38,12 @@ from evalkit.options import (
     requesting,
     sampling,
     serving,
+    spreading,
     tracking,
     training,
 )
 from evalkit.options.devices import torch_device
+from evalkit.options.measuring import measured_elsewhere
 from evalkit.options.parsing import named_paths
 
 app = typer.Typer(
@@ -62,7 +67,7 @@ references_app = typer.Typer(
     help="List and keep published reference statistics.", no_args_is_help=True
 )
 app.add_typer(references_app, name="references", rich_help_panel=panels.DATA)
-runs_app = typer.Typer(help="Make runs of images from elsewhere.", no_args_is_help=True)
+runs_app = typer.Typer(help="List, verify, merge and copy run folders.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs", rich_help_panel=panels.GENERATE)
 weights_app = typer.Typer(help="Download and verify published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", rich_help_panel=panels.DATA)
@@ -75,8 +80,15 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the random draws and the
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
 Out = Annotated[
-    Path | None,
-    typer.Option(help="Run folder. [default: under runs/, the same for the same settings]"),
+    AnyPath | None,
+    typer.Option(
+        parser=place,
+        metavar="FOLDER|URL",
+        help="Run folder, or its URL. [default: under runs/, the same for the same settings]",
+    ),
+]
+RunPlace = Annotated[
+    AnyPath, typer.Argument(parser=place, metavar="RUN", help="Run folder, or its URL.")
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="Local weights, as NAME=PATH; repeatable.")]
 RetiredSeed = Annotated[int | None, typer.Option("--seed", hidden=True)]
@@ -135,6 +147,32 @@ _NOT_OF_STATISTICS = (
 )  # fmt: skip
 
 
+_NOT_WHILE_MEASURING = ("shard", "workers")
+"""Measuring needs all images at once; and `--workers` is of decoding, or of the cluster."""
+
+
+class LogFormat(StrEnum):
+    """How progress and events are printed."""
+
+    text = "text"
+    json = "json"
+
+
+def _choose_log_format(chosen: LogFormat) -> LogFormat:
+    log_as_json(chosen == LogFormat.json)
+    return chosen
+
+
+Log = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format",
+        callback=_choose_log_format,
+        help="Progress and events as text, or as a line of JSON each.",
+    ),
+]
+
+
 class Kind(StrEnum):
     """The tables of `evalkit list`."""
 
@@ -146,6 +184,7 @@ class Kind(StrEnum):
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @exporting()
 @tracking()
 @measuring(without=("device",))
@@ -158,6 +197,7 @@ def fid(
     sampling: SamplingOptions,
     server: ServerOptions,
     measure: MeasureOptions,
+    spread: SpreadOptions,
     exports: ExportOptions,
     tracking: TrackingOptions,
     out: Out = None,
@@ -171,8 +211,8 @@ def fid(
         raise ConfigError("--labels needs --data here, the images that it is measured against.")
     asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
     sampling = replace(sampling, access=with_cap(model, server))
-    options = generation_options(model, asked, sampling, out)
-    measure = replace(measure, device=sampling.device)
+    measure = measured_elsewhere(replace(measure, device=sampling.device), spread)
+    options = generation_options(model, asked, sampling, out, measure.spread)
     run(
         options, measure, tracking,
         json_file=json_file, exports=exports.files, command=_command_line(),
@@ -180,6 +220,7 @@ def fid(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.GENERATE)
+@spreading()
 @serving()
 @sampling()
 @requesting()
@@ -188,6 +229,7 @@ def generate(
     asked: RequestOptions,
     sampling: SamplingOptions,
     server: ServerOptions,
+    spread: SpreadOptions,
     out: Out = None,
 ) -> None:
     """Generate images into a run folder, or resume one."""
@@ -195,10 +237,11 @@ def generate(
     from evalkit.commands.fid import generate as run
 
     sampling = replace(sampling, access=with_cap(model, server))
-    run(generation_options(model, asked, sampling, out))
+    run(generation_options(model, asked, sampling, out, spread))
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @exporting()
 @measuring(flags={"batch_size": "--batch-size"})
 def score(
@@ -206,6 +249,7 @@ def score(
         str, typer.Argument(help="Run, folder, zip, tar, npz, parquet or folder:PATH?KEY=VALUE.")
     ],
     measure: MeasureOptions,
+    spread: SpreadOptions,
     exports: ExportOptions,
     against: Against = None,
     coco_root: CocoRoot = None,
@@ -216,6 +260,8 @@ def score(
     from evalkit.commands.score import score as run
 
     _refuse_retired_seed(seed)
+    measure = measured_elsewhere(measure, spread)
+    run(samples, against, measure, coco_root=coco_root, json_file=json_file)
     run(
         samples, against, measure, coco_root=coco_root,
         json_file=json_file, exports=exports.files, command=_command_line(),
@@ -347,10 +393,12 @@ def gate(
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
 @exporting()
+@spreading(without=_NOT_WHILE_MEASURING)
 @measuring(flags={"batch_size": "--batch-size"}, without=("allow_short",))
 def matrix(
     samples: Annotated[str, typer.Argument(help="Run folder, image folder, zip, tar or npz.")],
     measure: MeasureOptions,
+    spread: SpreadOptions,
     exports: ExportOptions,
     against: OwnAgainst = None,
     protocols: Annotated[
@@ -374,7 +422,7 @@ def matrix(
     more = {} if vary is None else {"vary": () if vary == "none" else names(vary)}
     chosen = MatrixOptions(protocols=names(protocols or ""), base=base, **more)
     run(
-        samples, against, measure, chosen,
+        samples, against, measured_elsewhere(measure, spread), chosen,
         coco_root=coco_root, html=html, json_file=json_file, exports=exports.files,
         command=_command_line(),
     )  # fmt: skip
@@ -407,6 +455,7 @@ def variance(
 
 
 @app.command(cls=OptionsByRecord, rich_help_panel=panels.EVALUATE)
+@spreading(without=_NOT_WHILE_MEASURING)
 @exporting()
 @tracking()
 @measuring(without=("device",))
@@ -417,6 +466,7 @@ def sweep(
     asked: RequestOptions,
     sampling: SamplingOptions,
     measure: MeasureOptions,
+    spread: SpreadOptions,
     exports: ExportOptions,
     tracking: TrackingOptions,
     guidance: Annotated[
@@ -425,7 +475,9 @@ def sweep(
     ] = None,
     steps: Annotated[str | None, typer.Option(help="Steps, such as 10,25,50.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Samplers, such as ddim,heun.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/sweep"),
+    out: Annotated[
+        AnyPath, typer.Option(parser=place, metavar="FOLDER|URL", help="Folder of the sweep.")
+    ] = Path("runs/sweep"),
     yes: Annotated[bool, typer.Option("--yes", help="Start without a question.")] = False,
 ) -> None:
     """Generate and measure a model over guidance scales, steps or samplers."""
@@ -434,12 +486,13 @@ def sweep(
     from evalkit.commands.sweep import sweep as run
 
     asked = replace(asked, protocol=measure.protocol, allow_short=measure.allow_short)
-    options = generation_options(model, asked, sampling, out)
+    measure = measured_elsewhere(replace(measure, device=sampling.device), spread)
+    options = generation_options(model, asked, sampling, out, measure.spread)
     axes = [
         Axis.of("guidance", guidance), Axis.of("steps", steps), Axis.of("sampler", sampler),
     ]  # fmt: skip
     run(
-        options, replace(measure, device=sampling.device), axes,
+        options, measure, axes,
         out=out, yes=yes, exports=exports.files, tracking=tracking, command=_command_line(),
     )  # fmt: skip
 
@@ -622,7 +675,9 @@ def nll(
 
 @app.command(rich_help_panel=panels.EVALUATE)
 def report(
-    run_folder: Annotated[Path, typer.Argument(help="A run folder that was measured.")],
+    run_folder: Annotated[
+        AnyPath, typer.Argument(parser=place, metavar="RUN", help="A run folder that was measured.")
+    ],
 ) -> None:
     """Rewrite the report of a measured run."""
     from evalkit.commands.report import report as run
@@ -769,6 +824,73 @@ def references_keep(
     from evalkit.commands.references import keep
 
     keep(name, file)
+
+
+@runs_app.command("list")
+def runs_list(
+    root: Annotated[
+        AnyPath, typer.Argument(parser=place, metavar="FOLDER", help="Folder of runs, or its URL.")
+    ] = Path("runs"),
+    log_format: Log = LogFormat.text,
+) -> None:
+    """List runs: how many images each has, and of how many."""
+    from evalkit.commands.run_folders import list_runs
+
+    list_runs(root, as_json=log_format == LogFormat.json)
+
+
+@runs_app.command("show")
+def runs_show(run: RunPlace, log_format: Log = LogFormat.text) -> None:
+    """Show what a run is, how far it is, and how fast it was."""
+    from evalkit.commands.run_folders import show
+    from evalkit.core.run import RunFolder
+
+    show(RunFolder.read(run), as_json=log_format == LogFormat.json)
+
+
+@runs_app.command("verify")
+def runs_verify(run: RunPlace, log_format: Log = LogFormat.text) -> None:
+    """Read every row and image, and say what is missing or damaged."""
+    from evalkit.commands.run_folders import verify
+    from evalkit.core.run import RunFolder
+
+    verify(RunFolder.read(run), as_json=log_format == LogFormat.json)
+
+
+@runs_app.command("merge")
+def runs_merge(run: RunPlace, log_format: Log = LogFormat.text) -> None:
+    """Turn the parts that several processes wrote into one manifest."""
+    from evalkit.commands.run_folders import merge
+    from evalkit.core.run import RunFolder
+
+    del log_format  # its callback took it
+    merge(RunFolder.read(run))
+
+
+@runs_app.command("rm")
+def runs_rm(
+    run: RunPlace,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
+) -> None:
+    """Delete a run and all its images."""
+    from evalkit.commands.run_folders import remove_run
+    from evalkit.core.run import RunFolder
+
+    remove_run(RunFolder.read(run), yes=yes)
+
+
+@runs_app.command("export")
+def runs_export(
+    run: RunPlace,
+    out: Annotated[Path, typer.Option(help="New folder, .zip or .tar.")],
+    log_format: Log = LogFormat.text,
+) -> None:
+    """Copy a run's images, with their captions, into a folder or an archive."""
+    from evalkit.commands.run_folders import export
+    from evalkit.core.run import RunFolder
+
+    del log_format
+    export(RunFolder.read(run), out)
 
 
 @runs_app.command("import")

@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
+from evalkit.core.compaction import compact
 from evalkit.core.errors import DataError
-from evalkit.core.progress import ProgressFactory, heard_by, silent
-from evalkit.core.run import Outcome, RunFolder, WorkItem
+from evalkit.core.progress import ProgressCallback, ProgressFactory, heard_by, silent
+from evalkit.core.run import WHOLE, Batches, Outcome, RunFolder, Shard, WorkItem
 from generators.base import Generator, GeneratorSpec, Request, Sample, Settings
 
 
@@ -23,6 +24,7 @@ def generate(
     *,
     batch_size: int,
     progress: ProgressFactory = silent,
+    shard: Shard = WHOLE,
 ) -> None:
     """Generate the missing images of a run.
 
@@ -33,37 +35,76 @@ def generate(
         items: All items of the run, in the order of their indices.
         batch_size: Items per batch; part of the run's identity, since it affects rounding.
         progress: Such as `evalkit.core.progress.progress_bar`.
+        shard: Generate only this share of the batches, beside processes that generate the others.
 
     Raises:
         DataError: The generator returned something else than its interface says.
         OutputError: The folder can't be written.
         RunFolderError: Another process writes to it, or it is damaged.
     """
-    with run.locked():
+    with run.locked(shard):
         with progress("Checking finished images") as checked:
-            batches = run.pending(items, batch_size, checked)
-        done = len(items) - sum(len(batch) for batch in batches)
+            batches = run.pending(items, batch_size, checked, shard=shard)
+        num = num_in_shard(len(items), batch_size, shard)
+        done = num - batches.num_items
+        as_parts = shard != WHOLE or run.writes_parts
         with progress(f"Sampling {generator.spec.name}") as report:
-            report(done, len(items))
+            report(done, num)
             for batch in batches:
-                started = time.perf_counter()
-                within = _Within(generator, len(batch), lambda part: report(part, len(items)), done)
-                with heard_by(within.advance), _numerics():
-                    samples = generator.generate([request_of(item) for item in batch], settings)
-                elapsed_s = time.perf_counter() - started
-                check_samples(samples, generator.spec, len(batch))
-                run.add_batch(
-                    batch,
-                    [
-                        Outcome(pixels=s.image, status=s.status, reason=s.reason, notes=s.notes)
-                        for s in samples
-                    ],
-                )
-                run.add_timing(
-                    first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s
-                )
+                within = Within(generator, len(batch), lambda part: report(part, num), done)
+                outcomes, elapsed_s = sample_batch(generator, settings, batch, within.advance)
+                if as_parts:
+                    run.add_part(batch, outcomes, elapsed_s)
+                else:
+                    run.add_batch(batch, outcomes)
+                    run.add_timing(
+                        first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s
+                    )
                 done += len(batch)
-                report(done, len(items))
+                report(done, num)
+        if shard == WHOLE and (as_parts or not is_at_end(batches, len(items), batch_size)):
+            finish(run, len(items), progress)
+
+
+def finish(run: RunFolder, num: int, progress: ProgressFactory = silent) -> None:
+    """Put the rows of a finished run into one sorted manifest; leave a part of a run as it is."""
+    if run.config.get("dataset", {}).get("n", num) == num:
+        with progress("Sorting the manifest") as report:
+            compact(run, num, report)
+
+
+def num_in_shard(num_items: int, batch_size: int, shard: Shard) -> int:
+    """Return how many items a share of the batches has."""
+    numbers = range(shard.number - 1, -(-num_items // batch_size), shard.num)
+    return sum(min(batch_size, num_items - number * batch_size) for number in numbers)
+
+
+def is_at_end(batches: Batches, num_items: int, batch_size: int) -> bool:
+    """Return whether batches are the last ones of the grid, so that appending keeps the order."""
+    num = -(-num_items // batch_size)
+    return list(batches.numbers) == list(range(num - len(batches), num))
+
+
+def sample_batch(
+    generator: Generator,
+    settings: Settings,
+    batch: Sequence[WorkItem],
+    advance: ProgressCallback,
+) -> tuple[list[Outcome], float]:
+    """Generate one batch; return its outcomes and the seconds that the generator took.
+
+    Raises:
+        DataError: The generator returned something else than its interface says.
+    """
+    started = time.perf_counter()
+    with heard_by(advance), _numerics():
+        samples = generator.generate([request_of(item) for item in batch], settings)
+    elapsed_s = time.perf_counter() - started
+    check_samples(samples, generator.spec, len(batch))
+    outcomes = [
+        Outcome(pixels=s.image, status=s.status, reason=s.reason, notes=s.notes) for s in samples
+    ]
+    return outcomes, elapsed_s
 
 
 def request_of(item: WorkItem) -> Request:
@@ -77,7 +118,7 @@ def request_of(item: WorkItem) -> Request:
     )
 
 
-class _Within:
+class Within:
     """Turns the steps of a batch's stages into a share of the batch.
 
     Args:

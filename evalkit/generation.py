@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from importlib.util import find_spec
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
 from evalkit.core.files import check_folder
+from evalkit.core.places import AnyPath, read_all
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import write_atomically
-from evalkit.core.run import RunFolder, WorkItem, config_hash
+from evalkit.core.run import WHOLE, RunFolder, WorkItem, config_hash
+from evalkit.core.run_checks import note_shard
 from evalkit.core.seeding import SEED_RULE
 from evalkit.datasets.base import Caption, CaptionedImages
 from evalkit.engine import generate
-from evalkit.options import SamplingOptions
+from evalkit.options import HERE, SamplingOptions, SpreadOptions
 from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
+from evalkit.spreading import refuse_spread_server, spread_sampling
+from evalkit.workers.opening import library_versions, pool_opener
+from evalkit.workers.sampling import SamplingWork, generate_in_workers
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
 from generators.catalog import load_generator, require_model, scheme_of
 
@@ -39,8 +42,10 @@ class GenerationOptions:
     source: RequestSource
     """Source of the requests."""
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    out: Path | None = None
+    out: AnyPath | None = None
     """The run folder; None: a folder unique to the configuration."""
+    spread: SpreadOptions = HERE
+    """Where the work runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,14 @@ class PreparedRun:
     generator: Generator
     settings: Settings
     items: Sequence[WorkItem]
-    batch_size: int
+    model: str
+    sampling: SamplingOptions
+    spread: SpreadOptions = HERE
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch."""
+        return self.sampling.batch_size
 
     @property
     def dataset(self) -> CaptionedImages:
@@ -70,16 +82,103 @@ class PreparedRun:
         """Description of the reference images."""
         return self.requests.reference
 
-    def generate(self, progress: ProgressFactory = silent) -> None:
-        """Generate the missing images."""
-        generate(
+    def generate(
+        self, progress: ProgressFactory = silent, *, num_batches: int | None = None
+    ) -> None:
+        """Generate the missing images, here or in other processes.
+
+        Args:
+            progress: Such as `evalkit.core.progress.progress_bar`.
+            num_batches: Only the missing ones among this many first batches.
+        """
+        generate_run(
             self.run,
             self.generator,
             self.settings,
-            self.items,
-            batch_size=self.batch_size,
+            self.items if num_batches is None else self.items[: num_batches * self.batch_size],
+            model=self.model,
+            sampling=self.sampling,
+            spread=self.spread,
             progress=progress,
         )
+
+
+def generate_run(
+    run: RunFolder,
+    generator: Generator,
+    settings: Settings,
+    items: Sequence[WorkItem],
+    *,
+    model: str,
+    sampling: SamplingOptions,
+    spread: SpreadOptions,
+    progress: ProgressFactory = silent,
+) -> None:
+    """Generate the missing images of a run, here or in other processes.
+
+    Args:
+        run: The folder that receives them.
+        generator: The loaded model; other processes load it themselves.
+        settings: Its settings.
+        items: All items of the run, or the first ones.
+        model: The model's name.
+        sampling: The options that it was loaded with.
+        spread: Where the work runs.
+        progress: Such as `evalkit.core.progress.progress_bar`.
+
+    Raises:
+        WorkerError: A worker reported an error, or a batch cost several workers.
+        OutputError: The folder can't be written.
+        RunFolderError: Another process writes to it, or it is damaged.
+    """
+    shard = spread.shard
+    if shard != WHOLE:
+        note_shard(run, shard.number, shard.num, done=False)
+    if spread.is_spread:
+        work = SamplingWork(
+            run=run.path,
+            load=partial(load_on_device, model, sampling),
+            versions=library_versions(),
+        )
+        generate_in_workers(
+            run,
+            items,
+            pool_opener(work, spread),
+            batch_size=sampling.batch_size,
+            worker_timeout_s=spread.worker_timeout,
+            batch_timeout_s=spread.batch_timeout,
+            shard=shard,
+            progress=progress,
+        )
+    else:
+        generate(
+            run, generator, settings, items,
+            batch_size=sampling.batch_size, progress=progress, shard=shard,
+        )  # fmt: skip
+    if shard != WHOLE:
+        note_shard(run, shard.number, shard.num, done=True)
+
+
+def load_on_device(
+    model: str, sampling: SamplingOptions, device: str
+) -> tuple[Generator, Settings]:
+    """Load a model onto a device; a worker's `Loading`."""
+    return prepare_generator(model, replace(sampling, device=device))
+
+
+def load_description(
+    model: str, sampling: SamplingOptions, spread: SpreadOptions
+) -> tuple[Generator, Settings]:
+    """Load a model for what its specification says, and to sample unless workers do.
+
+    Raises:
+        ConfigError: An option that the model does not support.
+        MissingWeightsError: The model's weights are unavailable.
+    """
+    refuse_spread_server(model, spread)
+    if spread.is_spread:  # the memory of the GPU is the worker's
+        sampling = replace(sampling, device="cpu", compiled=False)
+    return prepare_generator(model, sampling)
 
 
 def prepare_run(
@@ -104,13 +203,14 @@ def prepare_run(
         MissingDataError: The data set is unavailable.
         RunFolderError: The folder holds another run.
     """
-    sampling, source = options.sampling, options.source
+    source = options.source
+    sampling = spread_sampling(options.sampling, options.spread)
     check_sampling(sampling)
     if options.out is not None:
         check_folder(options.out, "--out")
     source.check()
     if loaded is None:
-        generator, settings = prepare_generator(options.model, sampling)
+        generator, settings = load_description(options.model, sampling, options.spread)
     else:
         generator, settings = loaded, chosen_settings(loaded.spec, sampling)
     requests = source.select(generator.spec, sampling.seed, progress)
@@ -121,14 +221,16 @@ def prepare_run(
     }
     folder = options.out or default_folder(options.model, requests.name, config)
     run = RunFolder.create_or_resume(folder, config, library_versions())
-    keep_categories(run, requests.captions)
+    keep_categories(run, (caption for caption, _ in requests.wanted))
     return PreparedRun(
         run=run,
         requests=requests,
         generator=generator,
         settings=settings,
         items=requests.items(generator.spec, sampling.seed),
-        batch_size=sampling.batch_size,
+        model=options.model,
+        sampling=sampling,
+        spread=options.spread,
     )
 
 
@@ -138,7 +240,7 @@ def _precision(spec: GeneratorSpec, settings: Settings) -> str:
     return str(next(filter(None, chosen), spec.precision))
 
 
-def keep_categories(run: RunFolder, captions: Sequence[Caption]) -> None:
+def keep_categories(run: RunFolder, captions: Iterable[Caption]) -> None:
     """Store the categories of a run's captions beside its images, if there are any.
 
     They change no image, so they are no part of the run's configuration.
@@ -156,10 +258,11 @@ def kept_categories(run: RunFolder) -> dict[str, str]:
         RunFolderError: The file is damaged.
     """
     path = run.path / CATEGORIES_FILE
-    if not path.is_file():
+    content = read_all([path])[0]
+    if content is None:
         return {}
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(content.decode("utf-8"))
     except ValueError as error:
         raise RunFolderError(f"{path} is damaged ({error}). Delete it.") from error
     if not isinstance(found, dict):
@@ -280,14 +383,6 @@ def folder_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[-_MOST_CHARACTERS:]
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that can change an image or a feature."""
-    libraries = ("evalkit", "torch", "torchvision", "numpy", "pillow", "scipy")
-    there = [name for name in ("diffusers", "transformers") if find_spec(name) is not None]
-    versions = {name: version(name) for name in (*libraries, *there)}
-    return {"python": platform.python_version(), **versions}
-
-
 def run_fingerprint(run: RunFolder) -> dict[str, Any]:
     """Return the fingerprint entries that all records of a run share."""
     config, dataset = run.config, run.config["dataset"]
@@ -343,7 +438,7 @@ def check_complete(run: RunFolder) -> None:
     Raises:
         RunFolderError: Images are missing; the message says how many.
     """
-    there, wanted = len(run.rows()), run.config["dataset"]["n"]
+    there, wanted = run.num_rows(), run.config["dataset"]["n"]
     if there != wanted:
         raise RunFolderError(
             f"{run.path} has {there} of {wanted} images. Repeat the command that began it."

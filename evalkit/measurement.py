@@ -437,7 +437,7 @@ def _clip_scores(task: Task | None, shown: Sequence[ManifestRow]) -> dict[int, f
     }
 
 
-def failures(rows: Sequence[ManifestRow]) -> Mapping[str, int]:
+def failures(rows: Iterable[ManifestRow]) -> Mapping[str, int]:
     """Count the samples without an image, by status."""
     counts: dict[str, int] = {}
     for row in rows:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 from evalkit.core.errors import ConfigError
 from evalkit.core.run import WorkItem
@@ -37,7 +37,7 @@ from evalkit.protocols.catalog import protocol_for
 if TYPE_CHECKING:
     from evalkit.core.progress import ProgressFactory
     from evalkit.protocols.model import MeasurementProtocol
-    from generators.base import GeneratorSpec
+    from generators.base import Conditioning, GeneratorSpec
 
 GIVEN_RULE = "prompts as given, in turns"
 LABELS_RULE = "labels as given, in turns"
@@ -78,20 +78,76 @@ class Requests:
             **({"copy_of": copied} if copied else {}),
         }
 
-    def items(self, spec: GeneratorSpec, seed: int) -> list[WorkItem]:
+    def items(self, spec: GeneratorSpec, seed: int) -> Sequence[WorkItem]:
         """Return one work item per image, with only what the model takes."""
-        return [
-            WorkItem(
-                index=index,
-                caption_id=caption.id,
-                sample_index=sample,
-                seed=image_seed(seed, caption.id, sample),
-                prompt=caption.text if spec.conditioning == "text" else None,
-                label=caption.label if spec.conditioning == "class" else None,
-                image_id=caption.image_id or None,
-            )
-            for index, (caption, sample) in enumerate(self.wanted)
-        ]
+        return Items(self.wanted, spec.conditioning, seed)
+
+
+class Items(Sequence[WorkItem]):
+    """The work items of a run, each built when it is asked for: a run may have millions."""
+
+    def __init__(
+        self, wanted: Sequence[tuple[Caption, int]], conditioning: Conditioning, seed: int
+    ) -> None:
+        self._wanted = wanted
+        self._conditioning = conditioning
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    @overload
+    def __getitem__(self, at: int) -> WorkItem: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[WorkItem]: ...
+    def __getitem__(self, at: int | slice) -> WorkItem | list[WorkItem]:
+        """Return an item, or a list of some."""
+        found = range(len(self._wanted))[at]
+        return self._item(found) if isinstance(found, int) else [self._item(i) for i in found]
+
+    def _item(self, index: int) -> WorkItem:
+        caption, sample = self._wanted[index]
+        return WorkItem(
+            index=index,
+            caption_id=caption.id,
+            sample_index=sample,
+            seed=image_seed(self._seed, caption.id, sample),
+            prompt=caption.text if self._conditioning == "text" else None,
+            label=caption.label if self._conditioning == "class" else None,
+            image_id=caption.image_id or None,
+        )
+
+
+class InTurns(Sequence[tuple[Caption, int]]):
+    """Captions in turns, each with the number of times that its id came before."""
+
+    def __init__(self, captions: Sequence[Caption], num: int) -> None:
+        self._captions = captions
+        self._num = num
+        self._each: dict[str, int] = {}
+        """How often an id occurs in one turn."""
+        self._before: list[int] = []
+        """How often the id of each caption came earlier in the turn."""
+        for caption in captions:
+            self._before.append(self._each.get(caption.id, 0))
+            self._each[caption.id] = self._before[-1] + 1
+
+    def __len__(self) -> int:
+        return self._num
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[Caption, int]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[tuple[Caption, int]]: ...
+    def __getitem__(self, at: int | slice) -> tuple[Caption, int] | list[tuple[Caption, int]]:
+        """Return a caption with its sample number, or a list of some."""
+        found = range(self._num)[at]
+        return self._pair(found) if isinstance(found, int) else [self._pair(i) for i in found]
+
+    def _pair(self, index: int) -> tuple[Caption, int]:
+        turn, place = divmod(index, len(self._captions))
+        caption = self._captions[place]
+        return caption, turn * self._each[caption.id] + self._before[place]
 
 
 @runtime_checkable
@@ -315,12 +371,7 @@ def belongs_to_no_dataset(dataset: Mapping[str, Any]) -> bool:
 
 
 def _given(captions: Sequence[Caption], n: int | None, *, name: str, rule: str) -> Requests:
-    seen: dict[str, int] = {}
-    wanted = []
-    for index in range(n or len(captions)):
-        caption = captions[index % len(captions)]
-        seen[caption.id] = seen.get(caption.id, -1) + 1
-        wanted.append((caption, seen[caption.id]))
+    wanted = InTurns(captions, n or len(captions))
     return Requests(wanted=wanted, name=name, captions_sha256=hash_captions(captions), rule=rule)
 
 

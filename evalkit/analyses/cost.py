@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalkit.core.progress import ProgressFactory, silent
-from evalkit.engine import generate
 from evalkit.generation import PreparedRun
 
 LONG_S = 600.0
@@ -34,23 +33,14 @@ def estimate(prepared: PreparedRun, progress: ProgressFactory = silent) -> Cost:
 
     The time of measuring is not included.
     """
-    items = prepared.items
-    first = items[: prepared.batch_size]
-    generate(
-        prepared.run,
-        prepared.generator,
-        prepared.settings,
-        first,
-        batch_size=prepared.batch_size,
-        progress=progress,
-    )
+    prepared.generate(progress, num_batches=1)
     rows = prepared.run.rows()
     sizes = [prepared.run.image_path(row).stat().st_size for row in rows if row.file is not None]
     timings = prepared.run.timings()
     seconds = sum(row["elapsed_s"] for row in timings)
     images = sum(row["num_images"] for row in timings)
     rate = images / seconds if seconds else float("inf")
-    missing = len(items) - len(rows)
+    missing = len(prepared.items) - len(rows)
     each = sum(sizes) / len(sizes) if sizes else 0.0
     return Cost(
         images_per_s=rate,

@@ -10,10 +10,11 @@ import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from evalkit.analyses.columns import Column
-from evalkit.core.errors import MissingWeightsError, as_clause
+from evalkit.core.errors import ConfigError, MissingWeightsError, as_clause
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor, identity_hash
@@ -26,7 +27,7 @@ from evalkit.features.preparing import (
 from evalkit.features.sources import ImageItem, Preparation, hash_of
 from evalkit.features.store import FeatureStore
 from evalkit.measurement import kept_samples, matched_items
-from evalkit.metrics.score import Scorer, load_extractor, metric_needs
+from evalkit.metrics.score import Scorer, encoding_elsewhere, load_extractor, metric_needs
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.task import INCEPTION, Need
 from evalkit.options import MeasureOptions
@@ -43,6 +44,10 @@ class MatrixResult:
     """Passes over images that decoded something."""
 
 
+_Load = tuple[str, MeasureOptions, tuple[str, ...]]
+"""Key of a network, the options of a column, and its layers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
     """One preparation of one set, and the networks that see it."""
@@ -50,6 +55,8 @@ class _Pass:
     items: Sequence[ImageItem]
     preparation: Preparation
     extractors: dict[str, Extractor]
+    loads: dict[str, _Load]
+    """How another process loads each of them."""
 
 
 def measure_matrix(
@@ -76,6 +83,10 @@ def measure_matrix(
         DataError: An image is unusable.
         NotEnoughImagesError: Fewer images than a metric needs.
     """
+    if any(c.options.spread.engine == "ray" and c.options.store is None for c in columns):
+        raise ConfigError(
+            "A matrix on a cluster needs --store: a folder or URL that its nodes share."
+        )
     sets = _Sets(_hashed(samples), _hashed(reference))
     networks = _Networks(progress)
     left_out: dict[str, str] = {}
@@ -187,22 +198,29 @@ def _passes(
     """Return one pass for each set and preparation, with every network that any column needs."""
     found: dict[tuple[str, str], _Pass] = {}
 
-    def note(side: str, items: Sequence[ImageItem], prepared: Preparation, one: Extractor) -> None:
+    def note(
+        side: str, items: Sequence[ImageItem], prepared: Preparation, one: Extractor, load: _Load
+    ) -> None:
         key = (side, str(prepared.identity()))
         known = found.get(key)
         if known is None or len(known.items) < len(items):
             extractors = {} if known is None else known.extractors
-            found[key] = _Pass(items=items, preparation=prepared, extractors=extractors)
+            loads = {} if known is None else known.loads
+            found[key] = _Pass(
+                items=items, preparation=prepared, extractors=extractors, loads=loads
+            )
         name = identity_hash({**one.identity, "layers": list(one.layers)})
         found[key].extractors[name] = one
+        found[key].loads[name] = load
 
     for column in columns:
         options = column.options
-        for need, extractor in _needs(options, metrics, networks):
-            note("samples", sets.kept(options), sample_preparation(options), extractor)
+        for need, one in _needs(options, metrics, networks):
+            load = (need.extractor, options, tuple(one.layers))
+            note("samples", sets.kept(options), sample_preparation(options), one, load)
             if need.reference:
                 against = sets.against(options)
-                note("reference", against, reference_preparation(options), extractor)
+                note("reference", against, reference_preparation(options), one, load)
     return list(found.values())
 
 
@@ -213,10 +231,24 @@ def _run(one: _Pass, options: MeasureOptions, progress: ProgressFactory) -> None
         extractors,
         preparation=one.preparation,
         store=FeatureStore(options.store),
-        how=PassOptions(options.batch_size, decoding_workers(options), options.skip_bad),
+        how=PassOptions(
+            options.batch_size,
+            decoding_workers(options),
+            options.skip_bad,
+            encoding_elsewhere(partial(_load_all, one.loads), options),
+        ),
         what=f"{len(one.items):,} images",
         progress=progress,
     )
+
+
+def _load_all(loads: Mapping[str, _Load], device: str) -> list[Extractor]:
+    """Load the networks of a pass in another process."""
+    networks = _Networks(silent)
+    return [
+        _renamed(networks.load(key, replace(options, device=device), layers, silent), name)
+        for name, (key, options, layers) in loads.items()
+    ]
 
 
 def _renamed(extractor: Extractor, name: str) -> Extractor:

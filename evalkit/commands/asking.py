@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.places import AnyPath
 from evalkit.core.tables import found_columns, parse_json_lines, read_text
 from evalkit.datasets.base import Caption
 from evalkit.generation import GenerationOptions
-from evalkit.options import RequestOptions, SamplingOptions, ServerOptions
+from evalkit.options import (
+    HERE,
+    RequestOptions,
+    SamplingOptions,
+    ServerOptions,
+    SpreadOptions,
+)
 from evalkit.protocols.catalog import open_protocol
 from evalkit.requests import DatasetSource, LabelSource, PromptSource, RequestSource, prompt_id
 
@@ -30,7 +37,11 @@ SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl")
 
 
 def generation_options(
-    model: str, asked: RequestOptions, sampling: SamplingOptions, out: Path | None
+    model: str,
+    asked: RequestOptions,
+    sampling: SamplingOptions,
+    out: AnyPath | None,
+    spread: SpreadOptions = HERE,
 ) -> GenerationOptions:
     """Build the options of the run that a command line describes.
 
@@ -43,7 +54,7 @@ def generation_options(
     if protocol is not None and "seed" not in sampling.typed:
         sampling = replace(sampling, seed=protocol.captions.seed)
     return GenerationOptions(
-        model=model, source=_source(asked, protocol), sampling=sampling, out=out
+        model=model, source=_source(asked, protocol), sampling=sampling, out=out, spread=spread
     )
 
 

@@ -26,7 +26,6 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar, silent
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.generation import library_versions
 from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import (
     holm_corrected,
@@ -42,6 +41,7 @@ from evalkit.reports.fingerprints import SUBJECT_KEYS
 from evalkit.reports.html import ComparisonReport, write_comparison_html
 from evalkit.reports.tables import models_table
 from evalkit.reports.wording import label
+from evalkit.workers.opening import library_versions
 
 WHICH_QUESTION = (
     "The intervals answer for these weights, sampled again. They don't say what another training "

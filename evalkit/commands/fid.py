@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from evalkit.commands.preflight import say_floor
 from evalkit.commands.report import keep_measurement, run_page, write_report
 from evalkit.commands.sets import print_skipped, refuse_incomplete, say_features
 from evalkit.core.files import check_output
+from evalkit.core.places import AnyPath
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
-from evalkit.core.run import ManifestRow
+from evalkit.core.run import WHOLE, ManifestRow, Shard
 from evalkit.datasets.base import known_as
 from evalkit.datasets.open import dataset_known_as
+from evalkit.engine import num_in_shard
 from evalkit.generation import GenerationOptions, PreparedRun, check_complete, prepare_run
 from evalkit.measurement import (
     MeasurementPlan,
     check_metrics,
-    failures,
 )
 from evalkit.options import MeasureOptions, TrackingOptions
 from evalkit.protocols.applying import options_for
@@ -55,9 +56,10 @@ def fid(
         console.print(f"Skipping {name}: {reason}", soft_wrap=True, markup=False)
     say_floor(plan, len(prepared.items))
     ready = time.perf_counter()
-    cost = estimate(prepared, progress)
-    if cost.seconds > LONG_S:
-        console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
+    if not generation.spread.is_spread:  # else each worker would load for one batch
+        cost = estimate(prepared, progress)
+        if cost.seconds > LONG_S:
+            console.print(f"Generating {cost}", soft_wrap=True, highlight=False)
     out = prepared.run.path
     logged = {"command": command, "model": prepared.run.config["model"]}
     chosen = tracking or TrackingOptions()
@@ -99,28 +101,52 @@ def store(
     console.print(f"Report: {page}", soft_wrap=True)
 
 
-def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> Path:
+def generate(options: GenerationOptions, progress: ProgressFactory = progress_bar) -> AnyPath:
     """Generate or resume, and print where the images are."""
     prepared = prepare_run(options, progress)
     prepared.generate(progress)
+    shard = options.spread.shard
+    if shard != WHOLE:
+        _say_shard(prepared, shard)
+        return prepared.run.path
     check_complete(prepared.run)
-    rows = prepared.run.rows()
-    print_failures(rows)
-    made = sum(row.file is not None for row in rows)
+    made = print_failures(prepared.run.iter_rows())
     console.print(f"{made:,} images: {prepared.run.path}", soft_wrap=True)
     return prepared.run.path
 
 
-def print_failures(rows: Sequence[ManifestRow]) -> None:
-    """Print how many samples have no image, with the commonest reason of each status."""
-    for status, count in failures(rows).items():
-        reasons = Counter(row.reason for row in rows if row.status == status)
-        (reason, _), *others = reasons.most_common()
+def _say_shard(prepared: PreparedRun, shard: Shard) -> None:
+    num = num_in_shard(len(prepared.items), prepared.batch_size, shard)
+    console.print(
+        f"Shard {shard}: {num:,} of {len(prepared.items):,} images. When all shards have ended: "
+        f"evalkit runs merge {prepared.run.path}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+
+
+def print_failures(rows: Iterable[ManifestRow]) -> int:
+    """Print how many samples have no image, with the commonest reason of each status.
+
+    Returns:
+        The number of images.
+    """
+    made = num = 0
+    reasons: dict[str, Counter[str]] = {}
+    for row in rows:
+        num += 1
+        made += row.file is not None
+        if row.status != "ok":
+            reasons.setdefault(row.status, Counter())[row.reason] += 1
+    for status, by_reason in reasons.items():
+        (reason, _), *others = by_reason.most_common()
         more = f", and {len(others)} other reasons" if others else ""
         console.print(
-            f"{count:,} of {len(rows):,} samples {status}: they have no image and are excluded "
-            f"from the scores ({reason}{more})",
+            f"{by_reason.total():,} of {num:,} samples {status}: they have no image and are "
+            f"excluded from the scores ({reason}{more})",
             soft_wrap=True,
             markup=False,
             highlight=False,
         )
+    return made

@@ -35,7 +35,6 @@ from evalkit.features.sources import ImageItem
 from evalkit.gate.definition import GateDefinition, metric_row
 from evalkit.gate.outputs import GateFiles, GateResult, found_text, p_text
 from evalkit.gate.requirements import CRASHED, Judged, Requirement, judge, judge_any
-from evalkit.generation import library_versions
 from evalkit.measurement import kept_samples, refuse_biased_scores
 from evalkit.metrics.comparison import paired_differences
 from evalkit.metrics.score import PreparedSet, Scorer
@@ -43,6 +42,7 @@ from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
 from evalkit.reports.formatting import number
 from evalkit.reports.html import ComparisonReport
+from evalkit.workers.opening import library_versions
 
 _COLOURS = {"passed": "green", "failed": "red", "undecided": "yellow", "not measured": "magenta"}
 

@@ -31,13 +31,13 @@ from evalkit.core.files import check_output
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
 from evalkit.features.hub_weights import check_hub_weights
-from evalkit.generation import library_versions
 from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.metrics.task import extractor_key
 from evalkit.options import MeasureOptions
 from evalkit.protocols.catalog import open_protocol
 from evalkit.reports import formatting
 from evalkit.reports.html import ComparisonReport, write_comparison_html
+from evalkit.workers.opening import library_versions
 
 
 @dataclass(frozen=True, kw_only=True)

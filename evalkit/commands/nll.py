@@ -18,9 +18,10 @@ from evalkit.core.results import Interval, ResultRecord, write_records
 from evalkit.core.seeding import image_seed
 from evalkit.datasets.base import CaptionedImages, known_as
 from evalkit.datasets.open import open_dataset
-from evalkit.generation import library_versions, training_relation
+from evalkit.generation import training_relation
 from evalkit.metrics.means import mean_interval
 from evalkit.reports.tables import terminal_table
+from evalkit.workers.opening import library_versions
 from generators.base import Generator
 from generators.catalog import load_generator
 

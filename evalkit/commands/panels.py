@@ -10,6 +10,7 @@ _RECORDS = {
     "asked_": "What to generate",
     "sampling_": "Sampling",
     "server_": "Server",
+    "spread_": "Where it runs",
     "exports_": "Results",
     "tracking_": "Experiment trackers",
     "training_": "Data, start and steps",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evalkit.commands.influence import influence_galleries
 from evalkit.core.errors import RunFolderError
+from evalkit.core.places import AnyPath, has_file
 from evalkit.core.progress import console
 from evalkit.core.results import ResultRecord, read_records, write_atomically
 from evalkit.core.run import ManifestRow, RunFolder
@@ -24,10 +24,10 @@ EXTREMES = 12
 """Number of images shown as best and as worst."""
 
 
-def report(path: Path) -> None:
+def report(path: AnyPath) -> None:
     """Write `report.html` from `results.json`, `scores.json` and the images."""
     run = RunFolder.read(path)
-    if not (path / "results.json").is_file():
+    if not has_file(path / "results.json"):
         raise RunFolderError(
             f"{path} has not been measured: no results.json. Measure it with: "
             f"evalkit score {path} --against DATASET."
@@ -48,7 +48,7 @@ def keep_measurement(
     write_atomically(run.path / "scores.json", json.dumps(document).encode())
 
 
-def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> Path:
+def write_report(run: RunFolder, records: Sequence[ResultRecord]) -> AnyPath:
     """Render the page of a run into its folder."""
     target = run.path / "report.html"
     write_html(target, run_page(run, records))
@@ -88,7 +88,7 @@ def _question(config: Mapping[str, Any]) -> str:
 
 def _kept(run: RunFolder) -> dict[str, Any]:
     path = run.path / "scores.json"
-    if not path.is_file():
+    if not has_file(path):
         return {}
     kept: Any = parse_json(read_text(path), source=str(path))
     fits = isinstance(kept, dict) and isinstance(kept.get("score_name", ""), str)

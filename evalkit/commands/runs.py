@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from evalkit.commands.fid import generate
+from evalkit.core.places import AnyPath
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.run import RunFolder
 from evalkit.generation import GenerationOptions
@@ -12,7 +11,9 @@ from evalkit.layouts.catalog import open_images
 from evalkit.layouts.importing import ImportedSource
 
 
-def import_run(place: str, out: Path | None, progress: ProgressFactory = progress_bar) -> Path:
+def import_run(
+    place: str, out: AnyPath | None, progress: ProgressFactory = progress_bar
+) -> AnyPath:
     """Copy given images into a run folder, or resume copying; return the folder.
 
     Args:

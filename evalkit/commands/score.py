@@ -21,10 +21,10 @@ from evalkit.commands.sets import (
 )
 from evalkit.core.errors import ConfigError, OutputError
 from evalkit.core.files import check_output
+from evalkit.core.places import has_file
 from evalkit.core.progress import ProgressFactory, console, errors, progress_bar, silent
 from evalkit.core.results import ResultRecord, read_records, write_records
 from evalkit.core.run import RunFolder
-from evalkit.generation import library_versions
 from evalkit.measurement import category_records as records_of_categories
 from evalkit.measurement import default_metrics, kept_samples, refuse_biased_scores
 from evalkit.metrics.categories import category_records
@@ -33,6 +33,7 @@ from evalkit.metrics.statistics_files import ReferenceStatistics
 from evalkit.options import MeasureOptions
 from evalkit.reports.html import Gallery, ReportSample, RunReport
 from evalkit.reports.tables import categories_table, terminal_table, write_csv
+from evalkit.workers.opening import library_versions
 
 SHOWN_IMAGES = 24
 """Images of the page."""
@@ -188,7 +189,7 @@ def _keep_in_run(run: RunFolder, records: Sequence[ResultRecord]) -> None:
     """
     target = run.path / "results.json"
     measured = {record.metric for record in records}
-    earlier = read_records(target) if target.is_file() else []
+    earlier = read_records(target) if has_file(target) else []
     kept = [record for record in earlier if record.metric not in measured]
     try:
         write_records(target, [*kept, *records])

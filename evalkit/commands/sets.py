@@ -9,8 +9,9 @@ from typing import Literal
 
 from drawbench.suites.recognition import drawbench_category
 from evalkit.catalog import DATASETS
-from evalkit.core.errors import ConfigError, IncompleteError
+from evalkit.core.errors import ConfigError, IncompleteError, MissingDataError
 from evalkit.core.image_files import scan
+from evalkit.core.places import AnyPath, has_file, is_remote, place
 from evalkit.core.progress import ProgressFactory, console
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import RunFolder
@@ -165,10 +166,10 @@ def open_samples(text: str) -> Samples:
         MissingDataError: There is nothing at the path.
         DataError: No image in it.
     """
-    path = Path(text)
+    path = place(text)
     if is_place(text):
         return _laid_out(text)
-    if (path / "run.json").is_file():
+    if has_file(path / "run.json"):
         run = RunFolder.read(path)
         check_complete(run)
         return Samples(
@@ -177,6 +178,7 @@ def open_samples(text: str) -> Samples:
             fingerprint=run_fingerprint(run),
             run=run,
         )
+    refuse_url(path)
     if is_sample_file(path):
         return Samples(items=array_items(path), subject=path.name, fingerprint={})
     if not _is_plain(text):
@@ -185,6 +187,19 @@ def open_samples(text: str) -> Samples:
     _say_left_out(found)
     items = with_categories(_captioned_items(found))
     return Samples(items=items, subject=shown_name(path), fingerprint={})
+
+
+def refuse_url(path: AnyPath) -> None:
+    """Refuse a URL that is no run's.
+
+    Raises:
+        MissingDataError: It is a URL.
+    """
+    if is_remote(path):
+        raise MissingDataError(
+            f"{path} is no run folder: it has no run.json. Only runs are read from a URL; copy "
+            "other images to this machine."
+        )
 
 
 def is_place(text: str) -> bool:
@@ -267,7 +282,7 @@ def open_against(
     """
     if isinstance(against, Against):
         return against
-    path = Path(against)
+    path = place(against)
     if is_place(against):
         return Against(reference=open_images(against).items, name=against, dataset=None)
     if against in DATASETS:
@@ -276,10 +291,11 @@ def open_against(
         return _of_dataset(dataset, against)
     if is_named(against):
         return Against(reference=open_reference(against), name=against, dataset=None)
+    if has_file(path / "run.json"):
+        return Against(reference=open_samples(against).items, name=against, dataset=None)
+    refuse_url(path)
     if path.is_file() and is_statistics_file(path):
         return Against(reference=read_statistics(path), name=against, dataset=None)
-    if (path / "run.json").is_file():
-        return Against(reference=open_samples(against).items, name=against, dataset=None)
     if is_mjhq(path) or list(path.glob("annotations/captions_*.json")):
         return _of_dataset(open_dataset(against), against)
     if is_sample_file(path):

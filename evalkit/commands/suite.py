@@ -14,9 +14,18 @@ from drawbench.errors import command_line
 from drawbench.suites import load_suite
 from evalkit.commands.panels import OptionsByRecord
 from evalkit.core.errors import ConfigError
-from evalkit.core.run import RunFolder
+from evalkit.core.places import AnyPath, place
+from evalkit.core.run import WHOLE, RunFolder
 from evalkit.datasets.base import Caption
-from evalkit.options import SamplingOptions, ServerOptions, sampling, serving
+from evalkit.options import (
+    HERE,
+    SamplingOptions,
+    ServerOptions,
+    SpreadOptions,
+    sampling,
+    serving,
+    spreading,
+)
 from evalkit.options.parsing import names
 
 if TYPE_CHECKING:
@@ -36,7 +45,8 @@ class SuiteOptions:
     models: tuple[str, ...]
     per_prompt: int = 8
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    out: Path = Path("runs")
+    out: AnyPath = Path("runs")
+    spread: SpreadOptions = HERE
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command("generate", cls=OptionsByRecord)(generate)
 
 
+@spreading()
 @serving()
 @sampling()
 def generate(
@@ -55,8 +66,14 @@ def generate(
     ],
     sampling: SamplingOptions,
     server: ServerOptions,
+    spread: SpreadOptions,
     per_prompt: Annotated[int, typer.Option(min=1, help="Images per prompt.")] = 8,
-    out: Annotated[Path, typer.Option(help="Folder that receives the run folders.")] = Path("runs"),
+    out: Annotated[
+        AnyPath,
+        typer.Option(
+            parser=place, metavar="FOLDER|URL", help="Folder that receives the run folders."
+        ),
+    ] = Path("runs"),
 ) -> None:
     """Generate or resume samples for a suite, one run folder per model."""
     from evalkit.commands.asking import takes_access, with_cap
@@ -71,17 +88,24 @@ def generate(
         per_prompt=per_prompt,
         sampling=replace(sampling, access=access),
         out=out,
+        spread=spread,
     )
     folders = generate_suite(options, progress_bar)
     for name, folder in folders.items():
         console.print(f"{name}: {folder}", soft_wrap=True, markup=False, highlight=False)
+    if spread.shard != WHOLE:
+        for folder in folders.values():
+            console.print(
+                f"When all shards have ended: evalkit runs merge {folder}", soft_wrap=True
+            )
+        return
     made = ",".join(f"{name}={folder}" for name, folder in folders.items())
     words = ("evalkit", "drawbench", "new", "STUDY", "--suite", suite, "--models", made)
     following = command_line(*words, database=os.environ.get(DATABASE_VARIABLE, ""))
     console.print(f"next: {following}", soft_wrap=True, markup=False, highlight=False)
 
 
-def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, Path]:
+def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str, AnyPath]:
     """Check all models, then generate the missing samples of each.
 
     Returns:
@@ -94,8 +118,14 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
     """
     from evalkit.commands.asking import takes_access
     from evalkit.core.files import check_folder
-    from evalkit.engine import generate as run_all
-    from evalkit.generation import folder_name, keep_categories, prepare_generator, run_config
+    from evalkit.generation import (
+        folder_name,
+        generate_run,
+        keep_categories,
+        load_description,
+        run_config,
+    )
+    from evalkit.spreading import spread_sampling
     from generators.catalog import scheme_of
 
     if not options.models or len(set(options.models)) != len(options.models):
@@ -105,12 +135,16 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
     check_folder(options.out, "--out")
     suite = load_suite(options.suite)
     requests = suite_requests(suite, options.per_prompt)
-    chosen = options.sampling
+    spread = options.spread
+    chosen = spread_sampling(options.sampling, spread)
     any_server = any(map(takes_access, options.models))
 
-    def prepared(model: str) -> tuple[Generator, Settings]:
+    def sampling_of(model: str) -> SamplingOptions:
         access = chosen.access if takes_access(model) or not any_server else None
-        return prepare_generator(model, replace(chosen, access=access))
+        return replace(chosen, access=access)
+
+    def prepared(model: str) -> tuple[Generator, Settings]:
+        return load_description(model, sampling_of(model), spread)
 
     runs: dict[str, RunFolder] = {}
     # Each model is loaded once more to sample: all of them at once may not fit into memory.
@@ -131,7 +165,10 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         if len(runs) > 1:
             generator, settings = prepared(model)
         items = requests.items(generator.spec, chosen.seed)
-        run_all(run, generator, settings, items, batch_size=chosen.batch_size, progress=progress)
+        generate_run(
+            run, generator, settings, items,
+            model=model, sampling=sampling_of(model), spread=spread, progress=progress,
+        )  # fmt: skip
     return {name: run.path for name, run in runs.items()}
 
 

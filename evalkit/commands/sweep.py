@@ -15,8 +15,10 @@ from evalkit.commands.exporting import print_exports
 from evalkit.commands.sets import refuse_incomplete
 from evalkit.core.errors import ConfigError
 from evalkit.core.files import check_folder
+from evalkit.core.places import AnyPath, has_file
 from evalkit.core.progress import ProgressFactory, console, progress_bar
 from evalkit.core.results import ResultRecord, write_records
+from evalkit.core.run import RunFolder
 from evalkit.generation import (
     GenerationOptions,
     PreparedRun,
@@ -51,7 +53,7 @@ def sweep(
     measure: MeasureOptions,
     axes: Sequence[Axis],
     *,
-    out: Path,
+    out: AnyPath,
     yes: bool,
     exports: Sequence[Path] = (),
     tracking: TrackingOptions | None = None,
@@ -119,7 +121,7 @@ def sweep(
 def _prepare(
     generation: GenerationOptions,
     point: Point,
-    out: Path,
+    out: AnyPath,
     loaded: Generator | None,
     progress: ProgressFactory,
 ) -> PreparedRun:
@@ -132,7 +134,7 @@ def _agreed(
     cost: Cost,
     chosen: Sequence[Point],
     first: PreparedRun,
-    out: Path,
+    out: AnyPath,
     *,
     yes: bool,
     ask: Callable[[str], bool],
@@ -159,13 +161,13 @@ def _agreed(
     return ask("Start?")
 
 
-def _images_done(out: Path, chosen: Sequence[Point]) -> int:
-    manifests = (out / point.folder / "manifest.jsonl" for point in chosen)
-    return sum(path.read_bytes().count(b"\n") for path in manifests if path.is_file())
+def _images_done(out: AnyPath, chosen: Sequence[Point]) -> int:
+    begun = (out / point.folder for point in chosen if has_file(out / point.folder / "run.json"))
+    return sum(RunFolder.read(folder).num_listed() for folder in begun)
 
 
 def _write(
-    out: Path,
+    out: AnyPath,
     records: Mapping[str, Sequence[ResultRecord]],
     best: Best | None,
     first: PreparedRun,

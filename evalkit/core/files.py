@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evalkit.core.errors import EvalkitError, OutputError, WeightsError
+from evalkit.core.places import AnyPath, is_remote, probe_remote
 
 ADVICE = "Choose another place, or free some space"
 _PROBE = b"\0" * 4096
@@ -18,7 +19,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<?xml")
 
 @contextmanager
 def writing(
-    path: Path, advice: str = "Choose another place, or free some space."
+    path: AnyPath, advice: str = "Choose another place, or free some space."
 ) -> Iterator[None]:
     """Turn a failure to write into a one-line error.
 
@@ -37,7 +38,7 @@ def writing(
         raise unwritable(path, error, advice) from error
 
 
-def unwritable(path: Path, error: OSError, advice: str) -> OutputError:
+def unwritable(path: AnyPath, error: OSError, advice: str) -> OutputError:
     """Build the error of a path that can't be written."""
     return OutputError(f"{path} can't be written ({error.strerror or error}). {advice}.")
 
@@ -60,13 +61,16 @@ def check_output(path: Path | None, option: str) -> None:
     _probe(path, path.parent, advice)
 
 
-def check_folder(path: Path, option: str) -> None:
+def check_folder(path: AnyPath, option: str) -> None:
     """Check that a folder can be created or written; create nothing.
 
     Raises:
         OutputError: It is a file, or it can't be written.
     """
     advice = f"Name another folder with {option}"
+    if is_remote(path):
+        probe_remote(path)
+        return
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file, but {option} takes a folder. {advice}.")
     _probe(path, path, advice)

@@ -28,28 +28,30 @@ _noted: set[str] = set()
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
+def locked(path: Path, *, wait: bool, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which is created if missing.
 
     Args:
         path: The file.
         wait: Wait for other processes; otherwise raise.
+        shared: Let others in that share it too.
 
     Raises:
         BlockingIOError: Another process holds the lock, and `wait` is False.
         OSError: The file can't be opened.
     """
     with path.open("ab") as handle:
-        _lock(handle, path, wait=wait)
+        _lock(handle, path, wait=wait, shared=shared)
         yield
 
 
-def _lock(handle: IO[bytes], path: Path, *, wait: bool) -> None:
+def _lock(handle: IO[bytes], path: Path, *, wait: bool, shared: bool) -> None:
     if fcntl is None:
         _note(path, "this system has no file locks")
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno in _BUSY:
             raise BlockingIOError(error.errno, error.strerror) from error

@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from evalkit.core.errors import ConfigError, DataError
+from evalkit.core.places import AnyPath
 from evalkit.core.tables import ByteSource
 
 RGBImage = UInt8[np.ndarray, "_height _width 3"]
@@ -83,7 +84,7 @@ def image_suffixes() -> frozenset[str]:
     )
 
 
-def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage:
+def read_rgb(source: AnyPath | str | bytes, *, name: str | None = None) -> RGBImage:
     """Decode an image file, or its bytes, whatever its mode.
 
     Args:
@@ -96,7 +97,9 @@ def read_rgb(source: Path | str | bytes, *, name: str | None = None) -> RGBImage
     """
     if name is None:
         name = "image" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else image_bytes(Path(source))
+    if isinstance(source, str):
+        source = Path(source)
+    data = source if isinstance(source, bytes) else image_bytes(source)
     if not data:
         raise DataError(f"{name}: empty file (0 bytes), expected an image. Replace the file.")
     try:

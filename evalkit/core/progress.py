@@ -6,6 +6,7 @@ Code that does the work far below the bar, such as a sampler's steps or a metric
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -75,6 +77,20 @@ class TaskState:
         self.done, self.total, self.note = done, total, note
         self.on_report()
 
+    def as_dict(self, now: float) -> dict[str, object]:
+        """Return the state for a line of JSON; rates are per second, times in seconds."""
+        elapsed = now - self.started
+        rate = (self.done - (self.first or 0.0)) / elapsed if elapsed > 0 else 0.0
+        left = (self.total - self.done) / rate if rate > 0 and self.total is not None else None
+        return {
+            "event": "progress",
+            "task": self.description,
+            "done": self.done,
+            "total": self.total,
+            "rate_per_s": rate,
+            "left_s": left,
+        }
+
     def line(self, now: float) -> str:
         """Return the state in one line: what is done, the rate, the time left.
 
@@ -91,6 +107,33 @@ class TaskState:
             parts.append(_rate(rate))
             parts.append(f"{clock((self.total - self.done) / rate)} left")
         return ", ".join([*parts, *([self.note] if self.note else [])])
+
+
+_LOG = {"json": False}
+
+
+def log_as_json(chosen: bool) -> None:
+    """Print progress and events as lines of JSON, for the tools that collect logs."""
+    _LOG["json"] = chosen
+
+
+def log_event(event: str, text: str, **fields: object) -> None:
+    """Print something that happened to the work, such as a lost worker.
+
+    Args:
+        event: Its name, for programs.
+        text: What a reader is told.
+        fields: Further values, for programs.
+    """
+    if _LOG["json"]:
+        _print_json({"event": event, "text": text, **fields})
+    else:
+        errors.print(f"note: {text}", highlight=False, markup=False)
+
+
+def _print_json(fields: dict[str, object]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    errors.print(json.dumps({"time": now, **fields}), highlight=False, markup=False)
 
 
 _open_tasks: list[TaskState] = []
@@ -184,7 +227,7 @@ def _task(description: str) -> Iterator[TaskState]:
     if not _open_tasks:
         _stopped.clear()
     _open_tasks.append(state)
-    shown = _on_bar if errors.is_terminal else _by_lines
+    shown = _on_bar if errors.is_terminal and not _LOG["json"] else _by_lines
     try:
         with shown(state):
             yield state
@@ -223,7 +266,11 @@ def _by_lines(state: TaskState) -> Iterator[None]:
     def print_lines() -> None:
         while not ended.wait(LINE_EVERY_S):
             if _open_tasks[-1:] == [state]:  # not while a task inside it prints its own
-                errors.print(state.line(time.monotonic()), highlight=False, markup=False)
+                now = time.monotonic()
+                if _LOG["json"]:
+                    _print_json(state.as_dict(now))
+                else:
+                    errors.print(state.line(now), highlight=False, markup=False)
 
     thread = threading.Thread(target=print_lines, daemon=True, name="evalkit-progress")
     thread.start()
@@ -233,6 +280,9 @@ def _by_lines(state: TaskState) -> Iterator[None]:
         ended.set()
         thread.join()
     elapsed = time.monotonic() - began
-    if elapsed > LINE_EVERY_S:
+    if _LOG["json"]:
+        ended_fields: dict[str, object] = {"event": "ended", "task": state.description}
+        _print_json({**ended_fields, "total": state.total, "elapsed_s": round(elapsed, 3)})
+    elif elapsed > LINE_EVERY_S:
         counted = f"{state.total:,} in " if state.total is not None else ""
         errors.print(f"{state.description}: {counted}{clock(elapsed)}", highlight=False)

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from evalkit.core.errors import DataError
 from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
+from evalkit.core.places import AnyPath, is_remote, write_object
 from evalkit.core.tables import parse_json, read_text
 from evalkit.core.typed import check_types
 
@@ -128,7 +130,7 @@ def results_schema() -> dict[str, Any]:
     return schema
 
 
-def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
+def write_records(path: AnyPath, records: Iterable[ResultRecord]) -> None:
     """Write records as `results.json`, atomically; `results_schema` describes the file."""
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -138,13 +140,13 @@ def write_records(path: Path, records: Iterable[ResultRecord]) -> None:
     write_atomically(path, json_bytes(text + "\n"))
 
 
-def read_records(path: Path) -> list[ResultRecord]:
+def read_records(path: AnyPath) -> list[ResultRecord]:
     """Read the records of one file.
 
     Raises:
         DataError: The file is not JSON, has another schema, or other content.
     """
-    document = parse_json(read_text(Path(path)), source=str(path))
+    document = parse_json(read_text(path), source=str(path))
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
@@ -158,14 +160,20 @@ def read_records(path: Path) -> list[ResultRecord]:
         raise DataError(f"{path}: {error}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: AnyPath, content: bytes) -> None:
     """Write to a temporary file beside `path`, flush it to disk, and rename it.
+
+    At a URL, the content is written as one object.
 
     Raises:
         OutputError: The file system refuses.
     """
+    if is_remote(path):
+        write_object(path, content)
+        return
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two machines may have one process id each on a shared file system.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

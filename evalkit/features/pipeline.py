@@ -7,7 +7,7 @@ batches are written at once, so a killed pass resumes where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -19,7 +19,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from evalkit.core.arrays import as_array
+from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, NotEnoughImagesError
+from evalkit.core.places import AnyPath, is_remote
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.features.base import Extractor, stack_inputs
 from evalkit.features.decoding import (
@@ -39,6 +41,8 @@ _PREFETCHED_BATCHES = 3
 
 Key = tuple[str, str]
 """Names of an extractor and of one of its layers."""
+Elsewhere = Callable[["Pass", ProgressFactory, str], None]
+"""Called with a pass, the progress, and the name of the set."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class PassOptions:
     """Number of decoding processes; 0 for threads of this process, one per core."""
     skip_bad: bool = False
     """Skip images that can't be decoded instead of raising an error."""
+    elsewhere: Elsewhere | None = None
+    """Encodes missing images in other processes first, which write into the store."""
 
 
 def extract_set(
@@ -98,13 +104,11 @@ def extract_set(
     """
     assert len({e.name for e in extractors}) == len(extractors), "two extractors of one name"
     preparation = preparation or Preparation()
-    tables = {
-        (e.name, layer): store.open(table_identity(e, layer, preparation), dim)
-        for e in extractors
-        for layer, dim in e.layers.items()
-    }
-    found = _Pass(store.root, items, extractors, preparation, tables, how or PassOptions())
+    tables = open_tables(extractors, preparation, store)
+    found = Pass(store.root, items, extractors, preparation, tables, how or PassOptions())
     found.hash_images(progress, what)
+    if found.how.elsewhere is not None:
+        found.how.elsewhere(found, progress, what)
     found.encode_missing(progress, what)
     kept = tuple(i for i in range(len(items)) if i not in found.bad)
     if not kept:
@@ -117,6 +121,17 @@ def extract_set(
         sha256s,
         {items[i].name: reason for i, reason in sorted(found.bad.items())},
     )
+
+
+def open_tables(
+    extractors: Sequence[Extractor], preparation: Preparation, store: FeatureStore
+) -> dict[Key, FeatureTable]:
+    """Open the stored features of every layer."""
+    return {
+        (e.name, layer): store.open(table_identity(e, layer, preparation), dim)
+        for e in extractors
+        for layer, dim in e.layers.items()
+    }
 
 
 def table_identity(extractor: Extractor, layer: str, preparation: Preparation) -> dict[str, Any]:
@@ -163,10 +178,10 @@ def encode_texts(
 
 
 @dataclass
-class _Pass:
+class Pass:
     """The state of one pass: what is known about each image, and what is left to do."""
 
-    root: Path
+    root: AnyPath
     """Folder of the feature store."""
     items: Sequence[ImageItem]
     extractors: Sequence[Extractor]
@@ -183,7 +198,8 @@ class _Pass:
         last read. Features of an image that was altered or deleted since are never used.
         """
         recorded = [item.path for item in self.items if item.sha256]
-        seen = SeenFiles(self.root, (path.parent for path in recorded if isinstance(path, Path)))
+        local = cache_root() / "features" if is_remote(self.root) else self.root
+        seen = SeenFiles(local, (path.parent for path in recorded if isinstance(path, Path)))
         faults: dict[int, DataError] = {}
         hashing = partial(_hash, seen=seen)
         with progress(f"hashing {what}") as report, ThreadPoolExecutor(usable_cores()) as pool:
@@ -203,7 +219,7 @@ class _Pass:
 
     def encode_missing(self, progress: ProgressFactory, what: str) -> None:
         """Decode the images that a table lacks, and run each network on those it lacks."""
-        todo = self._missing()
+        todo = self.missing()
         if not todo:
             return
         batches = {e.name: _Batches(e, self.tables, self.how.batch_size) for e in self.extractors}
@@ -212,7 +228,7 @@ class _Pass:
                 decoded = zip(todo, images, strict=True)
                 for done, ((index, _), found) in enumerate(decoded, start=1):
                     if isinstance(found, DataError):
-                        self._note_bad(index, found)
+                        self.note_bad(index, found)
                     else:
                         for name, values in found.items():
                             batches[name].add(self.sha256s[index], values)
@@ -223,7 +239,8 @@ class _Pass:
             for batch in batches.values():
                 batch.write()
 
-    def _missing(self) -> list[tuple[int, list[Extractor]]]:
+    def missing(self) -> list[tuple[int, list[Extractor]]]:
+        """Return the images that a table lacks, each once, with the extractors to run."""
         seen: set[str] = set()
         todo = []
         for index, sha256 in enumerate(self.sha256s):
@@ -255,7 +272,8 @@ class _Pass:
         threads = workers or usable_cores()
         return decode_in_threads(jobs, self.preparation, preparers, threads=threads, ahead=ahead)
 
-    def _note_bad(self, index: int, error: DataError) -> None:
+    def note_bad(self, index: int, error: DataError) -> None:
+        """Skip a bad image and those with the same bytes, or raise the error."""
         if not self.how.skip_bad:
             raise error
         # Files with the same bytes are equally bad.

@@ -9,6 +9,8 @@ images.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import uuid
@@ -24,6 +26,16 @@ from jaxtyping import Float32
 from evalkit.core.downloads import cache_root
 from evalkit.core.errors import DataError, OutputError
 from evalkit.core.files import writing
+from evalkit.core.places import (
+    AnyPath,
+    has_file,
+    is_remote,
+    names_in,
+    place,
+    read_all,
+    remove,
+    write_object,
+)
 from evalkit.core.progress import errors
 from evalkit.core.results import write_atomically
 from evalkit.features.base import identity_hash
@@ -32,14 +44,17 @@ from evalkit.features.seen import clear_seen
 _MOST_REFILLS = 3
 """Attempts against another process that clears the store."""
 
-_noted: set[Path] = set()
+Grouping = Callable[["StoredSet", np.ndarray, int], Any]
+"""Called with a set, the group of each image, and the number of groups."""
+
+_noted: set[AnyPath] = set()
 
 
 @dataclass(frozen=True)
 class StoredFeatures:
     """What the store has of one extractor, for `evalkit cache`."""
 
-    folder: Path
+    folder: AnyPath
     identity: Mapping[str, Any]
     num_shards: int
     num_rows: int
@@ -54,8 +69,8 @@ class FeatureStore:
         root: The folder; by default `features` in the cache.
     """
 
-    def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root) if root is not None else cache_root() / "features"
+    def __init__(self, root: AnyPath | str | None = None) -> None:
+        self.root = place(root) if root is not None else cache_root() / "features"
 
     def open(self, identity: Mapping[str, Any], dim: int) -> FeatureTable:
         """Open the features of one extractor, layer and preparation."""
@@ -64,15 +79,22 @@ class FeatureStore:
     def contents(self) -> list[StoredFeatures]:
         """List what is stored, by folder name."""
         found = []
-        for path in sorted(self.root.glob("*/identity.json")):
-            shards = list(path.parent.glob("*.npy"))
+        for folder in self._folders():
+            shards = [folder / name for name in names_in(folder) if name.endswith(".npy")]
             size = sum(shard.stat().st_size for shard in shards)
             rows = sum(_num_rows(shard) for shard in shards)
-            found.append(StoredFeatures(path.parent, _read_json(path), len(shards), rows, size))
+            identity = _read_json(folder / "identity.json")
+            found.append(StoredFeatures(folder, identity, len(shards), rows, size))
         return found
+
+    def _folders(self) -> list[AnyPath]:
+        folders = [self.root / name for name in names_in(self.root)]
+        return [folder for folder in folders if "identity.json" in names_in(folder)]
 
     def clear(self) -> int:
         """Delete all stored features, and return how many bytes that freed."""
+        if is_remote(self.root):
+            return self._clear_remote()
         freed = clear_seen(self.root)
         for identity in self.root.glob("*/identity.json"):
             folder = identity.parent
@@ -86,16 +108,24 @@ class FeatureStore:
                 folder.rmdir()
         return freed
 
+    def _clear_remote(self) -> int:
+        freed = 0
+        for folder in self._folders():
+            files = [folder / name for name in names_in(folder)]
+            freed += sum(file.stat().st_size for file in files)
+            remove(files)
+        return freed
+
 
 class FeatureTable:
     """Features of one identity; `get` looks them up, `add` writes a shard."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], dim: int) -> None:
+    def __init__(self, folder: AnyPath, identity: Mapping[str, Any], dim: int) -> None:
         self.folder = folder
         self.identity = dict(identity)
         self.dim = dim
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._shards: list[Path | np.ndarray] = []
+        self._shards: list[AnyPath | np.ndarray] = []
         """Files, or the records themselves where the folder can't be written."""
         self._read: set[str] = set()
         self.refresh()
@@ -112,8 +142,9 @@ class FeatureTable:
         Raises:
             DataError: A shard is damaged.
         """
-        for path in sorted(self.folder.glob("*.npy")):
-            if path.name in self._read:
+        for name in names_in(self.folder):
+            path = self.folder / name
+            if name in self._read or not name.endswith(".npy"):
                 continue
             try:
                 records = self._map(path)
@@ -159,12 +190,12 @@ class FeatureTable:
         else:
             self.refresh()
 
-    def _keep(self, shard: Path | np.ndarray, records: np.ndarray) -> None:
+    def _keep(self, shard: AnyPath | np.ndarray, records: np.ndarray) -> None:
         for row, key in enumerate(records["key"]):
             self._places.setdefault(key.tobytes(), (len(self._shards), row))
         self._shards.append(shard)
 
-    def _records(self, shard: Path | np.ndarray) -> np.ndarray:
+    def _records(self, shard: AnyPath | np.ndarray) -> np.ndarray:
         return shard if isinstance(shard, np.ndarray) else self._map(shard)
 
     def forget_deleted(self) -> None:
@@ -172,7 +203,7 @@ class FeatureTable:
         gone = {
             index
             for index, shard in enumerate(self._shards)
-            if isinstance(shard, Path) and not shard.is_file()
+            if not isinstance(shard, np.ndarray) and not shard.is_file()
         }
         self._places = {key: at for key, at in self._places.items() if at[0] not in gone}
 
@@ -181,11 +212,12 @@ class FeatureTable:
 
     def _write_identity(self) -> None:
         path = self.folder / "identity.json"
-        if not path.is_file():
+        if not has_file(path):
             text = json.dumps({**self.identity, "dim": self.dim}, indent=1, sort_keys=True)
             write_atomically(path, text.encode())
 
-    def _map(self, path: Path) -> np.ndarray:
+    def _map(self, path: AnyPath) -> np.ndarray:
+        path = _local_copy(path) if is_remote(path) else path
         try:
             with path.open("rb") as handle:
                 np.lib.format.read_magic(handle)
@@ -215,17 +247,19 @@ class StoredSet:
     def __init__(
         self, table: FeatureTable, sha256s: Sequence[str], refill: Callable[[], None] | None = None
     ) -> None:
-        self._table = table
-        self._keys = np.array(sha256s, dtype=object)
+        self.table = table
+        self.keys = np.array(sha256s, dtype=object)
         self._refill = refill
+        self.grouped: Grouping | None = None
+        """Computes moments by group in other processes; see `evalkit.metrics.frechet.workers`."""
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.keys)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Images and dimensions."""
-        return len(self._keys), self._table.dim
+        return len(self.keys), self.table.dim
 
     @property
     def ndim(self) -> int:
@@ -234,26 +268,28 @@ class StoredSet:
 
     def load(self) -> Float32[np.ndarray, "n d"]:
         """Load all features into memory."""
-        return self._get(self._keys)
+        return self._get(self.keys)
 
     def subset(self, rows: np.ndarray) -> StoredSet:
         """Select the features of some images, without reading them."""
-        return StoredSet(self._table, list(self._keys[rows]), self._refill)
+        part = StoredSet(self.table, list(self.keys[rows]), self._refill)
+        part.grouped = self.grouped
+        return part
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "n d"]:
-        return self._get(self._keys[rows])
+        return self._get(self.keys[rows])
 
     def _get(self, keys: np.ndarray) -> Float32[np.ndarray, "n d"]:
         for _ in range(_MOST_REFILLS):
             try:
-                return self._table.get(list(keys))
+                return self.table.get(list(keys))
             except FileNotFoundError:
                 if self._refill is None:
                     raise
-                self._table.forget_deleted()
+                self.table.forget_deleted()
                 self._refill()
         raise DataError(
-            f"{self._table.folder}: the stored features were deleted again and again. Run it again."
+            f"{self.table.folder}: the stored features were deleted again and again. Run it again."
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -261,15 +297,37 @@ class StoredSet:
         return array if dtype is None else array.astype(dtype, copy=bool(copy))
 
 
-def _num_rows(path: Path) -> int:
+def _local_copy(path: AnyPath) -> Path:
+    """Copy a shard of a store at a URL into the cache, once: no shard ever changes.
+
+    Raises:
+        FileNotFoundError: There is none any more.
+    """
+    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:32]
+    copy = cache_root() / "remote-features" / folder / path.name
+    if not copy.is_file():
+        content = read_all([path])[0]
+        if content is None:
+            raise FileNotFoundError(str(path))
+        write_atomically(copy, content)
+    return copy
+
+
+def _num_rows(path: AnyPath) -> int:
     """Count the rows of a shard; 0 if it is unreadable."""
+    path = _local_copy(path) if is_remote(path) else path
     try:
         return len(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError):
         return 0
 
 
-def _write_shard(path: Path, records: np.ndarray) -> None:
+def _write_shard(path: AnyPath, records: np.ndarray) -> None:
+    if is_remote(path):
+        buffer = io.BytesIO()
+        np.save(buffer, records)
+        write_object(path, buffer.getvalue())
+        return
     # The suffix excludes an unfinished shard from the pattern `*.npy`.
     temporary = path.with_suffix(".tmp")
     with writing(path):
@@ -291,7 +349,7 @@ def _write_shard(path: Path, records: np.ndarray) -> None:
                     temporary.unlink()
 
 
-def _note_unwritable(root: Path, error: OutputError) -> None:
+def _note_unwritable(root: AnyPath, error: OutputError) -> None:
     """Print once per store that its features are lost at the end."""
     if root in _noted:
         return
@@ -305,9 +363,9 @@ def _note_unwritable(root: Path, error: OutputError) -> None:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_all([path])[0] or b"")
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON ({error}). Delete its folder.") from error
     if not isinstance(content, dict):

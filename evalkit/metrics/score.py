@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from evalkit.core.progress import ProgressFactory, heard_by, silent
 from evalkit.core.results import ResultRecord
 from evalkit.features.base import Extractor
 from evalkit.features.hub_weights import check_hub_weights
-from evalkit.features.pipeline import FeatureSet, PassOptions, encode_texts, extract_set
+from evalkit.features.pipeline import Elsewhere, FeatureSet, PassOptions, encode_texts, extract_set
 from evalkit.features.preparing import (
     decoding_workers,
     reference_preparation,
@@ -22,6 +23,7 @@ from evalkit.features.preparing import (
 from evalkit.features.sources import ImageItem, Preparation, array_items
 from evalkit.features.store import FeatureStore, StoredSet
 from evalkit.metrics.frechet.moments import Moments
+from evalkit.metrics.frechet.workers import FEWEST_IMAGES, grouped_moments
 from evalkit.metrics.loading import load_metric, metric_needs
 from evalkit.metrics.source_run import SourceRun
 from evalkit.metrics.statistics_files import ReferenceStatistics
@@ -35,7 +37,11 @@ from evalkit.metrics.task import (
     features_need,
 )
 from evalkit.options import MeasureOptions
+from evalkit.workers.features import encode_in_workers
+from evalkit.workers.opening import library_versions, pool_opener
 
+NetworkLoading = Callable[[str], Sequence[Extractor]]
+"""Loads the networks of a pass onto a device."""
 Loader = Callable[[str, MeasureOptions, Sequence[str], ProgressFactory], Extractor]
 """Loads an extractor by its key, with these layers; see `load_extractor`."""
 
@@ -120,15 +126,28 @@ class _Networks:
     ) -> FeatureSet:
         """Compute the features of a set by the extractors of the needs."""
         options = self.options
-        return extract_set(
+        keys = sorted({need.extractor for need in needs})
+        found = extract_set(
             items,
-            [self.extractors[key] for key in sorted({need.extractor for need in needs})],
+            [self.extractors[key] for key in keys],
             preparation=preparation,
             store=self.store,
-            how=PassOptions(options.batch_size, decoding_workers(options), options.skip_bad),
+            how=PassOptions(
+                options.batch_size,
+                decoding_workers(options),
+                options.skip_bad,
+                encoding_elsewhere(self._loading(keys), options),
+            ),
             what=what,
             progress=self.progress,
         )
+        share_moments(found.features.values(), options)
+        return found
+
+    def _loading(self, keys: Sequence[str]) -> NetworkLoading:
+        """Return what loads the same networks in another process."""
+        layers = {key: tuple(self.extractors[key].layers) for key in keys}
+        return partial(load_networks, layers, self.options)
 
     def reference(
         self,
@@ -359,6 +378,47 @@ def summarise_set(
         spatial=Moments.from_features(found.of(extractor, "spatial")) if spatial else None,
         skipped=found.skipped,
     )
+
+
+def load_networks(
+    layers: Mapping[str, Sequence[str]], options: MeasureOptions, device: str
+) -> list[Extractor]:
+    """Load the networks of a pass onto a device; a worker's `Loading`."""
+    chosen = replace(options, device=device)
+    return [load_extractor(key, chosen, names) for key, names in layers.items()]
+
+
+def encoding_elsewhere(load: NetworkLoading, options: MeasureOptions) -> Elsewhere | None:
+    """Return what encodes images in other processes; None where this one does.
+
+    Args:
+        load: Loads a pass's networks onto a device.
+        options: The measuring options.
+    """
+    spread = options.spread
+    if not spread.is_spread:
+        return None
+    return partial(
+        encode_in_workers,
+        load=load,
+        open_pool=lambda work, most: pool_opener(work, spread)(most),
+        num_workers=len(spread.devices) or spread.workers or 1,
+        versions=library_versions(),
+        worker_timeout_s=spread.worker_timeout,
+        batch_timeout_s=spread.batch_timeout,
+    )
+
+
+def share_moments(sets: Iterable[StoredSet], options: MeasureOptions) -> None:
+    """Let other processes compute the moments of large sets, by jackknife group."""
+    spread = options.spread
+    for one in sets:
+        if spread.is_spread and len(one) >= FEWEST_IMAGES:
+            one.grouped = partial(
+                grouped_moments,
+                open_pool=lambda work, most: pool_opener(work, spread)(most),
+                worker_timeout_s=spread.worker_timeout,
+            )
 
 
 def load_extractor(

@@ -14,9 +14,11 @@ from typing import Any
 
 from evalkit.catalog import metric_of
 from evalkit.core.intervals import check_level
+from evalkit.core.places import AnyPath, place
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
 from evalkit.options.parsing import names, whole_numbers
+from evalkit.options.spreading import HERE, SpreadOptions
 
 DEFAULT_CLIP = "ViT-L/14"
 """The default of torchmetrics, whose definition of the score is the default here."""
@@ -183,12 +185,18 @@ class MeasureOptions:
     device: str = option("cpu", "--device", "Device: auto, cpu, cuda or cuda:N.", shown="auto")
     seed: int = option(0, "--metric-seed", "Seed of the metrics' random draws.", minimum=0)
     skip_bad: bool = option(False, "--skip-bad", "Skip unreadable images.")
-    store: Path | None = option(  # noqa: RUF009 (makes a field)
-        None, "--store", "Folder of stored features. [default: in the cache]"
+    store: AnyPath | None = option(  # noqa: RUF009 (makes a field)
+        None,
+        "--store",
+        "Folder of stored features, or its URL. [default: in the cache]",
+        typed=str,
+        parse=place,
     )
     num_influential: int = option(
         24, "--influential", "Number of images to list that raise the distance most.", minimum=0
     )
+    spread: SpreadOptions = field(default=HERE, compare=False)
+    """Where the networks run."""
     typed: frozenset[str] = field(default=frozenset(), compare=False)
     """Fields that a protocol may decide and that were typed, also where they repeat a default."""
     default_metrics: tuple[str, ...] = ("fid", "clip-score", "composition")
@@ -252,6 +260,20 @@ def _build(fields: dict[str, Any], typed: frozenset[str]) -> MeasureOptions:
         bf16 = fields.get("precision") == "bf16"
         fields["device"] = torch_device(fields["device"], bf16=bf16)
     return MeasureOptions(**fields, typed=typed)
+
+
+def measured_elsewhere(measure: MeasureOptions, spread: SpreadOptions) -> MeasureOptions:
+    """Return the options of measuring where the options of spreading say.
+
+    On a cluster, `--workers` is its number of workers and not of processes that decode.
+    """
+    if spread.engine == "ray":
+        spread = dataclasses.replace(spread, workers=measure.workers)
+        return dataclasses.replace(measure, spread=spread, workers=None)
+    if spread.devices:
+        device = spread.devices[0].split(":")[0]
+        return dataclasses.replace(measure, spread=spread, device=device)
+    return measure
 
 
 measuring = Offer(record=MeasureOptions, parameter="measure", build=_build)

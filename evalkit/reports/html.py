@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jinja2
 
+from evalkit.core.places import AnyPath
 from evalkit.core.results import ResultRecord, write_atomically
 from evalkit.protocols.published import Published
 from evalkit.reports import curves, fingerprints, formatting, views, wording
@@ -40,7 +41,7 @@ class ReportSample:
     status: str = "ok"
     """`ok`, or `refused`, `filtered`, `failed`: then the notes replace the image."""
     notes: tuple[str, ...] = ()
-    reference: Path | None = None
+    reference: AnyPath | None = None
     """The reference image of the caption, shown beside the generated one."""
     category: str = ""
     subject: str = ""
@@ -123,7 +124,7 @@ class _GalleryView:
     tile_px: int
 
 
-def write_html(path: Path, report: RunReport) -> None:
+def write_html(path: AnyPath, report: RunReport) -> None:
     """Write the page of one run, atomically."""
     _write(path, render(report))
 
@@ -259,7 +260,7 @@ def _sample_view(sample: ReportSample, load: Callable[..., Thumbnail], places: i
     return _SampleView(
         sample=sample,
         image=load(sample.image) if sample.status == "ok" else None,
-        reference=load(Path(sample.reference)) if sample.reference is not None else None,
+        reference=load(sample.reference) if sample.reference is not None else None,
         score=formatting.typographic(score),
     )
 
@@ -285,5 +286,5 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _write(path: Path, page: str) -> None:
+def _write(path: AnyPath, page: str) -> None:
     write_atomically(path, page.encode("utf-8", "replace"))

@@ -7,13 +7,13 @@ import io
 import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.core.places import AnyPath
 from evalkit.core.results import ResultRecord, write_atomically
 from evalkit.reports import formatting, wording
 from evalkit.reports.fingerprints import Scalar, column, comparability, flatten
@@ -61,7 +61,7 @@ def tidy_row(record: ResultRecord) -> dict[str, Scalar]:
     return row | flatten(record.fingerprint, "fingerprint.")
 
 
-def write_csv(path: Path, records: Iterable[ResultRecord]) -> None:
+def write_csv(path: AnyPath, records: Iterable[ResultRecord]) -> None:
     """Write `results.csv`: one row per record, with all digits.
 
     A cell that a spreadsheet would run as a formula gets an apostrophe as prefix.

@@ -42,14 +42,16 @@ class GroupedMoments:
     def of_features(
         cls, features: Any, codes: Int64[np.ndarray, " n"], num_groups: int
     ) -> GroupedMoments:
-        """Compute them from features (images x dimensions), each in the group of its code."""
-        groups = [Moments(features.shape[1]) for _ in range(num_groups)]
-        for group, moments in enumerate(groups):
-            # Group by group: an update costs as much as a few thousand images.
-            rows = np.flatnonzero(codes == group)
-            for start in range(0, len(rows), _ROWS):
-                moments.update(features[rows[start : start + _ROWS]])
-        return cls.of_groups(groups)
+        """Compute them from features (images x dimensions), each in the group of its code.
+
+        A stored set that other processes hold too says how they compute them (`StoredSet.grouped`).
+        """
+        elsewhere = getattr(features, "grouped", None)
+        if elsewhere is not None:
+            return cls.of_groups(elsewhere(features, codes, num_groups))
+        # Group by group: an update costs as much as a few thousand images.
+        rows = (np.flatnonzero(codes == group) for group in range(num_groups))
+        return cls.of_groups([moments_of(features, own) for own in rows])
 
     def without(self, *groups: int) -> Moments:
         """Return the moments of all images but some groups'; of a set without groups, of all."""
@@ -58,6 +60,14 @@ class GroupedMoments:
             if self.groups[group].n:
                 rest = rest.without(self.groups[group])
         return rest
+
+
+def moments_of(features: Any, rows: Int64[np.ndarray, " k"]) -> Moments:
+    """Compute the moments of some rows of features (images x dimensions)."""
+    moments = Moments(features.shape[1])
+    for start in range(0, len(rows), _ROWS):
+        moments.update(features[rows[start : start + _ROWS]])
+    return moments
 
 
 @dataclass(frozen=True, kw_only=True)
