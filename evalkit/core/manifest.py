@@ -15,10 +15,11 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from evalkit.core.errors import RunFolderError
+from evalkit.core.errors import RunFolderError, as_clause
 from evalkit.core.places import AnyPath, is_remote, names_in, read_all
+from evalkit.core.typed import check_types
 
 PARTS = "parts"
 _SUFFIX = ".jsonl"
@@ -47,6 +48,11 @@ class ManifestRow:
     notes: tuple[str, ...]
 
 
+_KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(ManifestRow).items()}
+_KINDS["notes"] = (list,)
+"""Types that a row's JSON has, looked up directly: there may be millions of rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of either form, and where it is."""
@@ -72,17 +78,17 @@ class Line:
         """
         try:
             raw = json.loads(self.content)
+            for name, kinds in _KINDS.items():
+                if type(raw[name]) not in kinds:
+                    check_types(ManifestRow, raw)
+            if raw["index"] < 0:
+                raise ValueError(f"index is {raw['index']}, expected 0 or more.")
             raw["notes"] = tuple(raw["notes"])
-            row = ManifestRow(**raw)
-            if type(row.index) is not int or row.index < 0:
-                raise ValueError(f"index {row.index!r}.")
-            if not isinstance(row.file, str | None):
-                raise ValueError(f"file {row.file!r}.")
-            return row
+            return ManifestRow(**raw)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RunFolderError(
-                f"{self.where}: not a manifest row ({error}). Resume the run to generate its "
-                "batch again."
+                f"{self.where}: not a manifest row ({as_clause(error)}). Resume the run to "
+                "generate its batch again."
             ) from error
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from evalkit.core.errors import DataError
+from evalkit.core.errors import DataError, as_clause
 from evalkit.core.files import writing
 from evalkit.core.intervals import check_level
 from evalkit.core.places import AnyPath, is_remote, write_object
@@ -121,7 +121,7 @@ def record_from_dict(raw: Mapping[str, Any]) -> ResultRecord:
         check_types(ResultRecord, fields)
         return ResultRecord(**fields)
     except (TypeError, ValueError) as error:
-        raise DataError(f"Not a result record ({error}).") from error
+        raise DataError(f"Not a result record ({as_clause(error)}).") from error
 
 
 def results_schema() -> dict[str, Any]:

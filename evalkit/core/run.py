@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, overload
 
 from evalkit.core.compaction import rewrite
-from evalkit.core.errors import RunFolderError
+from evalkit.core.errors import RunFolderError, as_clause
 from evalkit.core.files import unwritable, writing
 from evalkit.core.locks import locked
 from evalkit.core.manifest import (
@@ -46,6 +46,7 @@ from evalkit.core.manifest import (
 from evalkit.core.places import AnyPath, has_file, is_remote, names_in, read_all
 from evalkit.core.progress import ProgressCallback
 from evalkit.core.results import json_bytes, write_atomically
+from evalkit.core.typed import check_types
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,6 +150,16 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json_bytes(text)).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    """The content of `run.json`."""
+
+    schema_version: int
+    hash: str
+    config: Mapping[str, Any]
+    made_with: Mapping[str, str]
+
+
 class RunFolder:
     """A folder of generated images. Create one with `create_or_resume`, open one with `read`."""
 
@@ -233,11 +244,14 @@ class RunFolder:
             raise RunFolderError(f"{path} is not a run folder: it has no run.json.")
         try:
             document = json.loads(content.decode("utf-8"))
+            check_types(_Document, document)
             run = cls(path, document["config"], document["made_with"])
             intact = document["hash"] == run.fingerprint
             version = document["schema_version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{file} is damaged ({error}). Generate the run again.") from error
+            raise RunFolderError(
+                f"{file} is damaged ({as_clause(error)}). Generate the run again."
+            ) from error
         if version != SCHEMA_VERSION:
             raise RunFolderError(f"{file}: schema_version is {version}, but this evalkit reads 1.")
         if not intact:

@@ -31,15 +31,15 @@ def check_types(cls: type, values: Any) -> None:
     >>> check_types(Point, {"x": 1, "name": None})
     >>> check_types(Point, {"x": "1"})
     Traceback (most recent call last):
-    TypeError: x is '1', expected float
+    TypeError: x is '1', expected float.
     """
     if not isinstance(values, Mapping):
-        raise TypeError(f"expected the fields of {cls.__name__} by name")
+        raise TypeError(f"expected the fields of {cls.__name__} by name.")
     for name, (fits, expected) in _checks(cls).items():
         if name in values and not fits(values[name]):
             found = repr(values[name])
             shown = found if len(found) <= 60 else f"{found[:57]}..."
-            raise TypeError(f"{name} is {shown}, expected {expected}")
+            raise TypeError(f"{name} is {shown}, expected {expected}.")
 
 
 @lru_cache
@@ -66,6 +66,9 @@ def _check(hint: Any) -> Check:
     if kind is tuple or kind is Sequence:
         inner = _check(get_args(hint)[0]) if get_args(hint) else _anything
         return lambda value: isinstance(value, list | tuple) and all(map(inner, value))
+    if kind in (Mapping, dict) and get_args(hint):
+        of_value = _check(get_args(hint)[1])
+        return lambda value: isinstance(value, kind) and all(map(of_value, value.values()))
     if isinstance(kind, type):
         return lambda value: isinstance(value, kind)
     return _anything

@@ -168,8 +168,8 @@ def _checked(raw: Mapping[str, Any], where: str) -> GateDefinition:
         said = "unknown key" if unknown else first["msg"].removesuffix(".")
         got = "" if unknown else f", got {str(first['input'])[:60]!r}"
         keys = ", ".join(field.alias or name for name, field in _fields(first["loc"]).items())
-        advice = f" Known are {keys}." if unknown else ""
-        raise ConfigError(f"{where}{place}: {said}{got}.{advice}") from error
+        advice = f" Known are {keys}" if unknown else ""
+        raise ConfigError(f"{where}{place}: {said}{got}.{advice}".rstrip(".") + ".") from error
     check_alpha(found.alpha)
     check_power(found.power)
     if not found.requirements:

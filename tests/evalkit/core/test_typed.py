@@ -21,7 +21,7 @@ class Row:
     share: float | None
     kind: Literal["a", "b"]
     names: tuple[str, ...]
-    more: Mapping[str, Any]
+    more: Mapping[str, str]
     whatever: Any = None
 
 
@@ -38,7 +38,7 @@ def test_good_values_pass() -> None:
     [
         ("number", None), ("number", True), ("number", 1.0), ("number", "1"), ("share", "0.5"),
         ("share", False), ("kind", "c"), ("kind", ["a"]), ("names", "x"), ("names", [1]),
-        ("more", []), ("more", None),
+        ("more", []), ("more", None), ("more", {"a": None}),
     ],
 )  # fmt: skip
 def test_others_are_named_in_one_line(name: str, value: Any) -> None:
