@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -48,18 +49,19 @@ def generate(
         num = num_in_shard(len(items), batch_size, shard)
         done = num - batches.num_items
         as_parts = shard != WHOLE or run.writes_parts
-        with progress(f"Sampling {generator.spec.name}") as report:
+
+        def store(batch: Sequence[WorkItem], outcomes: list[Outcome], elapsed_s: float) -> None:
+            if as_parts:
+                run.add_part(batch, outcomes, elapsed_s)
+                return
+            run.add_batch(batch, outcomes)
+            run.add_timing(first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s)
+
+        with progress(f"Sampling {generator.spec.name}") as report, OneBehind(store) as writer:
             report(done, num)
             for batch in batches:
                 within = Within(generator, len(batch), lambda part: report(part, num), done)
-                outcomes, elapsed_s = sample_batch(generator, settings, batch, within.advance)
-                if as_parts:
-                    run.add_part(batch, outcomes, elapsed_s)
-                else:
-                    run.add_batch(batch, outcomes)
-                    run.add_timing(
-                        first_index=batch[0].index, num_images=len(batch), elapsed_s=elapsed_s
-                    )
+                writer.put(batch, *sample_batch(generator, settings, batch, within.advance))
                 done += len(batch)
                 report(done, num)
         if shard == WHOLE and (as_parts or not is_at_end(batches, len(items), batch_size)):
@@ -116,6 +118,42 @@ def request_of(item: WorkItem) -> Request:
         index=item.index,
         sample_index=item.sample_index,
     )
+
+
+class OneBehind:
+    """Stores one batch in a thread while the next one is generated.
+
+    Leaving the context waits for the last one, also after an interrupt; what it raises is raised by
+    the next call or at the end.
+
+    Args:
+        store: Stores a batch.
+    """
+
+    def __init__(self, store: Callable[[Sequence[WorkItem], list[Outcome], float], None]) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> OneBehind:
+        return self
+
+    def put(self, batch: Sequence[WorkItem], outcomes: list[Outcome], elapsed_s: float) -> None:
+        """Wait for the batch before, then begin to store this one."""
+        self._wait()
+        self._last = self._pool.submit(self._store, batch, outcomes, elapsed_s)
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown(wait=True)
 
 
 class Within:

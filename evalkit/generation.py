@@ -27,6 +27,7 @@ from evalkit.workers.opening import library_versions, pool_opener
 from evalkit.workers.sampling import SamplingWork, generate_in_workers
 from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
 from generators.catalog import load_generator, require_model, scheme_of
+from generators.padding import PaddedGenerator
 
 CATEGORIES_FILE = "categories.json"
 """In a run folder: the category of each caption by its id."""
@@ -302,6 +303,8 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         access=sampling.access,
     )
     settings = chosen_settings(generator.spec, sampling)
+    if sampling.compiled:
+        generator = PaddedGenerator(generator, sampling.batch_size)
     return (
         reranked(
             generator,

@@ -21,6 +21,8 @@ def _needs(options: MeasureOptions) -> Sequence[Need]:
 def _records(task: Task) -> list[ResultRecord]:
     record = declared_record(task.name, task.row, task.name)
     timings = task.run.timings() if task.run is not None else []
+    if task.run is not None and task.run.folder.config.get("compiled"):
+        timings = timings[1:] or timings  # the first batch waits for the compiler
     if timings:
         return [_speed(record, timings, task.options.level)]
     reason = "it needs the seconds of each batch: a run"

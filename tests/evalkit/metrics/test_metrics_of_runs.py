@@ -165,6 +165,18 @@ def test_speed_is_images_over_seconds_with_the_spread_of_batches(
     assert narrower.interval.high == pytest.approx(1.6 * np.exp(student.ppf(0.9, 2) * relative))
 
 
+def test_the_speed_of_a_compiled_model_is_without_the_batch_that_waited_for_the_compiler(
+    tmp_path: Path, scenes: CaptionedImages
+) -> None:
+    run = made(tmp_path / "run", scenes)
+    run.config["compiled"] = True
+    run.add_timing(first_index=0, num_images=8, elapsed_s=68.0)
+    assert measured(run, "images-per-second")[0].value == pytest.approx(8 / 68)
+    run.add_timing(first_index=8, num_images=8, elapsed_s=4.0)
+    run.add_timing(first_index=16, num_images=8, elapsed_s=4.0)
+    assert measured(run, "images-per-second")[0].value == 2.0
+
+
 def test_batches_too_uneven_for_a_finite_interval_have_none(
     tmp_path: Path, scenes: CaptionedImages
 ) -> None:
