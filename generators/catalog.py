@@ -149,7 +149,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=256,
         weights="none",
-        accelerates=False,
+        accelerates=True,
         paper=_PAPERS["dalle"],
     ),
     "ddpm:tiny": _ddpm("tiny", "DDPM at tiny size, unconditional, trained on shapes", 16),
@@ -196,7 +196,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=1024,
         weights="none",
-        accelerates=False,
+        accelerates=True,
         paper=_PAPERS["unclip"],
     ),
     "imagen:tiny": _tiny("imagen", "Imagen at tiny size, trained on shapes"),
@@ -209,7 +209,7 @@ MODELS: dict[str, ModelRow] = {
         conditioning="text",
         size_px=1024,
         weights="none",
-        accelerates=False,
+        accelerates=True,
         paper=_PAPERS["imagen"],
     ),
 }
@@ -421,6 +421,6 @@ def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) 
 def _not_accelerated(name: str) -> ConfigError:
     able = sorted({row.partition(":")[0] for row, own in MODELS.items() if own.accelerates})
     return ConfigError(
-        f"{name} can run neither in bfloat16 nor compiled; {' and '.join(able)} can. Drop --bf16 "
-        "and --compile-model."
+        f"{name} can run neither in bfloat16 nor compiled; {', '.join(able)} can. Drop --bf16 and "
+        "--compile-model."
     )

@@ -8,6 +8,7 @@ import pytest
 from packages import install_package
 
 from evalkit.commands.listing import show
+from evalkit.core.progress import console
 
 ROWS = """
 from generators.catalog import ModelRow
@@ -26,7 +27,7 @@ def load(name, device, weights):
 
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr(console, "_width", 250)
     install_package(
         tmp_path,
         monkeypatch,

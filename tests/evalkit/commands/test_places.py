@@ -16,7 +16,7 @@ from evalkit.commands.sets import open_against, open_samples
 from evalkit.commands.suite import SuiteOptions, generate_suite
 from evalkit.core.errors import ConfigError
 from evalkit.core.pixels import encode_png
-from evalkit.core.progress import silent
+from evalkit.core.progress import console, silent
 from evalkit.core.run import RunFolder
 from evalkit.generation import default_folder, kept_categories
 from evalkit.options import SamplingOptions, ServerOptions
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_list_has_every_scheme(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "_width", 300)
     show("models")
     shown = capsys.readouterr().out
     for name in ("diffusers:...", "openai:...", "python:...", "folder:...", "diffusers:sd15"):
