@@ -34,7 +34,7 @@ from evalkit.commands.compare import Comparison, compare_sets, named_sets
 from evalkit.commands.score import Scored, score_page, score_samples
 from evalkit.commands.sets import Against, Samples, open_samples
 from evalkit.core.errors import ConfigError, DataError
-from evalkit.core.pixels import from_pil
+from evalkit.core.pixels import from_pil, read_rgb
 from evalkit.core.progress import progress_bar, quiet, silent
 from evalkit.core.results import ResultRecord
 from evalkit.core.run import ManifestRow
@@ -207,8 +207,7 @@ class GeneratedImages(Sequence[ManifestRow]):
         """Open the images in order; samples without one are left out."""
         for row in self.rows:
             if row.file is not None:
-                with Image.open(self.path / row.file) as image:
-                    yield image.copy()
+                yield Image.fromarray(read_rgb(self.path / row.file))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the manifest as a table, one row an image."""
