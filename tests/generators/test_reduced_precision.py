@@ -65,11 +65,9 @@ def test_the_error_of_eps_is_at_most_half_that_of_autocast_alone(name: str) -> N
     assert 0 < errors[1] < 0.5 * errors[0]
 
 
-@pytest.mark.parametrize(
-    "name", ["ddpm:tiny", "glide:tiny", "imagen:tiny", "unclip:tiny", "unclip:tiny-ar"]
-)
+@pytest.mark.parametrize("name", ["ddpm:tiny", "glide:tiny", "imagen:tiny", "unclip:tiny"])
 def test_images_are_close_to_those_of_float32(name: str) -> None:
-    """Not so dalle:tiny: a code that is drawn otherwise changes all codes after it."""
+    """Not so dalle:tiny and unclip:tiny-ar: a code drawn otherwise changes all codes after it."""
     prompts = [None, None] if name == "ddpm:tiny" else ["a red circle", "a blue square"]
     requests = [Request(prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)]
     made = []

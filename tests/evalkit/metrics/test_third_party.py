@@ -15,6 +15,7 @@ from PIL import Image
 
 from evalkit.catalog import METRICS
 from evalkit.core.errors import ConfigError
+from evalkit.core.progress import console
 from evalkit.core.results import read_records
 from evalkit.metrics.comparison import compare_sets
 from evalkit.metrics.loading import load_metric, metric_needs
@@ -82,7 +83,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     folder = tmp_path / "package"
     folder.mkdir()
     monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", 200)
     monkeypatch.chdir(tmp_path)
 
     def install(*changes: tuple[str, str], **points: str) -> None:
