@@ -33,6 +33,19 @@ _DAMAGED = (
     lzma.LZMAError,
 )
 """What numpy and zipfile raise for damaged or foreign files."""
+DAMAGED_PICKLE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+)
+"""What `torch.load` raises for damaged files, beside `UnpicklingError`: it trusts their opcodes."""
 
 
 @dataclass(frozen=True)

@@ -91,10 +91,10 @@ class Table:
 def found_columns(names: Sequence[str]) -> str:
     """Name the columns or keys that were found, for errors.
 
-    >>> found_columns(["a", "b"]), found_columns([])
-    ('a, b', 'none')
+    >>> found_columns(["a", "b c"]), found_columns([])
+    ('a, b c', 'none')
     """
-    shown = [str(name)[:40] or "(blank)" for name in names[:_MOST_NAMED]]
+    shown = [" ".join(str(name).split())[:40] or "(blank)" for name in names[:_MOST_NAMED]]
     more = [f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
     return ", ".join([*shown, *more]) or "none"
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evalkit.catalog import INCEPTION_SHA256_PREFIX, OTHER_WEIGHTS
+from evalkit.core.arrays import DAMAGED_PICKLE
 from evalkit.core.downloads import sha256_of
 from evalkit.core.errors import ConfigError, WeightsError
 from evalkit.core.progress import ProgressFactory, silent
@@ -296,7 +297,7 @@ def _read_state(path: Path) -> Any:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (pickle.UnpicklingError, *DAMAGED_PICKLE) as error:
         reason = str(error).strip().splitlines()
         raise WeightsError(
             f"{path}: can't be read as tensors ({(reason or ['empty'])[0][:120]}); expected a "

@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from evalkit.core.arrays import DAMAGED_PICKLE
 from evalkit.core.errors import MissingWeightsError, WeightsError
 from evalkit.core.files import refuse_foreign_weights
 from generators.errors import UnsafeWeightsError
 
-_DAMAGED = (RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError)
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 """A zip (torch.save since 1.6) and a bare pickle (before)."""
 
@@ -136,7 +136,7 @@ def _load_torch(path: Path) -> object:
             f"{path} is a pickle that holds more than tensors. Loading it could run code, so it is "
             "refused. If you trust it, convert it to safetensors."
         ) from None
-    except (*_DAMAGED, SafetensorError) as error:
+    except (*DAMAGED_PICKLE, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path} is damaged or not a torch file: {reason}.") from None
 

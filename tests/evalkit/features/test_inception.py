@@ -166,7 +166,17 @@ class TestBadInput:
         with pytest.raises(MissingWeightsError, match=r"absent\.pth does not exist"):
             InceptionExtractor(weights=tmp_path / "absent.pth")
 
-    @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken zip"])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"no weights",
+            b"PK\x03\x04 broken zip",
+            b"\x80\x00a\x02}q\x00.",
+            b"\x80}q\x00.",
+            b"\x86PK\x03\x04",
+        ],
+    )
     def test_a_broken_file_is_one_line(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "broken.pth"
         path.write_bytes(content)
