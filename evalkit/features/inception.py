@@ -294,9 +294,12 @@ def _read_state(path: Path) -> Any:
                 f"{path}: not a safetensors file ({error}). Give another file."
             ) from error
     import pickle
+    import warnings
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols other than torch.save's
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, *DAMAGED_PICKLE) as error:
         reason = str(error).strip().splitlines()
         raise WeightsError(
