@@ -158,6 +158,9 @@ class ImagesServer:
                 return Sample(image=None, status="refused", reason=str(refusal)), False
             except _FailedError as failure:
                 return Sample(image=None, status="failed", reason=str(failure)), False
+            except ServerError:
+                self._stop.set()  # at once: no later request of the batch would be answered
+                raise
             except _PassingError as fault:
                 reason = f"{fault.reason}, after {attempt + 1} tries"
                 unreachable = unreachable and fault.unreachable
