@@ -232,8 +232,9 @@ class Scorer:
         images = None
         if isinstance(reference, ReferenceStatistics) and reference.has_images:
             of_images = {name: needs[name] for name in found if not found[name].takes_moments}
-            items = array_items(Path(reference.source))
-            images = networks.reference(items, _known(of_images, extractors))
+            wanted = [need for need in _known(of_images, extractors) if need.reference]
+            if wanted:  # gigabytes, which a distance alone has no use for
+                images = networks.reference(array_items(Path(reference.source)), wanted)
         return cls(
             metrics=found,
             needs=needs,

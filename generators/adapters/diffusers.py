@@ -324,7 +324,8 @@ def _bfloat16(dtype: Any) -> str:
     """
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(
-            f"--bf16 and --set dtype={dtype} contradict each other. Give one of them."
+            f"--bf16: the pipeline's dtype is {dtype}, by --set or by its preset. Use --set "
+            "dtype=bfloat16 in place of --bf16, or leave out both."
         )
     return "bfloat16"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,5 +42,5 @@ def test_its_output_is_that_of_one_run(root: Path) -> None:
     text = json.dumps(found)
     assert not [output for cell in found for output in cell["outputs"]
                 if output["output_type"] == "error"]  # fmt: skip
-    for place in ("/home/", "/root/", "/tmp/", "/work/"):
-        assert place not in text
+    shown = re.sub(r'"image/\w+": (".*?"|\[.*?\])', "", text).replace("\\n", "\n")
+    assert re.findall(r"(?<![\w/<.:-])/(?:[\w.-]+/)+", shown) == []

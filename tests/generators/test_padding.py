@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from evalkit.generation import prepare_generator
+from evalkit.options import SamplingOptions
 from generators.base import Request, Sample, Settings
 from generators.padding import PaddedGenerator
 from tests.support.fake_generators import plain_spec
@@ -22,6 +24,18 @@ class Counting:
         del settings
         self.sizes.append(len(requests))
         return [Sample(image=np.full((2, 2, 3), r.seed, np.uint8)) for r in requests]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_run_fills_up_the_batches_of_a_compiled_model_alone(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Counting()
+    monkeypatch.setattr("evalkit.generation.load_generator", lambda *_, **__: inner)
+    sampling = SamplingOptions(compiled=compiled, batch_size=4)
+    generator, settings = prepare_generator("their/model", sampling)
+    assert len(generator.generate([Request()], settings)) == 1
+    assert inner.sizes == [4 if compiled else 1]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])

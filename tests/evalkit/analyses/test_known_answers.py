@@ -14,6 +14,7 @@ from evalkit.commands.reproduce import reproduce, verdict
 from evalkit.core.errors import ConfigError, MissingDataError, UnknownNameError
 from evalkit.core.progress import console, silent
 from evalkit.core.results import ResultRecord
+from evalkit.core.run import RunFolder
 from evalkit.datasets.open import open_dataset
 from evalkit.measurement import reference_items
 from evalkit.metrics.score import score_sets
@@ -93,6 +94,7 @@ def test_a_check_that_generates_follows_its_protocol(
     assert found.record is not None
     assert found.record.n == 24
     assert found.record.fingerprint["protocol"] == "ddpm-cifar10-50k"
+    assert RunFolder.read(out).config["settings"]["base"]["steps"] == 2
     assert not found.reproduced
     shown = " ".join(capsys.readouterr().out.split())
     assert "Otherwise than the source: Everything is smaller." in shown

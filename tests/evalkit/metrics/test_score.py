@@ -301,6 +301,12 @@ class TestStatisticsFiles:
         self, loaded: Loaded, sets: Sets, options: MeasureOptions, tmp_path: Path
     ) -> None:
         m = self.moments(sets)
+        # The images are not even read where moments are enough.
+        np.savez(tmp_path / "odd.npz", arr_0=np.zeros(3), mu=m.mean, sigma=m.covariance)
+        odd = read_statistics(tmp_path / "odd.npz")
+        assert score_sets(sets[0], odd, ["fid", "is"], options)[0].state == "ok"
+        with pytest.raises(DataError, match="arr_0 is float64"):
+            score_sets(sets[0], odd, ["prdc"], options)
         images = np.stack([np.asarray(Image.open(item.path)) for item in sets[1][:25]])  # type: ignore[arg-type]
         np.savez(tmp_path / "adm.npz", arr_0=images, mu=m.mean, sigma=m.covariance)
         reference = read_statistics(tmp_path / "adm.npz")
