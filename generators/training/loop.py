@@ -248,12 +248,15 @@ class _Run:
         for part in range(self.accumulate):
             batch = next(batches)
             waits = part + 1 < self.accumulate
-            if self._drops:
-                torch.manual_seed(self._seed(step, part))
+            device = self.accelerator.device
+            gpus = [device] if device.type == "cuda" else []
             with (
+                torch.random.fork_rng(devices=gpus, enabled=self._drops),
                 self.accelerator.no_sync(self.wrapped) if waits else nullcontext(),
-                _attention(self.accelerator.device),
+                _attention(device),
             ):
+                if self._drops:  # dropout takes torch's own generators, which are put back
+                    torch.manual_seed(self._seed(step, part))
                 with self.accelerator.autocast():
                     loss: Tensor = self.wrapped(batch.to(self.accelerator.device)) / self.accumulate
                 self.accelerator.backward(loss)
