@@ -12,7 +12,7 @@ from typing import Any
 
 from evalkit.core.errors import ConfigError, RunFolderError
 from evalkit.core.files import check_folder
-from evalkit.core.places import AnyPath, read_all
+from evalkit.core.places import AnyPath, has_file, read_all
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import write_atomically
 from evalkit.core.run import WHOLE, RunFolder, WorkItem, config_hash
@@ -25,9 +25,9 @@ from evalkit.requests import Requests, RequestSource, belongs_to_no_dataset
 from evalkit.spreading import refuse_spread_server, spread_sampling
 from evalkit.workers.opening import library_versions, pool_opener
 from evalkit.workers.sampling import SamplingWork, generate_in_workers
-from generators.base import Generator, GeneratorSpec, Settings, resolve_settings
+from generators.base import Generator, GeneratorSpec, Request, Settings, resolve_settings
 from generators.catalog import load_generator, require_model, scheme_of
-from generators.padding import PaddedGenerator
+from generators.fitting import FittedGenerator, largest_batch
 
 CATEGORIES_FILE = "categories.json"
 """In a run folder: the category of each caption by its id."""
@@ -221,6 +221,8 @@ def prepare_run(
         "compiled": sampling.compiled,
     }
     folder = options.out or default_folder(options.model, requests.name, config)
+    sampling = with_batch_size(sampling, options.spread, generator, settings, folder)
+    config["batch_size"] = sampling.batch_size
     run = RunFolder.create_or_resume(folder, config, library_versions())
     keep_categories(run, (caption for caption, _ in requests.wanted))
     return PreparedRun(
@@ -277,7 +279,7 @@ def check_sampling(sampling: SamplingOptions) -> None:
     Raises:
         ConfigError: A number is out of range.
     """
-    if sampling.batch_size < 1:
+    if sampling.batch_size < 1 and not sampling.fits_batch:
         raise ConfigError(f"--batch-size must be at least 1, got {sampling.batch_size}.")
     if not 0 <= sampling.seed < 2**63:
         raise ConfigError(f"--seed must be from 0 to 2^63 - 1, got {sampling.seed}.")
@@ -299,20 +301,65 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         device=sampling.device,
         weights=sampling.weights,
         bf16=sampling.bf16,
+        fp16=sampling.fp16,
         compiled=sampling.compiled,
+        offload=sampling.offload,
         access=sampling.access,
     )
     settings = chosen_settings(generator.spec, sampling)
-    if sampling.compiled:
-        generator = PaddedGenerator(generator, sampling.batch_size)
+    fitted = FittedGenerator(generator, sampling.batch_size, filled=sampling.compiled)
     return (
         reranked(
-            generator,
+            fitted,
             rerank=sampling.rerank,
             candidates=sampling.candidates,
             device=sampling.device,
         ),
         settings,
+    )
+
+
+def with_batch_size(
+    sampling: SamplingOptions,
+    spread: SpreadOptions,
+    generator: Generator,
+    settings: Settings,
+    folder: AnyPath,
+) -> SamplingOptions:
+    """Find the batch size by trial, if it is `auto`; a run that was begun keeps its own.
+
+    Raises:
+        ConfigError: The run is spread over processes, each of which would find another.
+    """
+    if not sampling.fits_batch:
+        return sampling
+    if spread.is_spread or spread.shard != WHOLE:
+        raise ConfigError(
+            "--batch-size auto tries one device, but --devices, --shard or --engine use several. "
+            "Give a number."
+        )
+    fitted = _fitted(generator)
+    if has_file(folder / "run.json"):
+        size = int(RunFolder.read(folder).config["batch_size"])
+    else:
+        size = largest_batch(
+            fitted.generator, _trial(generator.spec), settings, device=sampling.device
+        )
+    fitted.batch_size = fitted.part_size = size
+    return replace(sampling, batch_size=size, fits_batch=False)
+
+
+def _fitted(generator: Generator) -> FittedGenerator:
+    """Return the part of a prepared generator that divides its batches."""
+    while not isinstance(generator, FittedGenerator):
+        generator = generator.generator  # type: ignore[attr-defined]
+    return generator
+
+
+def _trial(spec: GeneratorSpec) -> Request:
+    return Request(
+        prompt="a photograph of a cat" if spec.conditioning == "text" else None,
+        label=0 if spec.conditioning == "class" else None,
     )
 
 
@@ -338,8 +385,8 @@ def sampling_precision(sampling: SamplingOptions, stated: str = "float32") -> st
         sampling: The options.
         stated: What the model states of itself or its settings chose.
     """
-    if sampling.bf16:
-        return "bf16"
+    if sampling.bf16 or sampling.fp16:
+        return "bf16" if sampling.bf16 else "fp16"
     if stated != "float32" or sampling.device == "cpu":
         return stated
     return "float32, TF32 off"

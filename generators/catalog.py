@@ -372,7 +372,9 @@ def load_generator(
     device: str = "cpu",
     weights: Mapping[str, Path] | None = None,
     bf16: bool = False,
+    fp16: bool = False,
     compiled: bool = False,
+    offload: bool = False,
     access: Access | None = None,
 ) -> Generator:
     """Build the generator behind a name.
@@ -381,12 +383,15 @@ def load_generator(
         name: Such as `glide:tiny`, `package/name` of an entry point, or `diffusers:PATH`.
         device: A torch device.
         weights: Local files that take the place of downloads, by the name of the weights.
-        bf16: Sample with bfloat16 autocast.
+        bf16: Sample in bfloat16 where it is safe.
+        fp16: Sample in float16 where it is safe.
         compiled: Sample with compiled networks.
+        offload: Keep on the device only the network that runs.
         access: Address and caps of the server, for a model behind one.
 
     Raises:
-        ConfigError: The generator cannot run in bfloat16 or compiled, or has no server.
+        ConfigError: The generator cannot run so, the options contradict each other, or there is no
+            server.
         UnknownNameError: The model does not exist.
         MissingWeightsError: The weights are neither embedded, cached nor downloadable.
     """
@@ -394,7 +399,9 @@ def load_generator(
     full = full_name(name)
     scheme = scheme_of(full)
     row = scheme or CATALOG[full]
-    if (bf16 or compiled) and row.accelerates is False:
+    chosen = {"bf16": bf16, "fp16": fp16, "compiled": compiled, "offload": offload}
+    _check_numerics(chosen)
+    if any(chosen.values()) and row.accelerates is False:
         raise _not_accelerated(full)
     require_model(name, own)
     if access is not None and access.is_given and not (scheme and scheme.takes_access):
@@ -403,24 +410,33 @@ def load_generator(
         )
     further = (access,) if scheme and scheme.takes_access else ()
     generator: Generator = load(row.target)(full, device, own, *further)
-    if bf16 or compiled:
-        _accelerate(generator, full, bf16=bf16, compiled=compiled)
+    if any(chosen.values()):
+        _accelerate(generator, full, chosen)
     return generator
 
 
-def _accelerate(generator: Generator, name: str, *, bf16: bool, compiled: bool) -> None:
-    """Run a generator in bfloat16 or compiled; imports torch."""
+def _check_numerics(chosen: Mapping[str, bool]) -> None:
+    if chosen["bf16"] and chosen["fp16"]:
+        raise ConfigError("--bf16 and --fp16 exclude each other. Choose one.")
+    if chosen["compiled"] and chosen["offload"]:
+        raise ConfigError(
+            "--compile-model records where the weights are, and --offload moves them. Choose one."
+        )
+
+
+def _accelerate(generator: Generator, name: str, chosen: Mapping[str, bool]) -> None:
+    """Change how a generator runs; imports torch."""
     from generators.base import Accelerated
     from generators.numerics import Numerics
 
     if not isinstance(generator, Accelerated):
         raise _not_accelerated(name)
-    generator.accelerate(Numerics(bf16=bf16, compiled=compiled))
+    generator.accelerate(Numerics(**chosen))
 
 
 def _not_accelerated(name: str) -> ConfigError:
     able = sorted({row.partition(":")[0] for row, own in MODELS.items() if own.accelerates})
     return ConfigError(
-        f"{name} can run neither in bfloat16 nor compiled; {', '.join(able)} can. Drop --bf16 and "
-        "--compile-model."
+        f"{name} takes none of --bf16, --fp16, --compile-model and --offload; {', '.join(able)} "
+        "do. Leave them out."
     )

@@ -1,4 +1,4 @@
-"""How networks run: in float32 or bfloat16, compiled or not; never in TF32."""
+"""How networks run: in float32, bfloat16 or float16, compiled or not, offloaded; never in TF32."""
 
 from __future__ import annotations
 
@@ -44,24 +44,50 @@ class Numerics:
 
     bf16: bool = False
     """Convolutions and products in bfloat16; first and last layers and the process in float32."""
+    fp16: bool = False
+    """The same in float16, which rounds less but overflows above 65,504."""
     compiled: bool = False
     """Networks through torch.compile, which takes a minute or so at the first batch."""
+    offload: bool = False
+    """Keep on the device only the network that runs, the others in the memory of the CPU."""
+
+    @property
+    def reduced(self) -> torch.dtype | None:
+        """The type of convolutions and products; None: float32."""
+        if self.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.fp16 else None
+
+    @contextmanager
+    def running(self, network: nn.Module, device: str | torch.device) -> Iterator[None]:
+        """Context in which a network is on the device, if networks are offloaded."""
+        if not self.offload:
+            yield
+            return
+        network.to(device)
+        try:
+            yield
+        finally:
+            network.to("cpu")
 
     def autocast(self, device: str | torch.device) -> torch.autocast:
         """Return the autocast context in which networks are evaluated."""
-        return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16)
+        kind = torch.device(device).type
+        return torch.autocast(kind, self.reduced or torch.bfloat16, enabled=bool(self.reduced))
 
     def apply(self, *networks: nn.Module) -> None:
-        """Change networks in place: weights to bfloat16, then compilation, if chosen.
+        """Change networks in place: weights rounded, compiled, moved off the device, if chosen.
 
         Autocast alone would round a weight at each use, since it remembers only weights that
         require gradients.
         """
         for network in networks:
-            if self.bf16:
-                _round_weights(network)
+            if self.reduced is not None:
+                _round_weights(network, self.reduced)
             if self.compiled:
                 compile_network(network, next(network.parameters()).device)
+            if self.offload:
+                network.to("cpu")
 
 
 def compile_network(network: nn.Module, device: torch.device | str) -> None:
@@ -70,7 +96,7 @@ def compile_network(network: nn.Module, device: torch.device | str) -> None:
     network.compile(mode="reduce-overhead" if on_gpu else "default")
 
 
-def _round_weights(network: nn.Module) -> None:
+def _round_weights(network: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights of convolutions and linear layers, those kept in float32 aside."""
     kept = {
         id(part)
@@ -80,7 +106,7 @@ def _round_weights(network: nn.Module) -> None:
     }
     for module in network.modules():
         if isinstance(module, _ROUNDED) and id(module) not in kept:
-            module.to(torch.bfloat16)
+            module.to(dtype)
 
 
 _ROUNDED = (nn.Conv1d, nn.Conv2d, nn.Linear)

@@ -124,6 +124,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         keep_categories,
         load_description,
         run_config,
+        with_batch_size,
     )
     from evalkit.spreading import spread_sampling
     from generators.catalog import scheme_of
@@ -147,6 +148,7 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         return load_description(model, sampling_of(model), spread)
 
     runs: dict[str, RunFolder] = {}
+    sizes: list[int] = []
     # Each model is loaded once more to sample: all of them at once may not fit into memory.
     for model in options.models:
         generator, settings = prepared(model)
@@ -158,10 +160,13 @@ def generate_suite(options: SuiteOptions, progress: ProgressFactory) -> dict[str
         name = spec.name if scheme_of(spec.name) is None else folder_name(spec.name)
         name = name.replace("/", "-")
         folder = options.out / f"{suite.name}-{folder_name(name)}"
-        config = run_config(generator, settings, requests, chosen) | _numerics(chosen)
+        sized = with_batch_size(chosen, spread, generator, settings, folder)
+        sizes.append(sized.batch_size)
+        config = run_config(generator, settings, requests, sized) | _numerics(chosen)
         runs[name] = RunFolder.create_or_resume(folder, config)
         keep_categories(runs[name], requests.captions)
-    for model, run in zip(options.models, runs.values(), strict=True):
+    for model, run, size in zip(options.models, runs.values(), sizes, strict=True):
+        chosen = replace(chosen, batch_size=size, fits_batch=False)
         if len(runs) > 1:
             generator, settings = prepared(model)
         items = requests.items(generator.spec, chosen.seed)

@@ -11,7 +11,7 @@ _ALLOCATORS = ("not enough memory", "can't allocate memory", "out of memory")
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether memory ran out, on the CPU or on a GPU; torch need not be imported."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | OutOfMemoryError):
         return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):

@@ -28,6 +28,26 @@ def named_paths(texts: Sequence[str]) -> dict[str, Path]:
     return pairs
 
 
+AUTO_BATCH = 0
+"""What `batch_size` returns for the largest batch that fits."""
+
+
+def batch_size(text: str) -> int:
+    """Parse the argument of --batch-size.
+
+    >>> batch_size("16"), batch_size("auto")
+    (16, 0)
+
+    Raises:
+        ConfigError: It is neither a positive whole number nor `auto`.
+    """
+    if text == "auto":
+        return AUTO_BATCH
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ConfigError(f"--batch-size must be auto or at least 1, got {text!r}.")
+    return int(text)
+
+
 def names(text: str) -> tuple[str, ...]:
     """Split a text into its comma-separated names.
 

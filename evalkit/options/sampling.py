@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evalkit.core.errors import ConfigError
 from evalkit.options.devices import torch_device
 from evalkit.options.offering import Offer, option
-from evalkit.options.parsing import named_paths
+from evalkit.options.parsing import AUTO_BATCH, batch_size, named_paths
 from generators.adapters.access import Access
 
 
@@ -49,12 +50,24 @@ class SamplingOptions:
         minimum=0,
         optional=True,
     )
-    batch_size: int = option(32, "--batch-size", "Images per batch.", minimum=1)
+    batch_size: int = option(
+        32,
+        "--batch-size",
+        "Images per batch; auto: the most that fit into memory, found by trial.",
+        typed=str,
+        parse=batch_size,
+    )
+    fits_batch: bool = False
+    """Whether the batch size is still to be found; then `batch_size` has no meaning."""
     device: str = option(
         "cpu", "--device", "Device: auto, cpu, cuda or cuda:N.", typed=str, shown="auto"
     )
     bf16: bool = option(False, "--bf16", "Sample in bfloat16 where it is safe.")
+    fp16: bool = option(False, "--fp16", "Sample in float16 where it is safe; for GPUs.")
     compiled: bool = option(False, "--compile-model", "Compile the networks before sampling.")
+    offload: bool = option(
+        False, "--offload", "Keep only the running network on the device, to save its memory."
+    )
     weights: Mapping[str, Path] = option(
         {},
         "--weights",
@@ -69,7 +82,13 @@ class SamplingOptions:
 
 
 def _build(fields: dict[str, Any], typed: frozenset[str]) -> SamplingOptions:
+    fields["fits_batch"] = fields.get("batch_size") == AUTO_BATCH
     fields["device"] = torch_device(fields["device"], bf16=fields["bf16"])
+    if fields.get("offload") and fields["device"] == "cpu":
+        raise ConfigError(
+            "--offload moves networks between a GPU and the CPU, but the device is the CPU. "
+            "Leave it out."
+        )
     return SamplingOptions(**fields, typed=typed)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from evalkit.core.errors import ConfigError, WeightsError
+from evalkit.core.errors import ConfigError, OutOfMemoryError, WeightsError
 from evalkit.core.registry import require
 from generators.adapters.pipelines import (
     LOADING,
@@ -174,7 +174,7 @@ class DiffusersGenerator:
                 f"({_one_line(error)}). Change the settings with --set."
             ) from error
         except torch.OutOfMemoryError as error:
-            raise ConfigError(
+            raise OutOfMemoryError(
                 f"{self.spec.name}: out of memory at {len(seeds)} images per batch. Use a smaller "
                 "--batch-size, --set dtype=float16, --set vae_slicing=true or --set offload=model."
             ) from error
@@ -183,8 +183,10 @@ class DiffusersGenerator:
         """Load the pipelines in the precision of the settings, and set their schedulers."""
         chosen = settings[self.members[0].call.main]
         wanted = {n: v for n, v in chosen.options.items() if n in LOADING or n in VAE_OPTIONS}
-        if self.numerics.bf16:
-            wanted["dtype"] = _bfloat16(wanted["dtype"])
+        if self.numerics.reduced is not None:
+            wanted["dtype"] = _reduced(wanted["dtype"], self.numerics)
+        if self.numerics.offload and wanted["offload"] == "none":
+            wanted["offload"] = "model"
         shared: dict[str, Any] = {}
         for member in self.members:
             own = settings[member.call.main]
@@ -316,18 +318,19 @@ def _loaded(
     return _placed(pipeline, device, str(options["offload"]))
 
 
-def _bfloat16(dtype: Any) -> str:
-    """Return the precision that `--bf16` means.
+def _reduced(dtype: Any, numerics: Numerics) -> str:
+    """Return the precision that `--bf16` or `--fp16` means.
 
     Raises:
         ConfigError: Another one was set.
     """
-    if dtype not in ("float32", "bfloat16"):
+    flag, wanted = ("--bf16", "bfloat16") if numerics.bf16 else ("--fp16", "float16")
+    if dtype not in ("float32", wanted):
         raise ConfigError(
-            f"--bf16: the pipeline's dtype is {dtype}, by --set or by its preset. Use --set "
-            "dtype=bfloat16 in place of --bf16, or leave out both."
+            f"{flag}: the pipeline's dtype is {dtype}, by --set or by its preset. Use --set "
+            f"dtype={wanted} in place of {flag}, or leave out both."
         )
-    return "bfloat16"
+    return wanted
 
 
 def _denoiser(pipeline: Any) -> torch.nn.Module:

@@ -58,7 +58,8 @@ class DalleGenerator:
         ids, cut = text_ids(self.tokenizer, prompts, self.transformer.config.text_length)
         options = settings[STAGE].options
         faults = BatchFaults(len(requests))
-        with self.numerics.autocast(self.device):
+        running = self.numerics.running(self.transformer, self.device)
+        with running, self.numerics.autocast(self.device):
             codes = sample_codes(
                 self.transformer,
                 ids.to(self.device),

@@ -84,7 +84,8 @@ class DDPMGenerator:
         """
         labels = self._labels(requests)
         faults = BatchFaults(len(requests))
-        with self.numerics.autocast(self.device):
+        running = self.numerics.running(self.network, self.device)
+        with running, self.numerics.autocast(self.device):
             images = sample_images(
                 self.network,
                 image_rngs([request.seed for request in requests], STAGE),

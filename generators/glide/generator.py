@@ -95,12 +95,15 @@ class GlideGenerator:
         seeds = [request.seed for request in requests]
         given = self._given(requests)
         faults = BatchFaults(len(requests))
+        base, upsampler = self.base.network, self.upsampler.network
         with self.numerics.autocast(self.device):
-            captions = encode_captions(self.base.network, self.tokenizer, texts)
-            watch = faults.at("base")
-            small = self._small(texts, captions, seeds, given, settings["base"], watch)
-            watch = faults.at("upsampler")
-            large = self._large(texts, small, seeds, given, settings["upsampler"], watch)
+            with self.numerics.running(base, self.device):
+                captions = encode_captions(base, self.tokenizer, texts)
+                watch = faults.at("base")
+                small = self._small(texts, captions, seeds, given, settings["base"], watch)
+            with self.numerics.running(upsampler, self.device):
+                watch = faults.at("upsampler")
+                large = self._large(texts, small, seeds, given, settings["upsampler"], watch)
         return captioned_samples(large, captions.truncated, faults)
 
     def _small(

@@ -70,18 +70,21 @@ class ImagenGenerator:
         faults = BatchFaults(len(requests))
         sampling = StageSampling.chosen(self.base.process, settings[BASE], faults.at(BASE))
         noise = image_rngs(seeds, BASE)
-        with self.numerics.autocast(self.text.device):
-            images = sample_base(self.base.network, read.states, noise, sampling)
+        device = self.text.device
+        with self.numerics.autocast(device):
+            with self.numerics.running(self.base.network, device):
+                images = sample_base(self.base.network, read.states, noise, sampling)
             for name, stage in self.upsamplers.items():
-                images = sample_upsampler(
-                    stage.network,
-                    images,
-                    read.states,
-                    image_rngs(seeds, name),
-                    StageSampling.chosen(stage.process, settings[name], faults.at(name)),
-                    aug_level=float(settings[name].options["aug_level"]),
-                    residual_scale=stage.residual_scale,
-                )
+                with self.numerics.running(stage.network, device):
+                    images = sample_upsampler(
+                        stage.network,
+                        images,
+                        read.states,
+                        image_rngs(seeds, name),
+                        StageSampling.chosen(stage.process, settings[name], faults.at(name)),
+                        aug_level=float(settings[name].options["aug_level"]),
+                        residual_scale=stage.residual_scale,
+                    )
         return captioned_samples(images, read.truncated, faults)
 
 

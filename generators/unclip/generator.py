@@ -121,12 +121,16 @@ class UnclipGenerator:
         seeds = [request.seed for request in requests]
         faults = BatchFaults(len(requests))
         with self.numerics.autocast(self.clip.device):
-            embedding = self.embed(prompts, seeds, settings["prior"], faults)
+            with self.numerics.running(self.prior.network, self.clip.device):
+                embedding = self.embed(prompts, seeds, settings["prior"], faults)
             decoder = self.decoder
-            captions = decoder_captions(decoder.network, self.clip.tokenizer, prompts, embedding)
             sampling = StageSampling.chosen(decoder.process, settings["base"], faults.at("base"))
             noise = image_rngs(seeds, "base")
-            small = sample_base(decoder.network, captions, noise, sampling)
+            with self.numerics.running(decoder.network, self.clip.device):
+                captions = decoder_captions(
+                    decoder.network, self.clip.tokenizer, prompts, embedding
+                )
+                small = sample_base(decoder.network, captions, noise, sampling)
             large = self.enlarge(small, seeds, settings, faults)
         return captioned_samples(large, captions.truncated, faults)
 
@@ -162,20 +166,20 @@ class UnclipGenerator:
     ) -> Float[Tensor, "batch 3 size size"]:
         """Run the upsamplers, one after the other."""
         for name, stage in self.upsamplers.items():
-            images = sample_upsampler(
-                stage.network,
-                images,
-                None,
-                image_rngs(seeds, name),
-                StageSampling.chosen(
-                    stage.process, settings[name], faults.at(name) if faults else None
-                ),
-                enlarging=Enlarging(
-                    temperature=float(settings[name].options["temperature"]),
-                    quantise=False,
-                    residual_scale=stage.residual_scale,
-                ),
-            )
+            watch = faults.at(name) if faults else None
+            with self.numerics.running(stage.network, self.clip.device):
+                images = sample_upsampler(
+                    stage.network,
+                    images,
+                    None,
+                    image_rngs(seeds, name),
+                    StageSampling.chosen(stage.process, settings[name], watch),
+                    enlarging=Enlarging(
+                        temperature=float(settings[name].options["temperature"]),
+                        quantise=False,
+                        residual_scale=stage.residual_scale,
+                    ),
+                )
         return images
 
 

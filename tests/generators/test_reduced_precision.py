@@ -1,21 +1,27 @@
-"""bfloat16: first and last layers and guidance stay float32, which halves the error of eps."""
+"""Half precision: first and last layers and guidance stay float32, which halves the error of eps;
+and the other ways to run: which exclude each other, and offloading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from evalkit.cli import app
+from evalkit.core.errors import ConfigError
 from generators.base import Request
 from generators.catalog import load_generator
 from generators.diffusion.guidance import classifier_free
 from generators.nn.precision import is_kept_in_float32
 from generators.numerics import Numerics
 
+NUM_STAGES = {"ddpm:tiny": 1, "dalle:tiny": 1, "glide:tiny": 2, "imagen:tiny": 3, "unclip:tiny": 4}
 T = 900
 """A noisy timestep, where an error of eps is divided by a small sqrt(alpha_bar)."""
 
@@ -32,6 +38,23 @@ def ddpm(network: Any) -> torch.Tensor:
     return network(noisy(network.config.image_size), steps())
 
 
+def imagen(network: Any) -> torch.Tensor:
+    from generators.imagen.text import FrozenT5
+
+    states = FrozenT5.from_zoo().read(["a red circle", "a blue square"]).states
+    return network(noisy(network.config.image_size), steps(), network.read_text(states))
+
+
+def unclip(network: Any) -> torch.Tensor:
+    from generators.tokenizer import tiny_tokenizer
+    from generators.unclip.decoder import decoder_captions
+
+    embedding = torch.randn(2, 128, generator=torch.Generator().manual_seed(1))
+    prompts = ["a red circle", "a blue square"]
+    captions = decoder_captions(network, tiny_tokenizer(), prompts, embedding)
+    return network(noisy(network.config.image_size), steps(), text=captions.text)
+
+
 def noisy(size: int) -> torch.Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
@@ -43,6 +66,8 @@ def steps() -> torch.Tensor:
 NETWORKS: dict[str, tuple[Callable[[Any], nn.Module], Callable[[Any], torch.Tensor]]] = {
     "ddpm:tiny": (lambda generator: generator.network, ddpm),
     "glide:tiny": (lambda generator: generator.base.network, glide),
+    "imagen:tiny": (lambda generator: generator.base.network, imagen),
+    "unclip:tiny": (lambda generator: generator.decoder.network, unclip),
 }
 
 
@@ -65,14 +90,15 @@ def test_the_error_of_eps_is_at_most_half_that_of_autocast_alone(name: str) -> N
     assert 0 < errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.parametrize("reduced", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["ddpm:tiny", "glide:tiny", "imagen:tiny", "unclip:tiny"])
-def test_images_are_close_to_those_of_float32(name: str) -> None:
+def test_images_are_close_to_those_of_float32(name: str, reduced: str) -> None:
     """Not so dalle:tiny and unclip:tiny-ar: a code drawn otherwise changes all codes after it."""
     prompts = [None, None] if name == "ddpm:tiny" else ["a red circle", "a blue square"]
     requests = [Request(prompt=prompt, seed=seed) for seed, prompt in enumerate(prompts)]
     made = []
-    for bf16 in (False, True):
-        generator = load_generator(name, bf16=bf16)
+    for options in ({}, {reduced: True}):
+        generator = load_generator(name, **options)
         settings = generator.spec.default_settings()
         samples = generator.generate(requests, settings)
         made.append(np.stack([sample.image for sample in samples if sample.image is not None]))
@@ -116,3 +142,59 @@ def test_guidance_is_added_up_in_float32() -> None:
     found = guided(torch.zeros(1, 3, 1, 1), torch.zeros(1))
     assert found.dtype == torch.float32
     assert found[0, 0, 0, 0] == pytest.approx(0.99609375 + 3.001 * 0.00390625, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"bf16": True, "fp16": True}, "--bf16 and --fp16 exclude each other"),
+        ({"compiled": True, "offload": True}, "--compile-model records where the weights are"),
+    ],
+)
+def test_options_that_contradict_each_other_are_an_error(given: dict[str, bool], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_generator("glide:tiny", **given)
+
+
+def test_offloading_on_a_cpu_is_an_error_of_the_command() -> None:
+    words = ["generate", "--model", "glide:tiny", "--prompt", "x", "--offload", "--device", "cpu"]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, ConfigError)
+    assert "--offload moves networks between a GPU and the CPU" in str(result.exception)
+
+
+@pytest.mark.parametrize(("name", "num_stages"), NUM_STAGES.items())
+def test_offloaded_networks_are_on_the_device_one_after_the_other(
+    name: str, num_stages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is the CPU as well; what is recorded is where each network was sent, and when."""
+    prompt = None if name == "ddpm:tiny" else "a red circle"
+    requests = [Request(prompt=prompt, seed=1)]
+    plain = load_generator(name)
+    settings = plain.spec.default_settings()
+    expected = plain.generate(requests, settings)
+    offloaded = load_generator(name, offload=True)
+    moves: list[tuple[int, str]] = []
+    move = nn.Module.to
+
+    def recorded(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+        moves.append((id(self), str(args[0])))
+        return move(self, *args, **kwargs)
+
+    running = Numerics.running
+
+    @contextmanager
+    def marked(self: Numerics, network: nn.Module, device: Any) -> Iterator[None]:
+        with running(self, network, device):
+            moves.append((id(network), "runs"))
+            yield
+
+    monkeypatch.setattr(nn.Module, "to", recorded)
+    monkeypatch.setattr(Numerics, "running", marked)
+    found = offloaded.generate(requests, settings)
+    assert np.array_equal(found[0].image, expected[0].image)  # type: ignore[arg-type]
+    stages = [moves[i : i + 3] for i in range(0, len(moves), 3)]
+    assert len(stages) == num_stages
+    for stage in stages:
+        assert len({network for network, _ in stage}) == 1
+        assert [where for _, where in stage] == ["cpu", "runs", "cpu"]
