@@ -31,7 +31,9 @@ _MEASURING = {
         "kid_subsets", "kid_subset_size", "is_splits", "neighbours", "distractors",
         "num_influential",
     ),
-    "Speed and storage": ("batch_size", "workers", "precision", "compile", "device", "store"),
+    "Speed and storage": (
+        "batch_size", "workers", "jpeg", "precision", "compile", "device", "store",
+    ),
 }  # fmt: skip
 """Fields of `MeasureOptions` by heading."""
 _HEADINGS = {f"measure_{name}": title for title, names in _MEASURING.items() for name in names}

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from evalkit.core.errors import ConfigError, DataError
 from evalkit.core.places import AnyPath
@@ -118,6 +118,18 @@ def read_rgb(source: AnyPath | str | bytes, *, name: str | None = None) -> RGBIm
         raise DataError(
             f"{name}: can't be decoded ({why}), expected a complete image. Replace the file."
         ) from error
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Whether bytes are a JPEG of three channels that is stored upright: a decoder's whole task."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            _check_size(image, "image")
+            return image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except (DataError, *_UNREADABLE):
+        return False
 
 
 def from_pil(image: Image.Image, *, name: str) -> RGBImage:

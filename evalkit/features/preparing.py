@@ -22,7 +22,9 @@ def reference_preparation(options: MeasureOptions) -> Preparation:
     """
     found = _preparation("", options.crop, options.size_px, options.filter)
     reencode = _format("--reencode", options.reencode)
-    return replace(found, reencode=reencode, blur_px=options.blur_px)
+    return replace(
+        found, reencode=reencode, blur_px=options.blur_px, jpeg_device=_jpeg_device(options)
+    )
 
 
 def sample_preparation(options: MeasureOptions) -> Preparation:
@@ -37,6 +39,7 @@ def sample_preparation(options: MeasureOptions) -> Preparation:
         saved=_format("--sample-saved", options.sample_saved),
         reencode=_format("--sample-reencode", options.sample_reencode),
         blur_px=options.blur_px,
+        jpeg_device=_jpeg_device(options),
     )
 
 
@@ -51,6 +54,8 @@ def decoding_workers(options: MeasureOptions) -> int:
         return 0
     if options.workers is not None:
         return options.workers
+    if _jpeg_device(options):  # each process would need a part of the GPU
+        return 0
     return 0 if options.device == "cpu" else usable_cores()
 
 
@@ -63,6 +68,12 @@ def _preparation(prefix: str, crop: str, size_px: int | None, resampling: str) -
     if resampling not in get_args(Filter):
         raise ConfigError(f"Unknown --filter {resampling!r}; use {', '.join(get_args(Filter))}.")
     return Preparation(crop=cast(Crop, crop), size_px=size_px, filter=cast(Filter, resampling))
+
+
+def _jpeg_device(options: MeasureOptions) -> str:
+    if options.jpeg not in ("pillow", "device"):
+        raise ConfigError(f"Unknown --jpeg {options.jpeg!r}; use pillow or device.")
+    return options.device if options.jpeg == "device" else ""
 
 
 def _format(flag: str, name: str) -> Reencode:

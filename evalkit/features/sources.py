@@ -82,6 +82,8 @@ class Preparation:
     """File format that it passes through after the resizing."""
     blur_px: float = 0.0
     """Radius of the Gaussian blur at the end; 0: none."""
+    jpeg_device: str = ""
+    """Torch device on which torchvision decodes plain JPEG files; empty: Pillow decodes all."""
 
     def identity(self) -> dict[str, object]:
         """Return the settings that can change a pixel."""
@@ -90,6 +92,8 @@ class Preparation:
             named = {"crop": "center" if self.crop == "center" else "none", "size_px": None}
         else:
             named = {"crop": self.crop, "size_px": self.size_px, "filter": self.filter}
+        if self.jpeg_device:
+            named["jpeg"] = f"torchvision, {self.jpeg_device.split(':')[0]}"
         formats = {"saved": self.saved, "reencode": self.reencode}
         named |= {key: form for key, form in formats.items() if form.startswith("jpeg-")}
         return {**named, "blur_px": self.blur_px} if self.blur_px else named
@@ -130,7 +134,12 @@ def load_image(item: ImageItem, preparation: Preparation) -> UInt8[np.ndarray, "
         return _prepare(item.path.pixels, preparation, item.name)
     data = _bytes_of(item)
     check_hash(item, hashlib.sha256(data).hexdigest())
-    rgb = pixels.read_rgb(data, name=item.name)
+    if preparation.jpeg_device and pixels.is_plain_jpeg(data):
+        from evalkit.features.jpeg import decode_jpeg  # imports torch
+
+        rgb = decode_jpeg(data, preparation.jpeg_device, name=item.name)
+    else:
+        rgb = pixels.read_rgb(data, name=item.name)
     return _prepare(rgb, preparation, item.name)
 
 

@@ -15,6 +15,7 @@ from evalkit.core.errors import ConfigError
 from evalkit.core.progress import ProgressFactory, silent
 from evalkit.core.results import ResultRecord
 from evalkit.features.sources import ImageItem
+from evalkit.metrics.frechet.products import products_on
 from evalkit.metrics.score import PreparedSet, ReferenceStatistics, Scorer
 from evalkit.metrics.task import Metric, Task, declared_line
 from evalkit.options import MeasureOptions
@@ -159,7 +160,8 @@ def _against_table(
 
 
 def _difference(metric: Metric, first: Task, second: Task) -> list[ResultRecord]:
-    records = metric.difference(first, second) if metric.difference is not None else []
+    with products_on(first.options.device):
+        records = metric.difference(first, second) if metric.difference is not None else []
     for record in records:
         declared_line(first.name, first.row, record.metric)
     return records

@@ -23,6 +23,7 @@ from evalkit.features.preparing import (
 from evalkit.features.sources import ImageItem, Preparation, array_items
 from evalkit.features.store import FeatureStore, StoredSet
 from evalkit.metrics.frechet.moments import Moments
+from evalkit.metrics.frechet.products import products_on
 from evalkit.metrics.frechet.workers import FEWEST_IMAGES, grouped_moments
 from evalkit.metrics.loading import load_metric, metric_needs
 from evalkit.metrics.source_run import SourceRun
@@ -464,7 +465,8 @@ def load_extractor(
 
 
 def _measure(metric: Metric, task: Task, progress: ProgressFactory) -> list[ResultRecord]:
-    with progress(f"computing {task.name}") as report, heard_by(report):
+    computing = progress(f"computing {task.name}")
+    with computing as report, heard_by(report), products_on(task.options.device):
         records = metric.measure(task)
         report(1, 1)
     for record in records:

@@ -178,6 +178,11 @@ class MeasureOptions:
         "Decoding processes; 0 for threads. [default: 0 on a CPU]",
         minimum=0,
     )
+    jpeg: str = option(
+        "pillow",
+        "--jpeg",
+        "Decoder of JPEG files: pillow, or device (torchvision's; NVJPEG on a GPU).",
+    )
     precision: str = option("float32", "--precision", "Precision of the network: float32 or bf16.")
     compile: bool = option(
         False, "--compile", "Compile the Inception network; worthwhile from about 10,000 images."

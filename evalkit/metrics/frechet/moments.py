@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from evalkit.core.arrays import as_array, open_npz
 from evalkit.core.errors import DataError, NotEnoughImagesError
 from evalkit.metrics.arrays import as_rows, refuse_mismatch, refuse_non_finite
+from evalkit.metrics.frechet.products import gram
 
 # Rows converted to float64 at once: 64 MB at 2,048 dimensions.
 _CHUNK_ROWS = 4096
@@ -117,7 +118,7 @@ class Moments:
             refuse_non_finite(rows, name="features")
             mean = rows.mean(axis=0)
             centred = rows - mean
-            self._absorb(len(rows), mean, centred.T @ centred)
+            self._absorb(len(rows), mean, gram(centred))
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets together; neither is changed."""
