@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import gpu
+from benchmarks.models import guards
 
 SHARED = {"benchmarks.metrics.worlds", "benchmarks.models.variants"}
 """Code that several benchmarks share, and no command."""
@@ -49,6 +51,29 @@ def test_the_one_for_gpus_runs_on_the_cpu_in_a_reduced_form(
     assert all(row.seconds > 0 for row in rows)
     assert "| ADM 64 | bfloat16 | 2 |" in shown
     assert len(json.loads((tmp_path / "rows.json").read_text())) == len(rows)
+
+
+def test_every_shipped_network_has_a_guard(root: Path) -> None:
+    shipped = {file.stem for file in (root / "generators" / "zoo").glob("*.safetensors")}
+    assert set(guards.GUARDS) == shipped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", guards.GUARDS)
+def test_no_network_ships_that_its_trivial_rival_beats(name: str) -> None:
+    lost = [guard.row() for guard in guards.GUARDS[name](60) if not guard.holds]
+    assert not lost
+
+
+def test_a_guard_holds_if_its_interval_is_above_the_rival() -> None:
+    share = guards.of_share("a", "b", 30, 60, "chance", 0.1)
+    assert share.holds
+    assert not guards.of_share("a", "b", 30, 60, "chance", 0.5).holds
+    gain = guards.of_mean("a", "b", np.array([1.5, 1.6, 1.7]), "goal", 1.0)
+    assert gain.holds
+    assert gain.row().endswith("| goal: 1.000 | yes |")
+    tie = guards.Guard("a", "b", 0.5, 0.6, 0.6, "bilinear", 0.6, may_tie=True)
+    assert tie.holds
 
 
 def test_it_says_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,13 @@ from torch import Tensor
 from generators.diffusion.thresholding import Threshold, static_threshold
 from generators.nn.unet import enlarge
 
+Scale = float | Float[Tensor, "batch 1 1 1"]
+
 
 def to_residual(
     x_0: Float[Tensor, "batch channels height width"],
     low_res: Float[Tensor, "batch channels low_height low_width"],
-    scale: float,
+    scale: Scale,
 ) -> Float[Tensor, "batch channels height width"]:
     """Subtract the bilinearly enlarged `low_res` from `x_0`; both are in [-1, 1]."""
     return scale * (x_0 - enlarge(low_res, x_0))
@@ -25,7 +27,7 @@ def to_residual(
 def from_residual(
     residual: Float[Tensor, "batch channels height width"],
     low_res: Float[Tensor, "batch channels low_height low_width"],
-    scale: float,
+    scale: Scale,
 ) -> Float[Tensor, "batch channels height width"]:
     """Return the image of a residual; the inverse of `to_residual`."""
     return enlarge(low_res, residual) + residual / scale
@@ -33,7 +35,7 @@ def from_residual(
 
 def residual_threshold(
     low_res: Float[Tensor, "batch channels low_height low_width"],
-    scale: float,
+    scale: Scale,
     of_image: Threshold = static_threshold,
 ) -> Threshold:
     """Keep the *image* of a predicted residual in [-1, 1], clipped or by another threshold."""

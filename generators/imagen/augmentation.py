@@ -33,6 +33,31 @@ def augmented(
     return alpha_bar.sqrt().to(low_res) * low_res + (1 - alpha_bar).sqrt().to(noise) * noise
 
 
+def trusted(
+    seen: Float[Tensor, "batch 3 height width"], aug_level: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 3 height width"]:
+    """Return the best linear guess of images from their augmented ones.
+
+    Args:
+        seen: Augmented images, as if their pixels had unit variance.
+        aug_level: In [0, 1]; at 0 the guess is the image itself, at 1 it is zero.
+    """
+    return signal_share(aug_level).sqrt().view(-1, 1, 1, 1).to(seen) * seen
+
+
+def residual_scale_at(
+    scale: float, aug_level: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch 1 1 1"]:
+    """Return what makes residuals of about unit variance, whose noise grows with the level.
+
+    Args:
+        scale: Without augmentation.
+        aug_level: In [0, 1].
+    """
+    variance = scale**-2 + (1 - signal_share(aug_level))
+    return variance.rsqrt().float().view(-1, 1, 1, 1)
+
+
 def signal_share(level: Float[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
     """Return the alpha_bar of a level, exactly 1 at level 0.
 

@@ -106,8 +106,8 @@ def _spec_of_stage(
 
 TINY_STAGES = (
     _spec_of_stage(BASE, guidance=3.0, steps=25, sampler="ancestral"),
-    _spec_of_stage("sr1", guidance=1.0, steps=6, sampler="ddim", aug_level=0.1),
-    _spec_of_stage("sr2", guidance=1.0, steps=6, sampler="ddim", aug_level=0.1),
+    _spec_of_stage("sr1", guidance=1.0, steps=2, sampler="ddim", aug_level=0.0),
+    _spec_of_stage("sr2", guidance=1.0, steps=2, sampler="ddim", aug_level=0.0),
 )
 
 

@@ -11,7 +11,7 @@ from generators.diffusion.samplers import Rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.glide.model import TextStates
 from generators.glide.residual import from_residual, residual_threshold
-from generators.imagen.augmentation import augmented
+from generators.imagen.augmentation import augmented, residual_scale_at, trusted
 from generators.imagen.model import ImagenBase, ImagenUpsampler
 
 States = Float[Tensor, "batch length width"]
@@ -67,18 +67,19 @@ def sample_upsampler(
     text = _text(network, states, guided=sampling.is_guided)
     level = torch.full((len(states),), aug_level, device=states.device)
     disturbance = draw_noise(rngs, low_res.shape[1:], states.device)
-    low_res = low_res.clamp(-1, 1)
-    seen = augmented(low_res, level, disturbance)
-    if residual_scale is not None:
+    seen = augmented(low_res.clamp(-1, 1), level, disturbance)
+    known = trusted(seen, level)
+    scale = None if residual_scale is None else residual_scale_at(residual_scale, level)
+    if scale is not None:
         of_image = sampling.options.threshold or (lambda image: image)
-        threshold = residual_threshold(low_res, residual_scale, of_image)
+        threshold = residual_threshold(known, scale, of_image)
         sampling = sampling.with_threshold(threshold)
-    if sampling.is_guided:
-        seen, level = torch.cat([seen, seen]), torch.cat([level, level])
-    model = sampling.guided(lambda x_t, t: network(x_t, t, text, low_res=seen, aug_level=level))
+    halves = 2 if sampling.is_guided else 1
+    both, levels = torch.cat([seen] * halves), torch.cat([level] * halves)
+    model = sampling.guided(lambda x_t, t: network(x_t, t, text, low_res=both, aug_level=levels))
     x_T = draw_noise(rngs, (3, *[network.config.image_size] * 2), states.device)
     made = sampling.sample(model, x_T, rngs)
-    return made if residual_scale is None else from_residual(made, low_res, residual_scale)
+    return made if scale is None else from_residual(made, known, scale)
 
 
 def _text(network: ImagenBase | ImagenUpsampler, states: Tensor, *, guided: bool) -> TextStates:

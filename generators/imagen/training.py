@@ -9,20 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration, T5Stack
 
 from generators.diffusion.losses import simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
-from generators.glide.model import TextStates
+from generators.glide.model import Text2ImUNet, TextStates
 from generators.glide.residual import to_residual
-from generators.imagen.augmentation import augmented
+from generators.imagen.augmentation import augmented, residual_scale_at, trusted
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
 from generators.imagen.text import (
     NUM_SENTINELS,
     TINY_LENGTH,
     FrozenT5,
+    build_encoder,
     first_sentinel,
     t5_config,
+    tiny_tokens,
 )
 from generators.pixels import requantise, shrink
 from generators.tokenizer import tiny_tokenizer
@@ -32,8 +34,10 @@ from generators.training.steps import (
     check_crops,
     check_image_size,
     noised,
+    on_device,
     random_crops,
 )
+from generators.weights.zoo import zoo_weights
 
 IGNORED = -100
 """Label of positions without a loss, in transformers."""
@@ -86,6 +90,74 @@ class T5Training(nn.Module):
         return network.get_encoder()
 
 
+class GlideTeacher:
+    """The text transformer of a GLIDE's base, which Imagen's text path can learn from.
+
+    On purpose no module of the network that learns.
+
+    Args:
+        name: A GLIDE base of the zoo, or a file of `evalkit train`.
+    """
+
+    def __init__(self, name: str) -> None:
+        path = Path(name) if name.endswith(".safetensors") else None
+        weights = zoo_weights(path.stem if path else name, path)
+        self.network = weights.network(Text2ImUNet, name).requires_grad_(False)
+        self.tokenizer = tiny_tokenizer()
+        self.trained_with = {weights.recipe.name: weights.sha256}
+
+    @torch.no_grad()
+    def read(self, captions: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the states of all tokens (B, L, W), and the vector added to the timestep."""
+        network = self.network.to(device)
+        assert network.text is not None
+        tokens = on_device(self.tokenizer, captions, network.text.text_ctx, device)
+        with torch.autocast(device.type, enabled=False):
+            states = network.read_text(tokens.ids, tokens.mask)
+            return states, network.transformer_proj(states[:, -1])
+
+
+class TaughtT5Training(nn.Module):
+    """A T5's encoder, on the states of a GLIDE's text transformer; images are unused.
+
+    A T5 of this size that has only read captions knows words as neighbours of words. The paper's
+    has 4.6 B parameters and 750 GB of text; this one learns from a text transformer that was
+    trained with images, and then stays frozen as the paper's.
+
+    Args:
+        model: What `t5_config` takes.
+        objective: `teacher`, a GLIDE base of the zoo or a file of `evalkit train`, of the same
+            width.
+    """
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
+        super().__init__()
+        self.network: T5Stack = build_encoder(model)
+        self.teacher = GlideTeacher(str(objective["teacher"]))
+        self.trained_with = self.teacher.trained_with
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean squared error of the states, as a share of the teacher's mean square.
+
+        The state of the end token is to be the teacher's last one, which it adds to the timestep.
+        """
+        device = batch.images.device
+        tokens = tiny_tokens(batch.captions)
+        ids, mask = tokens.ids.to(device), tokens.mask.to(device)
+        states = self.network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        goal, _ = self.teacher.read(batch.captions, device)
+        ends = mask.sum(dim=1) - 1
+        rows = torch.arange(len(ends), device=device)
+        goal = goal[:, : states.shape[1]].index_put((rows, ends), goal[:, -1])
+        error = (states.float() - goal).square().mean(dim=-1)[mask].mean()
+        return error / goal.square().mean(dim=-1)[mask].mean()
+
+
 class _ImagenTraining(nn.Module):
     """What base and upsamplers share: frozen text, zeroed at random, and the process."""
 
@@ -101,8 +173,11 @@ class _ImagenTraining(nn.Module):
 
     def read(self, batch: Batch) -> TextStates:
         """Return the captions' states as the network reads them, some of them set to zero."""
+        return self.read_kept(batch, batch.draws.rand() >= self.text_dropout)
+
+    def read_kept(self, batch: Batch, kept: Tensor) -> TextStates:
+        """Return the captions' states as the network reads them, zero where they aren't kept."""
         states = self.text.to(batch.images.device).read(batch.captions).states
-        kept = batch.draws.rand() >= self.text_dropout
         return self.network.read_text(states * kept.to(states, non_blocking=True)[:, None, None])
 
 
@@ -113,7 +188,9 @@ class ImagenBaseTraining(_ImagenTraining):
         model: Settings of `ImagenConfig.base_from_flat`.
         objective: `schedule`, `prediction`; `text_dropout`, the share of captions whose states are
             zeroed (section 2.2: 10 %); `text_encoder`, a file that replaces the zoo's;
-            `weight_cap` and `timestep_focus`, as for GLIDE's base.
+            `weight_cap` and `timestep_focus`, as for GLIDE's base; `teacher`, the GLIDE base whose
+            U-Net this one starts from: in the first `teacher_steps` steps, the pooled text states
+            learn to be its vector of the caption, with a weight that falls from 1 to 0.
     """
 
     def __init__(
@@ -127,15 +204,27 @@ class ImagenBaseTraining(_ImagenTraining):
         check_image_size(self.network.config.image_size, inputs.image_px)
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
+        name = objective.get("teacher")
+        self.teacher = None if name is None else GlideTeacher(str(name))
+        if self.teacher is not None:
+            self.trained_with = {**self.trained_with, **self.teacher.trained_with}
+        self.teacher_steps = int(objective.get("teacher_steps", 1))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch."""
         x_0 = shrink(batch.images, self.network.config.image_size)
-        text = self.read(batch)
+        kept = batch.draws.rand() >= self.text_dropout
+        text = self.read_kept(batch, kept)
         x_t, t, noise = noised(self.process, x_0, batch.draws, self.timesteps)
         output = self.network(x_t, t, text)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
-        return (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
+        loss = (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
+        if self.teacher is None or batch.step >= self.teacher_steps:
+            return loss
+        read = [c if keep else "" for c, keep in zip(batch.captions, kept.tolist(), strict=True)]
+        _, goal = self.teacher.read(read, x_0.device)
+        error = (text.proj.float() - goal).square().mean() / goal.square().mean()
+        return loss + (1 - batch.step / self.teacher_steps) * error
 
 
 class ImagenUpsamplerTraining(_ImagenTraining):
@@ -145,8 +234,8 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         model: Settings of `ImagenConfig.upsampler_from_flat`.
         objective: As for the base; and `low_res_px`, the edge of the whole low-resolution image,
             `crop_px`, the edge of the crops; `residual_scale`, where the network is to make only
-            what the enlarged image lacks (see `generators.glide.residual`). The residual is of the
-            image without the augmentation's noise, which the sampler knows as well.
+            what the enlarged image lacks (see `generators.glide.residual`), which is the augmented
+            image as far as it can be trusted; `most_noise`, the highest level that is drawn.
     """
 
     def __init__(
@@ -165,19 +254,21 @@ class ImagenUpsamplerTraining(_ImagenTraining):
             inputs.image_px,
         )
         self.residual_scale = objective.get("residual_scale")
+        self.most_noise = float(objective.get("most_noise", 1.0))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
         x_0 = random_crops(images, self.crop_px, self.factor, batch.draws)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        level = batch.draws.rand().to(x_0, non_blocking=True)
+        level = self.most_noise * batch.draws.rand().to(x_0, non_blocking=True)
         disturbance = batch.draws.randn(*low_res.shape[1:]).to(x_0, non_blocking=True)
+        seen = augmented(low_res, level, disturbance)
         text = self.read(batch)
         if self.residual_scale is not None:
-            x_0 = to_residual(x_0, low_res, self.residual_scale)
+            scale = residual_scale_at(self.residual_scale, level)
+            x_0 = to_residual(x_0, trusted(seen, level), scale)
         x_t, t, noise = noised(self.process, x_0, batch.draws)
-        seen = augmented(low_res, level, disturbance)
         output = self.network(x_t, t, text, low_res=seen, aug_level=level)
         return simple_loss(self.process, output.float(), x_0, t, noise).mean()
 

@@ -49,6 +49,10 @@ class EfficientUNetConfig:
     context_channels: int | None = None
     """Width of the text states that the lowest block attends to; None: there is no text."""
     num_heads: int = 8
+    pixel_shuffle: bool = False
+    """Enlarge maps by a convolution to four times the channels, which become 2 x 2 pixels (Shi et
+    al. 2016), instead of repeating each pixel before a convolution. The paper's figures name only
+    the convolution; a narrow network has too few channels at full size to tell pixels apart."""
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> EfficientUNetConfig:
@@ -162,8 +166,9 @@ class EfficientUNet(nn.Module):
             )
             for level, (width, number) in enumerate(zip(widths, numbers, strict=True))
         )
+        pixels = 4 if config.pixel_shuffle else 1
         self.up_convs = nn.ModuleList(
-            nn.Conv2d(b, a, 3, padding=1) for a, b in zip(ins, widths, strict=True)
+            nn.Conv2d(b, pixels * a, 3, padding=1) for a, b in zip(ins, widths, strict=True)
         )
         self.out = kept_in_float32(
             nn.Sequential(
@@ -195,9 +200,15 @@ class EfficientUNet(nn.Module):
         maps.pop()  # the lowest map is not joined to itself
         for level in reversed(range(len(self.up_blocks))):
             x = self.up_blocks[level](x, emb, projected)
-            x = self.up_convs[level](F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            x = self._enlarged(x, self.up_convs[level])
             x = torch.cat([x, SKIP_SCALE * maps.pop()], dim=1)
         return in_float32(self.out, x)
+
+    def _enlarged(self, x: Tensor, conv: nn.Module) -> Tensor:
+        if self.config.pixel_shuffle:
+            return F.pixel_shuffle(conv(x), 2)
+        enlarged: Tensor = conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return enlarged
 
 
 def _attention(config: EfficientUNetConfig, channels: int) -> nn.Module | None:

@@ -83,14 +83,14 @@ RECIPES: dict[str, RecipeRow] = {
         "glide-tiny-upsampler", "glide-upsampler", "GLIDE's upsampler, 16 to 64 px"
     ),
     "imagen-tiny-t5": _ours(
-        "imagen-tiny-t5", "imagen-t5", "T5 trained on captions alone, Imagen's text encoder"
+        "imagen-tiny-t5",
+        "imagen-t5-taught",
+        "T5 of Imagen: the second training, on the text states of `glide-tiny-base`",
     ),
-    "imagen-tiny-base-first": _ours(
-        "imagen-tiny-base-first", "imagen-base", "Imagen's base, 16 px: the first of two trainings"
+    "imagen-tiny-t5-first": _ours(
+        "imagen-tiny-t5-first", "imagen-t5", "T5 of Imagen: the first training, on captions alone"
     ),
-    "imagen-tiny-base": _ours(
-        "imagen-tiny-base", "imagen-base", "Imagen's base, 16 px: the second training"
-    ),
+    "imagen-tiny-base": _ours("imagen-tiny-base", "imagen-base", "Imagen's base, 16 px"),
     "imagen-tiny-sr1": _ours(
         "imagen-tiny-sr1", "imagen-upsampler", "Imagen's Efficient U-Net, 16 to 32 px"
     ),

@@ -54,6 +54,7 @@ NEEDS: Mapping[str, Needs] = {
     "unclip-decoder": Needs(captions=True),
     "unclip-upsampler": Needs(),
     "imagen-t5": Needs(captions=True, together=True),
+    "imagen-t5-taught": Needs(captions=True, together=True),
     "imagen-base": Needs(captions=True),
     "imagen-upsampler": Needs(captions=True),
     "ddpm": Needs(classes="num_classes", of_classes=("label_emb.weight",)),

@@ -50,6 +50,7 @@ class _GlideUpsampler(_Upsampling):
 
 class _UnclipUpsampler(_Upsampling):
     degradation: Literal["blur", "bsr"]
+    degradation_share: Share = 1.0
 
 
 class _DiscreteVAE(_Objective):
@@ -84,17 +85,22 @@ class _T5(_Objective):
     mean_span: Annotated[float, Field(ge=1)]
 
 
+class _TaughtT5(_Objective):
+    teacher: str
+
+
 class _ReadingText(_Objective):
     text_dropout: Share
     text_encoder: str | None = None
 
 
 class _ImagenBase(_ReadingText, _Predicting, _Focused):
-    pass
+    teacher: str | None = None
+    teacher_steps: Count = 1
 
 
 class _ImagenUpsampler(_ReadingText, _Upsampling):
-    pass
+    most_noise: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class _Ddpm(_Predicting, _Focused):
@@ -112,6 +118,7 @@ OBJECTIVES: Mapping[str, type[BaseModel]] = {
     "unclip-decoder": _Decoder,
     "unclip-upsampler": _UnclipUpsampler,
     "imagen-t5": _T5,
+    "imagen-t5-taught": _TaughtT5,
     "imagen-base": _ImagenBase,
     "imagen-upsampler": _ImagenUpsampler,
     "noised-clip": _Scheduled,

@@ -20,6 +20,7 @@ NETWORKS: dict[str, str] = {
     "unclip-decoder": "generators.unclip.training:DecoderTraining",
     "unclip-upsampler": "generators.unclip.training:UnclipUpsamplerTraining",
     "imagen-t5": "generators.imagen.training:T5Training",
+    "imagen-t5-taught": "generators.imagen.training:TaughtT5Training",
     "imagen-base": "generators.imagen.training:ImagenBaseTraining",
     "imagen-upsampler": "generators.imagen.training:ImagenUpsamplerTraining",
     "noised-clip": "generators.clip.training:NoisedClipTraining",

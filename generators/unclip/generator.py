@@ -213,8 +213,8 @@ def _image_stage(name: str, defaults: StageSettings) -> StageSpec:
 
 TINY_IMAGE_STAGES = (
     _image_stage("base", StageSettings(steps=25, sampler="ancestral", guidance=2.0)),
-    _image_stage("sr1", StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0})),
-    _image_stage("sr2", StageSettings(steps=6, sampler="ddim", options={"temperature": 1.0})),
+    _image_stage("sr1", StageSettings(steps=2, sampler="ddim", options={"temperature": 1.0})),
+    _image_stage("sr2", StageSettings(steps=2, sampler="ddim", options={"temperature": 1.0})),
 )
 PRIORS = {"diffusion": "unclip-tiny-prior", "autoregressive": "unclip-tiny-prior-ar"}
 IMAGE_PARTS = ("unclip-tiny-decoder", "unclip-tiny-sr1", "unclip-tiny-sr2")

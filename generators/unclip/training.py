@@ -159,7 +159,9 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
 
     Args:
         model: Settings of `GlideConfig.from_flat`, without text.
-        objective: As GLIDE's, with `degradation` (`blur` or `bsr`) instead of `low_res_noise`.
+        objective: As GLIDE's, with `degradation` (`blur` or `bsr`) instead of `low_res_noise`, and
+            `degradation_share`, the share of images that it is applied to (Ho et al. 2021, section
+            4.2, blur half of them, so that the network also knows what is sharp).
     """
 
     def __init__(
@@ -170,10 +172,12 @@ class UnclipUpsamplerTraining(GlideUpsamplerTraining):
     ) -> None:
         super().__init__(model, objective, inputs)
         self.degrade = resolve_degradation(objective["degradation"])
+        self.degradation_share = float(objective.get("degradation_share", 1.0))
 
     def degraded(self, low_res: Tensor, draws: Draws) -> Tensor:
-        """Blur the images, or apply the BSR degradation."""
-        return self.degrade(low_res, draws.rngs)
+        """Blur the images, or apply the BSR degradation, to some of them."""
+        chosen = (draws.rand() < self.degradation_share).to(low_res.device)
+        return torch.where(chosen[:, None, None, None], self.degrade(low_res, draws.rngs), low_res)
 
 
 def clip_of(objective: Mapping[str, Any]) -> FrozenClip:

@@ -61,6 +61,7 @@ NETWORKS: Mapping[str, NetworkRow] = {
     "unclip-decoder": NetworkRow("generators.unclip.decoder:UnclipDecoder.from_flat"),
     "unclip-upsampler": NetworkRow("generators.glide.model:SuperResText2ImUNet.from_flat"),
     "imagen-t5": NetworkRow("generators.imagen.text:build_encoder", draws=True),
+    "imagen-t5-taught": NetworkRow("generators.imagen.text:build_encoder", draws=True),
     "imagen-base": NetworkRow("generators.imagen.model:ImagenBase.from_flat"),
     "imagen-upsampler": NetworkRow("generators.imagen.model:ImagenUpsampler.from_flat"),
 }

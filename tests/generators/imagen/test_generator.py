@@ -118,7 +118,7 @@ def test_trained_files_make_the_model_and_foreign_ones_are_refused(tmp_path: Pat
     assert generator.spec.training_data == ("shapes",)
     assert isinstance(generator, ImagenGenerator)
     scales = {name: stage.residual_scale for name, stage in generator.upsamplers.items()}
-    assert (generator.base.residual_scale, scales) == (None, {"sr1": 3.0, "sr2": 3.0})
+    assert (generator.base.residual_scale, scales) == (None, {"sr1": 8.0, "sr2": 8.0})
     settings = resolve_settings(generator.spec, steps="base=1,sr1=1,sr2=1")
     image = generator.generate(ASKED[:1], settings)[0].image
     assert image is not None

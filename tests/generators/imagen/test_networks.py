@@ -12,7 +12,7 @@ from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.thresholding import dynamic_threshold, static_threshold, threshold_for
 from generators.errors import ArchitectureError
-from generators.imagen.augmentation import augmented, signal_share
+from generators.imagen.augmentation import augmented, residual_scale_at, signal_share, trusted
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler, TextPooling
 from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.presets import PAPER_BASE, PAPER_SR1, PAPER_SR2
@@ -252,14 +252,30 @@ def test_thresholds_and_levels_matter(base, upsampler, states):
     assert not torch.allclose(make(upsampler, states), make(upsampler, states, aug_level=0.6))
 
 
-def test_a_residual_is_added_to_the_image_without_the_augmentation(upsampler, states):
-    """A scale of 1000 leaves the enlarged image, whatever the network says; level 1 hides it."""
+def test_a_residual_is_added_to_the_augmented_image_as_far_as_it_can_be_trusted(upsampler, states):
+    """A scale of 1000 leaves the enlarged image, whatever the network says, if nothing is noised.
+
+    At level 1 nothing is left of it, and the network makes the whole image.
+    """
     low_res = torch.linspace(-1, 1, 8).expand(len(states), 3, 8, 8)
     for threshold in (static_threshold, threshold_for("dynamic", 0.995)):
-        image = make(upsampler, states, residual_scale=1e3, aug_level=1.0, threshold=threshold)
+        image = make(upsampler, states, residual_scale=1e3, aug_level=0.0, threshold=threshold)
         torch.testing.assert_close(image, enlarge(low_res, image), atol=0.05, rtol=0)
-    plain = make(upsampler, states, aug_level=1.0)
-    assert (plain - enlarge(low_res, plain)).abs().max() > 0.2
+    noised = make(upsampler, states, residual_scale=1e3, aug_level=1.0)
+    assert (noised - enlarge(low_res, noised)).abs().max() > 0.2
+
+
+def test_the_residual_has_about_unit_variance_at_every_level():
+    """Pixels of unit variance, and a residual without noise whose scale is right by definition."""
+    rng = torch.Generator().manual_seed(0)
+    image, lost, noise = (torch.randn(1, 3, 96, 96, generator=rng) for _ in range(3))
+    scale, level = 8.0, torch.linspace(0, 1, 11)
+    for one in level.split(1):
+        known = trusted(augmented(image, one, noise), one)
+        residual = residual_scale_at(scale, one) * (image + lost / scale - known)
+        assert 0.5 < float(residual.var()) < 1.2
+    assert torch.equal(trusted(image, torch.zeros(1)), image)
+    assert float(residual_scale_at(scale, torch.zeros(1))) == pytest.approx(scale)
 
 
 def test_thresholds_by_name():

@@ -83,7 +83,7 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
         "glide-tiny-upsampler",
         "clip-tiny",
         "unclip-tiny-prior-ar",
-        "imagen-tiny-t5",
+        "imagen-tiny-t5-first",
         "ddpm-tiny-class",
         "dalle-tiny-dvae",
     ],
@@ -129,7 +129,7 @@ def test_training_lowers_the_loss(data: TrainingSet, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def text_encoder(data: TrainingSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text encoder that Imagen's networks can be trained beside."""
-    recipe = tiny("imagen-tiny-t5", steps=1)
+    recipe = tiny("imagen-tiny-t5-first", steps=1)
     return train(recipe, data, tmp_path_factory.mktemp("t5"), cpu=True)
 
 

@@ -11,11 +11,14 @@ from evalkit.core.errors import ConfigError
 from generators.errors import ArchitectureError
 from generators.glide.model import GlideConfig, SuperResText2ImUNet, TextConfig
 from generators.nn.unet import UNetConfig
+from generators.recipes.recipe import load_recipe
 from generators.tokenizer import tiny_tokenizer
+from generators.training.draws import Draws
 from generators.unclip import degradations
 from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
 from generators.unclip.degradations import blur, bsr, gaussian_kernel, resolve_degradation
 from generators.unclip.presets import PAPER_DECODER, PAPER_SR1, PAPER_SR2
+from generators.unclip.training import UnclipUpsamplerTraining
 
 TEXT = TextConfig(n_vocab=444, text_ctx=12, xf_width=32, xf_layers=1, xf_heads=2)
 CONFIG = DecoderConfig(
@@ -140,6 +143,17 @@ def test_every_step_of_the_degradation_keeps_the_image_recognisable(step):
     changes = [float((one - ramp).abs().mean()) for one in seen]
     assert max(changes) < 0.15
     assert len({round(change, 6) for change in changes}) > 1, "its strength is random"
+
+
+def test_a_share_of_the_images_is_degraded():
+    recipe = load_recipe("unclip-tiny-sr1")
+    images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for share in (0.0, 0.5, 1.0):
+        objective = {**recipe.objective, "degradation_share": share}
+        training = UnclipUpsamplerTraining(recipe.model, objective)
+        made = training.degraded(images, Draws.seeded(range(64)))
+        changed = (made != images).flatten(1).any(dim=1).float().mean()
+        assert abs(float(changed) - share) < (0.2 if share == 0.5 else 1e-9)
 
 
 def test_an_unknown_degradation_is_refused():
