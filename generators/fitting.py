@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evalkit.core.memory import is_out_of_memory
 from generators.base import Generator, Request, Sample, Settings
@@ -18,6 +19,7 @@ MOST_FITTED_ON_CPU = 64
 FREE_SHARE = 0.9
 """Share of the free memory that a batch may take."""
 _TRIAL_STEPS = 2
+_TOO_LARGE = object()
 _KIB, _MIB = 2**10, 2**20
 
 
@@ -39,35 +41,43 @@ class FittedGenerator:
         self.part_size = batch_size
         """Requests that are computed at once."""
 
-    def generate(self, requests: Sequence[Request], settings: Settings) -> list[Sample]:
+    def generate(self, requests: Sequence[Request], settings: Settings) -> Any:
         """Generate one sample per request, in order; a note says if it was made in parts.
+
+        Returns:
+            A list of samples; what breaks that interface comes back as the generator returned it.
 
         Raises:
             Exception: What the generator raises, also if memory runs out for a single image.
         """
-        samples: list[Sample] = []
-        while len(samples) < len(requests):
-            part = requests[len(samples) : len(samples) + self.part_size]
+        parts: list[list[Sample]] = []
+        done = 0
+        while done < len(requests):
+            part = requests[done : done + self.part_size]
             filler = [part[-1]] * (self.part_size - len(part)) if self.filled else []
             made = self._made([*part, *filler], settings)
-            if made is None:
+            if made is _TOO_LARGE:
                 self.part_size = (len(part) + len(filler)) // 2
-            else:
-                samples += made[: len(part)]
+                continue
+            if not isinstance(made, list) or len(made) != len(part) + len(filler):
+                return made
+            parts.append(made[: len(part)])
+            done += len(part)
+        samples = [sample for part_ in parts for sample in part_]
         if self.part_size == self.batch_size:
             return samples
         note = f"computed {self.part_size} at a time: out of memory"
         return [replace(sample, notes=(*sample.notes, note)) for sample in samples]
 
-    def _made(self, part: Sequence[Request], settings: Settings) -> list[Sample] | None:
-        """Return the samples of a part; None: memory ran out, and less of it may do."""
+    def _made(self, part: Sequence[Request], settings: Settings) -> object:
+        """Return what the generator makes of a part; `_TOO_LARGE`: less of it may do."""
         try:
             return self.generator.generate(part, settings)
         except Exception as error:
             if not is_out_of_memory(error) or len(part) == 1:
                 raise
         _release()  # after the except clause, which holds the frames and so the tensors
-        return None
+        return _TOO_LARGE
 
 
 def largest_batch(

@@ -367,7 +367,7 @@ def test_a_setting_is_given_once(
     assert complaint in last_line(capfd)
 
 
-@pytest.mark.parametrize("flag", ["--bf16", "--compile-model"])
+@pytest.mark.parametrize("flag", ["--bf16", "--fp16", "--compile-model"])
 @pytest.mark.parametrize("model", ["openai:gpt-image-1", "python:theirs:model"])
 def test_numerics_are_refused_before_weights_are_read(
     model: str, flag: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -377,7 +377,7 @@ def test_numerics_are_refused_before_weights_are_read(
 
     monkeypatch.setattr("generators.catalog.require_model", read)
     assert run("generate", "--model", model, "--prompt", "x", flag) == 2
-    assert "can run neither in bfloat16 nor compiled" in last_line(capfd)
+    assert "takes none of --bf16, --fp16, --compile-model and --offload" in last_line(capfd)
 
 
 @pytest.mark.parametrize(

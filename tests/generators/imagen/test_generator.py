@@ -71,13 +71,18 @@ def test_an_image_depends_on_its_seed_and_prompt_alone(
         {"options": "percentile=0.5"},
         {"options": "sr1.aug_level=0.8"},
         {"options": "sr2.aug_level=0.8"},
-        {"options": "sr2.threshold=static"},
     ],
 )
 def test_every_setting_matters(
     imagen: ImagenGenerator, usual: list[np.ndarray], typed: dict[str, str]
 ) -> None:
     assert not np.array_equal(usual, images(imagen, **typed))
+
+
+def test_the_last_threshold_matters_where_values_leave_the_range(imagen: ImagenGenerator) -> None:
+    noisy = "sr2.aug_level=1"
+    static = images(imagen, options=f"{noisy},sr2.threshold=static")
+    assert not np.array_equal(images(imagen, options=noisy), static)
 
 
 def test_a_setting_that_it_does_not_have_is_answered_with_those_it_has() -> None:
