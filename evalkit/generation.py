@@ -329,7 +329,8 @@ def with_batch_size(
     """Find the batch size by trial, if it is `auto`; a run that was begun keeps its own.
 
     Raises:
-        ConfigError: The run is spread over processes, each of which would find another.
+        ConfigError: The run is spread over processes, each of which would find another, or
+            compiled, which takes a minute or more for each size that is tried.
     """
     if not sampling.fits_batch:
         return sampling
@@ -337,6 +338,11 @@ def with_batch_size(
         raise ConfigError(
             "--batch-size auto tries one device, but --devices, --shard or --engine use several. "
             "Give a number."
+        )
+    if sampling.compiled:
+        raise ConfigError(
+            "--batch-size auto would compile the model for each size that it tries. Give a number "
+            "with --compile-model."
         )
     fitted = _fitted(generator)
     if has_file(folder / "run.json"):

@@ -43,7 +43,7 @@ from generators.clip.tiny import load as load_clip
 from generators.dalle.training import dvae_from, dvae_weights
 from generators.ddpm.generator import DDPMGenerator
 from generators.glide.model import Text2ImUNet
-from generators.imagen.text import FrozenT5, T5Stack, build_encoder, tiny_tokens
+from generators.imagen.text import FrozenT5, tiny_tokens
 from generators.pixels import from_uint8, shrink
 from generators.recipes.recipe import load_recipe
 from generators.tokenizer import tiny_tokenizer
@@ -250,7 +250,10 @@ def guard_t5(n: int) -> list[Guard]:
     goal = teacher.read_text(read.ids, read.mask)
     explained = {}
     trained = FrozenT5.from_zoo().encoder
-    for name, encoder in (("trained", trained), ("random", _random_t5())):
+    for name, encoder in (
+        ("trained", trained),
+        ("random", FrozenT5.untrained(load_recipe(T5_NAME).model, seed=0).encoder),
+    ):
         states = encoder(input_ids=tokens.ids, attention_mask=tokens.mask.long()).last_hidden_state
         both = read.mask & tokens.mask[:, : goal.shape[1]]
         error = (states[:, : goal.shape[1]] - goal).square().mean(-1) * both
@@ -323,12 +326,6 @@ def _ranking(network: str, images: np.ndarray, texts: np.ndarray) -> Guard:
 
 def _high(hits: int, n: int) -> float:
     return wilson_interval(hits, n).high
-
-
-def _random_t5() -> T5Stack:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build_encoder(load_recipe(T5_NAME).model).eval()
 
 
 GUARDS: dict[str, Callable[[int], list[Guard]]] = {

@@ -144,6 +144,14 @@ def test_an_automatic_size_is_for_one_device(monkeypatch: pytest.MonkeyPatch) ->
         )
 
 
+def test_an_automatic_size_is_not_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evalkit.generation.load_generator", lambda *_, **__: Limited(11))
+    sampling = SamplingOptions(batch_size=0, fits_batch=True, compiled=True)
+    source = DatasetSource("shapes", 12)
+    with pytest.raises(ConfigError, match="would compile the model for each size"):
+        prepare_run(GenerationOptions(model="their/model", source=source, sampling=sampling))
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "", "many", "٣"])
 def test_a_batch_size_is_a_positive_number_or_auto(text: str) -> None:
     with pytest.raises(ConfigError, match="--batch-size must be auto or at least 1"):

@@ -19,7 +19,7 @@ from evalkit.core.registry import load
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import KIND_WEIGHTS, sample_scene
 from generators.dalle.training import DVAETraining
-from generators.imagen.training import ImagenUpsamplerTraining
+from generators.imagen.training import ImagenBaseTraining, ImagenUpsamplerTraining
 from generators.pixels import shrink
 from generators.recipes import recipe as recipe_module
 from generators.recipes.catalog import RECIPES
@@ -305,6 +305,25 @@ def test_the_residual_of_an_upsampler_is_learned_from_what_it_sees(text_encoder:
     assert loss(flat, 3.0, 0.5) != pytest.approx(loss(flat, 3.0), rel=1e-2)
     assert loss(drawn, 300.0) > 10 * loss(drawn, 3.0)
     assert loss(drawn, None) != pytest.approx(loss(drawn, 3.0), rel=1e-3)
+
+
+def test_the_pull_of_imagens_teacher_falls_to_nothing(text_encoder: Path) -> None:
+    recipe = load_recipe("imagen-tiny-base")
+
+    def loss(step: int, **changes: object) -> float:
+        objective = {**recipe.objective, "text_encoder": str(text_encoder), **changes}
+        torch.manual_seed(0)
+        trainee = ImagenBaseTraining(recipe.model, objective)
+        images = torch.zeros(2, 3, 64, 64)
+        batch = Batch(images, ["a red ring"] * 2, torch.zeros(2), step, Draws.seeded([1, 2]))
+        with torch.no_grad():
+            return float(trainee(batch))
+
+    steps = int(recipe.objective["teacher_steps"])
+    start, half, end = (loss(step) for step in (0, steps // 2, steps))
+    assert start - end == pytest.approx(2 * (half - end), rel=1e-3)
+    assert start > end + 0.5
+    assert end == pytest.approx(loss(0, teacher=None))
 
 
 def test_the_recipe_of_the_discrete_vae_spreads_its_codes(data: TrainingSet) -> None:
