@@ -261,6 +261,8 @@ def clip_loss(
     text_embeddings: Float[Tensor, "batch embed"],
     log_scale: Float[Tensor, ""],
     duplicates: Sequence[int] | Int[Tensor, " batch"] | None = None,
+    false_texts: Float[Tensor, "batch false embed"] | None = None,
+    false_mask: Bool[Tensor, "batch false"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the symmetric contrastive loss: image to caption and caption to image.
 
@@ -270,6 +272,8 @@ def clip_loss(
         log_scale: The model's `logit_scale`; its exponential is capped at 100.
         duplicates: A number for each pair; pairs of the same number (equal captions) do not count
             as wrong answers of each other.
+        false_texts: Embeddings of further wrong answers for each image, of length 1.
+        false_mask: Which of them exist; None: all.
 
     Returns:
         Mean over both directions, in nats.
@@ -282,7 +286,13 @@ def clip_loss(
         same = group[:, None] == group[None]
         same.fill_diagonal_(False)
         logits = logits.masked_fill(same, float("-inf"))
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.t(), right)) / 2
+    answers = logits
+    if false_texts is not None:
+        false = scale * torch.einsum("be,bfe->bf", image_embeddings, false_texts)
+        if false_mask is not None:
+            false = false.masked_fill(~false_mask, float("-inf"))
+        answers = torch.cat([logits, false], dim=1)
+    return (F.cross_entropy(answers, right) + F.cross_entropy(logits.t(), right)) / 2
 
 
 def _initialise(block: ResidualAttentionBlock, width: int, layers: int) -> None:

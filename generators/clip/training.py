@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from evalkit.core.errors import ConfigError
@@ -14,7 +16,9 @@ from generators.diffusion.process import DiffusionProcess
 from generators.pixels import shrink
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs
-from generators.training.steps import check_image_size, noised, on_device
+from generators.training.hard_negatives import HardNegatives
+from generators.training.places import PlacesTold
+from generators.training.steps import Timesteps, check_image_size, noised, on_device
 
 
 class ClipTraining(nn.Module):
@@ -22,7 +26,9 @@ class ClipTraining(nn.Module):
 
     Args:
         model: Settings of `ClipConfig`.
-        objective: None.
+        objective: `exchanged` and `opposites`, by default empty: which words of a caption make
+            further wrong answers for its image (see `HardNegatives`); `told`, likewise, the words
+            whose places are told (see `PlacesTold`).
     """
 
     def __init__(
@@ -39,11 +45,14 @@ class ClipTraining(nn.Module):
                 f"{self.network.config.image_size}."
             )
         self.tokenizer = inputs.tokenizer or tiny_tokenizer()
+        self.negatives = HardNegatives.from_objective(objective)
+        self.told = PlacesTold.from_objective(objective, self.network.config.embed_dim)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats."""
+        images = self.network.encode_image(batch.images)
         return contrastive_loss(
-            self.network, self.tokenizer, self.network.encode_image(batch.images), batch.captions
+            self.network, self.tokenizer, images, batch.captions, self.negatives, self.told
         )
 
 
@@ -52,7 +61,8 @@ class NoisedClipTraining(nn.Module):
 
     Args:
         model: Settings of `ClipConfig`, its `image_size` being the base model's.
-        objective: `schedule`, the base model's.
+        objective: `schedule`, the base model's; `timestep_focus`, see `Timesteps`;
+            `exchanged`, `opposites` and `told`, as for a clean CLIP.
     """
 
     def __init__(
@@ -66,21 +76,41 @@ class NoisedClipTraining(nn.Module):
         check_image_size(self.network.config.image_size, inputs.image_px)
         self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.process = DiffusionProcess.from_objective(objective)
+        self.timesteps = Timesteps(objective.get("timestep_focus"))
+        self.negatives = HardNegatives.from_objective(objective)
+        self.told = PlacesTold.from_objective(objective, self.network.config.embed_dim)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats."""
         x_0 = shrink(batch.images, self.network.config.image_size)
-        x_t, t, _ = noised(self.process, x_0, batch.draws)
+        x_t, t, _ = noised(self.process, x_0, batch.draws, self.timesteps)
         images = self.network.encode_image(x_t, t)
-        return contrastive_loss(self.network, self.tokenizer, images, batch.captions)
+        return contrastive_loss(
+            self.network, self.tokenizer, images, batch.captions, self.negatives, self.told
+        )
 
 
 def contrastive_loss(
-    clip: Clip, tokenizer: BytePairTokenizer, images: Tensor, captions: Sequence[str]
+    clip: Clip,
+    tokenizer: BytePairTokenizer,
+    images: Tensor,
+    captions: Sequence[str],
+    negatives: HardNegatives,
+    told: PlacesTold | None,
 ) -> Tensor:
     """Compute CLIP's loss; equal captions are not negatives of each other."""
-    tokens = on_device(tokenizer, captions, clip.config.context_length, images.device)
+    false = [negatives.of(caption) for caption in captions]
+    read = [*captions, *chain.from_iterable(false)]
+    tokens = on_device(tokenizer, read, clip.config.context_length, images.device)
+    texts = clip.encode_text(tokens.ids, tokens.mask)
+    own, others = texts[: len(captions)], texts[len(captions) :]
     seen: dict[str, int] = {}
     groups = [seen.setdefault(caption.lower(), len(seen)) for caption in captions]
-    texts = clip.encode_text(tokens.ids, tokens.mask)
-    return clip_loss(images, texts, clip.logit_scale, groups)
+    places = (told(images, captions) + told(own, captions)) / 2 if told else 0
+    if not len(others):
+        return clip_loss(images, own, clip.logit_scale, groups) + places
+    most = max(map(len, false))
+    exists = torch.tensor([[k < len(made) for k in range(most)] for made in false])
+    exists = exists.to(images.device, non_blocking=True)
+    table = texts.new_zeros(*exists.shape, texts.shape[1]).masked_scatter(exists[..., None], others)
+    return clip_loss(images, own, clip.logit_scale, groups, table, exists) + places

@@ -148,6 +148,19 @@ def check_codes(config: DalleConfig, dvae: DVAEConfig, num_text_tokens: int) -> 
             )
 
 
+def check_grid(config: DalleConfig, dvae: DVAEConfig, image_px: int) -> None:
+    """Check that the codes of training images fill the transformer's grid.
+
+    Raises:
+        ConfigError: They don't.
+    """
+    if image_px != config.grid_size * dvae.factor:
+        raise ConfigError(
+            f"The transformer's grid_size is {config.grid_size}, but the discrete VAE makes a grid "
+            f"of {image_px // dvae.factor} codes an edge of images of {image_px} px."
+        )
+
+
 def _keeper(dropout: float, rng: torch.Generator) -> Callable[[], bool]:
     seed = int(torch.randint(2**62, (), generator=rng))
     draws = np.random.default_rng(seed)

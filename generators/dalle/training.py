@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
-from generators.dalle.pipeline import check_codes, text_ids
+from generators.dalle.pipeline import check_codes, check_grid, paint, sample_codes, text_ids
 from generators.pixels import from_uint8
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
@@ -67,6 +67,11 @@ class DVAETraining(nn.Module):
             usage_weight=self.usage_weight,
         )
 
+    def samples(self, network: DVAE, batch: Batch) -> Tensor:
+        """Rebuild the images of a batch from their codes; images in [-1, 1]."""
+        codes = network.encoder.codes((batch.images + 1) / 2)
+        return paint(network.decoder, codes.flatten(1))
+
 
 class DalleTraining(nn.Module):
     """The transformer on captions and on the codes of a frozen discrete VAE (section 2.2).
@@ -89,9 +94,10 @@ class DalleTraining(nn.Module):
         self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.bpe_dropout = float(objective["bpe_dropout"])
         weights = dvae_weights(str(objective["dvae"]))
-        self.dvae = dvae_from(weights).encoder.requires_grad_(False)
+        self.dvae = dvae_from(weights).requires_grad_(False)
         self.trained_with = {weights.recipe.name: weights.sha256}
         check_codes(config, self.dvae.config, self.tokenizer.num_tokens)
+        check_grid(config, self.dvae.config, inputs.image_px)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats per token."""
@@ -104,9 +110,15 @@ class DalleTraining(nn.Module):
         )
         text = text.to(batch.images.device, non_blocking=True)
         with torch.autocast(batch.images.device.type, enabled=False):
-            codes = self.dvae.codes((batch.images + 1) / 2).flatten(1)  # (B, N)
+            codes = self.dvae.encoder.codes((batch.images + 1) / 2).flatten(1)  # (B, N)
         text_logits, image_logits = self.network(text, codes)
         return dalle_loss(text_logits, image_logits, text, codes)
+
+    def samples(self, network: DalleTransformer, batch: Batch) -> Tensor:
+        """Sample the captions of a batch; images in [-1, 1]."""
+        text, _ = text_ids(self.tokenizer, batch.captions, network.config.text_length)
+        codes = sample_codes(network, text.to(batch.images.device), batch.draws.rngs)
+        return paint(self.dvae.decoder, codes)
 
 
 def dvae_weights(name_or_path: str) -> ZooWeights:

@@ -36,8 +36,11 @@ class NoisedClip:
     tokenizer: BytePairTokenizer
 
     def gradient(self, captions: Sequence[str], scale: float, device: str) -> Gradient:
-        """Return scale * gradient of the similarity of noisy images and their captions."""
-        clip = self.network.to(device).requires_grad_(False)
+        """Return scale * gradient of the similarity of noisy images and their captions.
+
+        The network must be on the device then, and whenever the gradient is evaluated.
+        """
+        clip = self.network.requires_grad_(False)
         tokens = self.tokenizer.pad(captions, clip.config.context_length)
         with torch.no_grad():
             texts = clip.encode_text(tokens.ids.to(device), tokens.mask.to(device))
@@ -118,16 +121,14 @@ class GlideGenerator:
         network = self.base.network
         sampling = StageSampling.chosen(self.base.process, settings, watch)
         scale = float(settings.options.get("clip_guidance", 0.0))
-        if scale:
+        noise = image_rngs(seeds, "base")
+        pixels = given and given.shrunk(network.config.image_size)
+        if not scale:
+            return sample_base(network, captions, noise, sampling, given=pixels)
+        with self.numerics.running(self.clip.network, self.device):
             gradient = self.clip.gradient(texts, scale, self.device)
-            sampling = replace(sampling, options=replace(sampling.options, gradient=gradient))
-        return sample_base(
-            network,
-            captions,
-            image_rngs(seeds, "base"),
-            sampling,
-            given=given and given.shrunk(network.config.image_size),
-        )
+            guided = replace(sampling, options=replace(sampling.options, gradient=gradient))
+            return sample_base(network, captions, noise, guided, given=pixels)
 
     def _large(
         self,
@@ -165,6 +166,8 @@ class GlideGenerator:
             raise UnsupportedRequestError(f"{self.spec.name} has no noised CLIP for CLIP guidance.")
         if self._clip is None:
             self._clip = self._load_clip()
+            if not self.numerics.offload:
+                self._clip.network.to(self.device)
         return self._clip
 
     def _given(self, requests: Sequence[Request]) -> GivenPixels | None:

@@ -17,6 +17,7 @@ from generators.glide.model import Text2ImUNet, TextStates
 from generators.glide.residual import to_residual
 from generators.imagen.augmentation import augmented, residual_scale_at, trusted
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
+from generators.imagen.pipeline import sample_base, sample_upsampler
 from generators.imagen.text import (
     NUM_SENTINELS,
     TINY_LENGTH,
@@ -29,6 +30,7 @@ from generators.imagen.text import (
 from generators.pixels import requantise, shrink
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs
+from generators.training.previews import preview
 from generators.training.steps import (
     Timesteps,
     check_crops,
@@ -226,6 +228,12 @@ class ImagenBaseTraining(_ImagenTraining):
         error = (text.proj.float() - goal).square().mean() / goal.square().mean()
         return loss + (1 - batch.step / self.teacher_steps) * error
 
+    def samples(self, network: ImagenBase, batch: Batch) -> Tensor:
+        """Sample the captions of a batch; images in [-1, 1]."""
+        states = self.text.read(batch.captions).states
+        sampling = preview(self.process, guided=self.text_dropout > 0)
+        return sample_base(network, states, batch.draws.rngs, sampling)
+
 
 class ImagenUpsamplerTraining(_ImagenTraining):
     """An upsampler on crops, its low-resolution images augmented at a level drawn evenly.
@@ -271,6 +279,18 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         x_t, t, noise = noised(self.process, x_0, batch.draws)
         output = self.network(x_t, t, text, low_res=seen, aug_level=level)
         return simple_loss(self.process, output.float(), x_0, t, noise).mean()
+
+    def samples(self, network: ImagenUpsampler, batch: Batch) -> Tensor:
+        """Enlarge the shrunk images of a batch, without augmentation; images in [-1, 1]."""
+        return sample_upsampler(
+            network,
+            shrink(batch.images, self.size_px // self.factor),
+            self.text.read(batch.captions).states,
+            batch.draws.rngs,
+            preview(self.process),
+            aug_level=0.0,
+            residual_scale=self.residual_scale,
+        )
 
 
 def corrupt_spans(

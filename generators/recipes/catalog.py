@@ -55,9 +55,17 @@ RECIPES: dict[str, RecipeRow] = {
     "clip-tiny-noised": _ours(
         "clip-tiny-noised",
         "noised-clip",
-        "CLIP of noisy 16 px images, which guides the base of `glide:tiny`",
+        "CLIP of noisy 16 px images, which guides the base of `glide:tiny`: the second training",
     ),
-    "dalle-tiny-dvae": _ours("dalle-tiny-dvae", "dalle-dvae", "DALL-E's discrete VAE"),
+    "clip-tiny-noised-first": _ours(
+        "clip-tiny-noised-first", "noised-clip", "CLIP of noisy 16 px images: the first training"
+    ),
+    "dalle-tiny-dvae": _ours(
+        "dalle-tiny-dvae", "dalle-dvae", "DALL-E's discrete VAE: the second training, sharp codes"
+    ),
+    "dalle-tiny-dvae-first": _ours(
+        "dalle-tiny-dvae-first", "dalle-dvae", "DALL-E's discrete VAE: the first training"
+    ),
     "dalle-tiny-transformer": _ours(
         "dalle-tiny-transformer", "dalle-transformer", "DALL-E's transformer of captions and codes"
     ),

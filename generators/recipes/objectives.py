@@ -28,15 +28,33 @@ class _Predicting(_Scheduled):
     prediction: Literal["eps", "x_0", "v"] = "eps"
 
 
+Focus = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
 class _Focused(_Objective):
     weight_cap: Positive = 1.0
-    timestep_focus: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    timestep_focus: Focus | None = None
 
 
 class _Upsampling(_Predicting):
     low_res_px: Count
     crop_px: Count
     residual_scale: Positive | None = None
+
+
+Words = list[str]
+
+
+class _Contrastive(_Objective):
+    exchanged: list[Words] = Field(default_factory=list)
+    opposites: list[Annotated[Words, Field(min_length=2, max_length=2)]] = Field(
+        default_factory=list
+    )
+    told: list[Words] = Field(default_factory=list)
+
+
+class _NoisedContrastive(_Contrastive, _Scheduled):
+    timestep_focus: Focus | None = None
 
 
 class _GlideBase(_Predicting, _Focused):
@@ -110,7 +128,7 @@ class _Ddpm(_Predicting, _Focused):
 OBJECTIVES: Mapping[str, type[BaseModel]] = {
     "glide-base": _GlideBase,
     "glide-upsampler": _GlideUpsampler,
-    "clip": _Objective,
+    "clip": _Contrastive,
     "dalle-dvae": _DiscreteVAE,
     "dalle-transformer": _DalleTransformer,
     "unclip-prior": _DiffusedPrior,
@@ -121,7 +139,7 @@ OBJECTIVES: Mapping[str, type[BaseModel]] = {
     "imagen-t5-taught": _TaughtT5,
     "imagen-base": _ImagenBase,
     "imagen-upsampler": _ImagenUpsampler,
-    "noised-clip": _Scheduled,
+    "noised-clip": _NoisedContrastive,
     "ddpm": _Ddpm,
     "noisy-classifier": _Scheduled,
 }

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from generators.diffusion.losses import hybrid_loss, simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
+from generators.glide.pipeline import sample_base
 from generators.glide.training import GlideUpsamplerTraining
 from generators.pixels import from_uint8, shrink
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
 from generators.training.draws import Draws
+from generators.training.previews import preview
 from generators.training.steps import (
     Timesteps,
     check_image_size,
@@ -24,7 +26,7 @@ from generators.training.steps import (
 )
 from generators.unclip.autoregressive import AutoregressivePrior, AutoregressivePriorConfig
 from generators.unclip.conditioning import FrozenClip
-from generators.unclip.decoder import DecoderConfig, UnclipDecoder
+from generators.unclip.decoder import DecoderConfig, UnclipDecoder, decoder_captions
 from generators.unclip.degradations import resolve_degradation
 from generators.unclip.pipeline import prior_process
 from generators.unclip.prior import DiffusionPrior, PriorConfig
@@ -152,6 +154,12 @@ class DecoderTraining(nn.Module):
         output = self.network(x_t, t, text=read)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
         return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
+
+    def samples(self, network: UnclipDecoder, batch: Batch) -> Tensor:
+        """Sample from the captions and the embeddings of a batch; images in [-1, 1]."""
+        embedding = self.clip.embed_images(batch.images) * self.clip.scale
+        captions = decoder_captions(network, self.clip.tokenizer, batch.captions, embedding)
+        return sample_base(network, captions, batch.draws.rngs, preview(self.process, guided=True))
 
 
 class UnclipUpsamplerTraining(GlideUpsamplerTraining):

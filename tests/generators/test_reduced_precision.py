@@ -21,7 +21,7 @@ from generators.diffusion.guidance import classifier_free
 from generators.nn.precision import is_kept_in_float32
 from generators.numerics import Numerics
 
-NUM_STAGES = {"ddpm:tiny": 1, "dalle:tiny": 1, "glide:tiny": 2, "imagen:tiny": 3, "unclip:tiny": 4}
+NUM_STAGES = {"ddpm:tiny": 1, "dalle:tiny": 1, "glide:tiny": 3, "imagen:tiny": 3, "unclip:tiny": 4}
 T = 900
 """A noisy timestep, where an error of eps is divided by a small sqrt(alpha_bar)."""
 
@@ -193,8 +193,12 @@ def test_offloaded_networks_are_on_the_device_one_after_the_other(
     monkeypatch.setattr(Numerics, "running", marked)
     found = offloaded.generate(requests, settings)
     assert np.array_equal(found[0].image, expected[0].image)  # type: ignore[arg-type]
-    stages = [moves[i : i + 3] for i in range(0, len(moves), 3)]
-    assert len(stages) == num_stages
-    for stage in stages:
-        assert len({network for network, _ in stage}) == 1
-        assert [where for _, where in stage] == ["cpu", "runs", "cpu"]
+    networks = list(dict.fromkeys(network for network, _ in moves))
+    assert len(networks) == num_stages
+    for network in networks:
+        assert [where for n, where in moves if n == network] == ["cpu", "runs", "cpu"]
+    stays = 2 if name == "glide:tiny" else 1  # the noised CLIP runs while the base does
+    held: set[int] = set()
+    for network, where in moves:
+        held = held | {network} if where == "runs" else held - {network}
+        assert len(held) <= stays

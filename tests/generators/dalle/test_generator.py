@@ -39,7 +39,11 @@ def parts(data, tmp_path_factory):
     def trained(name, **objective):
         recipe = load_recipe(name, steps=2)
         optimizer = recipe.optimizer.model_copy(update={"batch_size": 2, "precision": "no"})
-        changed = {"optimizer": optimizer, "objective": {**recipe.objective, **objective}}
+        changed = {
+            "start_from": None,
+            "optimizer": optimizer,
+            "objective": {**recipe.objective, **objective},
+        }
         return train(recipe.model_copy(update=changed), data, folder / name, cpu=True)
 
     dvae = trained("dalle-tiny-dvae")

@@ -26,7 +26,9 @@ from generators.glide.model import (
     Text2ImUNet,
 )
 from generators.glide.presets import RELEASED
-from generators.tokenizer import train_merges, vocabulary
+from generators.tokenizer import tiny_tokenizer, train_merges, vocabulary
+from generators.training.checkpoint import export_weights
+from generators.weights.zoo import zoo_weights
 
 QUICK = {"steps": "base=6,upsampler=2"}
 
@@ -62,6 +64,33 @@ def test_options_of_the_base_matter(tiny: GlideGenerator) -> None:
     assert not np.array_equal(image(None), image("base.threshold=dynamic"))
     with pytest.raises(ConfigError, match="must be 0 to 1000, got -1"):
         image("base.clip_guidance=-1")
+
+
+def test_clip_guides_a_base_of_shapes_by_default_and_no_other(
+    tiny: GlideGenerator, tmp_path: Path
+) -> None:
+    asked = [Request(prompt="a red circle left of a blue square", seed=5)]
+
+    def image(options: str | None) -> np.ndarray | None:
+        return tiny.generate(asked, resolve_settings(tiny.spec, **QUICK, options=options))[0].image
+
+    scale = tiny.spec.default_settings()["base"].options["clip_guidance"]
+    assert scale == module.TINY_CLIP_GUIDANCE > 0
+    assert np.array_equal(image(None), image(f"base.clip_guidance={scale}"))
+    assert not np.array_equal(image(None), image("base.clip_guidance=0"))
+
+    shipped = zoo_weights("glide-tiny-base")
+    recipe = shipped.recipe.model_dump()
+    recipe["data"] |= {"dataset": "own", "kinds": {}, "vocabulary": "own"}
+    own = tmp_path / "own.safetensors"
+    stated = {"recipe": json.dumps(recipe), "vocabulary": tiny_tokenizer().stated or ""}
+    export_weights(own, shipped.network(Text2ImUNet, "glide-tiny-base"), stated)
+    others = (
+        load_generator("glide:tiny-untrained"),
+        load_generator("glide:tiny", weights={"glide-tiny-base": own}),
+    )
+    for other in others:
+        assert other.spec.default_settings()["base"].options["clip_guidance"] == 0
 
 
 def test_a_long_caption_is_cut_and_says_so(tiny: GlideGenerator) -> None:
