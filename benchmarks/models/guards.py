@@ -10,7 +10,8 @@ interval. All images and captions are of the validation split.
 - Text models: prompts found, above those of the same images with shuffled captions, above those of
   random weights, and, where captions name combinations that training never showed, above those of
   the training image with the nearest caption.
-- CLIPs: the right caption of 20 ranked first, above chance; the noised one at t = 0.
+- CLIPs: the right caption of 20 ranked first, above chance, and a relation preferred to its
+  opposite, which the judge has not learned; the noised one at t = 0.
 - Priors: the share of captions whose embedding is nearer to the image of the caption than to
   another image, above one half.
 - Discrete VAE: PSNR, above that of the thumbnail with as many pixels as it has codes.
@@ -33,6 +34,7 @@ import torch
 from benchmarks.models.dalle_codes import through
 from benchmarks.models.ddpm_tiny import right_shapes, validation_scenes
 from benchmarks.models.upsamplers import RealScenes, Upsampler, distance, rival, stages_of
+from benchmarks.models.word_order import reversed_relation
 from evalkit.datasets.shapes.dataset import describe, render
 from evalkit.datasets.shapes.scene import SHAPES, Scene
 from evalkit.metrics.composition import Composition, wilson_interval
@@ -54,6 +56,7 @@ BATCH = 50
 RANKED = 20
 LEAST_GAIN_DB = 1.0
 T5_NAME, TEACHER, NOISED = "imagen-tiny-t5", "glide-tiny-base", "clip-tiny-noised"
+JUDGE = "clip-tiny-judge"
 NUM_RETRIEVED_FROM = 3_000
 """Training captions among which the nearest is found."""
 
@@ -194,7 +197,10 @@ def guard_clip(network: str, model: str, n: int) -> list[Guard]:
     """Guard a CLIP of 64 px images."""
     clip, real = load_clip(model), RealScenes.draw(n)
     images, texts = clip.embed_images(real.pixels), clip.embed_texts(real.captions)
-    return [_ranking(network, images, texts)]
+    guards = [_ranking(network, images, texts)]
+    if network != JUDGE:  # which has not learned the order of words
+        guards.append(_order(network, images, texts, clip.embed_texts(_reversed(real.captions))))
+    return guards
 
 
 @torch.no_grad()
@@ -205,9 +211,13 @@ def guard_noised_clip(n: int) -> list[Guard]:
     size = network.config.image_size
     pixels = shrink(from_uint8(torch.from_numpy(real.pixels)), size)
     images = network.encode_image(pixels, torch.zeros(n, dtype=torch.long))
-    tokens = tokenizer.pad(real.captions, network.config.context_length)
-    texts = network.encode_text(tokens.ids, tokens.mask)
-    return [_ranking(NOISED, images.numpy(), texts.numpy())]
+
+    def read(captions: Sequence[str]) -> np.ndarray:
+        tokens = tokenizer.pad(captions, network.config.context_length)
+        return network.encode_text(tokens.ids, tokens.mask).numpy()
+
+    texts, false = read(real.captions), read(_reversed(real.captions))
+    return [_ranking(NOISED, images.numpy(), texts), _order(NOISED, images.numpy(), texts, false)]
 
 
 def guard_prior(network: str, model: str, n: int) -> list[Guard]:
@@ -324,6 +334,19 @@ def _ranking(network: str, images: np.ndarray, texts: np.ndarray) -> Guard:
     return of_share(network, measure, hits, n, "chance", 1 / RANKED)
 
 
+def _reversed(captions: Sequence[str]) -> list[str]:
+    """State the opposite relation; captions without one only become lower case."""
+    return [reversed_relation(caption.lower()) for caption in captions]
+
+
+def _order(network: str, images: np.ndarray, texts: np.ndarray, false: np.ndarray) -> Guard:
+    """Guard how often an image is nearer to its caption than to the opposite relation."""
+    own, other = (images * texts).sum(axis=1), (images * false).sum(axis=1)
+    differ = ~np.isclose(own, other)
+    hits, n = int((own > other)[differ].sum()), int(differ.sum())
+    return of_share(network, "relation preferred to its opposite", hits, n, "chance", 0.5)
+
+
 def _high(hits: int, n: int) -> float:
     return wilson_interval(hits, n).high
 
@@ -353,7 +376,7 @@ GUARDS: dict[str, Callable[[int], list[Guard]]] = {
     "dalle-tiny-dvae": lambda n: guard_dvae("dalle-tiny-dvae", n),
     "dalle-tiny-transformer": lambda n: guard_text_model("dalle-tiny-transformer", "dalle:tiny", n),
     "clip-tiny": lambda n: guard_clip("clip-tiny", "clip:tiny", n),
-    "clip-tiny-judge": lambda n: guard_clip("clip-tiny-judge", "clip:tiny-judge", n),
+    JUDGE: lambda n: guard_clip(JUDGE, "clip:tiny-judge", n),
     NOISED: guard_noised_clip,
     "ddpm-tiny": guard_ddpm,
     "ddpm-tiny-class": guard_classes,

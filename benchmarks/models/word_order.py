@@ -1,4 +1,4 @@
-"""Whether glide:tiny's base reads the order of words, or only which words there are.
+"""Whether glide:tiny's base and its noised CLIP read the order of words, or only the words.
 
     python -m benchmarks.models.word_order [--n 200] [--weights FILE]
 
@@ -7,7 +7,9 @@ the lower error is the likelier. Validation scenes of two things of different sh
 noised to t; per t the share of scenes for which the base prefers the true caption to the same words
 in a false order (relation reversed; colours exchanged), and, for comparison, to one with another
 colour: 0.5 is a coin flip. Then the error in x_0 when the caption reaches the network only through
-its single vector, only through the states of its words, both, or not at all. Two Markdown tables.
+its single vector, only through the states of its words, both, or not at all. Last the same question
+to the noised CLIP: is the noisy image nearer to the true caption than to a false one? Three
+Markdown tables.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor
 from evalkit.datasets.shapes.dataset import render
 from evalkit.datasets.shapes.scene import COLOUR_NAMES, INVERSE
 from evalkit.metrics.composition import wilson_interval
+from generators.clip.model import Clip
 from generators.diffusion.process import DiffusionProcess
 from generators.glide.model import Text2ImUNet, TextStates
 from generators.pixels import from_uint8, shrink
@@ -31,6 +34,7 @@ from generators.tokenizer import tiny_tokenizer
 from generators.weights.zoo import zoo_weights
 
 NAME = "glide-tiny-base"
+CLIP_NAME = "clip-tiny-noised"
 TIMESTEPS = (300, 500, 600, 700, 800, 900)
 _COLOUR = re.compile("|".join(COLOUR_NAMES))
 _RELATION = re.compile("left of|right of|above|below|over|under")
@@ -106,6 +110,22 @@ class Reader:
         return (output[:, :3] - noise).square().flatten(1).mean(1) * (1 - alpha_bar) / alpha_bar
 
 
+class ClipReader:
+    """The noised CLIP, and its similarities of noisy images to captions."""
+
+    def __init__(self, process: DiffusionProcess) -> None:
+        self.network = zoo_weights(CLIP_NAME).network(Clip, CLIP_NAME)
+        self.process = process
+
+    def nearness(self, x_0: Tensor, t: int, captions: Sequence[str]) -> Tensor:
+        """Return each image's cosine to its caption, with the same noise at every call."""
+        noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(t))
+        steps = torch.full((len(x_0),), t)
+        images = self.network.encode_image(self.process.q_sample(x_0, steps, noise), steps)
+        tokens = tiny_tokenizer().pad(captions, self.network.config.context_length)
+        return (images * self.network.encode_text(tokens.ids, tokens.mask)).sum(dim=1)
+
+
 def _share(hits: int, n: int) -> str:
     interval = wilson_interval(hits, n)
     return f"{hits / n:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
@@ -113,7 +133,7 @@ def _share(hits: int, n: int) -> str:
 
 @torch.no_grad()
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--weights", type=Path)
@@ -141,6 +161,14 @@ def main() -> None:
     for t in TIMESTEPS:
         found = [float(reader.errors(scenes.x_0, t, text).mean()) for text in paths.values()]
         print(f"| {t} | " + " | ".join(f"{error:.4f}" for error in found) + " |", flush=True)
+    clip = ClipReader(reader.process)
+    changed = [list(map(change, scenes.captions)) for change in CHANGES.values()]
+    print("\n| t, noised CLIP | " + " | ".join(CHANGES) + " |")
+    print("|---" * (len(CHANGES) + 1) + "|")
+    for t in (0, *TIMESTEPS):
+        near = clip.nearness(scenes.x_0, t, scenes.captions)
+        hits = [int((near > clip.nearness(scenes.x_0, t, texts)).sum()) for texts in changed]
+        print(f"| {t} | " + " | ".join(_share(hit, options.n) for hit in hits) + " |", flush=True)
 
 
 if __name__ == "__main__":
