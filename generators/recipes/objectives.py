@@ -42,7 +42,8 @@ class _Upsampling(_Predicting):
     residual_scale: Positive | None = None
 
 
-Words = list[str]
+Words = Annotated[list[Annotated[str, Field(pattern=r"^[a-z ]+$")]], Field(min_length=1)]
+"""In lower case, as captions are compared."""
 
 
 class _Contrastive(_Objective):

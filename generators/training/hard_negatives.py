@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MOST = 4
@@ -26,11 +26,11 @@ class HardNegatives:
     def __init__(
         self, exchanged: Sequence[Sequence[str]] = (), opposites: Sequence[Sequence[str]] = ()
     ) -> None:
-        self._groups = [_any_of(group) for group in exchanged if group]
+        self._groups = [any_of(group) for group in exchanged if group]
         self._opposites = {
             a: b for one, other in opposites for a, b in ((one, other), (other, one))
         }
-        self._opposite = _any_of(self._opposites) if self._opposites else None
+        self._opposite = any_of(self._opposites) if self._opposites else None
 
     @classmethod
     def from_objective(cls, objective: Mapping[str, Any]) -> HardNegatives:
@@ -52,7 +52,8 @@ class HardNegatives:
         return self._opposite.sub(lambda found: self._opposites[found[0]], caption)
 
 
-def _any_of(words: Sequence[str] | Mapping[str, str]) -> re.Pattern[str]:
+def any_of(words: Iterable[str]) -> re.Pattern[str]:
+    """Match any of some words of a lower-case caption, as a whole word."""
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b")
 
 

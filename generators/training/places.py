@@ -7,7 +7,6 @@ Here a caption's own words say it to both.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from evalkit.core.errors import ConfigError
+from generators.training.hard_negatives import any_of
 
 PLACES = ("left", "right", "above", "below")
 _PLACES_OF = {
     "left of": (0, 1), "right of": (1, 0),
     "above": (2, 3), "over": (2, 3), "below": (3, 2), "under": (3, 2),
 }  # fmt: skip
-_RELATION = re.compile(rf"\b(?:{'|'.join(_PLACES_OF)})\b")
+_RELATION = any_of(_PLACES_OF)
 SHARPNESS = 20.0
 """Cosines are multiplied by it."""
 SEED = 0
@@ -49,6 +49,7 @@ class PlacesTold(nn.Module):
     def __init__(self, kinds: Sequence[Sequence[str]], embed_dim: int) -> None:
         super().__init__()
         self.kinds = [list(words) for words in kinds]
+        self._patterns = [any_of(words) for words in self.kinds]
         count = len(PLACES) * sum(map(len, self.kinds))
         if embed_dim < count:
             raise ConfigError(
@@ -72,7 +73,7 @@ class PlacesTold(nn.Module):
         """
         caption = caption.lower()
         relation = _RELATION.findall(caption)
-        found = [re.findall(rf"\b(?:{'|'.join(words)})\b", caption) for words in self.kinds]
+        found = [pattern.findall(caption) for pattern in self._patterns]
         if len(relation) != 1 or any(len(words) != 2 for words in found):
             return []
         return [

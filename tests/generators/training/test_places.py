@@ -1,12 +1,19 @@
 """What captions say of places, as a loss on embeddings."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from evalkit.core.errors import ConfigError
+from evalkit.core.registry import load
+from generators.recipes.objectives import check_objective
 from generators.recipes.recipe import load_recipe
+from generators.training.data import Batch
+from generators.training.draws import Draws
+from generators.training.networks import NETWORKS
 from generators.training.places import SHARPNESS, PlacesTold
 
 COLOURS, SHAPES = ["red", "blue", "green"], ["ring", "star"]
@@ -88,3 +95,27 @@ def test_a_recipe_says_which_words_are_told():
 def test_more_words_than_directions_are_refused():
     with pytest.raises(ConfigError, match="at least 20 numbers"):
         PlacesTold([COLOURS, SHAPES], 19)
+
+
+@pytest.mark.parametrize("name", ["clip-tiny", "clip-tiny-noised"])
+@pytest.mark.parametrize("key", ["exchanged", "opposites", "told"])
+def test_each_key_of_a_recipe_adds_to_the_loss(name: str, key: str):
+    recipe = load_recipe(name)
+
+    def loss(objective: dict[str, Any]) -> float:
+        torch.manual_seed(0)
+        trainee = load(NETWORKS[recipe.network])(recipe.model, objective)
+        captions = ["a small red ring left of a large blue star", "a pink heart over a cyan cross"]
+        images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        with torch.no_grad():
+            return float(trainee(Batch(images, captions, torch.zeros(2), 0, Draws.seeded([1, 2]))))
+
+    whole = dict(recipe.objective)
+    without = {k: v for k, v in whole.items() if k != key}
+    assert loss(whole) > loss(without) + 0.01
+
+
+@pytest.mark.parametrize("words", [[[]], [["Red", "Blue"]]])
+def test_words_that_match_no_caption_are_refused(words: list[list[str]]):
+    with pytest.raises(ValidationError):
+        check_objective("clip", {"told": words})
