@@ -341,7 +341,16 @@ def sampled_phrase(fingerprint: Mapping[str, Any]) -> str:
         for key in ("sampler", "steps", "guidance", "seed")
         if fingerprint.get(key) is not None
     ]
+    said += [f"CLIP guidance {_plain(scale)}" for scale in _clip_guidance(fingerprint)]
     return opening + (f" for {captions}" if captions else "") + "".join(f", {s}" for s in said)
+
+
+def _clip_guidance(fingerprint: Mapping[str, Any]) -> list[Any]:
+    """Return the scales of the stages that a noised CLIP guides, by default or by choice."""
+    options = fingerprint.get("options")
+    stages = options.values() if isinstance(options, Mapping) else ()
+    scales = [stage.get("clip_guidance") for stage in stages if isinstance(stage, Mapping)]
+    return [scale for scale in scales if scale]
 
 
 def _setting(key: str, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,7 @@ from generators.clip.tiny import build_noised
 from generators.diffusion.process import DiffusionProcess
 from generators.pixels import shrink
 from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
+from generators.training.bindings import BindingsTold
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs
 from generators.training.hard_negatives import HardNegatives
 from generators.training.places import PlacesTold
@@ -28,7 +29,8 @@ class ClipTraining(nn.Module):
         model: Settings of `ClipConfig`.
         objective: `exchanged` and `opposites`, by default empty: which words of a caption make
             further wrong answers for its image (see `HardNegatives`); `told`, likewise, the words
-            whose places are told (see `PlacesTold`).
+            whose places are told (see `PlacesTold`); `bound`, the adjectives and the nouns whose
+            pairs are told (see `BindingsTold`).
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class ClipTraining(nn.Module):
             )
         self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.negatives = HardNegatives.from_objective(objective)
-        self.told = PlacesTold.from_objective(objective, self.network.config.embed_dim)
+        self.told = told_to_both(objective, self.network.config.embed_dim)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats."""
@@ -62,7 +64,7 @@ class NoisedClipTraining(nn.Module):
     Args:
         model: Settings of `ClipConfig`, its `image_size` being the base model's.
         objective: `schedule`, the base model's; `timestep_focus`, see `Timesteps`;
-            `exchanged`, `opposites` and `told`, as for a clean CLIP.
+            `exchanged`, `opposites`, `told` and `bound`, as for a clean CLIP.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class NoisedClipTraining(nn.Module):
         self.process = DiffusionProcess.from_objective(objective)
         self.timesteps = Timesteps(objective.get("timestep_focus"))
         self.negatives = HardNegatives.from_objective(objective)
-        self.told = PlacesTold.from_objective(objective, self.network.config.embed_dim)
+        self.told = told_to_both(objective, self.network.config.embed_dim)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats."""
@@ -90,13 +92,21 @@ class NoisedClipTraining(nn.Module):
         )
 
 
+def told_to_both(objective: Mapping[str, Any], embed_dim: int) -> nn.ModuleList:
+    """Return what an objective tells both towers of their captions; their losses are added."""
+    places = PlacesTold.from_objective(objective, embed_dim)
+    taken = places.directions if places else None
+    bindings = BindingsTold.from_objective(objective, embed_dim, taken)
+    return nn.ModuleList(told for told in (places, bindings) if told is not None)
+
+
 def contrastive_loss(
     clip: Clip,
     tokenizer: BytePairTokenizer,
     images: Tensor,
     captions: Sequence[str],
     negatives: HardNegatives,
-    told: PlacesTold | None,
+    told: Iterable[nn.Module],
 ) -> Tensor:
     """Compute CLIP's loss; equal captions are not negatives of each other."""
     false = [negatives.of(caption) for caption in captions]
@@ -106,11 +116,13 @@ def contrastive_loss(
     own, others = texts[: len(captions)], texts[len(captions) :]
     seen: dict[str, int] = {}
     groups = [seen.setdefault(caption.lower(), len(seen)) for caption in captions]
-    places = (told(images, captions) + told(own, captions)) / 2 if told else 0
+    read_off = images.new_zeros(())
+    for telling in told:
+        read_off = read_off + (telling(images, captions) + telling(own, captions)) / 2
     if not len(others):
-        return clip_loss(images, own, clip.logit_scale, groups) + places
+        return clip_loss(images, own, clip.logit_scale, groups) + read_off
     most = max(map(len, false))
     exists = torch.tensor([[k < len(made) for k in range(most)] for made in false])
     exists = exists.to(images.device, non_blocking=True)
     table = texts.new_zeros(*exists.shape, texts.shape[1]).masked_scatter(exists[..., None], others)
-    return clip_loss(images, own, clip.logit_scale, groups, table, exists) + places
+    return clip_loss(images, own, clip.logit_scale, groups, table, exists) + read_off

@@ -42,7 +42,7 @@ class NoisedClip:
         """
         clip = self.network.requires_grad_(False)
         tokens = self.tokenizer.pad(captions, clip.config.context_length)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
             texts = clip.encode_text(tokens.ids.to(device), tokens.mask.to(device))
         return clip_gradient(clip.encode_image, texts, float(clip.logit_scale.exp()), scale)
 

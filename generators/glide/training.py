@@ -32,6 +32,7 @@ from generators.training.steps import (
     on_device,
     random_crops,
 )
+from generators.training.things import ThingsTold
 
 
 class GlideBaseTraining(nn.Module):
@@ -41,7 +42,9 @@ class GlideBaseTraining(nn.Module):
         model: Settings of `GlideConfig.from_flat`.
         objective: `schedule`; `caption_dropout`, the share of captions that are replaced by an
             empty one (GLIDE section 3.3: 20 %); `weight_cap`, above 1 makes the timesteps that a
-            caption decides count more (see `velocity_weight`); `timestep_focus`, see `Timesteps`.
+            caption decides count more (see `velocity_weight`); `timestep_focus`, see `Timesteps`;
+            `bound`, adjectives and nouns, and `bound_weight`: the text transformer learns from the
+            captions which belong together (see `ThingsTold`), by default nothing.
         inputs: Edge of the training images, and the tokenizer.
     """
 
@@ -66,6 +69,8 @@ class GlideBaseTraining(nn.Module):
         self.weight_cap = float(objective.get("weight_cap", 1.0))
         self.timesteps = Timesteps(objective.get("timestep_focus"))
         self.process = DiffusionProcess.from_objective(objective)
+        self.things = ThingsTold.from_objective(objective, config.text.xf_width, self.tokenizer)
+        self.things_weight = float(objective.get("bound_weight") or 0.0)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch."""
@@ -73,9 +78,13 @@ class GlideBaseTraining(nn.Module):
         captions = drop_captions(batch, self.caption_dropout)
         tokens = on_device(self.tokenizer, captions, self.length, x_0.device)
         x_t, t, noise = noised(self.process, x_0, batch.draws, self.timesteps)
-        output = self.network(x_t, t, tokens.ids, tokens.mask)
+        text = self.network.encode_text(tokens.ids, tokens.mask)
+        output = self.network(x_t, t, text=text)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
-        return hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
+        loss = hybrid_loss(self.process, output.float(), x_0, x_t, t, noise, weight=weight).mean()
+        if self.things is not None:
+            loss = loss + self.things_weight * self.things(text.states, captions)
+        return loss
 
     def samples(self, network: Text2ImUNet, batch: Batch) -> Tensor:
         """Sample the captions of a batch; images in [-1, 1]."""

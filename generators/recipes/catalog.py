@@ -46,11 +46,14 @@ def _ours(name: str, network: str, summary: str) -> RecipeRow:
 
 
 RECIPES: dict[str, RecipeRow] = {
-    "clip-tiny": _ours("clip-tiny", "clip", "CLIP of 64 px scenes, for the models' own use"),
+    "clip-tiny": _ours(
+        "clip-tiny", "clip", "CLIP of 64 px scenes, for the models' own use: the second training"
+    ),
+    "clip-tiny-first": _ours("clip-tiny-first", "clip", "CLIP of 64 px scenes: the first training"),
     "clip-tiny-judge": _ours(
         "clip-tiny-judge",
         "clip",
-        "CLIP that only scores: other seed, width and images than `clip-tiny`",
+        "CLIP that only scores: other initial weights, width and images than `clip-tiny`",
     ),
     "clip-tiny-noised": _ours(
         "clip-tiny-noised",
@@ -86,7 +89,14 @@ RECIPES: dict[str, RecipeRow] = {
         "glide-upsampler",
         "fine-tuning of glide:released's upsampler on own images",
     ),
-    "glide-tiny-base": _ours("glide-tiny-base", "glide-base", "GLIDE's base, 16 px"),
+    "glide-tiny-base": _ours(
+        "glide-tiny-base",
+        "glide-base",
+        "GLIDE's base, 16 px: the second training",
+    ),
+    "glide-tiny-base-first": _ours(
+        "glide-tiny-base-first", "glide-base", "GLIDE's base, 16 px: from random weights"
+    ),
     "glide-tiny-upsampler": _ours(
         "glide-tiny-upsampler", "glide-upsampler", "GLIDE's upsampler, 16 to 64 px"
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -46,12 +46,25 @@ Words = Annotated[list[Annotated[str, Field(pattern=r"^[a-z ]+$")]], Field(min_l
 """In lower case, as captions are compared."""
 
 
+def _distinct(words: list[str]) -> list[str]:
+    if len(set(words)) < max(2, len(words)):
+        raise ValueError(f"needs at least two words, each once, got {words}")
+    return words
+
+
+Pair = Annotated[
+    list[Annotated[Words, AfterValidator(_distinct)]], Field(min_length=2, max_length=2)
+]
+"""Adjectives and nouns."""
+
+
 class _Contrastive(_Objective):
     exchanged: list[Words] = Field(default_factory=list)
     opposites: list[Annotated[Words, Field(min_length=2, max_length=2)]] = Field(
         default_factory=list
     )
     told: list[Words] = Field(default_factory=list)
+    bound: Pair | None = None
 
 
 class _NoisedContrastive(_Contrastive, _Scheduled):
@@ -60,6 +73,14 @@ class _NoisedContrastive(_Contrastive, _Scheduled):
 
 class _GlideBase(_Predicting, _Focused):
     caption_dropout: Share
+    bound: Pair | None = None
+    bound_weight: Positive | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> _GlideBase:
+        if (self.bound is None) != (self.bound_weight is None):
+            raise ValueError("bound and bound_weight belong together: give both, or neither")
+        return self
 
 
 class _GlideUpsampler(_Upsampling):

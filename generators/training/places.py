@@ -29,6 +29,16 @@ SHARPNESS = 20.0
 SEED = 0
 
 
+def places_of(caption: str) -> tuple[int, int] | None:
+    """Return the places of the two things of a lower-case caption; None: not one relation.
+
+    >>> [PLACES[place] for place in places_of("a red ring under a blue star")]
+    ['below', 'above']
+    """
+    relation = _RELATION.findall(caption)
+    return _PLACES_OF[relation[0]] if len(relation) == 1 else None
+
+
 class PlacesTold(nn.Module):
     """The loss of reading, from an embedding, which word of each kind stands in which place.
 
@@ -72,28 +82,30 @@ class PlacesTold(nn.Module):
         [(0, 3, 0), (0, 2, 1)]
         """
         caption = caption.lower()
-        relation = _RELATION.findall(caption)
+        places = places_of(caption)
         found = [pattern.findall(caption) for pattern in self._patterns]
-        if len(relation) != 1 or any(len(words) != 2 for words in found):
+        if places is None or any(len(words) != 2 for words in found):
             return []
         return [
             (kind, place, self.kinds[kind].index(word))
             for kind, words in enumerate(found)
-            for place, word in zip(_PLACES_OF[relation[0]], words, strict=True)
+            for place, word in zip(places, words, strict=True)
         ]
 
     def forward(
         self, embeddings: Float[Tensor, "batch embed"], captions: Sequence[str]
     ) -> Float[Tensor, ""]:
         """Return the mean cross-entropy, in nats per word; 0 if no caption has a relation."""
-        logits = SHARPNESS * embeddings.float() @ self.directions.t()  # (B, all words)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            logits = SHARPNESS * embeddings.float() @ self.directions.t()  # (B, all words)
         told = [(row, *label) for row, text in enumerate(captions) for label in self.labels(text)]
         losses, start = [], 0
         for kind, words in enumerate(self.kinds):
             of_kind = [(row, place, word) for row, k, place, word in told if k == kind]
             end = start + len(PLACES) * len(words)
             if of_kind:
-                rows, places, right = torch.tensor(of_kind, device=logits.device).t()
+                index = torch.tensor(of_kind).to(logits.device, non_blocking=True)
+                rows, places, right = index.t()
                 choices = logits[:, start:end].unflatten(1, (len(PLACES), len(words)))
                 losses.append(F.cross_entropy(choices[rows, places], right))
             start = end

@@ -144,6 +144,18 @@ def test_guidance_is_added_up_in_float32() -> None:
     assert found[0, 0, 0, 0] == pytest.approx(0.99609375 + 3.001 * 0.00390625, abs=1e-6)
 
 
+def test_clip_guidance_is_not_rounded() -> None:
+    """Captions and gradient both: bfloat16 would round each, and is slow backwards on a CPU."""
+    clip = load_generator("glide:tiny", bf16=True).clip  # type: ignore[attr-defined]
+    x_t, t = noisy(clip.network.config.image_size), steps()
+    captions = ["a red circle", "a blue square"]
+    plain = clip.gradient(captions, 12.0, "cpu")(x_t, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = clip.gradient(captions, 12.0, "cpu")(x_t, t)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, plain)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -103,7 +103,7 @@ def trained(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(album: Path) -> list[object]:
     return [
-        "glide-tiny-base", "--data", album, "--steps", 50, "--batch-size", 4,
+        "glide-tiny-base-first", "--data", album, "--steps", 50, "--batch-size", 4,
         "--look-every", 25, "--cpu",
     ]  # fmt: skip
 

@@ -103,6 +103,13 @@ def test_the_protocol_says_what_a_model_was_asked_with(conditioning: str, asked:
     assert wording.protocol_sentence(known) == f"Images by m for {asked}."
 
 
+@pytest.mark.parametrize(("scale", "said"), [(12.0, ["CLIP guidance 12"]), (0.0, [])])
+def test_guidance_by_a_clip_is_named(scale: float, said: list[str]) -> None:
+    options = {"base": {"threshold": "static", "clip_guidance": scale}, "upsampler": {}}
+    phrase = wording.sampled_phrase({"model": "glide:tiny", "guidance": 3.0, "options": options})
+    assert phrase.split(", ")[1:] == ["guidance 3", *said]
+
+
 def test_the_protocol_says_only_what_is_known() -> None:
     assert wording.protocol_sentence({}) == ""
     assert wording.protocol_sentence({"model": "m", "steps": 25}) == "Images by m, 25 steps."

@@ -8,6 +8,7 @@ import pytest
 from evalkit.datasets.shapes.dataset import render
 from generators.catalog import CLIP_MODELS
 from generators.clip.tiny import load
+from generators.recipes.recipe import load_recipe
 from generators.weights.zoo import zoo_weights
 
 CHANCE = 1 / 64
@@ -29,6 +30,9 @@ def test_images_find_their_caption(name: str) -> None:
 def test_the_judge_shares_nothing_with_the_models_clip() -> None:
     """No model may be judged by what trained or re-ranked it."""
     own, judge = (zoo_weights(part).recipe for part in ("clip-tiny", "clip-tiny-judge"))
-    assert own.seed != judge.seed
+    first = load_recipe("clip-tiny-first")
+    assert own.start_from == first.name
+    assert first.start_from is judge.start_from is None
+    assert first.seed != judge.seed, "the random initial weights"
     assert own.data.seed != judge.data.seed
     assert own.model["vision_width"] != judge.model["vision_width"]

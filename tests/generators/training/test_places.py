@@ -1,5 +1,6 @@
 """What captions say of places, as a loss on embeddings."""
 
+import itertools
 import math
 from typing import Any
 
@@ -97,8 +98,13 @@ def test_more_words_than_directions_are_refused():
         PlacesTold([COLOURS, SHAPES], 19)
 
 
-@pytest.mark.parametrize("name", ["clip-tiny", "clip-tiny-noised"])
-@pytest.mark.parametrize("key", ["exchanged", "opposites", "told"])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        *itertools.product(["clip-tiny", "clip-tiny-noised"], ["exchanged", "opposites", "told"]),
+        ("clip-tiny", "bound"),
+    ],
+)
 def test_each_key_of_a_recipe_adds_to_the_loss(name: str, key: str):
     recipe = load_recipe(name)
 

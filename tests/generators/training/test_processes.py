@@ -36,7 +36,8 @@ def small(name: str = "glide-tiny-base", *, steps: int = STEPS, **changes: objec
     smaller = {"batch_size": 8, "warmup_steps": 1, "precision": "no", **changes}
     data = recipe.data.model_copy(update={"num_images": NUM_IMAGES, "kinds": {}})
     optimizer = recipe.optimizer.model_copy(update=smaller)
-    return recipe.model_copy(update={"optimizer": optimizer, "data": data, "stored_as": "fp16"})
+    changed = {"optimizer": optimizer, "data": data, "stored_as": "fp16", "start_from": None}
+    return recipe.model_copy(update=changed)
 
 
 def written(recipe: Recipe, path: Path) -> Path:

@@ -81,9 +81,9 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "glide-tiny-base",
+        "glide-tiny-base-first",
         "glide-tiny-upsampler",
-        "clip-tiny",
+        "clip-tiny-first",
         "unclip-tiny-prior-ar",
         "imagen-tiny-t5-first",
         "ddpm-tiny-class",
@@ -115,7 +115,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
 
 def test_training_lowers_the_loss(data: TrainingSet, tmp_path: Path) -> None:
-    recipe = tiny("clip-tiny", learning_rate=3e-3, batch_size=12)
+    recipe = tiny("clip-tiny-first", learning_rate=3e-3, batch_size=12)
     longer = recipe.optimizer.model_copy(update={"steps": 40})
     losses: list[float] = []
     train(
@@ -222,8 +222,8 @@ def test_nothing_of_the_validation_split_is_trained_on() -> None:
 
 def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: Path) -> None:
     """With a learning rate of nothing, what comes out is what went in."""
-    first = tiny("glide-tiny-base").model_copy(update={"name": "mine", "stored_as": "fp16"})
-    second = tiny("glide-tiny-base", learning_rate=1e-12).model_copy(
+    first = tiny("glide-tiny-base-first").model_copy(update={"name": "mine", "stored_as": "fp16"})
+    second = tiny("glide-tiny-base-first", learning_rate=1e-12).model_copy(
         update={"start_from": first.name, "stored_as": "fp16"}
     )
     with pytest.raises(MissingWeightsError, match=f"evalkit train {second.start_from}"):
@@ -240,10 +240,10 @@ def test_a_recipe_begins_with_another_ones_weights(data: TrainingSet, tmp_path: 
 
 
 def test_weights_to_begin_with_must_be_wanted_and_fit(data: TrainingSet, tmp_path: Path) -> None:
-    weights = train(tiny("clip-tiny"), data, tmp_path / "clip", cpu=True)
+    weights = train(tiny("clip-tiny-first"), data, tmp_path / "clip", cpu=True)
     with pytest.raises(ConfigError, match="starts from random weights"):
-        train(tiny("clip-tiny"), data, tmp_path / "other", cpu=True, start=weights)
-    other = tiny("glide-tiny-base").model_copy(update={"start_from": "clip-tiny"})
+        train(tiny("clip-tiny-first"), data, tmp_path / "other", cpu=True, start=weights)
+    other = tiny("glide-tiny-base-first").model_copy(update={"start_from": "clip-tiny"})
     with pytest.raises(WeightsError, match="holds a network of the kind clip"):
         train(other, data, tmp_path / "up", cpu=True, start=weights)
     with pytest.raises(WeightsError, match="shares no weights"):
@@ -377,19 +377,19 @@ def test_crops_keep_low_resolution_pixels_whole() -> None:
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(data: TrainingSet, tmp_path: Path) -> None:
-    train(tiny("clip-tiny"), data, tmp_path, cpu=True)
+    train(tiny("clip-tiny-first"), data, tmp_path, cpu=True)
     with pytest.raises(WeightsError, match="another recipe"):
-        train(tiny("clip-tiny", learning_rate=1e-5), data, tmp_path, cpu=True)
+        train(tiny("clip-tiny-first", learning_rate=1e-5), data, tmp_path, cpu=True)
 
 
 def test_a_damaged_checkpoint_is_refused(data: TrainingSet, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half")
     with pytest.raises(WeightsError, match="not a training checkpoint"):
-        train(tiny("clip-tiny"), data, tmp_path, cpu=True)
+        train(tiny("clip-tiny-first"), data, tmp_path, cpu=True)
 
 
 def test_the_weights_say_how_they_were_made(data: TrainingSet, tmp_path: Path) -> None:
-    recipe = tiny("clip-tiny")
+    recipe = tiny("clip-tiny-first")
     with safe_open(train(recipe, data, tmp_path, cpu=True), framework="pt") as handle:
         assert Recipe(**json.loads(handle.metadata()["recipe"])) == recipe
         assert all(handle.get_tensor(k).dtype == torch.float16 for k in handle.keys())  # noqa: SIM118
