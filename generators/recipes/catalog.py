@@ -110,10 +110,24 @@ RECIPES: dict[str, RecipeRow] = {
     ),
     "imagen-tiny-base": _ours("imagen-tiny-base", "imagen-base", "Imagen's base, 16 px"),
     "imagen-tiny-sr1": _ours(
-        "imagen-tiny-sr1", "imagen-upsampler", "Imagen's Efficient U-Net, 16 to 32 px"
+        "imagen-tiny-sr1",
+        "imagen-upsampler",
+        "Imagen's Efficient U-Net, 16 to 32 px: the second training, for a new T5",
+    ),
+    "imagen-tiny-sr1-first": _ours(
+        "imagen-tiny-sr1-first",
+        "imagen-upsampler",
+        "Imagen's Efficient U-Net, 16 to 32 px: the first training",
     ),
     "imagen-tiny-sr2": _ours(
-        "imagen-tiny-sr2", "imagen-upsampler", "Imagen's Efficient U-Net, 32 to 64 px"
+        "imagen-tiny-sr2",
+        "imagen-upsampler",
+        "Imagen's Efficient U-Net, 32 to 64 px: the second training, for a new T5",
+    ),
+    "imagen-tiny-sr2-first": _ours(
+        "imagen-tiny-sr2-first",
+        "imagen-upsampler",
+        "Imagen's Efficient U-Net, 32 to 64 px: the first training",
     ),
     "unclip-tiny-prior": _ours("unclip-tiny-prior", "unclip-prior", "unCLIP's diffusion prior"),
     "unclip-tiny-prior-ar": _ours(

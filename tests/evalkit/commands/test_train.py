@@ -380,10 +380,13 @@ def test_classes_of_own_images_are_learned(
         (["glide-tiny-base", "--data", "shapes"], "trained on shapes without --data"),
         (["glide-tiny-base", "--data", "ALBUM", "--vocabulary", "t5"], "use own, clip, gpt2"),
         (
-            ["glide-tiny-base", "--data", "ALBUM", "--freeze", "textt"],
+            ["glide-tiny-base", "--data", "ALBUM", "--from", "glide:tiny", "--freeze", "textt"],
             "it has: text, unet, pos",
         ),
-        (["glide-tiny-base", "--data", "ALBUM", "--freeze", "text", "--freeze", "unet"], "nothing"),
+        (
+            ["glide-tiny-base-first", "--data", "ALBUM", "--freeze", "text", "--freeze", "unet"],
+            "nothing",
+        ),
         (["ddpm-tiny", "--data", "ALBUM", "--vocabulary", "own"], "no vocabulary of its own"),
         (["ddpm-tiny-class", "--data", "ALBUM"], "have no class"),
         (["glide-tiny-base", "--data", "ALBUM", "--from", "imagen:tiny"], "no network of the kind"),
