@@ -6,10 +6,10 @@ Systems: DALL-E, DALL-E with the best of 16 by CLIP, GLIDE, unCLIP and Imagen, t
 their default settings, on the first n captions of the validation split with the same seeds: FD∞
 and the judge's CLIP score, prompts found, relations right among the images that show both things,
 images a second of this machine. The best of 16 takes sixteen times as long, so its row is of the
-first quarter of the captions. Guidance: prompts found, FD∞ and CLIP
-score of GLIDE, unCLIP and Imagen at scales 1 to 8. Samplers: FD of glide:tiny's base by DDPM, DDIM
-and DPM-Solver++ and their steps is `benchmarks.sampling.steps`, which `samplers` runs. All with
-95 % intervals. Resumable. The models differ in training time, so the table compares these weights.
+first quarter of the captions. Below the table, prompts found by kind of scene. Guidance: prompts
+found, FD∞ and CLIP score of GLIDE, unCLIP and Imagen at scales 1 to 8. Samplers: FD of glide:tiny's
+base by DDPM, DDIM and DPM-Solver++ and their steps is `benchmarks.sampling.steps`, which `samplers`
+runs. All with 95 % intervals. Resumable. The models differ in training time, so the table compares these weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from evalkit.core.results import ResultRecord
 from evalkit.datasets.shapes.scene import Scene
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
 from evalkit.measurement import MeasurementPlan
-from evalkit.metrics.composition import check, wilson_interval
+from evalkit.metrics.composition import Composition, check, wilson_interval
 from evalkit.options import SamplingOptions
 from evalkit.requests import DatasetSource
 from generators.base import Request
@@ -90,12 +90,29 @@ class Row:
         interval = wilson_interval(right, both)
         return f"{right / both:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({both})"
 
+    def found_by_kind(self) -> str:
+        """Say the prompts found of each kind of scene, and of combinations held out or not."""
+        made = [
+            (read_rgb(self.prepared.run.image_path(row)), Scene.from_json(caption.scene))
+            for row, caption in zip(self.prepared.run.rows(), self.prepared.captions, strict=True)
+            if row.file and caption.scene
+        ]
+        images, scenes = zip(*made, strict=True)
+        found = Composition.of(images, scenes).counts["pairs_found"]
+        groups: dict[str, list[float]] = {}
+        for scene, hit in zip(scenes, found, strict=True):
+            for group in (scene.kind, "held out" if scene.held_out else "seen in training"):
+                groups.setdefault(group, []).append(float(hit))
+        said = (f"{group} {sum(h) / len(h):.2f} of {len(h)}" for group, h in groups.items())
+        return ", ".join(said)
+
 
 def print_systems(n: int, out: Path) -> None:
     """Print a row for each system."""
     print(f"\n## Systems, n = {n}\n")
     print("| | n | prompts found | relations right (of n) | FD∞ | CLIP score | images/s |")
     print("|---|---|---|---|---|---|---|")
+    kinds = []
     for name, (model, sampling) in SYSTEMS.items():
         share = n // 4 if sampling else n
         row = Row.make(model, sampling, share, out)
@@ -106,7 +123,9 @@ def print_systems(n: int, out: Path) -> None:
             shown(row.records, "clip-score"),
             shown(row.records, "images-per-second"),
         ]
+        kinds.append(f"{name}, prompts found by kind: {row.found_by_kind()}")
         print(f"| {name} | {share:,} | " + " | ".join(cells) + " |", flush=True)
+    print("\n" + "\n".join(kinds))
 
 
 def print_guidance(n: int, out: Path) -> None:

@@ -32,7 +32,6 @@ SEED = 0
 REFERENCE = Path(__file__).parents[2] / "tests" / "reference" / "plain_unet.py"
 LEAST_SPEEDUP = 1.1
 LEAST_SPEEDUPS = {"bf16": 1.4, "compiled": 1.1}
-BF16 = Numerics(bf16=True)
 
 
 def plain_reference(state: Mapping[str, Tensor]) -> Callable[..., Tensor]:
@@ -129,12 +128,18 @@ def main() -> None:
     child = multiprocessing.get_context("spawn").Process(target=print_peak)
     child.start()
     child.join()
+    if child.exitcode:
+        raise SystemExit(f"The process that measures the peak ended with {child.exitcode}.")
     pair = guided_pair()
     reference = plain_reference(our_network(Numerics()).state_dict())
     plain, expected = median_seconds(lambda: reference(**pair), options.repeats)
     print(f"GLIDE released base, one guided pair, {torch.get_num_threads()} threads")
     print("| | seconds | times as fast as float32 | relative error |\n|---|---|---|---|")
-    modes = {"float32": Numerics(), "bf16": BF16, "compiled": Numerics(compiled=True)}
+    modes = {
+        "float32": Numerics(),
+        "bf16": Numerics(bf16=True),
+        "compiled": Numerics(compiled=True),
+    }
     ours: dict[str, float] = {}
     for name, numerics in modes.items():
         ours[name], output = median_seconds(evaluation(numerics), options.repeats)

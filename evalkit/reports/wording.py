@@ -338,10 +338,12 @@ def sampled_phrase(fingerprint: Mapping[str, Any]) -> str:
     opening = f"images by {model}" if model else "images"
     said = [
         _setting(key, fingerprint[key])
-        for key in ("sampler", "steps", "guidance", "seed")
+        for key in ("sampler", "steps", "guidance")
         if fingerprint.get(key) is not None
     ]
     said += [f"CLIP guidance {_plain(scale)}" for scale in _clip_guidance(fingerprint)]
+    if fingerprint.get("seed") is not None:
+        said.append(_setting("seed", fingerprint["seed"]))
     return opening + (f" for {captions}" if captions else "") + "".join(f", {s}" for s in said)
 
 

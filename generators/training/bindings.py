@@ -22,6 +22,16 @@ from generators.training.places import SHARPNESS
 SEED = 1
 
 
+def pairs_in(adjectives: Sequence[str], nouns: Sequence[str]) -> re.Pattern[str]:
+    """Match an adjective and the noun behind it in a lower-case caption; a plural is read, too.
+
+    >>> pairs_in(["red", "blue"], ["ring", "cross"]).findall("two red crosses and a blue ring")
+    [('red', 'cross'), ('blue', 'ring')]
+    """
+    one, other = ("|".join(map(re.escape, words)) for words in (adjectives, nouns))
+    return re.compile(rf"\b({one}) ({other})(?:es|s)?\b")
+
+
 class BindingsTold(nn.Module):
     """The loss of reading, from an embedding, which noun stands behind each adjective.
 
@@ -49,8 +59,7 @@ class BindingsTold(nn.Module):
     ) -> None:
         super().__init__()
         self.adjectives, self.nouns = list(adjectives), list(nouns)
-        one, other = ("|".join(map(re.escape, words)) for words in (adjectives, nouns))
-        self._pair = re.compile(rf"\b({one}) ({other})(?:es|s)?\b")
+        self._pair = pairs_in(adjectives, nouns)
         taken = torch.zeros(0, embed_dim) if taken is None else taken
         count = len(adjectives) * len(nouns)
         if embed_dim < len(taken) + count:

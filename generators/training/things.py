@@ -7,7 +7,6 @@ encoder the words at once and what belongs together hardly ever. Here the captio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from evalkit.core.errors import ConfigError
 from generators.tokenizer import BytePairTokenizer
+from generators.training.bindings import pairs_in
 from generators.training.places import PLACES, SHARPNESS, places_of
 
 SEED = 2
@@ -51,8 +51,7 @@ class ThingsTold(nn.Module):
         super().__init__()
         self.adjectives, self.nouns = list(adjectives), list(nouns)
         self.tokenizer = tokenizer
-        one, other = ("|".join(map(re.escape, words)) for words in (adjectives, nouns))
-        self._thing = re.compile(rf"\b({one}) ({other})(?:es|s)?\b")
+        self._thing = pairs_in(adjectives, nouns)
         self.sizes = [len(self.adjectives), len(self.nouns), len(PLACES)]
         if width < sum(self.sizes):
             raise ConfigError(

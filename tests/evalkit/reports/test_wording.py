@@ -106,8 +106,9 @@ def test_the_protocol_says_what_a_model_was_asked_with(conditioning: str, asked:
 @pytest.mark.parametrize(("scale", "said"), [(12.0, ["CLIP guidance 12"]), (0.0, [])])
 def test_guidance_by_a_clip_is_named(scale: float, said: list[str]) -> None:
     options = {"base": {"threshold": "static", "clip_guidance": scale}, "upsampler": {}}
-    phrase = wording.sampled_phrase({"model": "glide:tiny", "guidance": 3.0, "options": options})
-    assert phrase.split(", ")[1:] == ["guidance 3", *said]
+    settings = {"model": "glide:tiny", "guidance": 3.0, "seed": 0, "options": options}
+    phrase = wording.sampled_phrase(settings)
+    assert phrase.split(", ")[1:] == ["guidance 3", *said, "seed 0"]
 
 
 def test_the_protocol_says_only_what_is_known() -> None:
