@@ -9,7 +9,8 @@ images a second of this machine. The best of 16 takes sixteen times as long, so 
 first quarter of the captions. Below the table, prompts found by kind of scene. Guidance: prompts
 found, FD∞ and CLIP score of GLIDE, unCLIP and Imagen at scales 1 to 8. Samplers: FD of glide:tiny's
 base by DDPM, DDIM and DPM-Solver++ and their steps is `benchmarks.sampling.steps`, which `samplers`
-runs. All with 95 % intervals. Resumable. The models differ in training time, so the table compares these weights.
+runs. All with 95 % intervals. Resumable. The models differ in training time, so the table compares
+these weights.
 """
 
 from __future__ import annotations
