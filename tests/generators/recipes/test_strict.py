@@ -105,7 +105,7 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
     [
         ("glide-tiny-upsampler", {"objective__crop_px": 999}, "crop_px must be a multiple of 4"),
         ("glide-tiny-upsampler", {"objective__crop_px": 30}, "crop_px must be a multiple of 4"),
-        ("imagen-tiny-sr1", {"objective__low_res_px": 24}, "low_res_px must divide"),
+        ("imagen-tiny-sr1-first", {"objective__low_res_px": 24}, "low_res_px must divide"),
         ("unclip-tiny-sr2", {"objective__low_res_px": 64}, "and be smaller, got 64"),
         ("glide-tiny-base-first", {"model__image_size": 63}, "image_size must divide 64"),
         ("imagen-tiny-base", {"model__image_size": 128}, "image_size must divide 64"),
@@ -114,7 +114,7 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
         ("clip-tiny-first", {"model__patch_size": 7}, "not a multiple of patch_size"),
         ("ddpm-tiny", {"model__image_size": 1}, "sizes don't fit together"),
         ("glide-tiny-base-first", {"model__n_vocab": 10}, "sizes don't fit together"),
-        ("imagen-tiny-sr1", {"model__text_width": 64}, "sizes don't fit together"),
+        ("imagen-tiny-sr1-first", {"model__text_width": 64}, "sizes don't fit together"),
         ("ddpm-tiny", {"model__num_res_blocks": 0}, "num_res_blocks must be positive"),
         ("ddpm-tiny", {"model__model_channels": "32"}, "model_channels: .* got '32'"),
         ("ddpm-tiny", {"model__model_channel": 32}, "Unknown settings of a U-Net"),
