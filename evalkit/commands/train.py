@@ -191,6 +191,12 @@ def _on_own_data(
     from generators.training.data import Inputs
 
     assert options.data is not None
+    if "clip_guidance" in recipe.objective and not _is_file(recipe.objective["clip"]):
+        raise ConfigError(
+            f"{recipe.name} learns the guidance of a CLIP of shapes, which says nothing of own "
+            "images. Train a recipe without objective.clip_guidance (imagen-tiny-base-first), or "
+            'set objective.clip = "FILE.safetensors", a noised CLIP trained on your images.'
+        )
     needs, stated = needs_of(recipe.network), recipe.data
     share = DEFAULT_HOLD_OUT if stated.is_shapes else stated.hold_out
     if options.hold_out is not None:
@@ -221,6 +227,10 @@ def _on_own_data(
     fitted = recipe.model_copy(update={"model": model, "data": stated.model_copy(update=data)})
     _say(fitted, own, needs, tokenizer)
     return fitted, own, Inputs(stated.image_px, tokenizer)
+
+
+def _is_file(name: object) -> bool:
+    return str(name).endswith(".safetensors")
 
 
 def _vocabulary(

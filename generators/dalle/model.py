@@ -199,6 +199,17 @@ class DalleTransformer(nn.Module):
         length = self.config.text_length
         return self.to_text(x[:, :length]), in_float32(self.to_image, x[:, length:])
 
+    def text_states(self, text: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width length"]:
+        """Return the caption's states behind half of the layers, at least one; no start token's.
+
+        The image's tokens read them in the next layer. They are those of `forward`, since no token
+        of a caption sees an image.
+        """
+        x = self._embed_text(text)
+        for layer, block in enumerate(self.blocks[: max(1, self.config.layers // 2)]):
+            x = block(x, self._mask(layer)[: x.shape[1], : x.shape[1]], None, layer)
+        return x[:, 1:].transpose(1, 2)
+
     def begin(
         self, text: Int[Tensor, "batch length"]
     ) -> tuple[Float[Tensor, "batch codes"], KeyValueCache]:
@@ -220,8 +231,7 @@ class DalleTransformer(nn.Module):
         first = 0 if cache is None else cache.length
         end = first + x.shape[1]
         for layer, block in enumerate(self.blocks):
-            mask = self.masks[self._kinds.index(self.patterns[layer])]
-            x = block(x, mask[first:end, :end], cache, layer)
+            x = block(x, self._mask(layer)[first:end, :end], cache, layer)
         if cache is not None:
             cache.length = end
         return self.ln_final(x)
@@ -237,6 +247,10 @@ class DalleTransformer(nn.Module):
         row, column = place // self.config.grid_size, place % self.config.grid_size
         where = self.row_embedding(row) + self.column_embedding(column)
         return self.image_embedding(codes) + where
+
+    def _mask(self, layer: int) -> Tensor:
+        """Return what each state sees in a layer, (states, states)."""
+        return self.masks[self._kinds.index(self.patterns[layer])]
 
     @property
     def _kinds(self) -> list[Pattern]:

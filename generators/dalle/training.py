@@ -18,6 +18,7 @@ from generators.dalle.pipeline import check_codes, check_grid, paint, sample_cod
 from generators.pixels import from_uint8
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
+from generators.training.things import ThingsTold
 from generators.weights.zoo import ZooWeights, zoo_weights
 
 SPREAD_IMAGES = 128
@@ -79,7 +80,9 @@ class DalleTraining(nn.Module):
     Args:
         model: Settings of `DalleConfig`.
         objective: `dvae`, the name of a trained discrete VAE of the zoo or a file of `evalkit
-            train`; `bpe_dropout`, the share of merges left out when captions are cut.
+            train`; `bpe_dropout`, the share of merges left out when captions are cut; `bound`,
+            adjectives and nouns, and `bound_weight`: the captions' states learn which belong
+            together (see `ThingsTold`), by default nothing.
     """
 
     def __init__(
@@ -96,6 +99,10 @@ class DalleTraining(nn.Module):
         weights = dvae_weights(str(objective["dvae"]))
         self.dvae = dvae_from(weights).requires_grad_(False)
         self.trained_with = {weights.recipe.name: weights.sha256}
+        self.things = ThingsTold.from_objective(
+            objective, config.width, self.tokenizer, causal=True
+        )
+        self.things_weight = float(objective.get("bound_weight") or 0.0)
         check_codes(config, self.dvae.config, self.tokenizer.num_tokens)
         check_grid(config, self.dvae.config, inputs.image_px)
 
@@ -112,7 +119,12 @@ class DalleTraining(nn.Module):
         with torch.autocast(batch.images.device.type, enabled=False):
             codes = self.dvae.encoder.codes((batch.images + 1) / 2).flatten(1)  # (B, N)
         text_logits, image_logits = self.network(text, codes)
-        return dalle_loss(text_logits, image_logits, text, codes)
+        loss = dalle_loss(text_logits, image_logits, text, codes)
+        if self.things is None:
+            return loss
+        whole, _ = text_ids(self.tokenizer, batch.captions, text.shape[1])
+        states = self.network.text_states(whole.to(text.device, non_blocking=True))
+        return loss + self.things_weight * self.things(states, batch.captions)
 
     def samples(self, network: DalleTransformer, batch: Batch) -> Tensor:
         """Sample the captions of a batch; images in [-1, 1]."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from generators.base import GeneratorSpec, Request, Sample, Settings, StageSettings
 from generators.cascade import Stage, captioned_samples, prompts_of
-from generators.clip.model import Clip
-from generators.diffusion.guidance import Gradient, clip_gradient
+from generators.clip.noised import NoisedClip
 from generators.diffusion.noise import image_rngs
 from generators.diffusion.stage_sampling import StageSampling
 from generators.errors import UnsupportedRequestError
@@ -26,25 +25,6 @@ from generators.glide.pipeline import (
 )
 from generators.numerics import Numerics
 from generators.tokenizer import BytePairTokenizer
-
-
-@dataclass(frozen=True, eq=False)
-class NoisedClip:
-    """A CLIP that reads noisy images, and its tokenizer: what CLIP guidance needs."""
-
-    network: Clip
-    tokenizer: BytePairTokenizer
-
-    def gradient(self, captions: Sequence[str], scale: float, device: str) -> Gradient:
-        """Return scale * gradient of the similarity of noisy images and their captions.
-
-        The network must be on the device then, and whenever the gradient is evaluated.
-        """
-        clip = self.network.requires_grad_(False)
-        tokens = self.tokenizer.pad(captions, clip.config.context_length)
-        with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
-            texts = clip.encode_text(tokens.ids.to(device), tokens.mask.to(device))
-        return clip_gradient(clip.encode_image, texts, float(clip.logit_scale.exp()), scale)
 
 
 class GlideGenerator:

@@ -11,10 +11,10 @@ import torch
 from evalkit.core.errors import WeightsError
 from generators.base import GeneratorSpec, StageSettings, StageSpec
 from generators.cascade import Stage
-from generators.clip.model import Clip
+from generators.clip.noised import NoisedClip
 from generators.diffusion.samplers import SAMPLER_NAMES
 from generators.diffusion.thresholding import THRESHOLDS
-from generators.glide.generator import GlideGenerator, NoisedClip
+from generators.glide.generator import GlideGenerator
 from generators.glide.model import SuperResText2ImUNet, Text2ImUNet
 from generators.glide.presets import PAPER, RELEASED, GlidePreset, NetworkPreset
 from generators.tokenizer import (
@@ -253,9 +253,7 @@ def _untrained(parts: Mapping[str, ZooWeights]) -> tuple[Text2ImUNet, SuperResTe
 
 
 def _tiny_clip(file: Path | None) -> NoisedClip:
-    weights = zoo_weights(TINY_CLIP, file)
-    network = weights.network(Clip, TINY_CLIP).requires_grad_(False)
-    return NoisedClip(network, tokenizer_of(weights))
+    return NoisedClip.of(zoo_weights(TINY_CLIP, file), TINY_CLIP)
 
 
 def _provenance(trained: bool, own: Mapping[str, Path] | Sequence[str]) -> str:

@@ -89,9 +89,15 @@ class ImagenGenerator:
 
 
 def _spec_of_stage(
-    name: str, *, guidance: float, steps: int, sampler: str, aug_level: float | None = None
+    name: str,
+    *,
+    guidance: float,
+    steps: int,
+    sampler: str,
+    threshold: str = "dynamic",
+    aug_level: float | None = None,
 ) -> StageSpec:
-    options: dict[str, OptionValue] = {"threshold": "dynamic", "percentile": 0.995}
+    options: dict[str, OptionValue] = {"threshold": threshold, "percentile": 0.995}
     if aug_level is not None:
         options["aug_level"] = aug_level
     return StageSpec(
@@ -105,7 +111,7 @@ def _spec_of_stage(
 
 
 TINY_STAGES = (
-    _spec_of_stage(BASE, guidance=3.0, steps=25, sampler="ancestral"),
+    _spec_of_stage(BASE, guidance=1.5, steps=25, sampler="ancestral", threshold="static"),
     _spec_of_stage("sr1", guidance=1.0, steps=2, sampler="ddim", aug_level=0.0),
     _spec_of_stage("sr2", guidance=1.0, steps=2, sampler="ddim", aug_level=0.0),
 )

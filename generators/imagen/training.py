@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration, T5Stack
 
+from evalkit.core.errors import ConfigError
 from generators.diffusion.losses import simple_loss, velocity_weight
 from generators.diffusion.process import DiffusionProcess
-from generators.glide.model import Text2ImUNet, TextStates
+from generators.glide.model import TextStates
 from generators.glide.residual import to_residual
 from generators.imagen.augmentation import augmented, residual_scale_at, trusted
 from generators.imagen.model import ImagenBase, ImagenConfig, ImagenUpsampler
 from generators.imagen.pipeline import sample_base, sample_upsampler
+from generators.imagen.teachers import ClipTeacher, GlideTeacher
 from generators.imagen.text import (
     NUM_SENTINELS,
     TINY_LENGTH,
@@ -36,13 +38,14 @@ from generators.training.steps import (
     check_crops,
     check_image_size,
     noised,
-    on_device,
     random_crops,
 )
-from generators.weights.zoo import zoo_weights
+from generators.training.things import ThingsTold
 
 IGNORED = -100
 """Label of positions without a loss, in transformers."""
+POSITION_BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+"""Of a T5's encoder; it serves all layers. The first half of its buckets are tokens before."""
 
 
 class T5Training(nn.Module):
@@ -92,33 +95,6 @@ class T5Training(nn.Module):
         return network.get_encoder()
 
 
-class GlideTeacher:
-    """The text transformer of a GLIDE's base, which Imagen's text path can learn from.
-
-    On purpose no module of the network that learns.
-
-    Args:
-        name: A GLIDE base of the zoo, or a file of `evalkit train`.
-    """
-
-    def __init__(self, name: str) -> None:
-        path = Path(name) if name.endswith(".safetensors") else None
-        weights = zoo_weights(path.stem if path else name, path)
-        self.network = weights.network(Text2ImUNet, name).requires_grad_(False)
-        self.tokenizer = tiny_tokenizer()
-        self.trained_with = {weights.recipe.name: weights.sha256}
-
-    @torch.no_grad()
-    def read(self, captions: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the states of all tokens (B, L, W), and the vector added to the timestep."""
-        network = self.network.to(device)
-        assert network.text is not None
-        tokens = on_device(self.tokenizer, captions, network.text.text_ctx, device)
-        with torch.autocast(device.type, enabled=False):
-            states = network.read_text(tokens.ids, tokens.mask)
-            return states, network.transformer_proj(states[:, -1])
-
-
 class TaughtT5Training(nn.Module):
     """A T5's encoder, on the states of a GLIDE's text transformer; images are unused.
 
@@ -129,7 +105,14 @@ class TaughtT5Training(nn.Module):
     Args:
         model: What `t5_config` takes.
         objective: `teacher`, a GLIDE base of the zoo or a file of `evalkit train`, of the same
-            width.
+            width; `bound` and `bound_weight`, as for GLIDE's base: places make up too little of its
+            states to be learned from them alone; `neighbours`, by default 0, what is added at the
+            start to the first head's logits of the token before, and to the second's of the token
+            behind. The order of words reaches a T5 only through these numbers, and a learning rate
+            is small beside them.
+
+    Raises:
+        ConfigError: `neighbours` needs two heads, and the T5 has one.
     """
 
     def __init__(
@@ -142,6 +125,25 @@ class TaughtT5Training(nn.Module):
         self.network: T5Stack = build_encoder(model)
         self.teacher = GlideTeacher(str(objective["teacher"]))
         self.trained_with = self.teacher.trained_with
+        self.things = ThingsTold.from_objective(
+            objective, self.network.config.d_model, self.teacher.tokenizer
+        )
+        self.things_weight = float(objective.get("bound_weight") or 0.0)
+        self.neighbours = float(objective.get("neighbours", 0.0))
+        if self.neighbours and self.network.config.num_heads < 2:
+            raise ConfigError(
+                "objective.neighbours is for two heads of the T5 (model.num_heads): give it two, "
+                "or leave neighbours out."
+            )
+
+    def begin(self) -> None:
+        """Let the first two heads look at the neighbours, whatever the weights are."""
+        bias = self.network.get_parameter(POSITION_BIAS)  # (buckets, heads)
+        before, behind = 1, len(bias) // 2 + 1
+        if self.neighbours:
+            with torch.no_grad():
+                bias[before, 0] += self.neighbours
+                bias[behind, 1] += self.neighbours
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean squared error of the states, as a share of the teacher's mean square.
@@ -157,7 +159,12 @@ class TaughtT5Training(nn.Module):
         rows = torch.arange(len(ends), device=device)
         goal = goal[:, : states.shape[1]].index_put((rows, ends), goal[:, -1])
         error = (states.float() - goal).square().mean(dim=-1)[mask].mean()
-        return error / goal.square().mean(dim=-1)[mask].mean()
+        loss = error / goal.square().mean(dim=-1)[mask].mean()
+        if self.things is not None:
+            words = states[:, :-1].transpose(1, 2)  # the last place can only be the end token's
+            told = self.things(words, batch.captions)
+            loss = loss + self.things_weight * told
+        return loss
 
 
 class _ImagenTraining(nn.Module):
@@ -192,7 +199,9 @@ class ImagenBaseTraining(_ImagenTraining):
             zeroed (section 2.2: 10 %); `text_encoder`, a file that replaces the zoo's;
             `weight_cap` and `timestep_focus`, as for GLIDE's base; `teacher`, the GLIDE base whose
             U-Net this one starts from: in the first `teacher_steps` steps, the pooled text states
-            learn to be its vector of the caption, with a weight that falls from 1 to 0.
+            learn to be its vector of the caption, with a weight that falls from 1 to 0; `clip` and
+            `clip_guidance`, a noised CLIP and a scale: with its caption, the network learns to
+            predict the noise as CLIP guidance of that scale would change it.
     """
 
     def __init__(
@@ -211,6 +220,12 @@ class ImagenBaseTraining(_ImagenTraining):
         if self.teacher is not None:
             self.trained_with = {**self.trained_with, **self.teacher.trained_with}
         self.teacher_steps = int(objective.get("teacher_steps", 1))
+        name = objective.get("clip")
+        schedule = str(objective["schedule"])
+        self.clip = None if name is None else ClipTeacher(str(name), schedule)
+        if self.clip is not None:
+            self.trained_with = {**self.trained_with, **self.clip.trained_with}
+        self.clip_guidance = float(objective.get("clip_guidance") or 0.0)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch."""
@@ -220,6 +235,9 @@ class ImagenBaseTraining(_ImagenTraining):
         x_t, t, noise = noised(self.process, x_0, batch.draws, self.timesteps)
         output = self.network(x_t, t, text)
         weight = velocity_weight(self.process, t, cap=self.weight_cap)
+        if self.clip is not None:
+            shift = self.clip.shift(batch.captions, x_t, t, self.process, self.clip_guidance)
+            noise = noise - shift * kept.to(shift)[:, None, None, None]
         loss = (weight * simple_loss(self.process, output.float(), x_0, t, noise)).mean()
         if self.teacher is None or batch.step >= self.teacher_steps:
             return loss
@@ -236,14 +254,16 @@ class ImagenBaseTraining(_ImagenTraining):
 
 
 class ImagenUpsamplerTraining(_ImagenTraining):
-    """An upsampler on crops, its low-resolution images augmented at a level drawn evenly.
+    """An upsampler on crops, its low-resolution images augmented at random levels.
 
     Args:
         model: Settings of `ImagenConfig.upsampler_from_flat`.
         objective: As for the base; and `low_res_px`, the edge of the whole low-resolution image,
             `crop_px`, the edge of the crops; `residual_scale`, where the network is to make only
             what the enlarged image lacks (see `generators.glide.residual`), which is the augmented
-            image as far as it can be trusted; `most_noise`, the highest level that is drawn.
+            image as far as it can be trusted; `most_noise`, the highest level that is drawn;
+            `level_power`, by default 1: a level is the most times u to this power, u even in
+            [0, 1], so that above 1 more of them are low.
     """
 
     def __init__(
@@ -263,13 +283,15 @@ class ImagenUpsamplerTraining(_ImagenTraining):
         )
         self.residual_scale = objective.get("residual_scale")
         self.most_noise = float(objective.get("most_noise", 1.0))
+        self.level_power = float(objective.get("level_power", 1.0))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch."""
         images = shrink(batch.images, self.size_px)
         x_0 = random_crops(images, self.crop_px, self.factor, batch.draws)
         low_res = requantise(shrink(x_0, self.crop_px // self.factor))
-        level = self.most_noise * batch.draws.rand().to(x_0, non_blocking=True)
+        drawn = batch.draws.rand().to(x_0, non_blocking=True)
+        level = self.most_noise * drawn**self.level_power
         disturbance = batch.draws.randn(*low_res.shape[1:]).to(x_0, non_blocking=True)
         seen = augmented(low_res, level, disturbance)
         text = self.read(batch)

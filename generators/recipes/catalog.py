@@ -70,7 +70,14 @@ RECIPES: dict[str, RecipeRow] = {
         "dalle-tiny-dvae-first", "dalle-dvae", "DALL-E's discrete VAE: the first training"
     ),
     "dalle-tiny-transformer": _ours(
-        "dalle-tiny-transformer", "dalle-transformer", "DALL-E's transformer of captions and codes"
+        "dalle-tiny-transformer",
+        "dalle-transformer",
+        "DALL-E's transformer of captions and codes: the second training",
+    ),
+    "dalle-tiny-transformer-first": _ours(
+        "dalle-tiny-transformer-first",
+        "dalle-transformer",
+        "DALL-E's transformer: the first training",
     ),
     "ddpm-tiny": _ours("ddpm-tiny", "ddpm", "DDPM of all scenes, 16 px"),
     "ddpm-tiny-class": _ours(
@@ -98,7 +105,14 @@ RECIPES: dict[str, RecipeRow] = {
         "glide-tiny-base-first", "glide-base", "GLIDE's base, 16 px: from random weights"
     ),
     "glide-tiny-upsampler": _ours(
-        "glide-tiny-upsampler", "glide-upsampler", "GLIDE's upsampler, 16 to 64 px"
+        "glide-tiny-upsampler",
+        "glide-upsampler",
+        "GLIDE's upsampler, 16 to 64 px: the second training",
+    ),
+    "glide-tiny-upsampler-first": _ours(
+        "glide-tiny-upsampler-first",
+        "glide-upsampler",
+        "GLIDE's upsampler, 16 to 64 px: the first training",
     ),
     "imagen-tiny-t5": _ours(
         "imagen-tiny-t5",
@@ -108,7 +122,12 @@ RECIPES: dict[str, RecipeRow] = {
     "imagen-tiny-t5-first": _ours(
         "imagen-tiny-t5-first", "imagen-t5", "T5 of Imagen: the first training, on captions alone"
     ),
-    "imagen-tiny-base": _ours("imagen-tiny-base", "imagen-base", "Imagen's base, 16 px"),
+    "imagen-tiny-base": _ours(
+        "imagen-tiny-base", "imagen-base", "Imagen's base, 16 px: the second training"
+    ),
+    "imagen-tiny-base-first": _ours(
+        "imagen-tiny-base-first", "imagen-base", "Imagen's base, 16 px: the first training"
+    ),
     "imagen-tiny-sr1": _ours(
         "imagen-tiny-sr1",
         "imagen-upsampler",

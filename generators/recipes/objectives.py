@@ -7,7 +7,7 @@ prediction that does not exist is an error before anything is drawn or built.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -71,16 +71,26 @@ class _NoisedContrastive(_Contrastive, _Scheduled):
     timestep_focus: Focus | None = None
 
 
-class _GlideBase(_Predicting, _Focused):
-    caption_dropout: Share
+Table = TypeVar("Table", bound=_Objective)
+
+
+def _together(table: Table, one: str, other: str) -> Table:
+    if (getattr(table, one) is None) != (getattr(table, other) is None):
+        raise ValueError(f"{one} and {other} belong together: give both, or neither")
+    return table
+
+
+class _Bound(_Objective):
     bound: Pair | None = None
     bound_weight: Positive | None = None
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> _GlideBase:
-        if (self.bound is None) != (self.bound_weight is None):
-            raise ValueError("bound and bound_weight belong together: give both, or neither")
-        return self
+    def _both_or_neither(self) -> _Bound:
+        return _together(self, "bound", "bound_weight")
+
+
+class _GlideBase(_Predicting, _Focused, _Bound):
+    caption_dropout: Share
 
 
 class _GlideUpsampler(_Upsampling):
@@ -102,7 +112,7 @@ class _DiscreteVAE(_Objective):
     logit_deviation: Annotated[float, Field(ge=0)] = 0.0
 
 
-class _DalleTransformer(_Objective):
+class _DalleTransformer(_Bound):
     dvae: str
     bpe_dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -125,8 +135,9 @@ class _T5(_Objective):
     mean_span: Annotated[float, Field(ge=1)]
 
 
-class _TaughtT5(_Objective):
+class _TaughtT5(_Bound):
     teacher: str
+    neighbours: Annotated[float, Field(ge=0)] = 0.0
 
 
 class _ReadingText(_Objective):
@@ -137,10 +148,19 @@ class _ReadingText(_Objective):
 class _ImagenBase(_ReadingText, _Predicting, _Focused):
     teacher: str | None = None
     teacher_steps: Count = 1
+    clip: str | None = None
+    clip_guidance: Positive | None = None
+
+    @model_validator(mode="after")
+    def _clip_and_scale(self) -> _ImagenBase:
+        if self.clip is not None and self.prediction != "eps":
+            raise ValueError("clip_guidance changes eps: set prediction to 'eps', or leave it out")
+        return _together(self, "clip", "clip_guidance")
 
 
 class _ImagenUpsampler(_ReadingText, _Upsampling):
     most_noise: Annotated[float, Field(gt=0, le=1)] = 1.0
+    level_power: Positive = 1.0
 
 
 class _Ddpm(_Predicting, _Focused):

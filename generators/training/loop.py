@@ -143,6 +143,8 @@ def train(
     checkpoint = out / "checkpoint.safetensors"
     if not checkpoint.exists():
         began = begin_with(network, recipe, start, out, inputs)
+        begin: Callable[[], None] = getattr(trainee, "begin", lambda: None)
+        begin()
         if began is not None and accelerator.is_main_process:
             write_atomically(out / START, json.dumps(began, indent=2).encode())
     frozen = frozen_parameters(network, recipe)

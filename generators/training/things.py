@@ -34,6 +34,8 @@ class ThingsTold(nn.Module):
         nouns: Such as the shapes, in the singular; a plural in -s or -es is read, too.
         width: Of the states, at least the number of directions.
         tokenizer: Of the captions.
+        causal: A state knows only what stands before it, so that of a noun says its thing, and the
+            place only of the second one; by default both words say all.
 
     Raises:
         ConfigError: The states are not wide enough.
@@ -47,8 +49,11 @@ class ThingsTold(nn.Module):
         nouns: Sequence[str],
         width: int,
         tokenizer: BytePairTokenizer,
+        *,
+        causal: bool = False,
     ) -> None:
         super().__init__()
+        self.causal = causal
         self.adjectives, self.nouns = list(adjectives), list(nouns)
         self.tokenizer = tokenizer
         self._thing = pairs_in(adjectives, nouns)
@@ -63,13 +68,18 @@ class ThingsTold(nn.Module):
 
     @classmethod
     def from_objective(
-        cls, objective: Mapping[str, Any], width: int, tokenizer: BytePairTokenizer
+        cls,
+        objective: Mapping[str, Any],
+        width: int,
+        tokenizer: BytePairTokenizer,
+        *,
+        causal: bool = False,
     ) -> ThingsTold | None:
         """Read `bound`, adjectives and nouns, of a recipe's objective; None: nothing is told."""
         if not objective.get("bound"):
             return None
         adjectives, nouns = objective["bound"]
-        return cls(adjectives, nouns, width, tokenizer)
+        return cls(adjectives, nouns, width, tokenizer, causal=causal)
 
     def labels(self, caption: str) -> list[tuple[int, int, int]]:
         """Return (token, kind, word) for each word of each thing: what its state has to say.
@@ -82,9 +92,9 @@ class ThingsTold(nn.Module):
         found = []
         for number, thing in enumerate(things):
             said = [(0, self.adjectives.index(thing[1])), (1, self.nouns.index(thing[2]))]
-            if places:
+            if places and (number or not self.causal):
                 said.append((2, places[number]))
-            for end in (thing.end(1), thing.end()):
+            for end in (thing.end(),) if self.causal else (thing.end(1), thing.end()):
                 token = len(self.tokenizer.encode(caption[:end])) - 1
                 found += [(token, kind, word) for kind, word in said]
         return found

@@ -389,6 +389,7 @@ def test_classes_of_own_images_are_learned(
         ),
         (["ddpm-tiny", "--data", "ALBUM", "--vocabulary", "own"], "no vocabulary of its own"),
         (["ddpm-tiny-class", "--data", "ALBUM"], "have no class"),
+        (["imagen-tiny-base", "--data", "ALBUM"], "the guidance of a CLIP of shapes"),
         (["glide-tiny-base", "--data", "ALBUM", "--from", "imagen:tiny"], "no network of the kind"),
         (["glide-tiny-base", "--data", "ALBUM", "--from", "no.pt"], "--from no.pt: no such file"),
         (["glide-tiny-base", "--data", "ALBUM", "--accumulate", "3"], "cannot be split"),

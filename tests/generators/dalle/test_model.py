@@ -117,6 +117,17 @@ def test_every_word_of_the_caption_is_read(network, stream):
 
 
 @torch.no_grad()
+def test_the_captions_states_are_those_that_the_stream_has(network, stream):
+    """Behind 2 of 5 layers, whatever the image; nothing of the start token."""
+    text, image = stream
+    inside = []
+    network.blocks[1].register_forward_hook(lambda block, x, out: inside.append(out))
+    network(text, image)
+    expected = inside[0][:, 1:6].transpose(1, 2)
+    torch.testing.assert_close(network.text_states(text), expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
 def test_the_last_code_is_written_and_never_read(network, stream):
     text, image = stream
     changed = image.clone()

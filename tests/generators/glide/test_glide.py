@@ -6,11 +6,11 @@ from sampling import stage_sampling
 
 from evalkit.core.errors import ConfigError
 from generators.clip.model import Clip, ClipConfig
+from generators.clip.noised import NoisedClip
 from generators.diffusion.noise import image_rngs
 from generators.diffusion.process import DiffusionProcess
 from generators.diffusion.stage_sampling import StageSampling
 from generators.diffusion.thresholding import dynamic_threshold
-from generators.glide.generator import NoisedClip
 from generators.glide.inpainting import GivenPixels
 from generators.glide.model import (
     GlideConfig,

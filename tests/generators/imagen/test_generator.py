@@ -67,8 +67,7 @@ def test_an_image_depends_on_its_seed_and_prompt_alone(
         {"guidance": "sr2=8"},
         {"steps": "base=2,sr1=2,sr2=1"},
         {"steps": "base=2,sr1=1,sr2=2"},
-        {"options": "threshold=static"},
-        {"options": "percentile=0.5"},
+        {"options": "base.threshold=dynamic"},
         {"options": "sr1.aug_level=0.8"},
         {"options": "sr2.aug_level=0.8"},
     ],
@@ -77,6 +76,12 @@ def test_every_setting_matters(
     imagen: ImagenGenerator, usual: list[np.ndarray], typed: dict[str, str]
 ) -> None:
     assert not np.array_equal(usual, images(imagen, **typed))
+
+
+def test_the_percentile_matters_to_a_dynamic_threshold(imagen: ImagenGenerator) -> None:
+    dynamic = images(imagen, options="base.threshold=dynamic")
+    half = images(imagen, options="base.threshold=dynamic,base.percentile=0.5")
+    assert not np.array_equal(dynamic, half)
 
 
 def test_the_last_threshold_matters_where_values_leave_the_range(imagen: ImagenGenerator) -> None:

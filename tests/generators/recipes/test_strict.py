@@ -103,12 +103,20 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "complaint"),
     [
-        ("glide-tiny-upsampler", {"objective__crop_px": 999}, "crop_px must be a multiple of 4"),
-        ("glide-tiny-upsampler", {"objective__crop_px": 30}, "crop_px must be a multiple of 4"),
+        (
+            "glide-tiny-upsampler-first",
+            {"objective__crop_px": 999},
+            "crop_px must be a multiple of 4",
+        ),
+        (
+            "glide-tiny-upsampler-first",
+            {"objective__crop_px": 30},
+            "crop_px must be a multiple of 4",
+        ),
         ("imagen-tiny-sr1-first", {"objective__low_res_px": 24}, "low_res_px must divide"),
         ("unclip-tiny-sr2", {"objective__low_res_px": 64}, "and be smaller, got 64"),
         ("glide-tiny-base-first", {"model__image_size": 63}, "image_size must divide 64"),
-        ("imagen-tiny-base", {"model__image_size": 128}, "image_size must divide 64"),
+        ("imagen-tiny-base-first", {"model__image_size": 128}, "image_size must divide 64"),
         ("ddpm-tiny", {"model__image_size": 63}, "image_size must divide 64"),
         ("clip-tiny-first", {"model__image_size": 32}, "image_size must be 64"),
         ("clip-tiny-first", {"model__patch_size": 7}, "not a multiple of patch_size"),
@@ -121,7 +129,11 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
         ("unclip-tiny-prior", {"model__heads": 0}, "heads must be positive"),
         ("imagen-tiny-t5-first", {"model__d_modle": 8}, "Unknown settings of a T5"),
         ("glide-tiny-base-first", {"model__xf_width": 0}, "base reads captions"),
-        ("dalle-tiny-transformer", {"objective__dvae": "no-such"}, "no-such are not included"),
+        (
+            "dalle-tiny-transformer-first",
+            {"objective__dvae": "no-such"},
+            "no-such are not included",
+        ),
     ],
 )
 def test_what_can_not_be_trained_is_refused_before_data_is_drawn(

@@ -7,6 +7,8 @@ import torch
 
 from evalkit.core.errors import ConfigError
 from evalkit.core.registry import load
+from generators.dalle.pipeline import text_ids
+from generators.dalle.training import DalleTraining
 from generators.recipes.recipe import load_recipe
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import Batch
@@ -20,11 +22,14 @@ TOKENIZER = tiny_tokenizer()
 TOLD = ThingsTold(COLOURS, SHAPES, 16, TOKENIZER)
 
 
-def words(caption: str) -> dict[str, list[tuple[int, int]]]:
+CAUSAL = ThingsTold(COLOURS, SHAPES, 16, TOKENIZER, causal=True)
+
+
+def words(caption: str, told: ThingsTold = TOLD) -> dict[str, list[tuple[int, int]]]:
     """What is told to the end of each word, by the words' text."""
     ids = TOKENIZER.encode(caption)
     found: dict[str, list[tuple[int, int]]] = {}
-    for token, kind, word in TOLD.labels(caption):
+    for token, kind, word in told.labels(caption):
         found.setdefault(TOKENIZER.decode(ids[: token + 1]), []).append((kind, word))
     return found
 
@@ -45,6 +50,14 @@ def test_a_relation_gives_each_thing_its_place():
     places = [(text.split()[-1], PLACES[word]) for text, said in words(caption).items()
               for kind, word in said if kind == 2]  # fmt: skip
     assert places == [("red", "below"), ("ring", "below"), ("blue", "above"), ("cross", "above")]
+
+
+def test_a_causal_state_says_only_what_it_can_know():
+    caption = "a red ring under a blue cross"
+    assert words(caption, CAUSAL) == {
+        "a red ring": [(0, 0), (1, 0)],
+        caption: [(0, 1), (1, 1), (2, PLACES.index("above"))],
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,3 +140,25 @@ def test_dropped_captions_tell_nothing_and_the_weight_counts():
     assert loss(bound_weight=1.0, caption_dropout=1.0) == loss(
         bound_weight=0.0, caption_dropout=1.0
     )
+
+
+def test_dalles_captions_are_told_whole_however_they_are_cut():
+    """What the loss adds, by hand; merges left out of the captions move no label."""
+    recipe = load_recipe("dalle-tiny-transformer")
+    captions = ["a small red ring left of a large blue star", "a pink heart over a cyan cross"]
+    torch.manual_seed(0)
+    trainee = DalleTraining(recipe.model, {**recipe.objective, "bpe_dropout": 0.9})
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    things = ThingsTold(*recipe.objective["bound"], 160, TOKENIZER, causal=True)
+
+    def loss() -> float:
+        batch = Batch(images, captions, torch.zeros(2), 0, Draws.seeded([1, 2]))
+        return float(trainee(batch))
+
+    with torch.no_grad():
+        states = trainee.network.text_states(text_ids(TOKENIZER, captions, 24)[0])
+        told = float(things(states, captions))
+        whole = loss()
+        trainee.things = None
+        assert whole - loss() == pytest.approx(0.1 * told, rel=1e-3)
+    assert told > 1

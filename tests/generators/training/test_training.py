@@ -82,7 +82,7 @@ def test_every_shipped_recipe_reads_and_names_a_network() -> None:
     "name",
     [
         "glide-tiny-base-first",
-        "glide-tiny-upsampler",
+        "glide-tiny-upsampler-first",
         "clip-tiny-first",
         "unclip-tiny-prior-ar",
         "imagen-tiny-t5-first",
@@ -292,9 +292,12 @@ def test_the_residual_of_an_upsampler_is_learned_from_what_it_sees(text_encoder:
     """A flat image lacks nothing at any scale, unless noise is to be removed; another one does."""
     recipe = load_recipe("imagen-tiny-sr1")
 
-    def loss(images: torch.Tensor, scale: float | None, most_noise: float = 1e-9) -> float:
+    def loss(
+        images: torch.Tensor, scale: float | None, most_noise: float = 1e-9, power: float = 1.0
+    ) -> float:
         beside = {"residual_scale": scale, "text_encoder": str(text_encoder)}
-        objective = {**recipe.objective, **beside, "most_noise": most_noise}
+        levels = {"most_noise": most_noise, "level_power": power}
+        objective = {**recipe.objective, **beside, **levels}
         torch.manual_seed(0)
         trainee = ImagenUpsamplerTraining(recipe.model, objective)
         batch = Batch(images, ["a red circle"] * 2, torch.full((2,), -1), 0, Draws.seeded([1, 2]))
@@ -305,12 +308,13 @@ def test_the_residual_of_an_upsampler_is_learned_from_what_it_sees(text_encoder:
     drawn = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
     assert loss(flat, 3.0) == pytest.approx(loss(flat, 300.0), rel=1e-4)
     assert loss(flat, 3.0, 0.5) != pytest.approx(loss(flat, 3.0), rel=1e-2)
+    assert loss(flat, 3.0, 0.5, 1e3) == pytest.approx(loss(flat, 3.0), rel=1e-4)
     assert loss(drawn, 300.0) > 10 * loss(drawn, 3.0)
     assert loss(drawn, None) != pytest.approx(loss(drawn, 3.0), rel=1e-3)
 
 
 def test_the_pull_of_imagens_teacher_falls_to_nothing(text_encoder: Path) -> None:
-    recipe = load_recipe("imagen-tiny-base")
+    recipe = load_recipe("imagen-tiny-base-first")
 
     def loss(step: int, **changes: object) -> float:
         objective = {**recipe.objective, "text_encoder": str(text_encoder), **changes}
