@@ -20,8 +20,9 @@ from evalkit.core.pixels import encode_png
 from evalkit.datasets.shapes.dataset import render
 from evalkit.metrics.composition import Composition
 from generators.dalle.dvae import DVAE
-from generators.dalle.training import dvae_from, dvae_weights
+from generators.dalle.training import dvae_from
 from generators.pixels import from_uint8, to_uint8
+from generators.weights.zoo import weights_named
 
 SHOWN = 16
 
@@ -35,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     drawn = [render(0, "val", index) for index in range(options.n)]
     originals = np.stack([pixels for pixels, _, _ in drawn])
-    network = dvae_from(dvae_weights(options.dvae))
+    network = dvae_from(weights_named(options.dvae))
     codes, rebuilt = through(network, originals)
     error = np.abs(originals.astype(float) - rebuilt).mean()
     shares = np.bincount(codes.ravel(), minlength=network.config.vocab_size) / codes.size

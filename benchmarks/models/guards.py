@@ -42,7 +42,7 @@ from generators.base import Generator, Request
 from generators.catalog import load_generator
 from generators.clip.model import Clip
 from generators.clip.tiny import load as load_clip
-from generators.dalle.training import dvae_from, dvae_weights
+from generators.dalle.training import dvae_from
 from generators.ddpm.generator import DDPMGenerator
 from generators.glide.model import Text2ImUNet
 from generators.imagen.text import FrozenT5, tiny_tokens
@@ -50,7 +50,7 @@ from generators.pixels import from_uint8, shrink
 from generators.recipes.recipe import load_recipe
 from generators.tokenizer import tiny_tokenizer
 from generators.unclip.generator import UnclipGenerator
-from generators.weights.zoo import zoo_weights
+from generators.weights.zoo import weights_named, zoo_weights
 
 BATCH = 50
 RANKED = 20
@@ -238,7 +238,7 @@ def guard_prior(network: str, model: str, n: int) -> list[Guard]:
 
 def guard_dvae(name: str, n: int) -> list[Guard]:
     """Guard the discrete VAE by its reconstructions."""
-    network, real = dvae_from(dvae_weights(name)), RealScenes.draw(n)
+    network, real = dvae_from(weights_named(name)), RealScenes.draw(n)
     grid = RealScenes.draw(1).pixels.shape[1] // network.config.factor
 
     def rebuilt(small: torch.Tensor, captions: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:

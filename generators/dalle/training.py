@@ -6,7 +6,6 @@ Both are steps of `generators.training.loop`; all randomness comes from the batc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from generators.pixels import from_uint8
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
 from generators.training.things import ThingsTold
-from generators.weights.zoo import ZooWeights, zoo_weights
+from generators.weights.zoo import ZooWeights, weights_named
 
 SPREAD_IMAGES = 128
 """Training images that the codes are first spread over."""
@@ -96,7 +95,7 @@ class DalleTraining(nn.Module):
         self.network = DalleTransformer(config)
         self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.bpe_dropout = float(objective["bpe_dropout"])
-        weights = dvae_weights(str(objective["dvae"]))
+        weights = weights_named(str(objective["dvae"]))
         self.dvae = dvae_from(weights).requires_grad_(False)
         self.trained_with = {weights.recipe.name: weights.sha256}
         self.things = ThingsTold.from_objective(
@@ -131,14 +130,6 @@ class DalleTraining(nn.Module):
         text, _ = text_ids(self.tokenizer, batch.captions, network.config.text_length)
         codes = sample_codes(network, text.to(batch.images.device), batch.draws.rngs)
         return paint(self.dvae.decoder, codes)
-
-
-def dvae_weights(name_or_path: str) -> ZooWeights:
-    """Read the weights of a discrete VAE, by its name in the zoo or from a file."""
-    path = Path(name_or_path)
-    if path.suffix == ".safetensors":
-        return zoo_weights(path.stem, path)
-    return zoo_weights(name_or_path)
 
 
 def dvae_from(weights: ZooWeights) -> DVAE:

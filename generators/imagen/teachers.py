@@ -6,7 +6,6 @@ On purpose no modules of the networks that learn: their weights stay out of chec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from generators.diffusion.process import DiffusionProcess, lookup
 from generators.glide.model import Text2ImUNet
 from generators.tokenizer import tiny_tokenizer
 from generators.training.steps import on_device
-from generators.weights.zoo import ZooWeights, zoo_weights
+from generators.weights.zoo import weights_named
 
 
 class GlideTeacher:
@@ -30,7 +29,7 @@ class GlideTeacher:
     """
 
     def __init__(self, name: str) -> None:
-        weights = _weights_of(name)
+        weights = weights_named(name)
         self.network = weights.network(Text2ImUNet, name).requires_grad_(False)
         self.tokenizer = tiny_tokenizer()
         self.trained_with = {weights.recipe.name: weights.sha256}
@@ -63,7 +62,7 @@ class ClipTeacher:
     """
 
     def __init__(self, name: str, schedule: str) -> None:
-        weights = _weights_of(name)
+        weights = weights_named(name)
         known = weights.recipe.objective.get("schedule")
         if known != schedule:
             raise ConfigError(
@@ -86,8 +85,3 @@ class ClipTeacher:
         gradient = self.clip.gradient(captions, scale, str(x_t.device))
         sigma = lookup(np.sqrt(1 - process.alpha_bar), t, x_t)
         return sigma * gradient(x_t, process.network_timesteps(t))
-
-
-def _weights_of(name: str) -> ZooWeights:
-    path = Path(name) if name.endswith(".safetensors") else None
-    return zoo_weights(path.stem if path else name, path)

@@ -86,6 +86,13 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
     return ZooWeights(state, recipe, file_sha256(file), trained_with, vocabulary)
 
 
+def weights_named(name_or_path: str) -> ZooWeights:
+    """Read a network's weights by their name in the zoo, or from a file of `evalkit train`."""
+    if name_or_path.endswith(".safetensors"):
+        return zoo_weights(Path(name_or_path).stem, Path(name_or_path))
+    return zoo_weights(name_or_path)
+
+
 def trained_state(file: Path) -> dict[str, Tensor]:
     """Read weights that `evalkit train` wrote, in float32."""
     return {name: tensor.float() for name, tensor in dequantise(load_state_dict(file)).items()}
