@@ -131,7 +131,7 @@ RECIPES: dict[str, RecipeRow] = {
     "imagen-tiny-sr1": _ours(
         "imagen-tiny-sr1",
         "imagen-upsampler",
-        "Imagen's Efficient U-Net, 16 to 32 px: the second training, for a new T5",
+        "Imagen's Efficient U-Net, 16 to 32 px: the second training",
     ),
     "imagen-tiny-sr1-first": _ours(
         "imagen-tiny-sr1-first",
@@ -141,7 +141,7 @@ RECIPES: dict[str, RecipeRow] = {
     "imagen-tiny-sr2": _ours(
         "imagen-tiny-sr2",
         "imagen-upsampler",
-        "Imagen's Efficient U-Net, 32 to 64 px: the second training, for a new T5",
+        "Imagen's Efficient U-Net, 32 to 64 px: the second training",
     ),
     "imagen-tiny-sr2-first": _ours(
         "imagen-tiny-sr2-first",
