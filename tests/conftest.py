@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ SHARED = ROOT.parent / "shared"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 settings.register_profile("evalkit", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("evalkit")
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Draw the same random tensors in each test, whichever tests its process ran before."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -59,8 +59,9 @@ def test_captions_without_pairs_don_t_dilute_the_others():
 
 @pytest.mark.parametrize("telling", [TOLD, PlacesTold([COLOURS, SHAPES], 32)])
 def test_embeddings_get_the_gradient_and_no_rounding(telling: BindingsTold | PlacesTold):
-    embeddings = torch.randn(1, telling.directions.shape[1], requires_grad=True)
-    caption = ["a red ring left of a blue cross"]
+    count = 16  # one may happen to be right already, and then gets no gradient
+    embeddings = torch.randn(count, telling.directions.shape[1], requires_grad=True)
+    caption = ["a red ring left of a blue cross"] * count
     loss = telling(embeddings, caption)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(telling(embeddings, caption), loss)
