@@ -26,7 +26,7 @@ from evalkit.spreading import refuse_spread_server, spread_sampling
 from evalkit.workers.opening import library_versions, pool_opener
 from evalkit.workers.sampling import SamplingWork, generate_in_workers
 from generators.base import Generator, GeneratorSpec, Request, Settings, resolve_settings
-from generators.catalog import load_generator, require_model, scheme_of
+from generators.catalog import load_generator
 from generators.fitting import FittedGenerator, largest_batch
 
 CATEGORIES_FILE = "categories.json"
@@ -292,10 +292,6 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         ConfigError: An option that the model does not support.
         MissingWeightsError: The model's weights are unavailable.
     """
-    if scheme_of(model) is not None:
-        require_model(model, sampling.weights)
-    from evalkit.reranking import reranked  # imports torch
-
     generator = load_generator(
         model,
         device=sampling.device,
@@ -306,6 +302,8 @@ def prepare_generator(model: str, sampling: SamplingOptions) -> tuple[Generator,
         offload=sampling.offload,
         access=sampling.access,
     )
+    from evalkit.reranking import reranked  # imports torch, as the model did
+
     settings = chosen_settings(generator.spec, sampling)
     fitted = FittedGenerator(generator, sampling.batch_size, filled=sampling.compiled)
     return (

@@ -43,6 +43,8 @@ class ModelRow:
     """Rows of `generators.weights.published.PUBLISHED` that it loads, the networks in order."""
     accelerates: bool | None = None
     """Whether it can run in bfloat16 and compiled; None: not stated by its package."""
+    compiles: bool = True
+    """Whether one that accelerates can be compiled, too."""
     paper: str = ""
     """The paper that introduced it; empty: none."""
 
@@ -64,6 +66,7 @@ def _tiny(system: str, summary: str, weights: Weights = "embedded") -> ModelRow:
         size_px=64,
         weights=weights,
         accelerates=True,
+        compiles=system != "dalle",  # its sampling grows by a code a call
         paper=_PAPERS[system],
     )
 
@@ -403,6 +406,11 @@ def load_generator(
     _check_numerics(chosen)
     if any(chosen.values()) and row.accelerates is False:
         raise _not_accelerated(full)
+    if compiled and isinstance(row, ModelRow) and not row.compiles:
+        raise ConfigError(
+            f"{full} can't be compiled: what its transformer reads grows with each code. Leave "
+            "--compile-model out."
+        )
     require_model(name, own)
     if access is not None and access.is_given and not (scheme and scheme.takes_access):
         raise ConfigError(

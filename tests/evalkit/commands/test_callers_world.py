@@ -380,6 +380,16 @@ def test_numerics_are_refused_before_weights_are_read(
     assert "takes none of --bf16, --fp16, --compile-model and --offload" in last_line(capfd)
 
 
+@pytest.mark.parametrize("model", ["dalle:tiny", "dalle:tiny-untrained"])
+def test_what_writes_code_by_code_is_not_compiled(
+    model: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """torch.compile replaces a network's call, which the sampling with kept keys never makes."""
+    monkeypatch.setattr("generators.catalog.require_model", lambda *_: pytest.fail("read"))
+    assert run("generate", "--model", model, "--prompt", "x", "--compile-model") == 2
+    assert f"{model} can't be compiled" in last_line(capfd)
+
+
 @pytest.mark.parametrize(
     ("second", "more"),
     [
