@@ -18,7 +18,7 @@ from evalkit.measurement import MeasurementPlan
 from evalkit.options import SamplingOptions
 from evalkit.requests import DatasetSource
 
-COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd")
+COLUMNS = ("composition-exact", "composition-pairs", "clip-score", "fd-infinity")
 Variants = Mapping[str, Mapping[str, Any]]
 """The model and the changed `SamplingOptions` (guidance, steps, ...) by name of the row."""
 
