@@ -29,8 +29,8 @@ class StageSettings:
     sampler: str | None = None
     """Name of the sampler, such as `ancestral` or `ddim`."""
     guidance: float | None = None
-    """Scale: of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off; or of a noisy
-    classifier's gradient, 0 is off. None: the stage has no guidance."""
+    """Scale: of classifier-free guidance, s in eps_u + s (eps_c - eps_u), 1 is off (DALL-E:
+    logits); or of a noisy classifier's gradient, 0 is off. None: the stage has none."""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     """Further settings of this stage, with their defaults."""
 

@@ -58,20 +58,8 @@ def test_every_shipped_network_has_a_guard(root: Path) -> None:
     assert set(guards.GUARDS) == shipped
 
 
-BEATEN = {
-    "dalle-tiny-dvae": "26.2 dB, below the 27.0 of a thumbnail of 16 px",
-}
-"""Shipped networks that don't beat their rivals yet, and by how much."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason=BEATEN[name])) if name in BEATEN else name
-        for name in guards.GUARDS
-    ],
-)
+@pytest.mark.parametrize("name", guards.GUARDS)
 def test_no_network_ships_that_its_trivial_rival_beats(name: str) -> None:
     lost = [guard.row() for guard in guards.GUARDS[name](60) if not guard.holds]
     assert not lost

@@ -20,6 +20,8 @@ from generators.tokenizer import BytePairTokenizer, tiny_tokenizer
 from generators.weights.parts import Parts, check_overrides, never_released
 
 STAGE = "transformer"
+GUIDANCE = 1.5
+"""Where captions were dropped in training; chosen on training scenes. The paper has none: 1."""
 TINY_PARTS = ("dalle-tiny-dvae", "dalle-tiny-transformer")
 
 
@@ -56,7 +58,8 @@ class DalleGenerator:
         """
         prompts = prompts_of(self.spec, requests)
         ids, cut = text_ids(self.tokenizer, prompts, self.transformer.config.text_length)
-        options = settings[STAGE].options
+        options, guidance = settings[STAGE].options, settings[STAGE].guidance
+        assert guidance is not None
         faults = BatchFaults(len(requests))
         running = self.numerics.running(self.transformer, self.device)
         with running, self.numerics.autocast(self.device):
@@ -64,6 +67,7 @@ class DalleGenerator:
                 self.transformer,
                 ids.to(self.device),
                 image_rngs([request.seed for request in requests], STAGE),
+                guidance_scale=guidance,
                 temperature=float(options["temperature"]),
                 top_k=int(options["top_k"]),
                 progress=advance,
@@ -87,12 +91,13 @@ def load_tiny(name: str, device: str, weights: Mapping[str, Path]) -> DalleGener
     dvae = parts.load(DVAE, TINY_PARTS[0])
     transformer = parts.load(DalleTransformer, TINY_PARTS[1], {TINY_PARTS[0]: dvae.sha256})
     config = transformer.network.config
+    guidance = GUIDANCE if transformer.recipe.objective.get("caption_dropout") else 1.0
     check_codes(config, dvae.network.config, tokenizer.num_tokens)
     spec = GeneratorSpec(
         name=name,
         display_name="DALL-E (tiny)" if parts.trained else "DALL-E (tiny, untrained)",
         conditioning="text",
-        stages=(transformer_stage(config.image_vocab),),
+        stages=(transformer_stage(config.image_vocab, guidance),),
         size_px=config.grid_size * dvae.network.config.factor,
         training_data=("shapes",) if parts.trained else (),
         weights=parts.provenance(),
@@ -116,10 +121,10 @@ def load_paper(name: str, device: str, weights: Mapping[str, Path]) -> DalleGene
     raise never_released(name, "dalle:tiny")
 
 
-def transformer_stage(image_vocab: int) -> StageSpec:
-    """Build the one stage, with `temperature` (0: the likeliest code) and `top_k`."""
+def transformer_stage(image_vocab: int, guidance: float) -> StageSpec:
+    """Build the one stage, with guidance, `temperature` (0: the likeliest code) and `top_k`."""
     return StageSpec(
         name=STAGE,
-        defaults=StageSettings(options={"temperature": 1.0, "top_k": 0}),
+        defaults=StageSettings(guidance=guidance, options={"temperature": 1.0, "top_k": 0}),
         ranges={"temperature": (0, 10), "top_k": (0, image_vocab)},
     )

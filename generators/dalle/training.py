@@ -1,6 +1,6 @@
-"""DALL-E's two trainings: the discrete VAE on images, then the transformer on its codes.
+"""DALL-E's trainings: the discrete VAE on images, its decoder alone, the transformer on the codes.
 
-Both are steps of `generators.training.loop`; all randomness comes from the batch's draws.
+All are steps of `generators.training.loop`; all randomness comes from the batch's draws.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.dalle.dvae import DVAE, DVAEConfig, cosine_decay, dvae_loss, spread_codes
+from generators.dalle.dvae import (
+    DVAE,
+    DVAEConfig,
+    cosine_decay,
+    dvae_loss,
+    logit_laplace_nll,
+    spread_codes,
+)
 from generators.dalle.model import DalleConfig, DalleTransformer, dalle_loss
 from generators.dalle.pipeline import check_codes, check_grid, paint, sample_codes, text_ids
 from generators.pixels import from_uint8
 from generators.tokenizer import tiny_tokenizer
 from generators.training.data import SHAPES_INPUTS, Batch, Inputs, TrainingData
+from generators.training.steps import drop_captions
 from generators.training.things import ThingsTold
 from generators.weights.zoo import ZooWeights, weights_named
 
@@ -69,8 +77,41 @@ class DVAETraining(nn.Module):
 
     def samples(self, network: DVAE, batch: Batch) -> Tensor:
         """Rebuild the images of a batch from their codes; images in [-1, 1]."""
-        codes = network.encoder.codes((batch.images + 1) / 2)
-        return paint(network.decoder, codes.flatten(1))
+        return rebuilt(network, batch)
+
+
+class DecodingTraining(nn.Module):
+    """The decoder alone, on the likeliest codes of a frozen encoder: what it reads in sampling.
+
+    The relaxation that trains both halves shows the decoder blends of codes, and codes drawn by
+    their probability. The codes stay what they were; a transformer of them still records the hash
+    of both halves, and has to be trained on with the new file.
+
+    Args:
+        model: Settings of `DVAEConfig`.
+        objective: Empty.
+    """
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        inputs: Inputs = SHAPES_INPUTS,
+    ) -> None:
+        super().__init__()
+        self.network = DVAE(DVAEConfig.from_flat(model))
+        self.network.encoder.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean loss of the batch, in nats per value of the image."""
+        x = (batch.images + 1) / 2
+        with torch.autocast(batch.images.device.type, enabled=False):
+            codes = self.network.encoder.codes(x)
+        return logit_laplace_nll(self.network.decoder(codes), x).mean()
+
+    def samples(self, network: DVAE, batch: Batch) -> Tensor:
+        """Rebuild the images of a batch from their codes; images in [-1, 1]."""
+        return rebuilt(network, batch)
 
 
 class DalleTraining(nn.Module):
@@ -79,9 +120,10 @@ class DalleTraining(nn.Module):
     Args:
         model: Settings of `DalleConfig`.
         objective: `dvae`, the name of a trained discrete VAE of the zoo or a file of `evalkit
-            train`; `bpe_dropout`, the share of merges left out when captions are cut; `bound`,
-            adjectives and nouns, and `bound_weight`: the captions' states learn which belong
-            together (see `ThingsTold`), by default nothing.
+            train`; `bpe_dropout`, the share of merges left out when captions are cut;
+            `caption_dropout`, the share of captions replaced by an empty one, which guidance reads
+            later, by default none; `bound`, adjectives and nouns, and `bound_weight`: the captions'
+            states learn which belong together (see `ThingsTold`), by default nothing.
     """
 
     def __init__(
@@ -95,6 +137,7 @@ class DalleTraining(nn.Module):
         self.network = DalleTransformer(config)
         self.tokenizer = inputs.tokenizer or tiny_tokenizer()
         self.bpe_dropout = float(objective["bpe_dropout"])
+        self.caption_dropout = float(objective.get("caption_dropout", 0.0))
         weights = weights_named(str(objective["dvae"]))
         self.dvae = dvae_from(weights).requires_grad_(False)
         self.trained_with = {weights.recipe.name: weights.sha256}
@@ -107,9 +150,10 @@ class DalleTraining(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, in nats per token."""
+        dropping = self.caption_dropout > 0
         text, _ = text_ids(
             self.tokenizer,
-            batch.captions,
+            drop_captions(batch, self.caption_dropout) if dropping else batch.captions,
             self.network.config.text_length,
             dropout=self.bpe_dropout,
             rngs=batch.draws.rngs,
@@ -130,6 +174,13 @@ class DalleTraining(nn.Module):
         text, _ = text_ids(self.tokenizer, batch.captions, network.config.text_length)
         codes = sample_codes(network, text.to(batch.images.device), batch.draws.rngs)
         return paint(self.dvae.decoder, codes)
+
+
+def rebuilt(network: DVAE, batch: Batch) -> Tensor:
+    """Rebuild the images of a batch from their likeliest codes; images in [-1, 1]."""
+    with torch.autocast(batch.images.device.type, enabled=False):
+        codes = network.encoder.codes((batch.images + 1) / 2)
+    return paint(network.decoder, codes.flatten(1))
 
 
 def dvae_from(weights: ZooWeights) -> DVAE:

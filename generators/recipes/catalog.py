@@ -64,20 +64,32 @@ RECIPES: dict[str, RecipeRow] = {
         "clip-tiny-noised-first", "noised-clip", "CLIP of noisy 16 px images: the first training"
     ),
     "dalle-tiny-dvae": _ours(
-        "dalle-tiny-dvae", "dalle-dvae", "DALL-E's discrete VAE: the second training, sharp codes"
+        "dalle-tiny-dvae",
+        "dalle-dvae-decoding",
+        "DALL-E's discrete VAE: the third training, its decoder alone",
     ),
     "dalle-tiny-dvae-first": _ours(
         "dalle-tiny-dvae-first", "dalle-dvae", "DALL-E's discrete VAE: the first training"
     ),
+    "dalle-tiny-dvae-second": _ours(
+        "dalle-tiny-dvae-second",
+        "dalle-dvae",
+        "DALL-E's discrete VAE: the second training, sharp codes",
+    ),
     "dalle-tiny-transformer": _ours(
         "dalle-tiny-transformer",
         "dalle-transformer",
-        "DALL-E's transformer of captions and codes: the second training",
+        "DALL-E's transformer of captions and codes: the third training, for guidance",
     ),
     "dalle-tiny-transformer-first": _ours(
         "dalle-tiny-transformer-first",
         "dalle-transformer",
         "DALL-E's transformer: the first training",
+    ),
+    "dalle-tiny-transformer-second": _ours(
+        "dalle-tiny-transformer-second",
+        "dalle-transformer",
+        "DALL-E's transformer: the second training, which learns what belongs together",
     ),
     "ddpm-tiny": _ours("ddpm-tiny", "ddpm", "DDPM of all scenes, 16 px"),
     "ddpm-tiny-class": _ours(

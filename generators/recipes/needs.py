@@ -23,6 +23,8 @@ class Needs:
     """The weights that have a row for each class."""
     together: bool = False
     """Whether the loss compares the images of a batch, so that the batch can't be split."""
+    start: bool = False
+    """Whether a part of it is left as it is, so that it has to start from trained weights."""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Parts that `freeze` names, by what the names of their parameters begin with."""
 
@@ -48,6 +50,7 @@ NEEDS: Mapping[str, Needs] = {
     "clip": Needs(captions=True, vocabulary="vocab_size", tokens=_TOKENS, together=True),
     "noised-clip": Needs(captions=True, vocabulary="vocab_size", tokens=_TOKENS, together=True),
     "dalle-dvae": Needs(together=True),
+    "dalle-dvae-decoding": Needs(start=True),
     "dalle-transformer": Needs(captions=True),
     "unclip-prior": Needs(captions=True),
     "unclip-prior-ar": Needs(captions=True),

@@ -112,9 +112,14 @@ class _DiscreteVAE(_Objective):
     logit_deviation: Annotated[float, Field(ge=0)] = 0.0
 
 
+class _DecodedCodes(_Objective):
+    pass
+
+
 class _DalleTransformer(_Bound):
     dvae: str
     bpe_dropout: Annotated[float, Field(ge=0, lt=1)]
+    caption_dropout: Share = 0.0
 
 
 class _CodedPrior(_Objective):
@@ -172,6 +177,7 @@ OBJECTIVES: Mapping[str, type[BaseModel]] = {
     "glide-upsampler": _GlideUpsampler,
     "clip": _Contrastive,
     "dalle-dvae": _DiscreteVAE,
+    "dalle-dvae-decoding": _DecodedCodes,
     "dalle-transformer": _DalleTransformer,
     "unclip-prior": _DiffusedPrior,
     "unclip-prior-ar": _CodedPrior,

@@ -14,6 +14,7 @@ NETWORKS: dict[str, str] = {
     "glide-upsampler": "generators.glide.training:GlideUpsamplerTraining",
     "clip": "generators.clip.training:ClipTraining",
     "dalle-dvae": "generators.dalle.training:DVAETraining",
+    "dalle-dvae-decoding": "generators.dalle.training:DecodingTraining",
     "dalle-transformer": "generators.dalle.training:DalleTraining",
     "unclip-prior": "generators.unclip.training:DiffusionPriorTraining",
     "unclip-prior-ar": "generators.unclip.training:AutoregressivePriorTraining",

@@ -15,6 +15,7 @@ from generators.recipes.needs import needs_of
 from generators.recipes.recipe import Recipe
 from generators.tokenizer import GPT2, TINY
 from generators.training.data import SHAPES_INPUTS, Inputs
+from generators.weights.networks import same_network
 from generators.weights.published import MODEL_FILES, locate
 from generators.weights.state_dicts import check_state_dict, file_sha256, read_metadata
 from generators.weights.zoo import ZOO, trained_state
@@ -35,10 +36,15 @@ def starting_file(recipe: Recipe, start: Path | None, out: Path) -> Path | None:
 
     Raises:
         MissingWeightsError: The weights do not exist.
-        ConfigError: `start` is given to a recipe that starts from random weights, or the model has
-            no such network.
+        ConfigError: `start` is given to a recipe that starts from random weights, the model has no
+            such network, or this kind of training has to start from trained weights.
     """
     if recipe.start_from is None:
+        if needs_of(recipe.network).start:
+            raise ConfigError(
+                f"{recipe.name} leaves a part of its network as it is, so it can't start from "
+                "random weights. Set start_from in the recipe."
+            )
         if start is not None:
             raise ConfigError(f"{recipe.name} starts from random weights, so it takes no start.")
         return None
@@ -72,7 +78,7 @@ def model_file(model: str, recipe: Recipe) -> Path:
     alike = [
         name
         for name, row in RECIPES.items()
-        if row.network == recipe.network
+        if same_network(row.network, recipe.network)
         and name.startswith(prefix)
         and (ZOO / f"{name}.safetensors").is_file()
     ]
@@ -132,7 +138,7 @@ def begin_with(
     try:
         check_state_dict(own, weights, path.name)
     except WeightsError as error:
-        if held == recipe.network:
+        if same_network(held, recipe.network):
             raise
         raise WeightsError(
             f"{path} holds a network of the kind {held}, but {recipe.name} trains one of the kind "
@@ -143,14 +149,14 @@ def begin_with(
 
 
 def frozen_parameters(network: nn.Module, recipe: Recipe) -> frozenset[str]:
-    """Return the names of the parameters that a recipe leaves as they are.
+    """Return the names of the parameters that a recipe, or its kind of training, leaves alone.
 
     Raises:
         ConfigError: A part does not exist, or nothing is left to train.
     """
     parts = needs_of(recipe.network).parts
-    names = [name for name, _ in network.named_parameters()]
-    frozen: set[str] = set()
+    learning = {name: p.requires_grad for name, p in network.named_parameters()}
+    names, frozen = list(learning), {name for name, learns in learning.items() if not learns}
     for part in recipe.freeze:
         if part == UNET and parts:
             inside = tuple(start for starts in parts.values() for start in starts)

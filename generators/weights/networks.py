@@ -53,6 +53,7 @@ NETWORKS: Mapping[str, NetworkRow] = {
     "clip": NetworkRow("generators.clip.model:Clip.from_flat"),
     "noised-clip": NetworkRow("generators.clip.tiny:build_noised"),
     "dalle-dvae": NetworkRow("generators.dalle.dvae:DVAE.from_flat"),
+    "dalle-dvae-decoding": NetworkRow("generators.dalle.dvae:DVAE.from_flat"),
     "dalle-transformer": NetworkRow("generators.dalle.model:DalleTransformer.from_flat"),
     "ddpm": NetworkRow("generators.ddpm.tiny:build_network"),
     "noisy-classifier": NetworkRow("generators.ddpm.tiny:build_classifier"),
@@ -122,6 +123,13 @@ def build_network(name: str, config: Mapping[str, Any]) -> nn.Module:
     """
     network: nn.Module = pkgutil.resolve_name(_row(name).build)(architecture_settings(config))
     return network
+
+
+def same_network(kind: str, other: str) -> bool:
+    """Return whether two kinds of training train the same network."""
+    if kind == other:
+        return True
+    return {kind, other} <= NETWORKS.keys() and NETWORKS[kind].build == NETWORKS[other].build
 
 
 def checked(kind: type[NetworkT], source: str, network: nn.Module) -> NetworkT:

@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from evalkit.core.errors import MissingWeightsError, WeightsError
+from generators.recipes.catalog import RECIPES
 from generators.recipes.recipe import Recipe
 from generators.weights import networks
 from generators.weights.networks import NetworkT
@@ -87,9 +88,24 @@ def zoo_weights(name: str, path: Path | None = None) -> ZooWeights:
 
 
 def weights_named(name_or_path: str) -> ZooWeights:
-    """Read a network's weights by their name in the zoo, or from a file of `evalkit train`."""
+    """Read a network's weights by their name in the zoo, or from a file of `evalkit train`.
+
+    Raises:
+        MissingWeightsError: They do not ship, the file does not exist, or it states no recipe.
+        WeightsError: The file is damaged.
+    """
     if name_or_path.endswith(".safetensors"):
         return zoo_weights(Path(name_or_path).stem, Path(name_or_path))
+    if not (ZOO / f"{name_or_path}.safetensors").is_file():
+        told = (
+            f"the file that evalkit train {name_or_path} writes: "
+            f"runs/train/{name_or_path}/weights.safetensors"
+            if name_or_path in RECIPES
+            else "a name of generators/zoo, or a file that ends in .safetensors"
+        )
+        raise MissingWeightsError(
+            f"The weights {name_or_path} are not included in evalkit. Give {told}."
+        )
     return zoo_weights(name_or_path)
 
 
@@ -111,7 +127,7 @@ def check_trained_with(name: str, weights: ZooWeights, frozen: Mapping[str, str]
     """
     for other, sha256 in frozen.items():
         known = weights.trained_with.get(other)
-        if known != sha256:
+        if sha256 not in weights.trained_with.values():
             beside = known[:12] if known else "of unknown hash"
             raise WeightsError(
                 f"{name} was trained with {other} {beside}, but {sha256[:12]} is in use. "

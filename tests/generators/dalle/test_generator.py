@@ -1,5 +1,6 @@
 """dalle:tiny from its parts to pixels, and what is said where there is nothing."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from evalkit.core.errors import ConfigError, MissingWeightsError, WeightsError
 from evalkit.core.registry import load
 from generators.base import Request, resolve_settings
 from generators.catalog import load_generator
-from generators.dalle.dvae import DVAE
+from generators.dalle.dvae import DVAE, logit_laplace_nll
+from generators.dalle.generator import STAGE
 from generators.dalle.model import DalleTransformer
 from generators.dalle.presets import PAPER_DVAE, PAPER_TRANSFORMER
 from generators.errors import UnsupportedRequestError
@@ -21,6 +23,8 @@ from generators.training.checkpoint import export_weights
 from generators.training.data import draw_batch
 from generators.training.loop import train
 from generators.training.networks import NETWORKS
+from generators.training.starts import model_file
+from generators.weights.zoo import trained_state
 
 PROMPTS = ("a red circle", "two small blue squares above a green ring")
 ROUNDED = 0.005  # the share by which a derivation may miss
@@ -46,13 +50,13 @@ def parts(data, tmp_path_factory):
         }
         return train(recipe.model_copy(update=changed), data, folder / name, cpu=True)
 
-    dvae = trained("dalle-tiny-dvae")
+    dvae = trained("dalle-tiny-dvae-second")
     transformer = trained("dalle-tiny-transformer", dvae=str(dvae))
     return {"dalle-tiny-dvae": dvae, "dalle-tiny-transformer": transformer}
 
 
-def images(generator, prompts=PROMPTS, options=None, seeds=(1, 2)):
-    settings = resolve_settings(generator.spec, options=options)
+def images(generator, prompts=PROMPTS, seeds=(1, 2), **settings):
+    settings = resolve_settings(generator.spec, **settings)
     requests = [Request(prompt=p, seed=s) for p, s in zip(prompts, seeds, strict=True)]
     return np.stack([sample.image for sample in generator.generate(requests, settings)])
 
@@ -69,6 +73,7 @@ def test_trained_files_make_images_that_seed_and_caption_decide(parts):
         images(generator, seeds=(3, 4)),
         images(generator, options="temperature=0"),
         images(generator, options="top_k=3"),
+        images(generator, guidance="1"),
         images(generator, options="transformer.temperature=0.5"),
     ):
         assert not (made == other).all()
@@ -85,7 +90,7 @@ def test_random_weights_work_without_any_file():
 def test_a_transformer_of_other_codes_is_refused(parts, tmp_path):
     """Codes mean something only to the discrete VAE that the transformer learned them from."""
     recipe = load_recipe("dalle-tiny-dvae")
-    network = _trainee("dalle-dvae", recipe.model, recipe.objective).network
+    network = _trainee(recipe.network, recipe.model, recipe.objective).network
     other = tmp_path / "dalle-tiny-dvae.safetensors"
     export_weights(other, network, {"recipe": recipe.model_dump_json()})
     with pytest.raises(WeightsError, match="dalle-tiny-transformer was trained with"):
@@ -94,8 +99,8 @@ def test_a_transformer_of_other_codes_is_refused(parts, tmp_path):
 
 def test_training_reads_the_clock_and_the_codes(data, parts):
     """Temperature and KL weight follow the step; the transformer sees the frozen VAE's codes."""
-    recipe = load_recipe("dalle-tiny-dvae")
-    trainee = _trainee("dalle-dvae", recipe.model, recipe.objective)
+    recipe = load_recipe("dalle-tiny-dvae-second")
+    trainee = _trainee(recipe.network, recipe.model, recipe.objective)
 
     def loss(step):
         batch = draw_batch(data, seed=0, step=0, batch_size=2)
@@ -110,6 +115,71 @@ def test_training_reads_the_clock_and_the_codes(data, parts):
             {**recipe.model, "image_vocab": 100},
             {**recipe.objective, "dvae": str(parts["dalle-tiny-dvae"])},
         )
+
+
+def test_the_decoder_learns_alone_and_its_codes_stay(data, tmp_path):
+    """Training on likeliest codes moves every weight of the decoder and none of the encoder."""
+    start = load_recipe("dalle-tiny-dvae-second")
+    before = _trainee(start.network, start.model, start.objective).network.state_dict()
+    saved = tmp_path / "start.safetensors"
+    network = DVAE.from_flat(start.model)
+    network.load_state_dict(before)
+    export_weights(saved, network, {"recipe": start.model_dump_json()})
+    recipe = load_recipe("dalle-tiny-dvae", steps=2)
+    smaller = recipe.optimizer.model_copy(update={"batch_size": 2, "precision": "no"})
+    recipe = recipe.model_copy(update={"optimizer": smaller})
+    trained = train(recipe, data, tmp_path / "run", cpu=True, start=saved)
+    begun, after = trained_state(saved), trained_state(trained)
+    moved = {name.split(".")[0] for name in after if not torch.equal(begun[name], after[name])}
+    kept = {name for name in after if torch.equal(begun[name], after[name])}
+    assert moved == {"decoder"}
+    assert {name.split(".")[0] for name in kept} == {"encoder"}
+    trainee = _trainee(recipe.network, recipe.model, recipe.objective)
+    trainee.network.load_state_dict(after)
+    batch = draw_batch(data, seed=0, step=0, batch_size=2)
+    x = (batch.images + 1) / 2
+    chosen = []
+    trainee.network.decoder.register_forward_pre_hook(lambda _, codes: chosen.append(codes[0]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        trainee(batch)
+    assert torch.equal(chosen[0], trainee.network.encoder.codes(x))  # not those of bfloat16
+    with torch.no_grad():
+        statistics = trainee.network.decoder(trainee.network.encoder(x).argmax(dim=1))
+        expected = logit_laplace_nll(statistics, x).mean()
+        torch.testing.assert_close(trainee(batch), expected)
+
+
+def test_what_leaves_a_part_alone_starts_from_trained_weights(data, tmp_path):
+    recipe = load_recipe("dalle-tiny-dvae", steps=1)
+    exact = recipe.optimizer.model_copy(update={"precision": "no"})
+    recipe = recipe.model_copy(update={"optimizer": exact})
+    with pytest.raises(ConfigError, match=r"can't start from random weights\. Set start_from"):
+        train(recipe.model_copy(update={"start_from": None}), data, tmp_path / "a", cpu=True)
+    start = load_recipe("dalle-tiny-dvae-second")
+    network = _trainee(start.network, start.model, start.objective).network
+    saved = tmp_path / "start.safetensors"
+    export_weights(saved, network, {"recipe": start.model_dump_json()})
+    frozen = recipe.model_copy(update={"freeze": ["decoder"]})
+    with pytest.raises(ConfigError, match="All of dalle-tiny-dvae is frozen"):
+        train(frozen, data, tmp_path / "b", cpu=True, start=saved)
+
+
+@pytest.mark.parametrize("name", ["dalle-tiny-dvae-first", "dalle-tiny-dvae-second"])
+def test_every_training_of_the_discrete_vae_can_start_from_the_shipped_one(name):
+    assert model_file("dalle:tiny", load_recipe(name)).name == "dalle-tiny-dvae.safetensors"
+
+
+def test_only_a_transformer_that_learned_without_captions_is_guided_by_default(parts, tmp_path):
+    assert load_generator("dalle:tiny-untrained").spec.default_settings()[STAGE].guidance == 1.5
+    assert load_generator("dalle:tiny", weights=parts).spec.default_settings()[STAGE].guidance == 1.5
+    recipe = load_recipe("dalle-tiny-transformer-second")
+    beside = {"dvae": str(parts["dalle-tiny-dvae"])}
+    trainee = _trainee(recipe.network, recipe.model, {**recipe.objective, **beside})
+    older = tmp_path / "older.safetensors"
+    stated = {"recipe": recipe.model_dump_json(), "trained_with": json.dumps(trainee.trained_with)}
+    export_weights(older, trainee.network, stated)
+    given = {**parts, "dalle-tiny-transformer": older}
+    assert load_generator("dalle:tiny", weights=given).spec.default_settings()[STAGE].guidance == 1
 
 
 def test_there_is_no_public_dalle():
@@ -127,8 +197,8 @@ def test_what_it_has_not_is_said():
     generator = load_generator("dalle:tiny-untrained")
     with pytest.raises(ConfigError, match=r"no steps; it has: .*transformer\.temperature"):
         resolve_settings(generator.spec, steps="10")
-    with pytest.raises(ConfigError, match=r"no guidance; it has: .*transformer\.top_k"):
-        resolve_settings(generator.spec, guidance="3")
+    with pytest.raises(ConfigError, match=r"no sampler; it has: .*transformer\.top_k"):
+        resolve_settings(generator.spec, sampler="ddim")
     with pytest.raises(ConfigError, match="must be 0 to 512, got 513"):
         resolve_settings(generator.spec, options="top_k=513")
     with pytest.raises(UnsupportedRequestError, match="needs a prompt"):

@@ -66,6 +66,30 @@ def test_sampling_with_and_without_the_cache_draws_the_same(network, stream):
 
 
 @torch.no_grad()
+def test_guidance_moves_logits_away_from_those_of_an_empty_caption(network, stream):
+    """The likeliest codes, by hand from whole streams."""
+    text, scale = stream[0], 3.0
+    empty = text_ids(tiny_tokenizer(), [""], 5)[0] - tiny_tokenizer().num_tokens + 10
+    by_hand = torch.empty(3, 0, dtype=torch.long)
+    for _ in range(16):
+        with_caption = network(text, by_hand)[1][:, -1]
+        without = network(empty.expand(3, -1), by_hand)[1][:, -1]
+        logits = without + scale * (with_caption - without)
+        by_hand = torch.cat([by_hand, logits.argmax(dim=1, keepdim=True)], dim=1)
+
+    def codes(scale, **options):
+        return sample_codes(
+            network, text, image_rngs([1, 2, 3]), temperature=0, guidance_scale=scale, **options
+        )
+
+    assert torch.equal(codes(scale), by_hand)
+    assert torch.equal(codes(scale, cached=False), by_hand)
+    assert not torch.equal(codes(1.0), by_hand)
+    same = codes(0.0)  # no caption is read at all
+    assert torch.equal(same, same[:1].expand(3, -1))
+
+
+@torch.no_grad()
 def test_the_batch_moves_neither_logits_nor_draws(network, stream):
     text, image = stream
     together = network(text, image)[1]

@@ -62,8 +62,8 @@ def test_our_recipes_pass(name: str) -> None:
         ("glide-tiny-base", {"objective__caption_droput": 0.1}, "unknown key objective.caption_dr"),
         ("ddpm-tiny", {"objective__predict": "v"}, "known: prediction, schedule, timestep_focus"),
         ("imagen-tiny-sr1", {"objective__prediction": "vv"}, "objective.prediction: .* got 'vv'"),
-        ("dalle-tiny-dvae", {"objective__tau_steps": "many"}, "objective.tau_steps"),
-        ("dalle-tiny-dvae", {"objective__kl_weight": None}, "objective.kl_weight is missing"),
+        ("dalle-tiny-dvae-first", {"objective__tau_steps": "many"}, "objective.tau_steps"),
+        ("dalle-tiny-dvae-first", {"objective__kl_weight": None}, "objective.kl_weight is missing"),
         (
             "clip-tiny",
             {"objective": {"schedule": "cosine"}},
@@ -132,7 +132,12 @@ def test_any_other_file_is_refused(content: bytes, tmp_path: Path) -> None:
         (
             "dalle-tiny-transformer-first",
             {"objective__dvae": "no-such"},
-            "no-such are not included",
+            "no-such are not included in evalkit. Give a name of generators/zoo, or a file",
+        ),
+        (
+            "dalle-tiny-transformer-first",
+            {"objective__dvae": "dalle-tiny-dvae-second"},
+            r"Give the file that evalkit train dalle-tiny-dvae-second writes",
         ),
     ],
 )

@@ -142,6 +142,44 @@ def test_dropped_captions_tell_nothing_and_the_weight_counts():
     )
 
 
+def test_dalle_learns_images_without_their_captions():
+    """At a share of 1 no caption moves the loss; at 0, what the recipes of before trained with."""
+    recipe = load_recipe("dalle-tiny-transformer")
+    objective = {**recipe.objective, "bound": None, "bound_weight": None}
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+    def loss(captions: list[str], **changed: object) -> float:
+        torch.manual_seed(0)
+        trainee = DalleTraining(recipe.model, {**objective, **changed})
+        with torch.no_grad():
+            return float(trainee(Batch(images, captions, torch.zeros(2), 0, Draws.seeded([1, 2]))))
+
+    these, others = ["a red ring", "a blue star"], ["two pink hearts", "a cyan cross"]
+    assert loss(these, caption_dropout=1.0) == loss(others, caption_dropout=1.0)
+    assert loss(these, caption_dropout=1.0) == loss(["", ""], caption_dropout=0.0)
+    assert loss(these, caption_dropout=0.0) != loss(others, caption_dropout=0.0)
+    mixed = [loss(these, caption_dropout=share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    all_or_none = {loss(these, caption_dropout=0.0), loss(these, caption_dropout=1.0)}
+    assert set(mixed) - all_or_none  # one of two captions was dropped
+
+
+def test_dalle_is_told_of_captions_that_are_dropped():
+    recipe = load_recipe("dalle-tiny-transformer")
+    captions = ["a small red ring left of a large blue star", "a pink heart over a cyan cross"]
+    torch.manual_seed(0)
+    trainee = DalleTraining(recipe.model, {**recipe.objective, "caption_dropout": 1.0})
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    batch = Batch(images, captions, torch.zeros(2), 0, Draws.seeded([1, 2]))
+    with torch.no_grad():
+        states = trainee.network.text_states(text_ids(TOKENIZER, captions, 24)[0])
+        told = float(trainee.things(states, captions))
+        whole = float(trainee(batch))
+        trainee.things = None
+        batch = Batch(images, captions, torch.zeros(2), 0, Draws.seeded([1, 2]))
+        assert whole - float(trainee(batch)) == pytest.approx(0.1 * told, rel=1e-3)
+    assert told > 1
+
+
 def test_dalles_captions_are_told_whole_however_they_are_cut():
     """What the loss adds, by hand; merges left out of the captions move no label."""
     recipe = load_recipe("dalle-tiny-transformer")
