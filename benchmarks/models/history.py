@@ -24,7 +24,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.glide_tiny import MEASURE
 from benchmarks.models.variants import shown
 from benchmarks.pictures import PROMPTS, rows_of_samples
 from evalkit.core.pixels import read_rgb
@@ -34,7 +33,7 @@ from evalkit.datasets.shapes.scene import Scene
 from evalkit.generation import GenerationOptions, PreparedRun, prepare_run
 from evalkit.measurement import MeasurementPlan
 from evalkit.metrics.composition import Composition, check, wilson_interval
-from evalkit.options import SamplingOptions
+from evalkit.options import MeasureOptions, SamplingOptions
 from evalkit.requests import DatasetSource
 from generators.base import Request
 
@@ -45,6 +44,9 @@ SYSTEMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "unCLIP": ("unclip:tiny", {}),
     "Imagen": ("imagen:tiny", {}),
 }
+MEASURE = MeasureOptions(
+    features="shapes-clip", metrics=("fd", "clip-score", "composition", "images-per-second")
+)
 SCALES = ("1", "1.5", "2", "3", "4", "6", "8")
 GUIDED = {
     "dalle:tiny": "transformer", "glide:tiny": "base", "unclip:tiny": "base", "imagen:tiny": "base",
