@@ -171,7 +171,9 @@ def test_every_training_of_the_discrete_vae_can_start_from_the_shipped_one(name)
 
 def test_only_a_transformer_that_learned_without_captions_is_guided_by_default(parts, tmp_path):
     assert load_generator("dalle:tiny-untrained").spec.default_settings()[STAGE].guidance == 1.5
-    assert load_generator("dalle:tiny", weights=parts).spec.default_settings()[STAGE].guidance == 1.5
+    assert (
+        load_generator("dalle:tiny", weights=parts).spec.default_settings()[STAGE].guidance == 1.5
+    )
     recipe = load_recipe("dalle-tiny-transformer-second")
     beside = {"dvae": str(parts["dalle-tiny-dvae"])}
     trainee = _trainee(recipe.network, recipe.model, {**recipe.objective, **beside})
