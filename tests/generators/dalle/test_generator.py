@@ -170,18 +170,17 @@ def test_every_training_of_the_discrete_vae_can_start_from_the_shipped_one(name)
 
 
 def test_only_a_transformer_that_learned_without_captions_is_guided_by_default(parts, tmp_path):
-    assert load_generator("dalle:tiny-untrained").spec.default_settings()[STAGE].guidance == 1.5
-    assert (
-        load_generator("dalle:tiny", weights=parts).spec.default_settings()[STAGE].guidance == 1.5
-    )
+    def default(name, weights=None):
+        return load_generator(name, weights=weights).spec.default_settings()[STAGE].guidance
+
+    assert default("dalle:tiny-untrained") == default("dalle:tiny", parts) == 1.5
     recipe = load_recipe("dalle-tiny-transformer-second")
     beside = {"dvae": str(parts["dalle-tiny-dvae"])}
     trainee = _trainee(recipe.network, recipe.model, {**recipe.objective, **beside})
     older = tmp_path / "older.safetensors"
     stated = {"recipe": recipe.model_dump_json(), "trained_with": json.dumps(trainee.trained_with)}
     export_weights(older, trainee.network, stated)
-    given = {**parts, "dalle-tiny-transformer": older}
-    assert load_generator("dalle:tiny", weights=given).spec.default_settings()[STAGE].guidance == 1
+    assert default("dalle:tiny", {**parts, "dalle-tiny-transformer": older}) == 1
 
 
 def test_there_is_no_public_dalle():
